@@ -1,0 +1,38 @@
+# Two commands on a fresh machine: `make repro` runs the main job, `make test` the tests.
+EXPERIMENTS ?= gan dqn bert
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: repro test check format setup verdicts
+
+repro: $(BIN)/.installed
+ifeq ($(EXPERIMENTS),all)
+	dvc repro
+else
+	dvc repro $(foreach e,$(EXPERIMENTS),evaluate@$(e))
+	dvc repro --single-item report
+endif
+	@reprise verdicts
+
+test: $(BIN)/.installed
+	pytest -n 2
+
+check: $(BIN)/.installed
+	ruff format --check .
+	ruff check .
+	pyright
+	codespell src tests *.md *.yaml
+	lint-imports
+	reprise validate
+
+format: $(BIN)/.installed
+	ruff format .
+	ruff check --fix .
+
+setup: $(BIN)/.installed
+
+$(BIN)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@

@@ -1,0 +1,244 @@
+"""The command line. Nothing here imports torch before a command needs it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reprise.core.config import Project, load
+from reprise.core.contract import SCALES, Stage
+from reprise.core.yaml import ConfigError
+
+app = typer.Typer(
+    help="Reproduce deep learning's landmark experiments by editing YAML.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, as in experiments.gan.laptop.batch_size=64")]
+Experiment = Annotated[str, typer.Argument(help="A key of `experiments`, as `reprise list` shows them")]
+ScaleOption = Annotated[str | None, typer.Option("--scale", help=" | ".join(SCALES) + "; params.yaml's unless given")]
+
+
+class UsageError(Exception):
+    """The command names something that does not exist."""
+
+
+def main() -> None:
+    """Run the command; the user's mistakes end with status 2 and no traceback, failed runs with 1."""
+    try:
+        app()
+    except (ConfigError, UsageError) as error:
+        _stop(str(error), 2)
+    except Exception as error:
+        # Lazily known exceptions: their modules are imported only by the commands that raise them.
+        signum = getattr(error, "signum", None)
+        if signum is not None:
+            _stop(f"stopped by {error}: what was done is kept; the same command goes on from there", 128 + signum)
+        if type(error).__name__ in {"StageFailed", "PrepareError", "SourceError", "ReportError"}:
+            _stop(str(error), 1)
+        raise
+
+
+@app.command("list")
+def list_(as_json: Annotated[bool, typer.Option("--json", help="For scripts")] = False) -> None:
+    """The experiments: paper, stages, arms, and the last verdicts."""
+    project = _project()
+    rows = []
+    for key, paper in sorted(project.pipeline.experiments.items(), key=lambda item: item[1].year):
+        claims = _verdicts(project.root, key)
+        rows.append(
+            {
+                "experiment": key,
+                "year": paper.year,
+                "title": paper.title,
+                "stages": [*project.pipeline.stages(key), "evaluate"],
+                "arms": project.arms(key),
+                "verdicts": {name: claims.get(name, "not run") for name in paper.claims},
+            }
+        )
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("experiment", "year", "paper", "arms", "verdicts"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        verdicts = [f"{name}: {verdict}" for name, verdict in row["verdicts"].items()]
+        table.add_row(row["experiment"], str(row["year"]), row["title"], "\n".join(row["arms"]), "\n".join(verdicts))
+    Console().print(table)
+
+
+@app.command()
+def show(
+    experiment: Experiment,
+    overrides: Overrides = None,
+    arm: Annotated[str | None, typer.Option(help="Resolve this arm; without it, what all arms share")] = None,
+    scale: ScaleOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The resolved tree alone")] = False,
+) -> None:
+    """The resolved configuration, and the file and line each value comes from."""
+    project = _project(overrides, scale, experiment)
+    _known(experiment, project.pipeline.experiments, "experiment")
+    if arm is not None:
+        _known(arm, project.arms(experiment), f"arm of {experiment}")
+    tree = project.resolve(experiment, arm)
+    if as_json:
+        typer.echo(json.dumps(tree, indent=1))
+        return
+    origins = project.origins(experiment, arm)
+    lines = [(".".join(map(str, path)), value, origins.get(path)) for path, value in _leaves(tree)]
+    left = max(len(f"{path}: {json.dumps(value)}") for path, value, _ in lines)
+    for path, value, origin in lines:
+        typer.echo(f"{f'{path}: {json.dumps(value)}':<{left}}  # {origin}" if origin else f"{path}: {json.dumps(value)}")
+
+
+@app.command()
+def validate(overrides: Overrides = None) -> None:
+    """Check every file, every experiment, every arm at all three scales; change nothing."""
+    project = _project(overrides)
+    claims = sum(len(paper.claims) for paper in project.pipeline.experiments.values())
+    typer.echo(f"{len(project.pipeline.experiments)} experiments, {claims} claims: all valid at {', '.join(SCALES)}")
+
+
+@app.command()
+def schema() -> None:
+    """Write schemas/*.schema.json, which editors complete and check params.yaml and pipeline.yaml by."""
+    from reprise.core.schema import write
+
+    for path in write(_project().root):
+        typer.echo(path)
+
+
+@app.command()
+def source() -> None:
+    """Write the hash of each experiment's source, which DVC's training stages depend on."""
+    from reprise.core.source import write_all
+
+    write_all(_root())
+
+
+@app.command()
+def prepare(dataset: Annotated[str, typer.Argument(help="A key of `datasets`")], overrides: Overrides = None) -> None:
+    """Fetch, check and prepare a dataset into data/prepared/."""
+    project = _project(overrides)
+    _known(dataset, project.pipeline.datasets, "dataset")
+    from reprise.stages.prepare import prepare as run
+
+    run(project, dataset, typer.echo)
+
+
+@app.command()
+def pretrain(experiment: Experiment, overrides: Overrides = None) -> None:
+    """Train the arms × seeds of an experiment's first stage."""
+    _train(experiment, "pretrain", overrides)
+
+
+@app.command()
+def finetune(experiment: Experiment, overrides: Overrides = None) -> None:
+    """Train the arms × seeds of an experiment's second stage, from the weights of the first."""
+    _train(experiment, "finetune", overrides)
+
+
+@app.command()
+def run(experiment: Experiment, stage: str, arm: str, seed: int, overrides: Overrides = None) -> None:
+    """Train one run in this process: for torchrun and SLURM, which start it once for each device."""
+    project = _project(overrides)
+    _known(experiment, project.pipeline.experiments, "experiment")
+    stages = project.pipeline.stages(experiment)
+    _known(stage, stages, f"stage of {experiment}")
+    _known(arm, project.arms(experiment), f"arm of {experiment}")
+    from reprise.stages.train import train_here
+
+    train_here(project, experiment, stages[stages.index(stage)], arm, seed, typer.echo)  # type: ignore[arg-type]
+
+
+@app.command()
+def evaluate(experiment: Experiment, overrides: Overrides = None) -> None:
+    """Score the trained runs, judge the claims, write results/<experiment>/, print the verdicts."""
+    project = _project(overrides)
+    _known(experiment, project.pipeline.evaluate, "experiment with an evaluate stage")
+    from reprise.stages.evaluate import evaluate as run
+
+    run(project, experiment, typer.echo)
+    _print_verdicts(project, [experiment])
+
+
+@app.command()
+def verdicts() -> None:
+    """The verdict table of every experiment that has results."""
+    project = _project()
+    _print_verdicts(project, [key for key in project.pipeline.evaluate if _verdicts(project.root, key)])
+
+
+@app.command()
+def report() -> None:
+    """Write reports/index.html from results/."""
+    from reprise.stages.report import report as run
+
+    run(_project(), typer.echo)
+
+
+def _train(experiment: str, stage: Stage, overrides: list[str] | None) -> None:
+    project = _project(overrides)
+    _known(experiment, getattr(project.pipeline, stage), f"experiment with a {stage} stage")
+    from reprise.stages.train import train
+
+    train(project, experiment, stage, typer.echo)
+
+
+def _print_verdicts(project: Project, experiments: Sequence[str]) -> None:
+    from rich.console import Console
+
+    from reprise.core.results import verdict_table
+
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    for experiment in experiments:
+        console.print(verdict_table(project.root / "results" / experiment))
+
+
+def _verdicts(root: Path, experiment: str) -> dict[str, str]:
+    path = root / "results" / experiment / "claims.json"
+    if not path.exists():
+        return {}
+    return {name: claim["verdict"] for name, claim in json.loads(path.read_text())["claims"].items()}
+
+
+def _project(overrides: list[str] | None = None, scale: str | None = None, experiment: str | None = None) -> Project:
+    return load(_root(), overrides or [], scale=scale, experiment=experiment)
+
+
+def _root() -> Path:
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "params.yaml").exists() and (folder / "pipeline.yaml").exists():
+            return folder
+    raise UsageError("no params.yaml and pipeline.yaml here, nor in any folder above: run reprise in a project")
+
+
+def _known(word: str, words: Sequence[str] | dict[str, object], what: str) -> None:
+    if word not in words:
+        nearest = difflib.get_close_matches(word, list(words), 1)
+        hint = f"did you mean {nearest[0]}?" if nearest else f"there are: {', '.join(words)}"
+        raise UsageError(f"no {what} is called {word!r}; {hint}")
+
+
+def _leaves(tree: object, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], object]]:
+    if isinstance(tree, dict) and tree:
+        return [leaf for key, value in tree.items() for leaf in _leaves(value, (*path, key))]
+    return [(path, tree)]
+
+
+def _stop(message: str, status: int) -> None:
+    typer.echo(message, err=True)
+    raise SystemExit(status)

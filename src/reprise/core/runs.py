@@ -1,0 +1,282 @@
+"""One run, from its data to its weights; the only place that builds a Trainer.
+
+A run works in `.reprise/runs/<fingerprint>/`, outside everything DVC deletes: checkpoints while it is
+unfinished, the folder `done/` once it is whole. A run that is whole is never trained again.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+from safetensors.torch import load_model, save_model
+
+from reprise.core.contract import Run
+from reprise.core.task import Diverged, Evaluation, Picture, Task
+
+Outcome = Literal["done", "cached", "diverged"]
+Report = Callable[[int, int, dict[str, float]], None]
+"""Called with step, total steps and a row of history."""
+
+
+class Stopped(Exception):
+    """A signal asked the run to end; its checkpoint is written."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.signum = signum
+
+
+def work_folder(root: Path, run: Run) -> Path:
+    """Where a run's unfinished and finished state lives; `REPRISE_WORK` moves it (dvc exp run --temp)."""
+    return Path(os.environ.get("REPRISE_WORK", root / ".reprise" / "runs")) / run.fingerprint
+
+
+def build_task(run: Run) -> Task:
+    """The Task of a run, its data open, its seeds set."""
+    module = importlib.import_module(f"reprise.experiments.{run.experiment}")
+    pl.seed_everything(run.seed, verbose=False)
+    task = module.Task(run, module.Config.model_validate(run.config))
+    task.load_data()
+    return task
+
+
+def execute(run: Run, runtime: dict[str, Any], root: Path, open_tracker: Callable[[], Any], report: Report) -> Outcome:
+    """Train `run` to its end, or find it already trained; leaves `done/` in its work folder."""
+    work = work_folder(root, run)
+    if (work / "done" / "run.json").exists():
+        return "diverged" if json.loads((work / "done" / "run.json").read_text())["diverged"] else "cached"
+    work.mkdir(parents=True, exist_ok=True)
+    task = build_task(run)
+    total, started = task.total_steps, time.monotonic()
+    tracker = open_tracker()
+
+    def on_row(row: dict[str, float]) -> None:
+        tracker.log({k: v for k, v in row.items() if k != task.x_axis}, step=int(row[task.x_axis]))
+        report(task.step, total, row)
+
+    def on_snapshot(name: str, picture: Picture, step: int) -> None:
+        path = write_picture(work / "pictures" / f"{name}_{step:08d}", picture)
+        tracker.picture(name, path, step)
+
+    precision = resolve_precision(runtime["precision"], task)
+    diverged = None
+    if total > 0:
+        trainer = build_trainer(runtime, precision, Checkpoints(work, runtime["checkpoint_every"]))
+        if trainer.is_global_zero:
+            task.on_row, task.on_snapshot = on_row, on_snapshot
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
+                warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+                checkpoint = newest_checkpoint(work)
+                trainer.fit(task, ckpt_path=str(checkpoint) if checkpoint else None)
+        except Diverged as error:
+            diverged = str(error)
+        except BaseException:
+            tracker.finish(ok=False)
+            raise
+        if not trainer.is_global_zero:
+            return "done"
+    facts = {"seconds": round(time.monotonic() - started, 2), "precision": precision, "torch": torch.__version__}
+    _write_done(work, run, task, diverged, facts)
+    tracker.summary({k: v for k, v in (task.history[-1] if task.history else {}).items()})
+    tracker.finish(ok=diverged is None)
+    return "diverged" if diverged else "done"
+
+
+def build_trainer(runtime: dict[str, Any], precision: str, checkpoints: Checkpoints) -> pl.Trainer:
+    """Lightning's Trainer with nothing on that the project does itself."""
+    devices = runtime["devices"]
+    return pl.Trainer(
+        accelerator=runtime["accelerator"],
+        devices=1 if devices == "auto" else devices,
+        num_nodes=runtime["num_nodes"],
+        # A GAN's step leaves one of its two networks without gradient.
+        strategy="ddp_find_unused_parameters_true" if runtime["strategy"] == "ddp" else runtime["strategy"],
+        precision=precision,  # type: ignore[arg-type]
+        max_epochs=1,
+        logger=False,
+        callbacks=[checkpoints],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+    )
+
+
+def resolve_precision(wanted: str, task: Task) -> str:
+    """`auto`: bfloat16 autocast where the task allows it and the processor multiplies in it, else float32."""
+    if wanted != "auto":
+        return wanted
+    native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
+    return "bf16-mixed" if task.prefers_bf16 and native else "32-true"
+
+
+class Checkpoints(pl.Callback):
+    """Writes a checkpoint every `seconds`, and one more when a signal asks the run to stop."""
+
+    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+    def __init__(self, work: Path, seconds: float) -> None:
+        self.work, self.seconds = work, seconds
+        self.signum: int | None = None
+        self.last = time.monotonic()
+
+    def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        """Take the signals over from Lightning, whose SIGTERM ends with status 0 and no checkpoint."""
+
+        def ask_to_stop(signum: int, frame: object) -> None:
+            self.signum = signum
+            task.stop_requested = True
+
+        for signum in self.SIGNALS:
+            signal.signal(signum, ask_to_stop)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, task: pl.LightningModule, *_: object) -> None:
+        """Between two calls of `training_step`: the state is whole here."""
+        due = time.monotonic() - self.last > self.seconds
+        if (trainer.strategy.broadcast(due) if trainer.world_size > 1 else due) or self.signum is not None:
+            self.write(trainer, task)
+        if self.signum is not None:
+            raise Stopped(self.signum)
+
+    def write(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        """Temporary name, fsync, checksum, rename; the two newest are kept."""
+        path = self.work / f"step-{task.step:012d}.ckpt"
+        temporary = path.with_suffix(".tmp")
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            digest = _sha256(temporary, sync=True)
+            path.with_suffix(".sha256").write_text(digest)
+            temporary.rename(path)
+            for old in sorted(self.work.glob("step-*.ckpt"))[:-2]:
+                old.unlink()
+                old.with_suffix(".sha256").unlink(missing_ok=True)
+        self.last = time.monotonic()
+
+
+def newest_checkpoint(work: Path) -> Path | None:
+    """The newest checkpoint whose bytes are those that were written."""
+    for path in sorted(work.glob("step-*.ckpt"), reverse=True):
+        digest = path.with_suffix(".sha256")
+        if digest.exists() and digest.read_text() == _sha256(path):
+            return path
+        print(f"warning: {path.name} of {work.name} is damaged; using the checkpoint before it", file=sys.stderr)
+    return None
+
+
+def evaluate(run: Run, root: Path) -> Outcome:
+    """Score a trained run into `evaluation-<data>/` of its work folder, unless that was done before."""
+    folder = evaluation_folder(root, run)
+    if (folder / "metrics.json").exists():
+        return "cached"
+    task = build_task(run)
+    load_model(task, run.model)
+    task.history = read_history(run.model.with_suffix(".history.csv"))
+    task.eval()
+    with torch.inference_mode():
+        evaluation = task.evaluate()
+    _write_evaluation(folder, evaluation)
+    return "done"
+
+
+def evaluation_folder(root: Path, run: Run) -> Path:
+    """One folder for each dataset, and each `evaluate` block, that a run was scored by."""
+    data = (run.data / "card.json").read_bytes()
+    settings = json.dumps(run.config.get("evaluate"), sort_keys=True).encode()
+    return work_folder(root, run) / f"evaluation-{hashlib.sha256(data + settings).hexdigest()[:12]}"
+
+
+def publish(root: Path, run: Run, into: Path) -> None:
+    """Copy what `run` left in `done/` to `into/<arm>/seed<N>.*`, under the names of `run.model`."""
+    done, target = work_folder(root, run) / "done", into / run.arm
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("safetensors", "history.csv", "run.json"):
+        source = done / ("weights.safetensors" if name == "safetensors" else name)
+        if source.exists():
+            shutil.copyfile(source, target / f"seed{run.seed}.{name}")
+    if (done / "pictures").exists():
+        shutil.copytree(done / "pictures", target / f"seed{run.seed}")
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """Rows of a history file; a column that a row lacks is left out of it."""
+    with path.open(newline="") as file:
+        return [{k: float(v) for k, v in row.items() if v != ""} for row in csv.DictReader(file)]
+
+
+def write_picture(stem: Path, picture: Picture) -> Path:
+    """A PNG, or a GIF of 15 frames a second for a film; returns its path."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(picture, np.ndarray):
+        path = stem.with_suffix(".png")
+        Image.fromarray(picture).save(path, optimize=True)
+        return path
+    path = stem.with_suffix(".gif")
+    first, *others = [Image.fromarray(frame) for frame in picture]
+    first.save(path, save_all=True, append_images=others, duration=66, loop=0, optimize=True)
+    return path
+
+
+def _write_done(work: Path, run: Run, task: Task, diverged: str | None, facts: dict[str, Any]) -> None:
+    temporary = work / "done.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    if not diverged:
+        save_model(task.to("cpu"), str(temporary / "weights.safetensors"))
+    columns = list(dict.fromkeys(name for row in task.history for name in row)) or [task.x_axis]
+    with (temporary / "history.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows({k: repr(v) for k, v in row.items()} for row in task.history)
+    if (work / "pictures").exists():
+        shutil.copytree(work / "pictures", temporary / "pictures")
+    record = {
+        "name": run.name,
+        "scale": run.scale,
+        "fingerprint": run.fingerprint,
+        "steps": task.step,
+        "diverged": diverged,
+        "config": run.config,
+        **facts,
+    }
+    (temporary / "run.json").write_text(json.dumps(record, indent=1) + "\n")
+    temporary.rename(work / "done")
+    for leftover in [*work.glob("step-*"), work / "pictures"]:
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+
+
+def _write_evaluation(folder: Path, evaluation: Evaluation) -> None:
+    temporary = folder.with_suffix(".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for name, picture in evaluation.pictures.items():
+        write_picture(temporary / "pictures" / name, picture)
+    metrics = {name: float(value) for name, value in evaluation.metrics.items()}
+    (temporary / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+    temporary.rename(folder)
+
+
+def _sha256(path: Path, sync: bool = False) -> str:
+    with path.open("rb") as file:
+        if sync:
+            os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
+

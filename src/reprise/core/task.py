@@ -1,0 +1,240 @@
+"""What every paper's training has in common, as a LightningModule.
+
+A paper writes `update` (one parameter update, in the paper's words) and `evaluate`; the batch that an update
+sees is a pure function of (seed, step), so that a run can stop anywhere and go on bitwise the same. Lightning
+carries devices, precision and checkpoints; one `training_step` of Lightning's makes `log_every` updates, so
+that its bookkeeping and the log are paid for once in that many.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+
+from reprise.core.contract import ExperimentConfig, Run
+
+Picture = np.ndarray | list[np.ndarray]
+"""uint8 [height, width] or [height, width, 3]; a list of them is a film."""
+
+
+class Diverged(Exception):
+    """A reported quantity became NaN or infinite."""
+
+
+class Descent(Protocol):
+    """The part of an optimiser's YAML block that `Task.descend` needs."""
+
+    lr: float
+    clip_norm: float | None
+    clip_value: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one trained run scores: the metrics pipeline.yaml lists for its experiment, and pictures."""
+
+    metrics: dict[str, float]
+    pictures: dict[str, Picture] = field(default_factory=dict)
+
+
+class Task(pl.LightningModule):
+    """One run, trained by manual optimisation with a step counter of its own.
+
+    A paper's subclass builds its networks in `__init__` from `config` alone (no data), and writes
+    `load_data`, `total_steps`, `configure_optimizers`, `update` and `evaluate`.
+    """
+
+    log_every: int = 100
+    """Updates per row of history, and per call of Lightning's."""
+    snapshots: int = 0
+    """How many times over training `snapshot` is asked for pictures, evenly spaced, the last at the end."""
+    prefers_bf16: bool = False
+    """Whether `precision: auto` may use bfloat16 autocast; the paper's test shows that it agrees with float32."""
+    x_axis: str = "step"
+    """What the first column of the history counts ..."""
+    x_scale: int = 1
+    """... and how many of it one update is."""
+
+    def __init__(self, run: Run, config: ExperimentConfig) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.run = run
+        self.step = 0
+        self.history: list[dict[str, float]] = []
+        self.stop_requested = False
+        self.on_row: Callable[[dict[str, float]], None] = lambda row: None
+        self.on_snapshot: Callable[[str, Picture, int], None] = lambda name, picture, step: None
+        self._pending: list[dict[str, Tensor | float]] = []
+
+    # What a paper writes
+
+    def load_data(self) -> None:
+        """Open the prepared data (`self.run.data`), and the weights of the stage before (`self.run.init`)."""
+
+    @property
+    def total_steps(self) -> int:
+        """Updates in the whole run; known after `load_data`. 0: there is nothing to train."""
+        raise NotImplementedError
+
+    def update(self, step: int) -> dict[str, Tensor | float]:
+        """Make update number `step`; what it returns (detached scalars) is averaged into the history."""
+        raise NotImplementedError
+
+    def evaluate(self) -> Evaluation:
+        """Score the trained weights; `self.history` is the whole history of training."""
+        raise NotImplementedError
+
+    def snapshot(self) -> dict[str, Picture]:
+        """Pictures of the present state. Must leave every random state as it found it."""
+        return {}
+
+    def extra_state(self) -> dict[str, Any]:
+        """State beyond parameters, buffers, optimisers and random generators: tensors and plain values only."""
+        return {}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Put back what `extra_state` gave."""
+
+    # What a paper calls
+
+    @property
+    def rank(self) -> int:
+        """This process's place among the devices of the run."""
+        return self._trainer.global_rank if self._trainer else 0
+
+    @property
+    def world_size(self) -> int:
+        """Over how many processes the global batch is spread."""
+        return self._trainer.world_size if self._trainer else 1
+
+    @property
+    def raw_optimizers(self) -> list[torch.optim.Optimizer]:
+        """The optimisers of `configure_optimizers`, in its order, without Lightning's wrapper."""
+        optimizers = self.optimizers(use_pl_optimizer=False)
+        return list(optimizers) if isinstance(optimizers, Sequence) else [optimizers]
+
+    def descend(
+        self, loss: Tensor, optimizer: torch.optim.Optimizer, settings: Descent, lr_scale: float = 1.0
+    ) -> Tensor | None:
+        """One step of `optimizer` down the gradient of `loss`; returns the gradient's norm where it is clipped."""
+        optimizer.zero_grad(set_to_none=True)
+        self.manual_backward(loss)
+        norm = None
+        if settings.clip_norm is not None or settings.clip_value is not None:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            if settings.clip_norm is not None:
+                norm = nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
+            if settings.clip_value is not None:
+                nn.utils.clip_grad_value_(parameters, settings.clip_value)
+        for group in optimizer.param_groups:
+            group["lr"] = settings.lr * lr_scale
+        optimizer.step()
+        return norm
+
+    # How Lightning drives it
+
+    def train_dataloader(self) -> DataLoader:
+        """A loader of calls, not of data: it ends when `step` reaches `total_steps`."""
+        return DataLoader(_Calls(self), batch_size=None)
+
+    def training_step(self, batch: object, batch_index: int) -> None:
+        """Updates up to the next row of history, the end, or a request to stop."""
+        total = self.total_steps
+        end = min(total, (self.step // self.log_every + 1) * self.log_every)
+        while self.step < end:
+            self._pending.append(self.update(self.step))
+            self.step += 1
+            if self.snapshots and self.step * self.snapshots // total > (self.step - 1) * self.snapshots // total:
+                self._take_snapshot()
+            if self.stop_requested and self.step < end:
+                return
+        self._flush()
+
+    def _take_snapshot(self) -> None:
+        if self.rank == 0:
+            training = self.training
+            self.eval()
+            with torch.no_grad():
+                for name, picture in self.snapshot().items():
+                    self.on_snapshot(name, picture, self.step * self.x_scale)
+            self.train(training)
+
+    def _flush(self) -> None:
+        """Turn the pending values into one row of history; a value that is not finite ends the run."""
+        series: dict[str, list[Tensor | float]] = {}
+        for values in self._pending:
+            for name, value in values.items():
+                series.setdefault(name, []).append(value)
+        means = {name: torch.stack([torch.as_tensor(v).float() for v in vs]) for name, vs in series.items()}
+        first = self.step - len(self._pending)
+        for name, values in means.items():
+            if not values.isfinite().all():
+                at = [i for i, row in enumerate(self._pending) if name in row][int(values.isfinite().logical_not().nonzero()[0])]
+                raise Diverged(f"{name} became {values[~values.isfinite()][0].item()} at step {first + at + 1}")
+        totals = {name: (float(values.double().sum()), len(values)) for name, values in means.items()}
+        if self.world_size > 1:
+            totals = _sum_over_ranks(totals, self.world_size)
+        row = {self.x_axis: float(self.step * self.x_scale)} | {name: s / n for name, (s, n) in totals.items()}
+        self._pending = []
+        self.history.append(row)
+        self.on_row(row)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Everything that the next update depends on."""
+        numpy_name, numpy_keys, *numpy_rest = np.random.get_state()
+        checkpoint["reprise"] = {
+            "step": self.step,
+            "history": self.history,
+            "pending": self._pending,
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "numpy": [numpy_name, torch.from_numpy(np.asarray(numpy_keys).astype(np.int64)), *numpy_rest],
+            "python": [random.getstate()[0], list(random.getstate()[1]), random.getstate()[2]],
+            "extra": self.extra_state(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The opposite; random states wait for `on_train_start`, past Lightning's own use of them."""
+        self._resume = checkpoint["reprise"]
+        self.step, self.history, self._pending = (self._resume[k] for k in ("step", "history", "pending"))
+        self.load_extra_state(self._resume["extra"])
+
+    def on_train_start(self) -> None:
+        """Put random states back after a resume."""
+        state = self.__dict__.pop("_resume", None)
+        if state is None:
+            return
+        torch.set_rng_state(state["torch"])
+        if state["cuda"]:
+            torch.cuda.set_rng_state_all(state["cuda"])
+        name, keys, *rest = state["numpy"]
+        np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+        version, internal, gauss = state["python"]
+        random.setstate((version, tuple(internal), gauss))
+
+
+class _Calls(IterableDataset):
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    def __iter__(self) -> Iterator[int]:
+        while self.task.step < self.task.total_steps:
+            yield self.task.step
+
+
+def _sum_over_ranks(totals: dict[str, tuple[float, int]], world_size: int) -> dict[str, tuple[float, int]]:
+    gathered: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(gathered, totals)
+    names = dict.fromkeys(name for one in gathered for name in one)
+    return {
+        name: (sum(one.get(name, (0.0, 0))[0] for one in gathered), sum(one.get(name, (0.0, 0))[1] for one in gathered))
+        for name in names
+    }

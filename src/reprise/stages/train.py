@@ -1,0 +1,146 @@
+"""The pretrain and finetune stages: the arms × seeds of one experiment, trained and put into models/."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from reprise.core.config import Project
+from reprise.core.contract import Run, Stage
+from reprise.core.grid import Outcomes, run_grid
+from reprise.core.source import source_hash
+
+STAGE_BLOCKS = ("pretrain", "finetune", "evaluate")
+"""A block of a Config that has a stage's name counts for that stage and those after it."""
+
+
+class StageFailed(Exception):
+    """Some runs of a stage failed; the others are kept."""
+
+
+def runs_of(project: Project, experiment: str, stage: Stage) -> list[Run]:
+    """Every run of a stage, seed by seed, with its fingerprint."""
+    source, _ = source_hash(experiment)
+    arms = project.arms(experiment)
+    configs = {arm: project.resolve(experiment, arm) for arm in arms}
+    seeds = list(dict.fromkeys(seed for arm in arms for seed in configs[arm]["seeds"]))
+    return [
+        _run(project, experiment, stage, arm, seed, configs[arm], source)
+        for seed in seeds
+        for arm in arms
+        if seed in configs[arm]["seeds"]
+    ]
+
+
+def _run(
+    project: Project, experiment: str, stage: Stage, arm: str, seed: int, config: dict[str, Any], source: str
+) -> Run:
+    stages = project.pipeline.stages(experiment)
+    before = None
+    if stages.index(stage) > 0:
+        before = _run(project, experiment, stages[stages.index(stage) - 1], arm, seed, config, source)
+    later = STAGE_BLOCKS[STAGE_BLOCKS.index(stage) + 1 :]
+    data = project.root / "data" / "prepared" / getattr(project.pipeline, stage)[experiment].data
+    card = data / "card.json"
+    if not card.exists():
+        raise StageFailed(f"{card.relative_to(project.root)} is not there: run `reprise prepare {data.name}` first")
+    identity = {
+        "run": [experiment, stage, arm, seed, project.params.scale],
+        "config": {key: value for key, value in config.items() if key not in (*later, "seeds")},
+        "data": hashlib.sha256(card.read_bytes()).hexdigest(),
+        "source": source,
+        "init": before.fingerprint if before else None,
+        "precision": project.params.runtime.precision,
+    }
+    return Run(
+        experiment=experiment,
+        stage=stage,
+        arm=arm,
+        seed=seed,
+        scale=project.params.scale,
+        config=config,
+        data=data,
+        model=project.root / "models" / experiment / stage / arm / f"seed{seed}.safetensors",
+        init=before.model if before else None,
+        fingerprint=hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:20],
+    )
+
+
+def train(project: Project, experiment: str, stage: Stage, echo: Callable[[str], None]) -> None:
+    """Train what is not trained yet, and leave models/<experiment>/<stage>/ whole; StageFailed names what failed."""
+    runs = runs_of(project, experiment, stage)
+    runtime = project.params.runtime.model_dump(mode="json")
+    if isinstance(runtime["devices"], int) and runtime["devices"] * runtime["num_nodes"] > 1:
+        outcomes = _one_after_another(project, runs)
+    else:
+        job = partial(train_one, runtime=runtime, tracking=project.params.tracking, root=project.root)
+        preload = ["torch", "pytorch_lightning", "reprise.core.runs", f"reprise.experiments.{experiment}"]
+        outcomes = run_grid(f"{stage} {experiment}", runs, job, runtime, preload)
+    raise_failures(outcomes)
+    if os.environ.get("RANK", "0") != "0":
+        return
+    from reprise.core.runs import publish
+
+    target = project.root / "models" / experiment / stage
+    temporary = target.with_name(f".{stage}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    for run in runs:
+        publish(project.root, run, temporary)
+    shutil.rmtree(target, ignore_errors=True)
+    temporary.rename(target)
+    trained = sum(outcome == "done" for outcome in outcomes.ended.values())
+    diverged = [name for name, outcome in outcomes.ended.items() if outcome == "diverged"]
+    echo(f"{stage} {experiment}: {trained} of {len(runs)} runs trained, {len(runs) - trained} were there already")
+    for name in diverged:
+        echo(f"{stage} {experiment}: {name} diverged; its claims are not run")
+
+
+def train_one(run: Run, report: Any, *, runtime: dict[str, Any], tracking: Any, root: Path) -> str:
+    """One run of the grid, in a process of its own."""
+    from reprise.core.runs import execute
+    from reprise.core.tracking import open_tracker
+
+    source = source_hash(run.experiment)[0]
+    return execute(run, runtime, root, lambda: open_tracker(run, tracking, root, run.fingerprint, source), report)
+
+
+def raise_failures(outcomes: Outcomes) -> None:
+    """StageFailed, with each failed run and its cause, if there is one."""
+    if outcomes.failed:
+        lines = [f"{name}: {cause}" for name, cause in sorted(outcomes.failed.items())]
+        kept = f"; the other {len(outcomes.ended)} are kept" if outcomes.ended else ""
+        raise StageFailed("\n".join([f"{len(lines)} run(s) failed{kept}:", *lines]))
+
+
+def _one_after_another(project: Project, runs: list[Run]) -> Outcomes:
+    """Runs spread over several devices each; Lightning starts the other ranks by this same command."""
+    outcomes = Outcomes()
+    for run in runs:
+        command = [sys.executable, "-m", "reprise", "run", run.experiment, run.stage, run.arm, str(run.seed)]
+        status = subprocess.run(command, cwd=project.root, check=False).returncode
+        if status:
+            outcomes.failed[run.name] = f"its process ended with status {status}"
+        else:
+            outcomes.ended[run.name] = "done"
+    return outcomes
+
+
+def train_here(project: Project, experiment: str, stage: Stage, arm: str, seed: int, echo: Callable[[str], None]) -> None:
+    """Train one run in this process: what torchrun, SLURM and Lightning's ranks start."""
+    [run] = [r for r in runs_of(project, experiment, stage) if (r.arm, r.seed) == (arm, seed)]
+    runtime = project.params.runtime.model_dump(mode="json")
+
+    def report(step: int, total: int, row: dict[str, float]) -> None:
+        numbers = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
+        echo(f"{run.name}  {step}/{total}  {numbers}")
+
+    train_one(replace(run), report, runtime=runtime, tracking=project.params.tracking, root=project.root)
