@@ -170,7 +170,7 @@ def evaluate(experiment: Experiment, overrides: Overrides = None) -> None:
     _known(experiment, project.pipeline.evaluate, "experiment with an evaluate stage")
     from reprise.stages.evaluate import evaluate as run
 
-    run(project, experiment, typer.echo)
+    run(project, experiment)
     _print_verdicts(project, [experiment])
 
 
@@ -200,18 +200,18 @@ def _train(experiment: str, stage: Stage, overrides: list[str] | None) -> None:
 def _print_verdicts(project: Project, experiments: Sequence[str]) -> None:
     from rich.console import Console
 
-    from reprise.core.results import verdict_table
+    from reprise.core.results import read_verdicts, verdict_table
 
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    for experiment in experiments:
-        console.print(verdict_table(project.root / "results" / experiment))
+    folders = {experiment: project.root / "results" / experiment for experiment in experiments}
+    table = verdict_table({experiment: read_verdicts(folder) for experiment, folder in folders.items()})
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
 def _verdicts(root: Path, experiment: str) -> dict[str, str]:
     path = root / "results" / experiment / "claims.json"
     if not path.exists():
         return {}
-    return {name: claim["verdict"] for name, claim in json.loads(path.read_text())["claims"].items()}
+    return {name: claim["verdict"] for name, claim in json.loads(path.read_text()).items()}
 
 
 def _project(overrides: list[str] | None = None, scale: str | None = None, experiment: str | None = None) -> Project:

@@ -10,6 +10,7 @@ import csv
 import hashlib
 import importlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -102,6 +103,7 @@ def execute(run: Run, runtime: dict[str, Any], root: Path, open_tracker: Callabl
 
 def build_trainer(runtime: dict[str, Any], precision: str, checkpoints: Checkpoints) -> pl.Trainer:
     """Lightning's Trainer with nothing on that the project does itself."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     devices = runtime["devices"]
     return pl.Trainer(
         accelerator=runtime["accelerator"],

@@ -148,6 +148,8 @@ class Task(pl.LightningModule):
     def training_step(self, batch: object, batch_index: int) -> None:
         """Updates up to the next row of history, the end, or a request to stop."""
         total = self.total_steps
+        if self.step >= total:  # Lightning fetches a call ahead: one more comes than is needed
+            return
         end = min(total, (self.step // self.log_every + 1) * self.log_every)
         while self.step < end:
             self._pending.append(self.update(self.step))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,11 +12,11 @@ from reprise.core import results
 from reprise.core.config import Project
 from reprise.core.contract import Run
 from reprise.core.grid import run_grid
-from reprise.stages.train import raise_failures, runs_of
+from reprise.stages.train import StageFailed, raise_failures, runs_of
 
 
-def evaluate(project: Project, experiment: str, echo: Callable[[str], None]) -> Path:
-    """Score, judge and write; returns results/<experiment>/."""
+def evaluate(project: Project, experiment: str) -> None:
+    """Score, judge, and write results/<experiment>/."""
     section = project.pipeline.evaluate[experiment]
     data = project.root / "data" / "prepared" / section.data
     runs = [replace(run, data=data) for run in runs_of(project, experiment, section.model)]
@@ -32,21 +31,32 @@ def evaluate(project: Project, experiment: str, echo: Callable[[str], None]) -> 
     from reprise.core.runs import evaluation_folder
 
     folders = {(run.arm, run.seed): evaluation_folder(project.root, run) for run in whole}
-    stages = project.pipeline.stages(experiment)
-    return results.write(
+    scores = {key: json.loads((folder / "metrics.json").read_text()) for key, folder in folders.items()}
+    paper = project.pipeline.experiments[experiment]
+    unlisted = sorted({metric for row in scores.values() for metric in row} - paper.metrics.keys())
+    if unlisted:
+        raise StageFailed(f"pipeline.yaml: experiments.{experiment}.metrics lacks what evaluation returned: {', '.join(unlisted)}")
+    models = project.root / "models" / experiment
+    results.write(
         project.root / "results" / experiment,
-        scale=project.params.scale,
-        paper=project.pipeline.experiments[experiment],
-        runs={key: json.loads((folder / "metrics.json").read_text()) for key, folder in folders.items()},
-        failures=failures,
-        fingerprints={(run.arm, run.seed): run.fingerprint for run in runs},
+        paper,
+        project.params.scale,
+        scores,
+        failures,
         histories={
-            (stage, run.arm, run.seed): project.root / "models" / experiment / stage / run.arm / f"seed{run.seed}.history.csv"
-            for stage in stages
+            (stage, run.arm, run.seed): models / stage / run.arm / f"seed{run.seed}.history.csv"
+            for stage in project.pipeline.stages(experiment)
             for run in runs
         },
-        pictures={key: sorted(folder.glob("pictures/*")) for key, folder in folders.items()},
+        pictures={(run.arm, run.seed): _pictures(run, folders[run.arm, run.seed]) for run in whole},
+        fingerprints={(run.arm, run.seed): run.fingerprint for run in runs},
     )
+
+
+def _pictures(run: Run, folder: Path) -> dict[str, Path]:
+    """Of the evaluation, and those taken while the run trained."""
+    taken = run.model.with_suffix("")
+    return {path.stem: path for source in (taken, folder / "pictures") for path in sorted(source.glob("*.*"))}
 
 
 def evaluate_one(run: Run, report: Any, *, root: Path) -> str:

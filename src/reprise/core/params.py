@@ -1,0 +1,64 @@
+"""What params.yaml can say, apart from each experiment's own knobs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from reprise.core.contract import Scale, Strict
+from reprise.core.pipeline import Name
+
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Runtime(Strict):
+    """On what, and how, runs execute; none of it but `precision` changes what they compute."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "mps", "tpu"] = "auto"
+    devices: Count | Literal["auto"] = "auto"
+    """Devices of one run. With more than one, runs go one after another, each by DDP."""
+    num_nodes: Count = 1
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed"] = "auto"
+    """auto: bfloat16 autocast where the experiment allows it and the processor has it, else float32."""
+    engine: Literal["local", "ray"] = "local"
+    """Where the grid of arms and seeds runs: processes of this machine, or a Ray cluster."""
+    workers: Count | Literal["auto"] = "auto"
+    """Runs side by side; auto: one for each core, or each GPU."""
+    checkpoint_every: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds: the most that a kill can cost."""
+
+
+class Tracking(Strict):
+    """Weights & Biases."""
+
+    wandb: Literal["auto", "online", "offline", "off"] = "auto"
+    """auto: online where there is a key, else offline."""
+    project: Annotated[str, Field(min_length=1)] = "reprise"
+    entity: str | None = None
+
+
+class Section(Strict):
+    """The knobs of one experiment."""
+
+    paper: dict[str, Any]
+    """Every knob at the paper's value."""
+    arms: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+    """What each variant changes."""
+    laptop: dict[str, Any] = {}
+    """What is smaller on a laptop."""
+    smoke: dict[str, Any] = {}
+    """What is smaller in tests."""
+
+
+class Params(Strict):
+    """The whole of params.yaml."""
+
+    scale: Scale
+    seeds: Seeds
+    """Replicates; arms are compared paired by seed."""
+    runtime: Runtime = Runtime()
+    tracking: Tracking = Tracking()
+    experiments: dict[Name, Section]

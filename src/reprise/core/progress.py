@@ -1,0 +1,175 @@
+"""One live display for a whole grid of runs: how many are done, their loss, steps/s, time left.
+
+In a terminal it is redrawn in place; elsewhere it is plain lines, one for every run that ends and at
+most one in LINE_SECONDS between.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+LINE_SECONDS = 10.0
+_MARKS = {"done": "[green]✓[/]", "cached": "[dim]✓[/]", "failed": "[red]✗[/]", "diverged": "[yellow]✗[/]"}
+_GOING = ("waiting", "running", "resumed")
+
+
+@dataclass
+class _Line:
+    """One run as last heard of."""
+
+    state: str
+    started: float
+    step: int = 0
+    total: int = 0
+    loss: float | None = None
+    first: int = 0
+    """The step it started from: above 0 where it is resumed."""
+    seconds: float = 0.0
+
+    @property
+    def share(self) -> float:
+        return min(self.step / self.total, 1.0) if self.total else 0.0
+
+    @property
+    def share_here(self) -> float:
+        """The part of the run that was trained under this display."""
+        return max(self.step - self.first, 0) / self.total if self.total else 0.0
+
+
+class Progress:
+    """Context manager around a grid of `total_runs` runs; only `update` is called in it."""
+
+    def __init__(
+        self,
+        title: str,
+        total_runs: int,
+        tty: bool | None = None,
+        *,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Redrawn in place if `tty`; asked of stdout if None."""
+        self._title = title
+        self._total_runs = total_runs
+        self._console = console or Console(file=sys.stdout)
+        self._clock = clock
+        self._runs: dict[str, _Line] = {}
+        self._started = self._last_line = clock()
+        live = self._console.is_terminal if tty is None else tty
+        self._live = Live(console=self._console, get_renderable=self._render) if live else None
+
+    def __enter__(self) -> Progress:
+        self._started = self._last_line = self._clock()
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def update(self, run_name: str, step: int, total: int, loss: float | None, state: str) -> None:
+        """Say where a run is: waiting, running or resumed; or how it ended: done, cached, diverged or failed.
+
+        A `total` of 0 and a `loss` of None leave what was said before.
+        """
+        now = self._clock()
+        run = self._runs.setdefault(run_name, _Line("waiting", now))
+        if run.state not in _GOING:
+            return
+        if run.state == "waiting":
+            run.started = now
+        if state == "resumed" and run.first == 0:
+            run.first = step
+        run.state = state
+        run.seconds = now - run.started
+        if total:
+            run.step, run.total = step, total
+        if loss is not None:
+            run.loss = loss
+        if state not in _GOING:
+            self._print_end(run_name, run)
+        elif self._live is None and now - self._last_line >= LINE_SECONDS:
+            self._last_line = now
+            self._print(", ".join(self._facts(self._loss_of(run))))
+
+    def eta(self) -> float | None:
+        """Seconds until the grid is done, at the pace so far; None while nothing is known."""
+        runs = list(self._runs.values())
+        going = [run for run in runs if run.state in _GOING]
+        trained = sum(1.0 - (run.first / run.total if run.total else 0.0) for run in runs if run.state == "done")
+        trained += sum(run.share_here for run in going)
+        left = self._total_runs - (len(runs) - len(going)) - sum(run.share for run in going)
+        if left <= 0:
+            return 0.0
+        if trained <= 0:
+            return None
+        own = [run.seconds * (1 - run.share) / run.share_here for run in going if run.share_here > 0]
+        pace = max((self._clock() - self._started) * left / trained, 0.0)
+        return max([pace, *own])
+
+    def steps_per_second(self) -> float:
+        """Of all runs that are going, together."""
+        going = [run for run in self._runs.values() if run.state in _GOING]
+        return sum((run.step - run.first) / run.seconds for run in going if run.seconds > 0)
+
+    def _ended(self) -> int:
+        return sum(run.state not in _GOING for run in list(self._runs.values()))
+
+    def _facts(self, loss: str = "") -> list[str]:
+        eta, pace = self.eta(), self.steps_per_second()
+        facts = [f"{self._ended()}/{self._total_runs} runs", loss]
+        facts.append(f"{pace:,.0f} steps/s" if pace >= 10 else f"{pace:.2g} steps/s" if pace else "")
+        facts.append("" if not eta else f"ETA {_duration(eta)}")
+        return [fact for fact in facts if fact]
+
+    @staticmethod
+    def _loss_of(run: _Line) -> str:
+        return "" if run.loss is None else f"loss {run.loss:.4g}"
+
+    def _print(self, text: str) -> None:
+        self._console.print(f"{self._title}: {text}", markup=False, highlight=False, soft_wrap=True)
+
+    def _print_end(self, name: str, run: _Line) -> None:
+        if self._live is None:
+            took = "" if run.state == "cached" else f" in {_duration(run.seconds)}"
+            facts = [f"{name} {run.state}{took}", self._loss_of(run), *self._facts()]
+            self._last_line = self._clock()
+            self._print(", ".join(fact for fact in facts if fact))
+        elif run.state in ("failed", "diverged"):
+            self._console.print(f"{_MARKS[run.state]} {name} {run.state} at step {run.step}", highlight=False)
+
+    def _render(self) -> RenderableType:
+        head = Table.grid(padding=(0, 2))
+        runs = list(self._runs.items())
+        share = self._ended() + sum(run.share for _, run in runs if run.state in _GOING)
+        bar = ProgressBar(total=max(self._total_runs, 1), completed=share, width=24)
+        head.add_row(Text(self._title, style="bold"), bar, *self._facts())
+        lines = Table.grid(padding=(0, 2))
+        for name, run in runs:
+            if run.state in ("running", "resumed"):
+                steps = f"{run.step:,}/{run.total:,}" if run.total else "starting"
+                bar = ProgressBar(total=max(run.total, 1), completed=run.step, width=24)
+                lines.add_row(Text(f"  {name}", style="dim"), bar, steps, self._loss_of(run))
+        return Group(head, lines)
+
+
+def _duration(seconds: float) -> str:
+    """`8s`, `3m05s`, `2h07m`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes}m{rest:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"

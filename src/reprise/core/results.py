@@ -1,0 +1,302 @@
+"""What evaluation leaves behind: results/<experiment>/, small text files kept in git and read by DVC.
+
+    runs.csv       one row a run: arm, seed, and a column for each metric
+    metrics.json   {arm: {metric: {mean, sd, n}}}                         (dvc metrics show, diff)
+    claims.json    {claim: verdict}
+    plots/*.csv    <stage>_<column of history>: arm, step, mean, low, high, seeds    (dvc plots show, diff)
+    card.json      scale, seeds, arms, failures, fingerprints, and what the steps of each stage count
+    pictures/      of each arm's first seed, and index.json, which lists them
+
+A folder is whole or absent: it is written under a temporary name and swapped in. Nothing in it depends on the clock.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reprise.core.claims import RunKey, Runs, Verdict, judge_all, rounded
+from reprise.core.contract import Scale
+from reprise.core.pipeline import Paper
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+HistoryKey = tuple[str, str, int]
+"""Stage, arm and seed."""
+Metrics = dict[str, dict[str, dict[str, float | None]]]
+POINTS_PER_CURVE = 200
+COLOURS = {"reproduced": "green", "refuted": "red", "inconclusive": "yellow", "not run": "dim"}
+SCALE_IN_WORDS: dict[str, str] = {
+    "smoke": "Smoke scale: seconds of training, to test the machinery. The numbers say nothing about the paper.",
+    "laptop": "Laptop scale: a smaller problem than the paper's, sized for two CPU cores. The verdicts are about it.",
+    "paper": "Paper scale: the paper's own model, data and schedule.",
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A column of history for one arm, over its seeds."""
+
+    step: list[float]
+    mean: list[float]
+    low: list[float]
+    """The lowest seed at each step ..."""
+    high: list[float]
+    """... and the highest."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """results/<experiment>/, read back."""
+
+    folder: Path
+    card: dict[str, Any]
+    metrics: Metrics
+    verdicts: dict[str, Verdict]
+    curves: dict[str, dict[str, Curve]]
+    """By `<stage>_<column>`, then by arm."""
+    pictures: list[dict[str, Any]]
+    """arm, seed, name and file (under pictures/) of each."""
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write(
+    folder: Path,
+    paper: Paper,
+    scale: Scale,
+    runs: Runs,
+    failures: Mapping[RunKey, str] | None = None,
+    histories: Mapping[HistoryKey, Path] | None = None,
+    pictures: Mapping[RunKey, Mapping[str, Path]] | None = None,
+    fingerprints: Mapping[RunKey, str] | None = None,
+) -> dict[str, Verdict]:
+    """Judge the claims of `paper` on `runs` and write everything to `folder`, in place of what was there."""
+    failures, fingerprints = failures or {}, fingerprints or {}
+    verdicts = judge_all(paper, runs, scale, failures, fingerprints)
+    temporary = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(temporary, ignore_errors=True)
+    (temporary / "plots").mkdir(parents=True)
+    arms = list(dict.fromkeys(arm for arm, _ in [*runs, *failures]))
+    _write_runs(temporary / "runs.csv", arms, runs, list(paper.metrics))
+    _write_json(temporary / "metrics.json", summary(runs, list(paper.metrics)))
+    _write_json(temporary / "claims.json", {name: verdict.as_json() for name, verdict in verdicts.items()})
+    axes = _write_curves(temporary / "plots", arms, histories or {})
+    card = {
+        "scale": scale,
+        "seeds": sorted({seed for _, seed in [*runs, *failures]}),
+        "arms": arms,
+        "failures": _by_name(failures),
+        "fingerprints": _by_name(fingerprints),
+        "axes": axes,
+    }
+    _write_json(temporary / "card.json", card)
+    _copy_pictures(temporary / "pictures", arms, pictures or {})
+    _swap(temporary, folder)
+    return verdicts
+
+
+def summary(runs: Runs, metrics: Iterable[str]) -> Metrics:
+    """{arm: {metric: {mean, sd, n}}} over the seeds of each arm; `sd` divides by n - 1, and is null for one seed."""
+    table: Metrics = {}
+    for arm in dict.fromkeys(arm for arm, _ in runs):
+        table[arm] = {}
+        for metric in metrics:
+            seeds = sorted(seed for ran, seed in runs if ran == arm and metric in runs[arm, seed])
+            values = np.array([runs[arm, seed][metric] for seed in seeds], dtype=np.float64)
+            if len(values):
+                sd = _finite(values.std(ddof=1)) if len(values) > 1 else None
+                table[arm][metric] = {"mean": _finite(values.mean()), "sd": sd, "n": len(values)}
+    return table
+
+
+def _finite(number: float) -> float | None:
+    return rounded(number) if math.isfinite(number) else None
+
+
+def _by_name(entries: Mapping[RunKey, str]) -> dict[str, str]:
+    return {f"{arm}/s{seed}": entries[arm, seed] for arm, seed in sorted(entries)}
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _write_rows(path: Path, header: list[str], rows: Iterable[list[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _write_runs(path: Path, arms: list[str], runs: Runs, metrics: list[str]) -> None:
+    keys = sorted(runs, key=lambda run: (arms.index(run[0]), run[1]))
+    _write_rows(path, ["arm", "seed", *metrics], ([*key, *(_cell(runs[key].get(m)) for m in metrics)] for key in keys))
+
+
+def _cell(value: float | None) -> object:
+    return "" if value is None else repr(float(value))
+
+
+def _write_curves(folder: Path, arms: list[str], histories: Mapping[HistoryKey, Path]) -> dict[str, str]:
+    """One file per stage and column of history; returns what the steps of each stage count."""
+    axes: dict[str, str] = {}
+    gathered: dict[str, dict[str, list[tuple[list[float], list[float]]]]] = {}
+    for stage, arm, seed in sorted(histories, key=lambda key: (key[0], arms.index(key[1]), key[2])):
+        path = histories[stage, arm, seed]
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            axis, *columns = reader.fieldnames or ["step"]
+            rows = list(reader)
+        axes[stage] = axis
+        for column in columns:
+            points = [(float(row[axis]), float(row[column])) for row in rows if row[column]]
+            if points:
+                steps, values = zip(*points, strict=True)
+                name = re.sub(r"\W+", "_", f"{stage}_{column}")
+                gathered.setdefault(name, {}).setdefault(arm, []).append((list(steps), list(values)))
+    for name, by_arm in gathered.items():
+        _write_rows(
+            folder / f"{name}.csv",
+            ["arm", "step", "mean", "low", "high", "seeds"],
+            (
+                [arm, *map(rounded, point), len(seeds)]
+                for arm, seeds in by_arm.items()
+                for point in zip(*over_seeds(seeds), strict=True)
+            ),
+        )
+    return axes
+
+
+def over_seeds(seeds: list[tuple[list[float], list[float]]]) -> tuple[NDArray[np.float64], ...]:
+    """Steps, mean, lowest and highest of one curve per seed, given as (steps, values).
+
+    On the steps that all seeds span, taken from the seed with most points, the others interpolated; neighbouring points
+    are averaged to at most 200.
+    """
+    start, end = max(steps[0] for steps, _ in seeds), min(steps[-1] for steps, _ in seeds)
+    grid = np.array([step for step in max(seeds, key=lambda seed: len(seed[0]))[0] if start <= step <= end] or [end])
+    values = np.array([np.interp(grid, steps, ys) for steps, ys in seeds])
+    chunks = np.array_split(np.arange(len(grid)), min(len(grid), POINTS_PER_CURVE))
+    steps = np.array([grid[chunk[-1]] for chunk in chunks])
+    averaged = np.array([values[:, chunk].mean(axis=1) for chunk in chunks])
+    return steps, averaged.mean(axis=1), averaged.min(axis=1), averaged.max(axis=1)
+
+
+def _copy_pictures(folder: Path, arms: list[str], pictures: Mapping[RunKey, Mapping[str, Path]]) -> None:
+    """The pictures of each arm's first seed that has any, and their list."""
+    folder.mkdir()
+    entries: list[dict[str, str | int]] = []
+    for arm in arms:
+        seed = min((seed for ran, seed in pictures if ran == arm and pictures[ran, seed]), default=None)
+        if seed is None:
+            continue
+        (folder / arm).mkdir()
+        for name, path in sorted(pictures[arm, seed].items()):
+            shutil.copyfile(path, folder / arm / f"{name}{path.suffix}")
+            entries.append({"arm": arm, "seed": seed, "name": name, "file": f"{arm}/{name}{path.suffix}"})
+    _write_json(folder / "index.json", entries)
+
+
+def _swap(temporary: Path, folder: Path) -> None:
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    temporary.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read(folder: Path) -> Results:
+    """What `write` left in `folder`."""
+    return Results(
+        folder=folder,
+        card=_read_json(folder / "card.json"),
+        metrics=_read_json(folder / "metrics.json"),
+        verdicts=read_verdicts(folder),
+        curves={path.stem: _read_curves(path) for path in sorted((folder / "plots").glob("*.csv"))},
+        pictures=_read_json(folder / "pictures" / "index.json"),
+    )
+
+
+def read_verdicts(folder: Path) -> dict[str, Verdict]:
+    """The verdicts of results/<experiment>/, in the order of pipeline.yaml."""
+    return {name: Verdict.read(name, entry) for name, entry in _read_json(folder / "claims.json").items()}
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _read_curves(path: Path) -> dict[str, Curve]:
+    curves: dict[str, Curve] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            curve = curves.setdefault(row["arm"], Curve([], [], [], []))
+            for column in ("step", "mean", "low", "high"):
+                getattr(curve, column).append(float(row[column]))
+    return curves
+
+
+# --- the terminal -----------------------------------------------------------------------------------------------------
+
+
+def verdict_table(verdicts: Mapping[str, Mapping[str, Verdict]]) -> Table:
+    """Verdicts by experiment and claim, for rich to print."""
+    from rich.table import Table
+    from rich.text import Text
+
+    scales = list(dict.fromkeys(verdict.scale for claims in verdicts.values() for verdict in claims.values()))
+    caption = "\n".join(SCALE_IN_WORDS[scale] for scale in scales)
+    table = Table(title="Verdicts", title_justify="left", caption=caption, caption_justify="left", expand=False)
+    table.add_column("claim")
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("estimate [interval]", justify="right")
+    table.add_column("claimed", no_wrap=True)
+    table.add_column("seeds", justify="right")
+    table.add_column("in the paper")
+    for experiment, claims in verdicts.items():
+        for verdict in claims.values():
+            table.add_row(
+                f"{experiment}: {verdict.claim.replace('_', ' ')}",
+                Text(verdict.verdict, style=COLOURS[verdict.verdict]),
+                estimate_in_words(verdict),
+                region_in_words(verdict),
+                str(verdict.seeds),
+                verdict.where,
+            )
+        table.add_section()
+    return table
+
+
+def estimate_in_words(verdict: Verdict) -> str:
+    """`3.21 [2.10, 4.32] nats`, or why there is no estimate."""
+    if verdict.interval is None:
+        return verdict.reason
+    low, high = verdict.interval
+    return f"{verdict.estimate:.3g} [{low:.3g}, {high:.3g}] {verdict.unit}".rstrip()
+
+
+def region_in_words(verdict: Verdict) -> str:
+    """`> 0.5`, `< 10`, `-1 … 1`, or nothing."""
+    if verdict.holds is None:
+        return ""
+    low, high = verdict.holds
+    if high is None:
+        return f"> {low:g}"
+    return f"< {high:g}" if low is None else f"{low:g} … {high:g}"

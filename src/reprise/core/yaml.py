@@ -1,0 +1,292 @@
+"""The one reader of YAML: the 1.2 core schema, plain data, and a place for every key and value.
+
+`1e-4` is a float, `yes` and `12:30` are text, `010` is 10. Duplicate keys, tags, anchors, aliases, tabs and
+`${...}` are refused. Nothing here raises for a mistake in a file: mistakes are collected as `Problem`s, so that a
+user sees all of them at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any
+
+import yaml
+
+Path = tuple[str | int, ...]
+COMMAND_LINE = "command line"
+
+_Parser = getattr(yaml, "CLoader", yaml.Loader)
+_NULL = frozenset(("", "~", "null", "Null", "NULL"))
+_TRUE = frozenset(("true", "True", "TRUE"))
+_FALSE = frozenset(("false", "False", "FALSE"))
+_INT = re.compile(r"[-+]?[0-9]+")
+_BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+@dataclass(frozen=True, order=True)
+class Mark:
+    """A place: a file relative to the project's root, with line and column from 1; 0 where there are none."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One mistake of the user's: where, at which key, and what is wrong."""
+
+    mark: Mark
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.mark}: {self.path}: {self.message}" if self.path else f"{self.mark}: {self.message}"
+
+
+class ConfigError(ValueError):
+    """Every mistake found, each once, in the order of the files; `str` is what the user sees."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = sorted(set(problems))
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+@dataclass
+class Document:
+    """What one file says, and where it says it."""
+
+    file: str
+    data: Any = None
+    """Plain dicts, lists and scalars; None if the file cannot be read."""
+    keys: dict[Path, Mark] = field(default_factory=dict)
+    """Where the key at a path stands."""
+    values: dict[Path, Mark] = field(default_factory=dict)
+    """Where the value at a path begins."""
+    problems: list[Problem] = field(default_factory=list)
+
+    def key_mark(self, path: Path) -> Mark:
+        """The place of the key at `path`, or of the nearest one above it that exists."""
+        return next((self.keys[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.keys), self.top)
+
+    def value_mark(self, path: Path) -> Mark:
+        """The place of the value at `path`, or of the nearest key above it that exists."""
+        return self.values.get(path) or self.key_mark(path)
+
+    @property
+    def top(self) -> Mark:
+        """The beginning of the file."""
+        return Mark(self.file) if self.file == COMMAND_LINE else Mark(self.file, 1, 1)
+
+    def put(self, path: Path, value: Any, mark: Mark) -> None:
+        """Set the value at `path`, making the blocks above it; all that is new stands at `mark`.
+
+        Raises TypeError with the path of the block that is none.
+        """
+        block = self.data
+        for end, key in enumerate(path[:-1], start=1):
+            if key not in block or block[key] is None:
+                block[key] = {}
+                self.keys[path[:end]] = self.values[path[:end]] = mark
+            block = block[key]
+            if not isinstance(block, dict):
+                raise TypeError(dotted(path[:end]))
+        block[path[-1]] = value
+        for old in [*self.keys, *self.values]:
+            if old[: len(path)] == path:
+                self.keys.pop(old, None)
+                self.values.pop(old, None)
+        for below in walk(value, path):
+            self.keys[below] = self.values[below] = mark
+
+
+def walk(value: Any, path: Path = ()) -> Iterator[Path]:
+    """The path of `value` and of everything in it."""
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from walk(item, (*path, key))
+
+
+def dotted(path: Path) -> str:
+    """`experiments.gan.paper.betas[0]`."""
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).removeprefix(".")
+
+
+def did_you_mean(word: object, words: Iterable[str]) -> str:
+    """`; did you mean relu?` where a known word is near, else nothing."""
+    near = difflib.get_close_matches(str(word), list(words), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def load(path: FilePath, name: str | None = None) -> Document:
+    """Read the file at `path`, called `name` in messages."""
+    document = Document(name or path.name)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError:
+        document.problems.append(Problem(Mark(document.file), "", "there is no such file"))
+        return document
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        document.problems.append(Problem(Mark(document.file, line, 1), "", "not UTF-8 text"))
+        return document
+    parse(text, document)
+    if document.data is None and not document.problems:
+        document.data = {}
+    if document.data is not None and not isinstance(document.data, dict):
+        document.problems.append(Problem(document.top, "", "expected keys with values at the top of the file"))
+        document.data = None
+    return document
+
+
+def parse(text: str, document: Document) -> None:
+    """Fill `document` with what `text` says."""
+    text, shifts = _without_tabs(text, document)
+    try:
+        _Builder(text, document, shifts).build()
+    except yaml.YAMLError as error:
+        document.data = None
+        if not shifts:
+            document.problems.append(_syntax_problem(error, document))
+
+
+def parse_value(text: str, path: Path) -> tuple[Any, list[Problem]]:
+    """A value as YAML would read it, from the command line, where it is to stand at `path`."""
+    document = Document(COMMAND_LINE)
+    parse(text, document)
+    here = Mark(COMMAND_LINE)
+    found = [Problem(here, dotted(path) + ("." if p.path else "") + p.path, p.message) for p in document.problems]
+    return document.data, found
+
+
+def _without_tabs(text: str, document: Document) -> tuple[str, dict[int, int]]:
+    """`text` with a guess instead of each tab, so that reading can go on; how far each line moved to the right."""
+    if "\t" not in text:
+        return text, {}
+    lines, shifts, above = text.split("\n"), {}, ""
+    for number, line in enumerate(lines):
+        if "\t" in line:
+            message = "a tab; YAML is written with spaces"
+            document.problems.append(Problem(Mark(document.file, number + 1, line.index("\t") + 1), "", message))
+            body = line.lstrip(" \t")
+            indent = line[: len(line) - len(body)]
+            if "\t" in indent:
+                indent = " " * (len(above) - len(above.lstrip()) + 2 * above.rstrip().endswith(":"))
+            lines[number] = indent + body.replace("\t", " ")
+            shifts[number] = len(lines[number]) - len(line)
+        if lines[number].strip():
+            above = lines[number]
+    return "\n".join(lines), shifts
+
+
+def _syntax_problem(error: yaml.YAMLError, document: Document) -> Problem:
+    mark, what = document.top, str(error).splitlines()[0]
+    if isinstance(error, yaml.MarkedYAMLError):
+        place = error.problem_mark or error.context_mark
+        mark = Mark(document.file, place.line + 1, place.column + 1) if place else mark
+        what = ", ".join(said for said in (error.context, error.problem) if said)
+    return Problem(mark, "", f"not YAML: {what}")
+
+
+class _Builder:
+    """Builds a document's data from the parser's events."""
+
+    def __init__(self, text: str, document: Document, shifts: dict[int, int]) -> None:
+        self.events = yaml.parse(text, Loader=_Parser)
+        self.document = document
+        self.shifts = shifts
+
+    def build(self) -> None:
+        """Read the one document there is."""
+        next(self.events)
+        event = next(self.events)
+        if isinstance(event, yaml.StreamEndEvent):
+            return
+        self.document.data = self._value(next(self.events), ())
+        next(self.events)
+        more = next(self.events)
+        if not isinstance(more, yaml.StreamEndEvent):
+            self._problem(more, (), "a second document; one file holds one")
+
+    def _mark(self, event: yaml.Event) -> Mark:
+        place = event.start_mark
+        return Mark(self.document.file, place.line + 1, place.column + 1 - self.shifts.get(place.line, 0))
+
+    def _problem(self, event: yaml.Event, path: Path, message: str) -> None:
+        self.document.problems.append(Problem(self._mark(event), dotted(path), message))
+
+    def _value(self, event: yaml.Event, path: Path) -> Any:
+        self.document.values[path] = self._mark(event)
+        if isinstance(event, yaml.AliasEvent):
+            self._problem(event, path, f"an alias, *{event.anchor}; write the value out")
+            return None
+        if event.anchor is not None:
+            self._problem(event, path, f"an anchor, &{event.anchor}; write the value out where it is used")
+        if event.tag is not None:
+            self._problem(event, path, f"a tag, {event.tag}; write the plain value")
+        if isinstance(event, yaml.MappingStartEvent):
+            return self._mapping(path)
+        if isinstance(event, yaml.SequenceStartEvent):
+            return self._sequence(path)
+        if "${" in event.value:
+            self._problem(event, path, "${...} is not filled in here; write the value out")
+        return event.value if event.style else scalar(event.value)
+
+    def _sequence(self, path: Path) -> list[Any]:
+        items: list[Any] = []
+        while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
+            items.append(self._value(event, (*path, len(items))))
+        return items
+
+    def _mapping(self, path: Path) -> dict[str, Any]:
+        block: dict[str, Any] = {}
+        while not isinstance(event := next(self.events), yaml.MappingEndEvent):
+            if not isinstance(event, yaml.ScalarEvent):
+                self._problem(event, path, "expected a plain word as a key")
+                self._skip(event)
+                self._skip(next(self.events))
+                continue
+            at = (*path, event.value)
+            if event.anchor is not None or event.tag is not None:
+                self._problem(event, at, "a tag or an anchor at a key; write the plain word")
+            if event.value in block:
+                first = self.document.keys[at].line
+                self._problem(event, at, f"this key stands here twice; the first one is on line {first}")
+                self._skip(next(self.events))
+                continue
+            self.document.keys[at] = self._mark(event)
+            block[event.value] = self._value(next(self.events), at)
+        return block
+
+    def _skip(self, event: yaml.Event) -> None:
+        depth = 0
+        while True:
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth == 0:
+                return
+            event = next(self.events)
+
+
+def scalar(text: str) -> Any:
+    """What an unquoted word is by the YAML 1.2 core schema."""
+    if text in _NULL:
+        return None
+    if text in _TRUE or text in _FALSE:
+        return text in _TRUE
+    if _INT.fullmatch(text):
+        return int(text)
+    if _BASED.fullmatch(text):
+        return int(text, 0)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    return float(text.replace(".", "")) if _NOT_FINITE.fullmatch(text) else text

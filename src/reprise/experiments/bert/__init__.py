@@ -1,0 +1,3 @@
+"""BERT."""
+from reprise.experiments.bert.config import Config
+__all__ = ["Config"]

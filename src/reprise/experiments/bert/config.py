@@ -1,0 +1,144 @@
+"""The knobs of BERT's pretraining and fine-tuning."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from reprise.core.contract import DurationField, ExperimentConfig, Strict
+from reprise.parts import vocabulary
+
+Size = Annotated[int, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class Architecture(Strict):
+    """The encoder (Section 3)."""
+
+    vocab_size: Annotated[int, Field(ge=300)]
+    """WordPieces, special tokens included."""
+    layers: Size
+    width: Size
+    """Hidden size H."""
+    heads: Size
+    feed_forward: Size
+    """Hidden units of the feed-forward nets: 4H in the paper."""
+    positions: Size
+    """Longest sequence, in tokens."""
+    activation: vocabulary.Activation
+    norm: Literal["post", "pre"]
+    """Layer normalisation after the residual sum, as in the paper, or at the entrance of each branch."""
+    norm_eps: vocabulary.Rate
+    dropout: vocabulary.Dropout
+    init: vocabulary.Initialization
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Architecture:
+        if self.width % self.heads:
+            raise ValueError(f"width is {self.width}; expected a multiple of heads, {self.heads}")
+        return self
+
+
+class Phase(Strict):
+    """A stretch of pretraining at one sequence length (Appendix A.2)."""
+
+    share: Annotated[float, Field(gt=0, le=1)]
+    """Of the updates."""
+    length: Annotated[int, Field(ge=8)]
+    """Tokens in a sequence, special ones included."""
+
+
+class FromScratch(Strict):
+    """Weights drawn at random, vocabulary trained on the pretraining text."""
+
+    kind: Literal["scratch"]
+
+
+class FromFolder(Strict):
+    """A checkpoint in the published format: model.safetensors and vocab.txt."""
+
+    kind: Literal["folder"]
+    path: Annotated[str, Field(min_length=1)]
+
+
+class FromHub(Strict):
+    """The same, fetched from the Hugging Face hub at a pinned commit."""
+
+    kind: Literal["hub"]
+    repository: Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$")]
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+
+
+class Pretraining(Strict):
+    """Unsupervised training on text (Sections 3.1 and A.2)."""
+
+    start_from: Annotated[FromScratch | FromFolder | FromHub, Field(discriminator="kind")]
+    objective: Literal["mlm", "mlm_nsp", "left_to_right"]
+    """Masked words, masked words and next sentence, or the next word from the left context alone.
+    A left-to-right model stays so in fine-tuning (Section 5.1)."""
+    duration: DurationField
+    batch_size: Size
+    """Sequences an update."""
+    phases: Annotated[list[Phase], Field(min_length=1)]
+    predicted: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the tokens that are predicted, in every objective."""
+    mask_share: Annotated[float, Field(ge=0, le=1)]
+    """Of the predicted tokens, those replaced by [MASK] ..."""
+    random_share: Annotated[float, Field(ge=0, le=1)]
+    """... and those replaced by a random token; the rest stay as they are."""
+    optimizer: vocabulary.Optimizer
+    schedule: vocabulary.Schedule
+
+    @model_validator(mode="after")
+    def _shares(self) -> Pretraining:
+        if abs(sum(phase.share for phase in self.phases) - 1) > 1e-6:
+            raise ValueError("the shares of the phases must add up to 1")
+        if self.mask_share + self.random_share > 1:
+            raise ValueError("mask_share and random_share together must not exceed 1")
+        return self
+
+
+class Score(Strict):
+    """How one metric is measured."""
+
+    measure: Literal["accuracy", "f1", "matthews", "pearson", "spearman", "exact_match", "span_f1"]
+    split: Name = "test"
+
+
+class Subtask(Strict):
+    """One downstream task, with a head, a copy of the encoder and an optimiser of its own (Section 4)."""
+
+    kind: Literal["tagging", "classification", "regression", "span"]
+    part: Name
+    """The part of the dataset that holds it."""
+    limit: Size | None = None
+    """Training examples used, the first ones of a fixed shuffle; all unless said."""
+    length: Size
+    """Longest sequence, in tokens."""
+    label_on: Literal["first", "last"] = "first"
+    """Which piece of a word carries its tag. The paper takes the first, of which a left-to-right model has not seen the rest."""
+    duration: DurationField
+    batch_size: Size
+    optimizer: vocabulary.Optimizer
+    schedule: vocabulary.Schedule
+    scores: Annotated[dict[Name, Score], Field(min_length=1)]
+    """The metrics it gives."""
+
+
+class Config(ExperimentConfig):
+    """BERT: a Transformer encoder pretrained on text, then fine-tuned to each task."""
+
+    model: Architecture
+    pretraining: Pretraining
+    tasks: Annotated[dict[Name, Subtask], Field(min_length=1)]
+    """Fine-tuned one after another, each from the same pretrained weights."""
+
+    @model_validator(mode="after")
+    def _fits_the_positions(self) -> Config:
+        lengths = {f"pretraining.phases.{i}.length": phase.length for i, phase in enumerate(self.pretraining.phases)}
+        lengths |= {f"tasks.{name}.length": task.length for name, task in self.tasks.items()}
+        for where, length in lengths.items():
+            if length > self.model.positions:
+                raise ValueError(f"{where} is {length}; expected at most model.positions, {self.model.positions}")
+        return self

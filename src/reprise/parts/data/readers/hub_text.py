@@ -1,0 +1,45 @@
+"""Unlabelled text from Parquet files of the Hugging Face hub: Wikipedia, BookCorpus, and their like."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from reprise.core.contract import Strict
+from reprise.parts.data.readers import parquet_rows
+from reprise.parts.data.store import TextWriter
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Options(Strict):
+    """How rows become texts."""
+
+    column: str = "text"
+    rows: Positive = 1
+    """Rows to a text, one a line: above 1 where a row is a sentence, as in BookCorpus."""
+    shortest_line: Annotated[int, Field(ge=0)] = 0
+    """Lines of fewer words are dropped: headings, lists and table cells (BERT, Section 3.1, takes passages only)."""
+    validation_every: Positive = 500
+    """Every so many texts, one goes to `validation`."""
+
+
+def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
+    """Splits `train` and `validation`, in the order of the files and in constant memory."""
+    with TextWriter(out, "train") as train, TextWriter(out, "validation") as validation:
+        for index, text in enumerate(texts(files, options)):
+            (train if (index + 1) % options.validation_every else validation).add(text)
+    return {"kind": "texts", "splits": {"train": len(train), "validation": len(validation)}}
+
+
+def texts(files: list[Path], options: Options) -> Iterator[str]:
+    """Texts of lines that are long enough; texts without any are left out."""
+    rows = (row for (row,) in parquet_rows(sorted(files), [options.column]))
+    while group := list(islice(rows, options.rows)):
+        lines = [line for row in group for line in row.splitlines() if len(line.split()) >= max(1, options.shortest_line)]
+        if lines:
+            yield "\n".join(lines)

@@ -1,0 +1,52 @@
+"""A MinAtar game (Young & Tian 2019): no files, but a card with what a score means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from reprise.core.contract import Strict
+from reprise.parts.data.readers.atari import Positive, score_summary
+
+
+class Options(Strict):
+    """Which game, how a random policy is measured, and what has been published."""
+
+    game: Literal["asterix", "breakout", "freeway", "seaquest", "space_invaders"]
+    episodes: Positive = 100
+    seed: Annotated[int, Field(ge=0)] = 0
+    sticky: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Chance that the last action is repeated; 0.1 is MinAtar's own protocol."""
+    max_frames: Positive = 10_000
+    """Frames a game lasts at most."""
+    published: dict[str, float] = {}
+    """Scores by who played."""
+
+
+def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
+    """The card alone: shape, action sets, and the random policy's score with its standard error."""
+    from minatar import Environment
+
+    env = Environment(options.game, sticky_action_prob=options.sticky)
+    env.seed(options.seed)
+    rng = np.random.default_rng(options.seed)
+    played = [_random_episode(env, rng, options.max_frames) for _ in range(options.episodes)]
+    return {
+        "kind": "game",
+        "shape": list(env.state_shape()),
+        "actions": {"minimal": [int(action) for action in env.minimal_action_set()], "full": env.num_actions()},
+        "random": {**score_summary([score for score, _ in played]), "frames": sum(frames for _, frames in played)},
+        "published": options.published,
+    }
+
+
+def _random_episode(env: Any, rng: np.random.Generator, max_frames: int) -> tuple[float, int]:
+    env.reset()
+    score, frames, over = 0.0, 0, False
+    while not over and frames < max_frames:
+        reward, over = env.act(int(rng.integers(env.num_actions())))
+        score, frames = score + reward, frames + 1
+    return score, frames

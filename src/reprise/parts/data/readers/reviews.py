@@ -1,0 +1,83 @@
+"""25,000 long film reviews without their labels, as text to pretrain on.
+
+They share a package, and a subject, with the Rotten Tomatoes sentences of `sentiment`: a review that quotes one of
+that task's validation or test sentences is left out.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from reprise.core.contract import Strict
+from reprise.parts.data.readers import plain_words, rank, sentiment
+from reprise.parts.data.store import write_texts
+
+_QUOTE, _SHORTEST = 8, 5
+_Run = tuple[str, ...]
+
+
+class Options(Strict):
+    """The size of the validation split, and what may not be quoted."""
+
+    validation: Annotated[int, Field(gt=0)] = 1000
+    held_out: sentiment.Options = sentiment.Options()
+    """The options of the sentiment part, whose validation and test sentences may not be quoted."""
+
+
+def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
+    """Splits `train` and `validation`: a text a review, paragraphs apart by a newline."""
+    (path,) = files
+    splits = sentiment.sentiment_splits(path, options.held_out)
+    quotes = held_out_runs(plain_words(text) for split in ("validation", "test") for text, _ in splits[split])
+    everything = [cleaned(text) for text, _ in sentiment.rows(path, "imdb")]
+    distinct = {plain_words(text): text for text in reversed(everything)}
+    kept = sorted((text for plain, text in distinct.items() if not is_quoting(plain, quotes)), key=rank)
+    counts = {
+        "train": write_texts(out, "train", kept[options.validation :]),
+        "validation": write_texts(out, "validation", kept[: options.validation]),
+    }
+    return {
+        "kind": "texts",
+        "splits": counts,
+        "left_out": {
+            "repeated": len(everything) - len(distinct),
+            "quoting_held_out_sentiment": len(distinct) - len(kept),
+        },
+        "words": {"train": sum(len(text.split()) for text in kept[options.validation :])},
+    }
+
+
+def cleaned(text: str) -> str:
+    """Without markup or runs of spaces; a line break of HTML becomes a newline."""
+    text = html.unescape(re.sub(r"</?(i|em|b|hr)>", "", text))
+    paragraphs = re.split(r"<br\s*/?>", text)
+    return "\n".join(filter(None, (" ".join(paragraph.split()) for paragraph in paragraphs)))
+
+
+def held_out_runs(sentences: Iterator[str]) -> set[_Run]:
+    """What a text may not contain: every run of eight words of a sentence; the whole of one of five to seven.
+
+    Shorter sentences ("a true delight") are said by anyone.
+    """
+    runs: set[_Run] = set()
+    for sentence in sentences:
+        words = sentence.split()
+        if len(words) >= _SHORTEST:
+            runs.update(_runs(words, min(len(words), _QUOTE)))
+    return runs
+
+
+def is_quoting(plain: str, runs: set[_Run]) -> bool:
+    """Whether a text in plain words contains one of `runs`."""
+    words = plain.split()
+    return any(not runs.isdisjoint(_runs(words, length)) for length in range(_SHORTEST, _QUOTE + 1))
+
+
+def _runs(words: list[str], length: int) -> Iterator[_Run]:
+    return zip(*(words[start:] for start in range(length)), strict=False)

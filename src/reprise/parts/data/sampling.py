@@ -1,0 +1,39 @@
+"""Which examples are in batch k: a pure function of (seed, k), so that a resumed run needs no state."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class EpochSampler:
+    """Batches drawn without replacement, in a new order every epoch; a last partial batch is dropped."""
+
+    def __init__(self, size: int, batch_size: int, seed: int) -> None:
+        """Over `size` examples; ValueError unless 1 <= batch_size <= size."""
+        if not 1 <= batch_size <= size:
+            raise ValueError(f"batch_size is {batch_size}; expected 1 to {size}, the number of training examples")
+        self.size = size
+        self.batch_size = batch_size
+        self.seed = seed
+        self.steps_per_epoch = size // batch_size
+        self._epoch = -1
+        self._order = torch.empty(0, dtype=torch.int64)
+
+    def indices(self, step: int, rank: int = 0, world_size: int = 1) -> Tensor:
+        """int64 [batch_size / world_size]: the share of `rank` in the batch of update `step` (from 0).
+
+        The shares of all ranks, one after another, are the batch of one rank alone. ValueError if
+        they cannot be equal.
+        """
+        if self.batch_size % world_size:
+            raise ValueError(f"batch_size is {self.batch_size}; expected a multiple of the {world_size} devices")
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            shuffle = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
+            self._order = torch.from_numpy(shuffle.permutation(self.size))
+            self._epoch = epoch
+        share = self.batch_size // world_size
+        start = batch * self.batch_size + rank * share
+        return self._order[start : start + share]

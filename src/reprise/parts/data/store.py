@@ -1,0 +1,276 @@
+"""How prepared data lies on disk, and how experiments open it: memory-mapped, never copied whole.
+
+Every part is a folder, data/prepared/<dataset>/<part>/, with its `card.json`:
+
+| kind      | files                                                                                     | open with        |
+|-----------|-------------------------------------------------------------------------------------------|------------------|
+| images    | `<split>_images.npy` uint8 [n, height, width(, 3)], `<split>_labels.npy` uint8 [n]          | `open_images`    |
+| texts     | `<split>_text.npy` uint8 [bytes] in UTF-8, `<split>_offsets.npy` int64 [n + 1]              | `open_texts`     |
+| labelled  | texts, and `<split>_labels.npy` [n] (int64, or float32 for a score)                         | and `open_labels`|
+| pairs     | `<split>_first_…` and `<split>_second_…` texts, and `<split>_labels.npy`                    | `open_pairs`     |
+| tags      | texts of words joined by one space, `<split>_tags.npy` int16 [words], `<split>_tags_offsets.npy` | `open_tags` |
+| questions | `<split>_context_…` and `<split>_question_…` texts, `<split>_context_of.npy`, `<split>_answers.npy` | `open_questions` |
+
+`labels.json` lists the names of labels or tags by their number.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+from numpy.lib import format as npy
+
+Array = np.ndarray
+Words = list[str]
+
+
+class Images(NamedTuple):
+    """A split of pictures."""
+
+    images: Array
+    """uint8 [n, height, width], or [n, height, width, 3]."""
+    labels: Array
+    """uint8 [n]."""
+
+
+def write_images(folder: Path, split: str, images: Array, labels: Array) -> int:
+    """Write a split of pictures; the number of them."""
+    assert len(images) == len(labels)
+    np.save(folder / f"{split}_images.npy", np.ascontiguousarray(images, np.uint8))
+    np.save(folder / f"{split}_labels.npy", np.ascontiguousarray(labels, np.uint8))
+    return len(images)
+
+
+def open_images(folder: Path, split: str = "train") -> Images:
+    """A split of pictures, memory-mapped."""
+    return Images(_open(folder / f"{split}_images.npy"), _open(folder / f"{split}_labels.npy"))
+
+
+class Texts(Sequence[str]):
+    """Texts in one memory-mapped blob of UTF-8; an item is decoded when asked for, a slice is a list."""
+
+    def __init__(self, blob: Array, offsets: Array) -> None:
+        self.blob, self.offsets = blob, offsets
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index %= len(self)
+        return self.blob[self.offsets[index] : self.offsets[index + 1]].tobytes().decode()
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[index] for index in range(len(self)))
+
+
+class TextWriter:
+    """Writes the texts of a split as they come, in constant memory but for 8 bytes a text."""
+
+    def __init__(self, folder: Path, split: str) -> None:
+        self.folder, self.split = folder, split
+        self.offsets = array("q", [0])
+        self.file = (folder / f"{split}_text.npy").open("wb")
+        self.start = self._write_header(0)
+
+    def __enter__(self) -> TextWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.seek(0)
+        length = self._write_header(self.offsets[-1])
+        self.file.close()
+        assert length == self.start
+        np.save(self.folder / f"{self.split}_offsets.npy", np.frombuffer(self.offsets, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def add(self, text: str) -> None:
+        """Append one text."""
+        self.offsets.append(self.offsets[-1] + self.file.write(text.encode()))
+
+    def _write_header(self, length: int) -> int:
+        """NumPy pads a header so that one of another length takes its place."""
+        npy.write_array_header_1_0(self.file, {"descr": "|u1", "fortran_order": False, "shape": (length,)})
+        return self.file.tell()
+
+
+def write_texts(folder: Path, split: str, texts: Iterable[str]) -> int:
+    """Write texts as they come; the number of them."""
+    with TextWriter(folder, split) as writer:
+        for text in texts:
+            writer.add(text)
+    return len(writer)
+
+
+def open_texts(folder: Path, split: str = "train") -> Texts:
+    """The texts of a split."""
+    return Texts(_open(folder / f"{split}_text.npy"), _open(folder / f"{split}_offsets.npy"))
+
+
+def write_labels(folder: Path, split: str, labels: Sequence[int] | Sequence[float] | Array) -> None:
+    """Write one label a text or pair: int64, or float32 where they are scores."""
+    values = np.asarray(labels)
+    np.save(folder / f"{split}_labels.npy", values.astype(np.float32 if values.dtype.kind == "f" else np.int64))
+
+
+def open_labels(folder: Path, split: str = "train") -> Array:
+    """One label a text or pair [n]: int64, or float32 scores."""
+    return _open(folder / f"{split}_labels.npy")
+
+
+def write_label_names(folder: Path, names: Sequence[str]) -> None:
+    """Write what label or tag 0, 1, … is called."""
+    _write_json(folder / "labels.json", list(names))
+
+
+def label_names(folder: Path) -> list[str]:
+    """What label or tag 0, 1, … is called; empty for scores."""
+    return json.loads((folder / "labels.json").read_text(encoding="utf-8"))
+
+
+class Pairs(Sequence[tuple[str, str, int | float]]):
+    """Pairs of texts with a label: (first, second, label)."""
+
+    def __init__(self, first: Texts, second: Texts, labels: Array) -> None:
+        self.first, self.second, self.labels = first, second, labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        return self.first[index], self.second[index], self.labels[index].item()
+
+
+def write_pairs(folder: Path, split: str, pairs: Iterable[tuple[str, str, int | float]]) -> int:
+    """Write pairs of texts with their labels; the number of them."""
+    first, second, labels = [list(column) for column in zip(*pairs, strict=True)] or ([], [], [])
+    write_texts(folder, f"{split}_first", first)
+    write_texts(folder, f"{split}_second", second)
+    write_labels(folder, split, labels)
+    return len(labels)
+
+
+def open_pairs(folder: Path, split: str = "train") -> Pairs:
+    """The labelled pairs of a split."""
+    return Pairs(
+        open_texts(folder, f"{split}_first"), open_texts(folder, f"{split}_second"), open_labels(folder, split)
+    )
+
+
+class Tagged(Sequence[tuple[Words, Array]]):
+    """Sentences with one tag a word: (words, tags int16 [words])."""
+
+    def __init__(self, texts: Texts, tags: Array, offsets: Array) -> None:
+        self.texts, self.tags, self.offsets = texts, tags, offsets
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        words = self.texts[index].split(" ")
+        start, end = self.offsets[index % len(self)], self.offsets[index % len(self) + 1]
+        return words, self.tags[start:end]
+
+
+def write_tags(folder: Path, split: str, sentences: Sequence[tuple[Words, Sequence[int]]]) -> int:
+    """Write sentences of words, none of which holds a space, with one tag each; the number of sentences."""
+    write_texts(folder, split, (" ".join(words) for words, _ in sentences))
+    np.save(folder / f"{split}_tags.npy", np.array([tag for _, tags in sentences for tag in tags], np.int16))
+    np.save(folder / f"{split}_tags_offsets.npy", np.cumsum([0] + [len(tags) for _, tags in sentences], dtype=np.int64))
+    return len(sentences)
+
+
+def open_tags(folder: Path, split: str = "train") -> Tagged:
+    """The tagged sentences of a split."""
+    tags, offsets = _open(folder / f"{split}_tags.npy"), _open(folder / f"{split}_tags_offsets.npy")
+    return Tagged(open_texts(folder, split), tags, offsets)
+
+
+class Question(NamedTuple):
+    """A question whose answer is a span of its context."""
+
+    context: str
+    question: str
+    answers: list[tuple[int, int]]
+    """Every accepted answer, as `context[start:end]`."""
+
+
+class Questions(Sequence[Question]):
+    """Questions about contexts."""
+
+    def __init__(self, contexts: Texts, questions: Texts, context_of: Array, spans: Array, offsets: Array) -> None:
+        self.contexts, self.questions, self.context_of = contexts, questions, context_of
+        self.spans, self.offsets = spans, offsets
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        question, index = self.questions[index], index % len(self)
+        spans = self.spans[self.offsets[index] : self.offsets[index + 1]]
+        return Question(self.contexts[int(self.context_of[index])], question, [(int(a), int(b)) for a, b in spans])
+
+
+def write_questions(folder: Path, split: str, questions: Iterable[Question]) -> int:
+    """Write questions, each context once; the number of questions."""
+    contexts: dict[str, int] = {}
+    texts: list[str] = []
+    context_of: list[int] = []
+    spans: list[tuple[int, int]] = []
+    offsets = [0]
+    for context, question, answers in questions:
+        context_of.append(contexts.setdefault(context, len(contexts)))
+        texts.append(question)
+        spans += answers
+        offsets.append(len(spans))
+    write_texts(folder, f"{split}_context", contexts)
+    write_texts(folder, f"{split}_question", texts)
+    np.save(folder / f"{split}_context_of.npy", np.array(context_of, np.int64))
+    np.save(folder / f"{split}_answers.npy", np.array(spans, np.int32).reshape(-1, 2))
+    np.save(folder / f"{split}_answers_offsets.npy", np.array(offsets, np.int64))
+    return len(texts)
+
+
+def open_questions(folder: Path, split: str = "train") -> Questions:
+    """The questions of a split."""
+    contexts, texts = open_texts(folder, f"{split}_context"), open_texts(folder, f"{split}_question")
+    names = ("context_of", "answers", "answers_offsets")
+    return Questions(contexts, texts, *(_open(folder / f"{split}_{name}.npy") for name in names))
+
+
+def write_card(folder: Path, card: dict[str, Any]) -> None:
+    """Write what the data is, and how it came to be."""
+    _write_json(folder / "card.json", card)
+
+
+def open_card(folder: Path) -> dict[str, Any]:
+    """The card of a dataset or of one of its parts."""
+    return json.loads((folder / "card.json").read_text(encoding="utf-8"))
+
+
+def _open(path: Path) -> Array:
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

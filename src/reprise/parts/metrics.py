@@ -1,0 +1,105 @@
+"""How good generated images are, by the measures that several generative papers share.
+
+An Inception network says nothing about digits, so features come from a LeNet of our own, trained once by
+`reprise.parts.assets.lenet_v1` and frozen; two extractors trained from different seeds disagree by a third, so
+its weights are kept as a file and checked by hash, and its name is part of the metric: `fd_lenet_v1`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load
+from torch import Tensor, nn
+from torchmetrics.image.fid import FrechetInceptionDistance
+
+LENET_V1 = Path(__file__).parent / "assets" / "lenet_v1.safetensors"
+LENET_V1_SHA256 = "bdee0f9cc3bf3bb8f5932187fdb0490cda1fb3a9c06964a75a602c4bde27b19b"
+
+
+class LeNet(nn.Module):
+    """LeCun et al. 1998's layout, with ReLU and max pooling; its features are the 84 units before the last layer."""
+
+    feature_dim = 84
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, self.feature_dim), nn.ReLU(),
+        )  # fmt: skip
+        self.head = nn.Linear(self.feature_dim, 10)
+
+    def forward(self, images: Float[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch 10"]:
+        """Logits of the ten digits; pixels lie in 0 to 1."""
+        return self.head(self.body(images))
+
+
+def lenet_v1() -> LeNet:
+    """The frozen LeNet, in eval mode; ValueError if its file is not the one the metric is named after."""
+    content = LENET_V1.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != LENET_V1_SHA256:
+        raise ValueError(f"{LENET_V1.name}: expected sha256 {LENET_V1_SHA256}, found {found}")
+    net = LeNet()
+    net.load_state_dict(load(content))
+    return net.eval().requires_grad_(False)
+
+
+class _Given(nn.Module):
+    """Stands where torchmetrics wants an extractor: the features are there already."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.num_features = num_features
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
+
+
+def frechet_distance(real: Float[Tensor, "n dim"], generated: Float[Tensor, "m dim"]) -> float:
+    """Fréchet distance of two Gaussians fitted to the features, in float64 (Heusel et al. 2017, Equation 6).
+
+    It is biased upwards by about 1/n: compare at one n, beside the distance between two real sets.
+    """
+    distance = FrechetInceptionDistance(feature=_Given(real.shape[1])).set_dtype(torch.float64).to(real.device)
+    distance.update(real.double(), real=True)
+    distance.update(generated.double(), real=False)
+    return float(distance.compute())
+
+
+def density_and_coverage(
+    real: Float[Tensor, "n dim"], generated: Float[Tensor, "m dim"], neighbours: int = 5
+) -> tuple[float, float]:
+    """Naeem et al. 2020: how many balls of real points (radius: the k-th neighbour) hold a generated point.
+
+    Density: balls around a generated point, over the `neighbours` that a real one would see; about 1 for real
+    data, unbounded above. Coverage: the share of real points whose ball holds a generated one. ValueError unless
+    there are more real points than `neighbours`.
+    """
+    if len(real) <= neighbours:
+        raise ValueError(f"{len(real)} real points; expected more than the {neighbours} neighbours")
+    radii = torch.cdist(real, real).kthvalue(neighbours + 1).values
+    inside = torch.cdist(real, generated) < radii[:, None]
+    return float(inside.sum() / (neighbours * len(generated))), float(inside.any(1).float().mean())
+
+
+def parzen_log_likelihood(
+    points: Float[Tensor, "points dim"], samples: Float[Tensor, "samples dim"], sigmas: list[float], block: int = 500
+) -> Float[Tensor, "sigmas points"]:
+    """log of the mean over `samples` of N(point; sample, σ² I), in nats, for each σ (Breuleux et al. 2011)."""
+    dim = points.shape[1]
+    samples_squared = samples.square().sum(1)
+    found = points.new_empty(len(sigmas), len(points))
+    for start in range(0, len(points), block):
+        rows = points[start : start + block]
+        squared = torch.addmm(samples_squared, rows, samples.T, alpha=-2) + rows.square().sum(1, keepdim=True)
+        for index, sigma in enumerate(sigmas):
+            normalizer = math.log(len(samples)) + dim * math.log(sigma * math.sqrt(2 * math.pi))
+            found[index, start : start + block] = (squared * (-0.5 / sigma**2)).logsumexp(1) - normalizer
+    return found

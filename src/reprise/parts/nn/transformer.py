@@ -1,0 +1,107 @@
+"""The Transformer's block: multi-head self-attention and a feed-forward net, each with a residual (Vaswani et al. 2017).
+
+Shapes: `batch` sequences of `seq` positions with `dim` features.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from reprise.parts import vocabulary
+from reprise.parts.nn.build import activation
+
+
+def attention(
+    q: Float[Tensor, "batch heads seq d_k"],
+    k: Float[Tensor, "batch heads seq d_k"],
+    v: Float[Tensor, "batch heads seq d_k"],
+    mask: Bool[Tensor, "#batch 1 #seq seq"] | None = None,
+    *,
+    causal: bool = False,
+    dropout: float = 0.0,
+) -> Float[Tensor, "batch heads seq d_k"]:
+    """softmax(q kᵀ / sqrt(d_k)) v (Equation 1), over the keys where `mask` is true.
+
+    Written out on a CPU, where the backward pass of torch's fused kernel takes five times as long
+    in bfloat16 (38 ms against 7 for 64 sequences of 64 in 4 heads of 32).
+    """
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout, is_causal=causal)
+    if causal:
+        mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool).tril()
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return F.dropout(scores.softmax(-1), dropout) @ v
+
+
+class SelfAttention(nn.Module):
+    """Scaled dot-product attention in `heads` subspaces of a sequence to itself (Section 3.2).
+
+    Queries, keys and values come from one projection, stacked in this order. ValueError unless
+    `heads` divides `width`.
+    """
+
+    def __init__(self, width: int, heads: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width is {width}; expected a multiple of heads, {heads}")
+        self.heads = heads
+        self.dropout = dropout
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(
+        self, x: Float[Tensor, "batch seq dim"], mask: Bool[Tensor, "batch seq"] | None = None, *, causal: bool = False
+    ) -> Float[Tensor, "batch seq dim"]:
+        """`mask` is true where there is something to attend to; `causal` hides every later position.
+
+        Under `causal` there must be no mask: padding on the right is hidden from all that comes before it.
+        """
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        keys = None if mask is None else mask[:, None, None, :]
+        heads = attention(q, k, v, keys, causal=causal, dropout=self.dropout if self.training else 0.0)
+        return self.out(heads.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """Self-attention, then a feed-forward net of one hidden layer, each in a residual connection.
+
+    The normalisation follows the sum (`norm_first=False`: Vaswani 2017, BERT) or stands at the
+    entrance of the branch (`norm_first=True`: GPT-2). `dropout` falls on attention weights and on
+    what each branch adds.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        feed_forward: int,
+        *,
+        activation_name: vocabulary.Activation = "relu",
+        dropout: float = 0.0,
+        norm_first: bool = False,
+        norm_eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        self.norm_first = norm_first
+        self.attention = SelfAttention(width, heads, dropout=dropout)
+        self.attention_norm = nn.LayerNorm(width, norm_eps)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, feed_forward), activation(activation_name), nn.Linear(feed_forward, width)
+        )
+        self.feed_forward_norm = nn.LayerNorm(width, norm_eps)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x: Float[Tensor, "batch seq dim"], mask: Bool[Tensor, "batch seq"] | None = None, *, causal: bool = False
+    ) -> Float[Tensor, "batch seq dim"]:
+        """`mask` and `causal` as for `SelfAttention`."""
+        if self.norm_first:
+            x = x + self.dropout(self.attention(self.attention_norm(x), mask, causal=causal))
+            return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+        x = self.attention_norm(x + self.dropout(self.attention(x, mask, causal=causal)))
+        return self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))

@@ -1,0 +1,242 @@
+"""Text as numbers: WordPieces learned from a text, documents packed into one row of tokens, batches of like lengths.
+
+Shapes: `batch` sequences of `seq` tokens, special tokens included.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_ALPHABET = 1000
+_AT_ONCE = 1000
+_FORMAT = "1"
+
+
+class Ragged(NamedTuple):
+    """Sequences of unequal lengths in one row: the i-th is `values[offsets[i] : offsets[i + 1]]`."""
+
+    values: np.ndarray
+    offsets: np.ndarray
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 [sequences]."""
+        return np.diff(self.offsets)
+
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
+        return self.values[self.offsets[index] : self.offsets[index + 1]]
+
+
+class WordPiece:
+    """A vocabulary of WordPieces (Wu et al. 2016), with BERT's lower-casing and splitting at punctuation."""
+
+    def __init__(self, pieces: Sequence[str]) -> None:
+        """`pieces` in the order of their numbers; ValueError if one occurs twice, or a special token is missing."""
+        numbers = {piece: number for number, piece in enumerate(pieces)}
+        if len(numbers) < len(pieces):
+            raise ValueError("the vocabulary has a piece twice")
+        if missing := [token for token in SPECIAL if token not in numbers]:
+            raise ValueError(f"the vocabulary lacks {', '.join(missing)}")
+        self.pieces = list(pieces)
+        self.pad, self.unk, self.cls, self.sep, self.mask = (numbers[token] for token in SPECIAL)
+        self.special = np.array([self.pad, self.unk, self.cls, self.sep, self.mask])
+        self._tokenizer = _tokenizer(numbers)
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def encode(self, texts: Iterable[str]) -> Ragged:
+        """The pieces of each text, without special tokens."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        ids = [encoding.ids for encoding in encodings]
+        offsets = np.cumsum([0] + [len(one) for one in ids], dtype=np.int64)
+        return Ragged(np.fromiter((i for one in ids for i in one), np.int32, int(offsets[-1])), offsets)
+
+    def encode_with_characters(self, texts: Iterable[str]) -> tuple[Ragged, np.ndarray]:
+        """The same, and int64 [pieces, 2]: from which character to which of its text each piece stands for."""
+        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        offsets = np.cumsum([0] + [len(encoding) for encoding in encodings], dtype=np.int64)
+        ids = np.fromiter((i for encoding in encodings for i in encoding.ids), np.int32, int(offsets[-1]))
+        spans = [span for encoding in encodings for span in encoding.offsets]
+        return Ragged(ids, offsets), np.array(spans, np.int64).reshape(-1, 2)
+
+
+def _tokenizer(numbers: dict[str, int] | None = None) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(vocab=numbers, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+def train_wordpiece(texts: Sequence[str], vocab_size: int) -> list[str]:
+    """The `vocab_size` pieces learned from `texts`, special tokens first; the same on every call.
+
+    The trainer numbers the single characters in the random order of a hash map, and lets the numbers
+    break ties. Handing them over as special tokens, sorted, leaves it no choice.
+    """
+    normalize = normalizers.BertNormalizer(lowercase=True).normalize_str
+    characters: Counter[str] = Counter()
+    for text in texts:
+        characters.update(normalize(text))
+    frequent = sorted((c for c in characters if not c.isspace()), key=lambda c: (-characters[c], c))
+    alphabet = sorted(frequent[: min(_ALPHABET, vocab_size // 8)])
+    first = [*SPECIAL, *alphabet, *("##" + character for character in alphabet)]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        special_tokens=first,
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
+    )
+    tokenizer = _tokenizer()
+    tokenizer.train_from_iterator(texts, trainer)
+    numbers = tokenizer.get_vocab()
+    return sorted(numbers, key=numbers.__getitem__)
+
+
+class Packed(NamedTuple):
+    """Documents one after another, [SEP] after each."""
+
+    ids: np.ndarray
+    """uint16 or int32 [tokens], memory-mapped."""
+    starts: np.ndarray
+    """int64 [sentences], memory-mapped: where sentences begin, which is after . ! ? and [SEP]."""
+
+
+def pack(documents: Sequence[str], vocabulary: WordPiece, folder: Path) -> Packed:
+    """Write `documents` into `folder` as tokens, in the memory of a thousand documents."""
+    kind = np.uint16 if len(vocabulary) <= 1 << 16 else np.int32
+    stops = np.array([i for i, piece in enumerate(vocabulary.pieces) if piece in {".", "!", "?"}] + [vocabulary.sep])
+    written, ended = 0, True
+    with (folder / "ids.bin").open("wb") as ids_file, (folder / "starts.bin").open("wb") as starts_file:
+        for first in range(0, len(documents), _AT_ONCE):
+            texts = vocabulary.encode(documents[first : first + _AT_ONCE])
+            ids = np.insert(texts.values, texts.offsets[1:], vocabulary.sep).astype(kind)
+            stop = np.isin(ids, stops)
+            begins = ~stop & np.concatenate([[ended], stop[:-1]])
+            (written + np.flatnonzero(begins)).astype(np.int64).tofile(starts_file)
+            ids.tofile(ids_file)
+            written, ended = written + len(ids), bool(stop[-1])
+    return _open_packed(folder, kind)
+
+
+def _open_packed(folder: Path, kind: type) -> Packed:
+    return Packed(np.memmap(folder / "ids.bin", kind, "r"), np.memmap(folder / "starts.bin", np.int64, "r"))
+
+
+def packed_with_vocabulary(
+    documents: Sequence[str], content: Iterable[np.ndarray], cache: Path, *, vocab_size: int, pieces: list[str] | None = None
+) -> tuple[list[str], Packed]:
+    """`documents` packed, in WordPieces learned from them unless `pieces` are given; made once and kept in `cache`.
+
+    `content` is the bytes of the documents, whose hash names the entry. An entry is whole or absent;
+    where two runs make it at a time, the first one's stays.
+    """
+    digest = hashlib.sha256(f"{_FORMAT} {vocab_size} {pieces}".encode())
+    for array in content:
+        digest.update(np.ascontiguousarray(array).data)
+    entry = cache / digest.hexdigest()[:32]
+    if not entry.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        making = Path(tempfile.mkdtemp(dir=cache, prefix="making-"))
+        try:
+            learned = pieces or train_wordpiece(documents, vocab_size)
+            pack(documents, WordPiece(learned), making)
+            (making / "vocab.txt").write_text("\n".join(learned), encoding="utf-8")
+            os.rename(making, entry)
+        except OSError:
+            if not entry.exists():
+                raise
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+    learned = (entry / "vocab.txt").read_text(encoding="utf-8").split("\n")
+    return learned, _open_packed(entry, np.uint16 if len(learned) <= 1 << 16 else np.int32)
+
+
+class BucketSampler:
+    """Batches of like lengths: a pure function of (seed, step), in a new order every epoch.
+
+    An epoch is shuffled and cut into pools of `pool` batches; a pool is sorted by length before it
+    is cut into batches, and the batches are shuffled. Every example comes once an epoch; the last
+    batch may be smaller.
+    """
+
+    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, pool: int = 32) -> None:
+        self.lengths, self.batch_size, self.seed, self.pool = lengths, batch_size, seed, pool
+        self.steps_per_epoch = -(-len(lengths) // batch_size)
+        self._epoch = -1
+        self._batches: list[np.ndarray] = []
+
+    def indices(self, step: int) -> np.ndarray:
+        """int64 [batch_size or fewer]: the examples of update `step` (from 0)."""
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._batches = epoch, list(self._cut(epoch))
+        return self._batches[batch]
+
+    def _cut(self, epoch: int) -> Iterator[np.ndarray]:
+        shuffle = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
+        order = shuffle.permutation(len(self.lengths))
+        batches = []
+        for start in range(0, len(order), self.pool * self.batch_size):
+            pool = order[start : start + self.pool * self.batch_size]
+            pool = pool[np.argsort(self.lengths[pool], kind="stable")]
+            batches += [pool[i : i + self.batch_size] for i in range(0, len(pool), self.batch_size)]
+        return (batches[i] for i in shuffle.permutation(len(batches)))
+
+
+def padded(sequences: Ragged, indices: np.ndarray, fill: int) -> Tensor:
+    """int64 [len(indices), longest]: the sequences at `indices`, filled up on the right."""
+    lengths = sequences.lengths[indices]
+    columns = np.arange(int(lengths.max()))
+    inside = columns < lengths[:, None]
+    out = np.full(inside.shape, fill, np.int64)
+    out[inside] = sequences.values[(sequences.offsets[indices][:, None] + columns)[inside]]
+    return torch.from_numpy(out)
+
+
+class Corruption(NamedTuple):
+    """Which tokens of a batch are to be predicted, and what the model is shown in their stead."""
+
+    shown: np.ndarray
+    """int64 [batch, seq]."""
+    positions: np.ndarray
+    """int64 [batch, predicted]."""
+
+
+def corrupt(
+    ids: np.ndarray,
+    vocabulary: WordPiece,
+    generator: np.random.Generator,
+    *,
+    predicted: int,
+    mask_share: float = 0.8,
+    random_share: float = 0.1,
+) -> Corruption:
+    """Choose `predicted` tokens of each sequence, none of them special (BERT, Section 3.1 and Appendix A.1).
+
+    Of these a share becomes [MASK], a share a random token, and the rest stays as it is.
+    """
+    scores = generator.random(ids.shape, dtype=np.float32)
+    scores[np.isin(ids, vocabulary.special)] = 2.0
+    positions = np.argpartition(scores, predicted, axis=1)[:, :predicted]
+    fate = generator.random(positions.shape, dtype=np.float32)
+    others = generator.integers(0, len(vocabulary), positions.shape)
+    true = np.take_along_axis(ids, positions, axis=1)
+    new = np.where(fate < mask_share, vocabulary.mask, np.where(fate < mask_share + random_share, others, true))
+    shown = ids.copy()
+    np.put_along_axis(shown, positions, new, axis=1)
+    return Corruption(shown, positions)

@@ -1,0 +1,131 @@
+"""A project of its own for each test that runs commands: the sources, a trivial paper, small files of YAML."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+TOY_PARAMS = """\
+scale: laptop
+seeds: [0, 1]
+runtime: {accelerator: cpu, checkpoint_every: 60}
+tracking: {wandb: "off"}
+experiments:
+  toy:
+    paper:
+      duration: 200step
+      batch_size: 16
+      optimizer: {kind: sgd, lr: 0.1}
+    arms:
+      fast: {}
+      slow: {optimizer: {lr: 0.001}}
+    laptop: {duration: 60step}
+    smoke: {duration: 2step}
+"""
+
+TOY_PIPELINE = """\
+datasets:
+  points:
+    title: Points
+    about: Four tiny pictures.
+    parts:
+      digits:
+        reader: mnist
+        licence: none
+        sources:
+          - {kind: url, files: [FILES]}
+pretrain: {toy: {data: points}}
+evaluate: {toy: {model: pretrain, data: points}}
+experiments:
+  toy:
+    title: A line through points
+    authors: Nobody
+    year: 2026
+    venue: These tests
+    link: https://example.org/
+    family: vision
+    metrics:
+      error: {says: Mean squared error, better: lower}
+      first_loss: {says: The first row of history, better: neither}
+    claims:
+      faster: {says: A larger rate is faster, where: Section 1, metric: error, higher: slow, lower: fast, seeds: 2}
+"""
+
+
+@dataclass
+class CommandLine:
+    """Runs `reprise` and other commands of the environment in one folder."""
+
+    root: Path
+    sources: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        bin_folder = str(Path(sys.executable).parent)
+        return os.environ | {
+            "PYTHONPATH": str(self.sources),
+            "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
+            "OMP_NUM_THREADS": "1",
+            "WANDB_MODE": "offline",
+        }
+
+    def __call__(self, *command: str, status: int = 0) -> str:
+        """Standard output; both streams are shown if the status is not `status`."""
+        done = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True, check=False)
+        assert done.returncode == status, f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def reprise(self, *arguments: str, status: int = 0) -> str:
+        return self(sys.executable, "-m", "reprise", *arguments, status=status)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "reprise", *arguments]
+        return subprocess.Popen(
+            command, cwd=self.root, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+
+def copy_sources(root: Path) -> Path:
+    """The package and the toy paper, under `root`; returns the folder to import from."""
+    sources = root / "src"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(REPOSITORY / "src" / "reprise", sources / "reprise", ignore=ignored)
+    shutil.copyfile(REPOSITORY / "tests" / "toy.py", sources / "reprise" / "experiments" / "toy.py")
+    return sources
+
+
+def tiny_idx_files(root: Path) -> list[str]:
+    """Two training and two test pictures in MNIST's format, as entries of a `url` source."""
+    entries = []
+    for split in ("train", "t10k"):
+        images, labels = bytes(range(196)) * 8, bytes([3, 7])
+        header = {"images-idx3": (2051, 2, 28, 28), "labels-idx1": (2049, 2)}
+        for name, content in (("images-idx3", images), ("labels-idx1", labels)):
+            path = root / f"{split}-{name}-ubyte"
+            path.write_bytes(b"".join(number.to_bytes(4, "big") for number in header[name]) + content)
+            entries.append(f"{{url: '{path.as_uri()}', sha256: {hashlib.sha256(path.read_bytes()).hexdigest()}}}")
+    return entries
+
+
+@pytest.fixture
+def toy_project(tmp_path: Path) -> CommandLine:
+    """A folder with the toy paper alone, its data prepared."""
+    sources = copy_sources(tmp_path)
+    for path in (sources / "reprise" / "experiments").iterdir():
+        if path.name not in {"toy.py", "__init__.py"}:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (tmp_path / "params.yaml").write_text(TOY_PARAMS)
+    (tmp_path / "pipeline.yaml").write_text(TOY_PIPELINE.replace("FILES", ", ".join(tiny_idx_files(tmp_path))))
+    shutil.copyfile(REPOSITORY / "dvc.yaml", tmp_path / "dvc.yaml")
+    commands = CommandLine(tmp_path, sources)
+    commands.reprise("prepare", "points")
+    return commands

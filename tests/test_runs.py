@@ -1,0 +1,160 @@
+"""One run: resume, checkpoints, divergence, evaluation."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import toy
+from reprise.core import runs
+from reprise.core.contract import Run
+from reprise.core.tracking import NoTracker
+
+RUNTIME = {
+    "accelerator": "cpu",
+    "devices": "auto",
+    "num_nodes": 1,
+    "strategy": "auto",
+    "precision": "auto",
+    "checkpoint_every": 1e9,
+}
+CONFIG = {
+    "seeds": [0],
+    "duration": "57step",
+    "batch_size": 16,
+    "dropout": 0.3,
+    "optimizer": {"kind": "adam", "lr": 0.01},
+}
+
+
+@pytest.fixture(autouse=True)
+def _toy_is_an_experiment(monkeypatch):
+    monkeypatch.setitem(sys.modules, "reprise.experiments.toy", toy)
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_they_were():
+    before = {s: signal.getsignal(s) for s in runs.Checkpoints.SIGNALS}
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+
+
+def make_run(root: Path, fingerprint: str, seed: int = 0, **changes: object) -> Run:
+    data = root / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    (data / "card.json").write_text("{}")
+    model = root / "models" / "line" / f"seed{seed}.safetensors"
+    return Run("toy", "pretrain", "line", seed, "smoke", CONFIG | changes, data, model, None, fingerprint)
+
+
+def execute(run: Run, root: Path, report=lambda *_: None, **runtime: object) -> str:
+    return runs.execute(run, RUNTIME | runtime, root, NoTracker, report)
+
+
+def done(root: Path, run: Run) -> tuple[dict[str, torch.Tensor], str]:
+    folder = runs.work_folder(root, run) / "done"
+    return load_file(folder / "weights.safetensors"), (folder / "history.csv").read_text()
+
+
+def test_training_fits_the_line(tmp_path):
+    run = make_run(tmp_path, "fit", duration="40ep", dropout=0.0, optimizer={"kind": "sgd", "lr": 0.1})
+    assert execute(run, tmp_path) == "done"
+    weights, _ = done(tmp_path, run)
+    assert torch.allclose(weights["line.1.weight"], torch.ones(1, 3), atol=0.1)
+
+
+@pytest.mark.parametrize("stop_at", [3, 20, 33, 56])
+def test_a_stopped_run_goes_on_bitwise_the_same(tmp_path, stop_at):
+    whole = make_run(tmp_path, "whole")
+    execute(whole, tmp_path)
+
+    stopped = make_run(tmp_path, "stopped")
+    real = toy.Task.update
+
+    def update_and_be_told_to_stop(self, step):
+        if step + 1 == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, step)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(toy.Task, "update", update_and_be_told_to_stop)
+        with pytest.raises(runs.Stopped) as stop:
+            execute(stopped, tmp_path)
+    assert stop.value.signum == signal.SIGTERM
+    assert runs.newest_checkpoint(runs.work_folder(tmp_path, stopped)).name == f"step-{stop_at:012d}.ckpt"
+    torch.rand(5)  # the rest of the process goes on drawing numbers
+    assert execute(stopped, tmp_path) == "done"
+
+    expected, found = done(tmp_path, whole), done(tmp_path, stopped)
+    assert expected[1] == found[1]
+    assert expected[0].keys() == found[0].keys()
+    assert all(torch.equal(expected[0][name], found[0][name]) for name in expected[0])
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys):
+    run = make_run(tmp_path, "damaged")
+    steps = []
+    with pytest.MonkeyPatch.context() as patch:
+        real = toy.Task.update
+
+        def update(self, step):
+            steps.append(step)
+            if step == 45:
+                raise RuntimeError("power cut")
+            return real(self, step)
+
+        patch.setattr(toy.Task, "update", update)
+        with pytest.raises(RuntimeError, match="power cut"):
+            execute(run, tmp_path, checkpoint_every=0)
+    older, newer = sorted(runs.work_folder(tmp_path, run).glob("*.ckpt"))
+    content = bytearray(newer.read_bytes())
+    content[len(content) // 2] ^= 1
+    newer.write_bytes(content)
+    assert runs.newest_checkpoint(runs.work_folder(tmp_path, run)) == older
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
+    run = make_run(tmp_path, "finished")
+    execute(run, tmp_path)
+    monkeypatch.setattr(toy, "Task", None)
+    assert execute(run, tmp_path) == "cached"
+
+
+def test_nan_ends_the_run_and_names_the_step(tmp_path):
+    run = make_run(tmp_path, "nan", nan_at=23)
+    assert execute(run, tmp_path) == "diverged"
+    record = json.loads((runs.work_folder(tmp_path, run) / "done" / "run.json").read_text())
+    assert record["diverged"] == "loss became nan at step 23"
+    assert execute(run, tmp_path) == "diverged"
+
+
+def test_evaluation_sees_the_trained_weights_and_the_history(tmp_path):
+    run = make_run(tmp_path, "evaluated", dropout=0.0)
+    execute(run, tmp_path)
+    runs.publish(tmp_path, run, tmp_path / "models")
+    assert runs.evaluate(run, tmp_path) == "done"
+    metrics = json.loads((runs.evaluation_folder(tmp_path, run) / "metrics.json").read_text())
+    weights, history = done(tmp_path, run)
+    task = runs.build_task(run)
+    residual = task.x @ weights["line.1.weight"].T + weights["line.1.bias"] - task.y
+    assert metrics["error"] == pytest.approx(float(residual.square().mean()), rel=1e-5)
+    assert metrics["first_loss"] == float(history.splitlines()[1].split(",")[1])
+    assert runs.evaluate(run, tmp_path) == "cached"
+
+
+def test_reports_and_snapshots_come_on_time(tmp_path):
+    rows = []
+    run = make_run(tmp_path, "rows")
+    execute(run, tmp_path, report=lambda step, total, row: rows.append((step, total)))
+    assert rows == [(10, 57), (20, 57), (30, 57), (40, 57), (50, 57), (57, 57)]
+    pictures = sorted(p.name for p in (runs.work_folder(tmp_path, run) / "done" / "pictures").iterdir())
+    assert pictures == ["weights_00000029.png", "weights_00000057.png"]

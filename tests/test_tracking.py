@@ -1,0 +1,350 @@
+"""W&B offline, read back from its file; and W&B broken, hanging or off, which training must not feel."""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+import multiprocessing
+import random
+import struct
+import subprocess
+import sys
+import threading
+import time
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reprise.core import tracking
+from reprise.core.contract import Run
+from reprise.core.tracking import NoTracker, open_tracker, wandb_mode
+
+SOURCE = Path(tracking.__file__).parents[1]
+
+
+@dataclass
+class Settings:
+    wandb: Any = "offline"
+    project: str = "reprise"
+    entity: str | None = None
+
+
+def a_run(seed: int = 0) -> Run:
+    return Run(
+        experiment="gan",
+        stage="pretrain",
+        arm="minimax",
+        seed=seed,
+        scale="smoke",
+        config={"seeds": [0, 1], "optimizer": {"kind": "sgd", "lr": 0.1}},
+        data=Path("data"),
+        model=Path("model"),
+        fingerprint=f"f1ngerpr1nt{seed}",
+    )
+
+
+@pytest.fixture(autouse=True)
+def _no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def read_records(file: Path) -> Iterator[Any]:
+    """The Records of a .wandb file: LevelDB's log framing, in blocks of 32 KiB, behind seven bytes of W&B's own."""
+    from wandb.proto import wandb_internal_pb2
+
+    messages: Any = wandb_internal_pb2
+    data, position, whole = file.read_bytes(), 7, b""
+    assert data.startswith(b":W&B")
+    while position + 7 <= len(data):
+        left = 32768 - position % 32768
+        if left < 7:
+            position += left
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, position)
+        chunk = data[position + 7 : position + 7 + length]
+        position += 7 + length
+        full, first, last = kind == 1, kind == 2, kind == 4
+        whole = chunk if full or first else whole + chunk
+        if full or last:
+            record = messages.Record()
+            record.ParseFromString(whole)
+            yield record
+
+
+def items(entries: Any) -> dict[str, Any]:
+    return {entry.key or "/".join(entry.nested_key): json.loads(entry.value_json) for entry in entries}
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
+    """A run of 1,000 rows and two pictures, written by a fork server's child as the grid's runs are."""
+    root = tmp_path_factory.mktemp("root")
+    process = multiprocessing.get_context("forkserver").Process(target=write_offline_run, args=(root,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    (file,) = root.glob("wandb/offline-run-*/*.wandb")
+    return root, list(read_records(file))
+
+
+def write_offline_run(root: Path) -> None:
+    Image.fromarray(np.full((8, 8), 255, np.uint8)).save(root / "sheet.png")
+    tracker = open_tracker(a_run(), Settings(), root, "f1ngerpr1nt0", "s0urce")
+    for step in range(1000):
+        tracker.log({"loss": 1 / (step + 1), "d_loss": float("nan")}, step)
+    tracker.picture("samples", root / "sheet.png", 999)
+    tracker.picture("array", np.zeros((4, 4, 3), np.uint8), 999)
+    tracker.summary({"log_likelihood": 225.0})
+    tracker.finish(ok=True)
+
+
+def test_offline_run_holds_identity_and_config(offline: tuple[Path, list[Any]]) -> None:
+    (run,) = [record.run for record in offline[1] if record.HasField("run")][-1:]
+    assert run.run_id == "f1ngerpr1nt0"
+    assert run.display_name == "gan/minimax/s0"
+    assert run.run_group == "gan"
+    assert run.job_type == "pretrain"
+    assert run.project == "reprise"
+    assert {"smoke", "minimax"} <= set(run.tags)
+    config = items(run.config.update)
+    assert config["optimizer"] == {"kind": "sgd", "lr": 0.1}
+    assert config["fingerprint"] == "f1ngerpr1nt0"
+    assert config["scale"] == "smoke"
+    assert config["source"] == "s0urce"
+
+
+def test_offline_run_holds_history(offline: tuple[Path, list[Any]]) -> None:
+    rows = [items(record.history.item) for record in offline[1] if record.HasField("history")]
+    rows = [row for row in rows if "loss" in row]
+    assert [row["step"] for row in rows] == list(range(1000))
+    assert rows[3]["loss"] == 0.25
+    metrics = {record.metric.name or record.metric.glob_name: record.metric for record in offline[1]}
+    assert metrics["*"].step_metric == "step"
+
+
+def test_offline_run_holds_pictures(offline: tuple[Path, list[Any]]) -> None:
+    root, records = offline
+    rows = [items(record.history.item) for record in records if record.HasField("history")]
+    (row,) = [row for row in rows if any(key.startswith("samples") for key in row)]
+    text = json.dumps(row)
+    assert "image-file" in text
+    pictures = sorted(root.glob("wandb/offline-run-*/files/media/images/*.png"))
+    assert [picture.name.split("_")[0] for picture in pictures] == ["array", "samples"]
+    assert all(picture.name in text for picture in pictures)
+
+
+def test_offline_run_holds_summary(offline: tuple[Path, list[Any]]) -> None:
+    summary: dict[str, Any] = {}
+    for record in offline[1]:
+        if record.HasField("summary"):
+            summary |= items(record.summary.update)
+    assert summary["log_likelihood"] == 225.0
+    (end,) = [record.exit for record in offline[1] if record.HasField("exit")]
+    assert end.exit_code == 0
+
+
+def test_logging_costs_microseconds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", fake_wandb())
+    tracker = open_tracker(a_run(), Settings(), tmp_path, "x", None)
+    started = time.perf_counter()
+    for step in range(1000):
+        tracker.log({"loss": 1.0}, step)
+    assert time.perf_counter() - started < 0.5
+    tracker.finish(ok=True)
+
+
+def fake_wandb(**broken: Any) -> Any:
+    """A module in wandb's place, whose `init` gives a run that notes what is called."""
+    run = types.SimpleNamespace(
+        logged=[],
+        summary={},
+        define_metric=lambda *_, **__: None,
+        log=lambda row, step: run.logged.append((step, row)),
+        finish=lambda exit_code: None,
+    )
+    vars(run).update({name: value for name, value in broken.items() if name in ("log", "finish")})
+    module = types.SimpleNamespace(
+        run=run, modes=[], Settings=lambda **_: None, setup=lambda _: None, teardown=lambda: None
+    )
+
+    def init(mode: str, **_: Any) -> Any:
+        module.modes.append(mode)
+        if "init" in broken:
+            broken["init"](mode)
+        return run
+
+    module.init = init
+    return module
+
+
+def boom(*_: Any, **__: Any) -> None:
+    raise RuntimeError("the server is on fire\nand a long story")
+
+
+@pytest.mark.parametrize("where", ["init", "log", "finish"])
+def test_an_error_in_wandb_is_one_line(
+    where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", fake_wandb(**{where: boom}))
+    tracker = open_tracker(a_run(), Settings(), tmp_path, "x", None)
+    for step in range(50):
+        tracker.log({"loss": 1.0}, step)
+    tracker.finish(ok=True)
+    tracker.log({"loss": 1.0}, 50)
+    assert [record.getMessage() for record in caplog.records] == [
+        "wandb is off for gan/pretrain/minimax/s0: the server is on fire"
+    ]
+
+
+@pytest.mark.parametrize("where", ["init", "log", "finish"])
+def test_a_wandb_that_hangs_is_left(
+    where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tracking, "START_SECONDS", 0.3)
+    monkeypatch.setattr(tracking, "FINISH_SECONDS", 0.3)
+    awake = threading.Event()
+    monkeypatch.setitem(sys.modules, "wandb", fake_wandb(**{where: lambda *_, **__: awake.wait(20)}))
+    started = time.monotonic()
+    tracker = open_tracker(a_run(), Settings(), tmp_path, "x", None)
+    for step in range(50):
+        tracker.log({"loss": 1.0}, step)
+    assert time.monotonic() - started < 0.3
+    tracker.finish(ok=True)
+    assert time.monotonic() - started < 2
+    awake.set()
+    assert [record.getMessage() for record in caplog.records] == [
+        "wandb is off for gan/pretrain/minimax/s0: it does not answer"
+    ]
+
+
+def test_rows_do_not_pile_up_for_ever(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tracking, "QUEUE_ROWS", 10)
+    awake = threading.Event()
+    monkeypatch.setitem(sys.modules, "wandb", fake_wandb(init=lambda _: awake.wait(20)))
+    tracker = open_tracker(a_run(), Settings(), tmp_path, "x", None)
+    for step in range(50):
+        tracker.log({"loss": 1.0}, step)
+    assert tracker._off  # type: ignore[attr-defined]
+    awake.set()
+
+
+def test_runs_go_offline_while_the_server_is_away(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(mode: str) -> None:
+        if mode == "online":
+            boom()
+
+    wandb = fake_wandb(init=away)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    for seed in range(2):
+        tracker = open_tracker(a_run(seed), Settings("auto"), tmp_path, "x", None)
+        tracker.log({"loss": 1.0}, 0)
+        tracker.finish(ok=True)
+    assert wandb.modes == ["online", "offline", "offline"]
+    assert len(wandb.run.logged) == 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "wandb: runs are kept offline for now: the server is on fire"
+    ]
+
+
+def test_an_unreachable_server_does_not_stop_a_run(tmp_path: Path) -> None:
+    """The real wandb, a key, and nobody listening at the address."""
+    script = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]); "
+        "from reprise.core import tracking; from test_tracking import a_run, Settings; tracking.INIT_SECONDS = 1.0; "
+        "tracker = tracking.open_tracker(a_run(), Settings('auto'), Path(sys.argv[1]), 'x', None); "
+        "tracker.log({'loss': 1.0}, 0); tracker.finish(ok=True)"
+    )
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "PYTHONPATH": str(SOURCE.parent),
+        "WANDB_API_KEY": "0" * 40,
+        "WANDB_BASE_URL": "http://127.0.0.1:9",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path), str(Path(__file__).parent)],
+        env=environment, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert ended.stderr.startswith("wandb: runs are kept offline for now:")
+    assert ended.stderr.count("\n") == 1
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    assert any(record.HasField("history") for record in read_records(file))
+
+
+def test_off_imports_no_wandb(tmp_path: Path) -> None:
+    script = (
+        "import sys; from reprise.core.tracking import open_tracker; from types import SimpleNamespace as S; "
+        "tracker = open_tracker(S(), S(wandb='off'), None, 'x', None); "
+        "tracker.log({'loss': 1.0}, 0); tracker.picture('p', None, 0); tracker.summary({}); tracker.finish(True); "
+        "assert 'wandb' not in sys.modules; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], env={"PYTHONPATH": str(SOURCE.parent)}, check=True)
+    assert isinstance(open_tracker(a_run(), Settings("off"), tmp_path, "x", None), NoTracker)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("yaml", "environment", "key", "mode"),
+    [
+        ("auto", None, False, "offline"),
+        ("auto", None, True, "online"),
+        ("online", None, True, "online"),
+        ("online", None, False, "offline"),
+        ("offline", None, True, "offline"),
+        ("off", "online", True, "off"),
+        ("auto", "disabled", True, "off"),
+        ("online", "offline", True, "offline"),
+        ("offline", "online", True, "online"),
+    ],
+)
+def test_mode(yaml: str, environment: str | None, key: bool, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if environment:
+        monkeypatch.setenv("WANDB_MODE", environment)
+    if key:
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    assert wandb_mode(Settings(yaml)) == mode
+
+
+@pytest.mark.parametrize("host", ["api.wandb.ai", "api.forge.coreweave.com", "elsewhere.org"])
+def test_a_key_in_netrc_is_found(host: str, tmp_path: Path) -> None:
+    netrc = tmp_path / ".netrc"
+    netrc.write_text(f"machine {host} login user password {'0' * 40}\n")
+    netrc.chmod(0o600)
+    assert wandb_mode(Settings("auto")) == ("offline" if host == "elsewhere.org" else "online")
+
+
+def test_random_numbers_of_training_are_left_alone(tmp_path: Path) -> None:
+    before = random.getstate(), np.random.get_state(legacy=False)
+    tracker = open_tracker(a_run(), Settings(), tmp_path, "x", None)
+    tracker.picture("array", np.zeros((4, 4), np.uint8), 0)
+    tracker.finish(ok=True)
+    assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+    after = random.getstate(), np.random.get_state(legacy=False)
+    assert str(before) == str(after)
+
+
+def test_nothing_else_imports_wandb() -> None:
+    importers = set()
+    for file in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if any(name.split(".")[0] == "wandb" for name in names):
+                importers.add(file.relative_to(SOURCE).as_posix())
+    assert importers == {"core/tracking.py"}
+
+
+def test_warnings_reach_the_terminal_without_any_setup() -> None:
+    assert logging.getLogger(tracking.__name__).getEffectiveLevel() <= logging.WARNING
