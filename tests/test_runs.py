@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import toy
-from reprise.core import runs
+from reprise.core import runs, workspace
 from reprise.core.contract import Run
 from reprise.core.tracking import NoTracker
 
@@ -60,7 +60,7 @@ def execute(run: Run, root: Path, report=lambda *_: None, **runtime: object) -> 
 
 
 def done(root: Path, run: Run) -> tuple[dict[str, torch.Tensor], str]:
-    folder = runs.work_folder(root, run) / "done"
+    folder = workspace.work_folder(root, run) / "done"
     return load_file(folder / "weights.safetensors"), (folder / "history.csv").read_text()
 
 
@@ -89,7 +89,7 @@ def test_a_stopped_run_goes_on_bitwise_the_same(tmp_path, stop_at):
         with pytest.raises(runs.Stopped) as stop:
             execute(stopped, tmp_path)
     assert stop.value.signum == signal.SIGTERM
-    assert runs.newest_checkpoint(runs.work_folder(tmp_path, stopped)).name == f"step-{stop_at:012d}.ckpt"
+    assert workspace.newest_checkpoint(workspace.work_folder(tmp_path, stopped)).name == f"step-{stop_at:012d}.ckpt"
     torch.rand(5)  # the rest of the process goes on drawing numbers
     assert execute(stopped, tmp_path) == "done"
 
@@ -114,11 +114,11 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys):
         patch.setattr(toy.Task, "update", update)
         with pytest.raises(RuntimeError, match="power cut"):
             execute(run, tmp_path, checkpoint_every=0)
-    older, newer = sorted(runs.work_folder(tmp_path, run).glob("*.ckpt"))
+    older, newer = sorted(workspace.work_folder(tmp_path, run).glob("*.ckpt"))
     content = bytearray(newer.read_bytes())
     content[len(content) // 2] ^= 1
     newer.write_bytes(content)
-    assert runs.newest_checkpoint(runs.work_folder(tmp_path, run)) == older
+    assert workspace.newest_checkpoint(workspace.work_folder(tmp_path, run)) == older
     assert "is damaged" in capsys.readouterr().err
 
 
@@ -132,7 +132,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
 def test_nan_ends_the_run_and_names_the_step(tmp_path):
     run = make_run(tmp_path, "nan", nan_at=23)
     assert execute(run, tmp_path) == "diverged"
-    record = json.loads((runs.work_folder(tmp_path, run) / "done" / "run.json").read_text())
+    record = json.loads((workspace.work_folder(tmp_path, run) / "done" / "run.json").read_text())
     assert record["diverged"] == "loss became nan at step 23"
     assert execute(run, tmp_path) == "diverged"
 
@@ -140,9 +140,9 @@ def test_nan_ends_the_run_and_names_the_step(tmp_path):
 def test_evaluation_sees_the_trained_weights_and_the_history(tmp_path):
     run = make_run(tmp_path, "evaluated", dropout=0.0)
     execute(run, tmp_path)
-    runs.publish(tmp_path, run, tmp_path / "models")
+    workspace.publish(tmp_path, run, tmp_path / "models")
     assert runs.evaluate(run, tmp_path) == "done"
-    metrics = json.loads((runs.evaluation_folder(tmp_path, run) / "metrics.json").read_text())
+    metrics = json.loads((workspace.evaluation_folder(tmp_path, run) / "metrics.json").read_text())
     weights, history = done(tmp_path, run)
     task = runs.build_task(run)
     residual = task.x @ weights["line.1.weight"].T + weights["line.1.bias"] - task.y
@@ -156,5 +156,5 @@ def test_reports_and_snapshots_come_on_time(tmp_path):
     run = make_run(tmp_path, "rows")
     execute(run, tmp_path, report=lambda step, total, row: rows.append((step, total)))
     assert rows == [(10, 57), (20, 57), (30, 57), (40, 57), (50, 57), (57, 57)]
-    pictures = sorted(p.name for p in (runs.work_folder(tmp_path, run) / "done" / "pictures").iterdir())
+    pictures = sorted(p.name for p in (workspace.work_folder(tmp_path, run) / "done" / "pictures").iterdir())
     assert pictures == ["weights_00000029.png", "weights_00000057.png"]

@@ -42,7 +42,7 @@ def main() -> None:
         signum = getattr(error, "signum", None)
         if signum is not None:
             _stop(f"stopped by {error}: what was done is kept; the same command goes on from there", 128 + signum)
-        if type(error).__name__ in {"StageFailed", "PrepareError", "SourceError", "ReportError"}:
+        if type(error).__name__ == "StageFailed":
             _stop(str(error), 1)
         raise
 
@@ -135,7 +135,10 @@ def prepare(dataset: Annotated[str, typer.Argument(help="A key of `datasets`")],
     _known(dataset, project.pipeline.datasets, "dataset")
     from reprise.stages.prepare import prepare as run
 
-    run(project, dataset, typer.echo)
+    try:
+        run(project, dataset, typer.echo)
+    except ValueError as error:
+        _stop(str(error), 1)
 
 
 @app.command()

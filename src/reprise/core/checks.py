@@ -50,7 +50,7 @@ def _section_problems(reading: Reading, key: str) -> Iterator[Problem]:
         return
     if not isinstance(section.get("paper"), dict):
         return
-    runs = [(arm, scale) for scale in SCALES for arm in reading.arms(key, scale)]
+    runs: list[tuple[str, Scale]] = [(arm, scale) for scale in SCALES for arm in reading.arms(key, scale)]
     wrong: dict[Problem, list[str]] = {}
     local: set[Problem] = set()
     for arm, scale in runs:
@@ -152,8 +152,8 @@ class _Paper:
         if isinstance(what, str) and what not in whats:
             message = f"no published number is called {shown(what)}{did_you_mean(what, whats)}"
             yield _at_value(self.document, (*path, "published"), message)
-        said = claim.get("scales", ["laptop", "paper"])
-        scales = [scale for scale in SCALES if isinstance(said, list) and scale in said]
+        judged = claim.get("scales", ("laptop", "paper"))
+        scales: list[Scale] = [scale for scale in SCALES if scale in judged] if isinstance(judged, (list, tuple)) else []
         named = arm_paths(claim)
         for index, (place, arm) in enumerate(named):
             yield from self._arm_problems((*path, *place), arm, scales)
@@ -175,11 +175,12 @@ class _Paper:
     def _arm_problems(self, path: Path, arm: Any, scales: Sequence[Scale]) -> Iterator[Problem]:
         if not isinstance(arm, str) or self.key not in block(self.reading.params.data, "experiments"):
             return
-        lacking = [scale for scale in scales if arm not in self.reading.arms(self.key, scale)]
+        arms = {scale: self.reading.arms(self.key, scale) for scale in SCALES}
+        lacking: list[Scale] = [scale for scale in scales if arm not in arms[scale]]
         if lacking:
-            where = f" at {' and '.join(lacking)}" if len(lacking) < len(SCALES) - 1 else ""
-            near = did_you_mean(arm, self.reading.arms(self.key, lacking[0]))
-            yield _at_value(self.document, path, f"unknown arm {arm}{where}{near}")
+            elsewhere = any(arm in names for names in arms.values())
+            ending = f" at {' and '.join(lacking)}" if elsewhere else did_you_mean(arm, arms[lacking[0]])
+            yield _at_value(self.document, path, f"unknown arm {arm}{ending}")
 
 
 # --- both -------------------------------------------------------------------------------------------------------------

@@ -59,6 +59,11 @@ def rounded(number: float) -> float:
     return float(f"{number:.6g}") + 0.0
 
 
+def signed(number: float, digits: int = 6) -> str:
+    """`number` in words' company, with a true minus."""
+    return f"{number:.{digits}g}".replace("-", "−")
+
+
 @dataclass(frozen=True)
 class Region:
     """Where the claimed quantity must lie: an open interval, either end of which may be infinite."""
@@ -75,8 +80,9 @@ class Region:
 
     def __str__(self) -> str:
         if math.isinf(self.high):
-            return f"above {self.low:g}"
-        return f"below {self.high:g}" if math.isinf(self.low) else f"between {self.low:g} and {self.high:g}"
+            return f"above {signed(self.low)}"
+        low, high = signed(self.low), signed(self.high)
+        return f"below {high}" if math.isinf(self.low) else f"between {low} and {high}"
 
 
 @dataclass(frozen=True)
@@ -199,7 +205,7 @@ def _mean_evidence(values: Values, region: Region, confidence: float, quantity: 
     """The mean of one value a seed: t interval, and the sign-flip test against the nearest edge of the region."""
     low, high = t_interval(values, confidence)
     edges = [(1, region.low), (-1, region.high)]
-    exact, smallest = "exact " if len(values) <= 13 else "", rounded(0.5 ** len(values))
+    exact = f"exact sign flip, at {len(values)} seeds never below {0.5 ** len(values):.2g}"
     return Evidence(
         quantity=quantity,
         region=region,
@@ -207,7 +213,7 @@ def _mean_evidence(values: Values, region: Region, confidence: float, quantity: 
         low=low,
         high=high,
         p=max(sign_flip_p(sign * (values - edge)) for sign, edge in edges if math.isfinite(edge)),
-        test=f"{exact}sign flip; cannot fall below {smallest:g} with {len(values)} seeds",
+        test=exact if len(values) <= 13 else "sign flip",
     )
 
 
@@ -422,7 +428,7 @@ def _ruling(evidence: Evidence, region: Region, low: float, high: float, confide
     if evidence.p_opposite is not None and deciding is not None and deciding > (1 - confidence) / 2:
         return "inconclusive", f"too few seeds for {evidence.test}: p = {deciding:.3g}"
     if low == high:
-        return verdict, f"every seed gives {low:g}; the claim asks for {region}"
+        return verdict, f"every seed gives {signed(low)}; the claim asks for {region}"
     place = str(region) if verdict == "reproduced" else f"outside the region {region}"
     return verdict, f"the whole {share} interval lies {place}"
 

@@ -68,6 +68,8 @@ def run_grid(title: str, runs: Sequence[Run], job: Job, runtime: dict[str, Any],
 
     Raises Interrupted on SIGTERM, SIGINT or SIGUSR1, after every process has stopped.
     """
+    if not runs:
+        return Outcomes()
     workers, gpus = count_workers(runtime, len(runs))
     threads = str(max(1, len(os.sched_getaffinity(0)) // workers))
     os.environ |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
@@ -116,6 +118,7 @@ def run_grid(title: str, runs: Sequence[Run], job: Job, runtime: dict[str, Any],
 def _work(job: Job, run: Run, connection: Connection, gpu: int | None, threads: int) -> None:
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the run has handlers of its own; not a traceback
     import torch
 
     torch.set_num_threads(threads)

@@ -38,7 +38,7 @@ class Origin:
     mark: Mark
 
     def __str__(self) -> str:
-        return f"{self.mark} {self.layer}" if self.layer and self.mark.line else str(self.mark)
+        return f"{self.mark} {self.layer}" if self.mark.line else str(self.mark)
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Merged:
     def origins(self) -> dict[Path, Origin]:
         """Where every value stands that is not itself a block of keys."""
         return {
-            path: Origin(dotted(layer.path), layer.value_mark(path))
+            path: Origin(dotted(layer.path) or str(path[0]), layer.value_mark(path))
             for path, layer in self.made.items()
             if path and (not isinstance(value := _at(self.tree, path), dict) or not value)
         }

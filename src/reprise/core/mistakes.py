@@ -46,7 +46,8 @@ def _translated(kind: Any, data: Any, error: ValidationError) -> Iterator[Mistak
     expected: dict[Path, list[str]] = {}
     found: dict[Path, Any] = {}
     others: list[Mistake] = []
-    for item in error.errors(include_url=False):
+    items: list[Any] = error.errors(include_url=False)
+    for item in items:
         path = _path(data, item["loc"])
         what = _expected(item)
         if item["type"] == "missing":
@@ -196,8 +197,8 @@ def _reached(kind: Any, loc: tuple[str | int, ...]) -> list[Any]:
     if not loc:
         return _members(kind)
     members = _members(kind)
-    tagged = [m for m in members if len(members) > 1 and (loc[0] in _kinds_of(m) or loc[0] == getattr(m, "__name__", 0))]
-    if tagged:
+    tagged = [member for member in members if loc[0] in (*_kinds_of(member), getattr(member, "__name__", None))]
+    if tagged and len(members) > 1:
         return [found for member in tagged for found in _reached(member, loc[1:])]
     reached: list[Any] = []
     for member in members:

@@ -60,7 +60,8 @@ class Reading:
     def _layers(self, experiment: str, arm: str | None, scale: Scale) -> Iterator[Layer]:
         if "seeds" in self.params.data:
             yield Layer(self.params, (), {"seeds": self.params.data["seeds"]})
-        paths: list[Path] = [("paper",)] + ([(scale,)] if scale != "paper" else [])
+        paths: list[Path] = [("paper",)]
+        paths += [(scale,)] if scale != "paper" else []
         paths += [("arms", arm), (scale, "arms", arm)] if arm is not None else []
         section = ("experiments", experiment)
         for path in paths:
@@ -78,7 +79,8 @@ class Reading:
         name, equals, value_text = text.partition("=")
         path: Path = tuple(name.strip().split("."))
         if not equals or "" in path:
-            return self._refuse(text, "expected key=value")
+            self._refuse(text, "expected key=value")
+            return
         value, problems = parse_value(value_text, path)
         self.wrong_overrides += problems
         if problems or self.params.data is None:
@@ -90,11 +92,12 @@ class Reading:
             else:
                 document = self.knobs.setdefault(experiment, Document(COMMAND_LINE, {}))
         if document is self.params and (unknown := self._unknown(path)):
-            return self._refuse(name, unknown)
+            self._refuse(name, unknown)
+            return
         try:
             document.put(path, value, Mark(COMMAND_LINE))
         except TypeError as error:
-            self._refuse(name, f"{error} is not a block of keys; set it as a whole, as in {error}=[...]")
+            self._refuse(name, f"{error} is not a block of keys; set it as a whole")
 
     def _refuse(self, path: str, message: str) -> None:
         self.wrong_overrides.append(Problem(Mark(COMMAND_LINE), path, message))
@@ -114,7 +117,7 @@ class Reading:
         return f"unknown arm {arm[0]}{did_you_mean(arm[0], arms)}" if arm and arm[0] not in arms else None
 
 
-def block(data: Any, *path: str) -> dict[str, Any]:
+def block(data: Any, *path: str | int) -> dict[str, Any]:
     """The block of keys at `path` of `data`; an empty one if there is none."""
     for key in path:
         data = data.get(key) if isinstance(data, dict) else None

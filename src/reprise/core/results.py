@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reprise.core.claims import RunKey, Runs, Verdict, judge_all, rounded
+from reprise.core.claims import RunKey, Runs, Verdict, judge_all, rounded, signed
 from reprise.core.contract import Scale
 from reprise.core.pipeline import Paper
 
@@ -266,7 +266,7 @@ def verdict_table(verdicts: Mapping[str, Mapping[str, Verdict]]) -> Table:
     table = Table(title="Verdicts", title_justify="left", caption=caption, caption_justify="left", expand=False)
     table.add_column("claim")
     table.add_column("verdict", no_wrap=True)
-    table.add_column("estimate [interval]", justify="right")
+    table.add_column("estimate and interval")
     table.add_column("claimed", no_wrap=True)
     table.add_column("seeds", justify="right")
     table.add_column("in the paper")
@@ -275,7 +275,7 @@ def verdict_table(verdicts: Mapping[str, Mapping[str, Verdict]]) -> Table:
             table.add_row(
                 f"{experiment}: {verdict.claim.replace('_', ' ')}",
                 Text(verdict.verdict, style=COLOURS[verdict.verdict]),
-                estimate_in_words(verdict),
+                Text(estimate_in_words(verdict)),
                 region_in_words(verdict),
                 str(verdict.seeds),
                 verdict.where,
@@ -289,14 +289,14 @@ def estimate_in_words(verdict: Verdict) -> str:
     if verdict.interval is None:
         return verdict.reason
     low, high = verdict.interval
-    return f"{verdict.estimate:.3g} [{low:.3g}, {high:.3g}] {verdict.unit}".rstrip()
+    return f"{signed(verdict.estimate or 0.0, 3)} [{signed(low, 3)}, {signed(high, 3)}] {verdict.unit}".rstrip()
 
 
 def region_in_words(verdict: Verdict) -> str:
-    """`> 0.5`, `< 10`, `-1 … 1`, or nothing."""
+    """`> 0.5`, `< 10`, `−1 … 1`, or nothing."""
     if verdict.holds is None:
         return ""
     low, high = verdict.holds
     if high is None:
-        return f"> {low:g}"
-    return f"< {high:g}" if low is None else f"{low:g} … {high:g}"
+        return f"> {signed(low or 0.0)}"
+    return f"< {signed(high)}" if low is None else f"{signed(low)} … {signed(high)}"

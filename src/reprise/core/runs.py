@@ -1,25 +1,16 @@
-"""One run, from its data to its weights; the only place that builds a Trainer.
-
-A run works in `.reprise/runs/<fingerprint>/`, outside everything DVC deletes: checkpoints while it is
-unfinished, the folder `done/` once it is whole. A run that is whole is never trained again.
-"""
+"""One run, from its data to its weights; the only place that builds a Trainer."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import importlib
-import json
 import logging
-import os
 import shutil
 import signal
-import sys
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -27,10 +18,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_model, save_model
 
+from reprise.core import workspace
 from reprise.core.contract import Run
-from reprise.core.task import Diverged, Evaluation, Picture, Task
+from reprise.core.task import Diverged, Picture, Task
+from reprise.core.workspace import Outcome
 
-Outcome = Literal["done", "cached", "diverged"]
 Report = Callable[[int, int, dict[str, float]], None]
 """Called with step, total steps and a row of history."""
 
@@ -39,13 +31,8 @@ class Stopped(Exception):
     """A signal asked the run to end; its checkpoint is written."""
 
     def __init__(self, signum: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        super().__init__(signal.Signals(signum).name)
         self.signum = signum
-
-
-def work_folder(root: Path, run: Run) -> Path:
-    """Where a run's unfinished and finished state lives; `REPRISE_WORK` moves it (dvc exp run --temp)."""
-    return Path(os.environ.get("REPRISE_WORK", root / ".reprise" / "runs")) / run.fingerprint
 
 
 def build_task(run: Run) -> Task:
@@ -58,10 +45,10 @@ def build_task(run: Run) -> Task:
 
 
 def execute(run: Run, runtime: dict[str, Any], root: Path, open_tracker: Callable[[], Any], report: Report) -> Outcome:
-    """Train `run` to its end, or find it already trained; leaves `done/` in its work folder."""
-    work = work_folder(root, run)
-    if (work / "done" / "run.json").exists():
-        return "diverged" if json.loads((work / "done" / "run.json").read_text())["diverged"] else "cached"
+    """Train `run` to its end, from its newest checkpoint if it has one; leaves `done/` in its work folder."""
+    if (before := workspace.outcome(root, run)) is not None:
+        return before
+    work = workspace.work_folder(root, run)
     work.mkdir(parents=True, exist_ok=True)
     task = build_task(run)
     total, started = task.total_steps, time.monotonic()
@@ -72,8 +59,7 @@ def execute(run: Run, runtime: dict[str, Any], root: Path, open_tracker: Callabl
         report(task.step, total, row)
 
     def on_snapshot(name: str, picture: Picture, step: int) -> None:
-        path = write_picture(work / "pictures" / f"{name}_{step:08d}", picture)
-        tracker.picture(name, path, step)
+        tracker.picture(name, write_picture(work / "pictures" / f"{name}_{step:08d}", picture), step)
 
     precision = resolve_precision(runtime["precision"], task)
     diverged = None
@@ -85,7 +71,7 @@ def execute(run: Run, runtime: dict[str, Any], root: Path, open_tracker: Callabl
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
                 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-                checkpoint = newest_checkpoint(work)
+                checkpoint = workspace.newest_checkpoint(work)
                 trainer.fit(task, ckpt_path=str(checkpoint) if checkpoint else None)
         except Diverged as error:
             diverged = str(error)
@@ -96,7 +82,7 @@ def execute(run: Run, runtime: dict[str, Any], root: Path, open_tracker: Callabl
             return "done"
     facts = {"seconds": round(time.monotonic() - started, 2), "precision": precision, "torch": torch.__version__}
     _write_done(work, run, task, diverged, facts)
-    tracker.summary({k: v for k, v in (task.history[-1] if task.history else {}).items()})
+    tracker.summary(task.history[-1] if task.history else {})
     tracker.finish(ok=diverged is None)
     return "diverged" if diverged else "done"
 
@@ -146,7 +132,7 @@ class Checkpoints(pl.Callback):
 
         def ask_to_stop(signum: int, frame: object) -> None:
             self.signum = signum
-            task.stop_requested = True
+            task.stop_requested = True  # type: ignore[assignment]
 
         for signum in self.SIGNALS:
             signal.signal(signum, ask_to_stop)
@@ -165,63 +151,33 @@ class Checkpoints(pl.Callback):
         temporary = path.with_suffix(".tmp")
         trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
-            digest = _sha256(temporary, sync=True)
-            path.with_suffix(".sha256").write_text(digest)
+            path.with_suffix(".sha256").write_text(workspace.sha256(temporary, sync=True))
             temporary.rename(path)
-            for old in sorted(self.work.glob("step-*.ckpt"))[:-2]:
-                old.unlink()
-                old.with_suffix(".sha256").unlink(missing_ok=True)
+            workspace.keep_newest(self.work, 2)
         self.last = time.monotonic()
 
 
-def newest_checkpoint(work: Path) -> Path | None:
-    """The newest checkpoint whose bytes are those that were written."""
-    for path in sorted(work.glob("step-*.ckpt"), reverse=True):
-        digest = path.with_suffix(".sha256")
-        if digest.exists() and digest.read_text() == _sha256(path):
-            return path
-        print(f"warning: {path.name} of {work.name} is damaged; using the checkpoint before it", file=sys.stderr)
-    return None
-
-
 def evaluate(run: Run, root: Path) -> Outcome:
-    """Score a trained run into `evaluation-<data>/` of its work folder, unless that was done before."""
-    folder = evaluation_folder(root, run)
-    if (folder / "metrics.json").exists():
+    """Score a trained run, unless that was done before; leaves its evaluation folder."""
+    if workspace.read_metrics(root, run) is not None:
         return "cached"
     task = build_task(run)
     load_model(task, run.model)
-    task.history = read_history(run.model.with_suffix(".history.csv"))
+    task.history = workspace.read_history(run.model.with_suffix(".history.csv"))
     task.eval()
     with torch.inference_mode():
         evaluation = task.evaluate()
-    _write_evaluation(folder, evaluation)
+    folder = workspace.evaluation_folder(root, run)
+    temporary = folder.with_suffix(".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for name, picture in evaluation.pictures.items():
+        write_picture(temporary / "pictures" / name, picture)
+    workspace.write_json(
+        temporary / "metrics.json", {name: float(value) for name, value in evaluation.metrics.items()}
+    )
+    temporary.rename(folder)
     return "done"
-
-
-def evaluation_folder(root: Path, run: Run) -> Path:
-    """One folder for each dataset, and each `evaluate` block, that a run was scored by."""
-    data = (run.data / "card.json").read_bytes()
-    settings = json.dumps(run.config.get("evaluate"), sort_keys=True).encode()
-    return work_folder(root, run) / f"evaluation-{hashlib.sha256(data + settings).hexdigest()[:12]}"
-
-
-def publish(root: Path, run: Run, into: Path) -> None:
-    """Copy what `run` left in `done/` to `into/<arm>/seed<N>.*`, under the names of `run.model`."""
-    done, target = work_folder(root, run) / "done", into / run.arm
-    target.mkdir(parents=True, exist_ok=True)
-    for name in ("safetensors", "history.csv", "run.json"):
-        source = done / ("weights.safetensors" if name == "safetensors" else name)
-        if source.exists():
-            shutil.copyfile(source, target / f"seed{run.seed}.{name}")
-    if (done / "pictures").exists():
-        shutil.copytree(done / "pictures", target / f"seed{run.seed}")
-
-
-def read_history(path: Path) -> list[dict[str, float]]:
-    """Rows of a history file; a column that a row lacks is left out of it."""
-    with path.open(newline="") as file:
-        return [{k: float(v) for k, v in row.items() if v != ""} for row in csv.DictReader(file)]
 
 
 def write_picture(stem: Path, picture: Picture) -> Path:
@@ -243,11 +199,7 @@ def _write_done(work: Path, run: Run, task: Task, diverged: str | None, facts: d
     temporary.mkdir()
     if not diverged:
         save_model(task.to("cpu"), str(temporary / "weights.safetensors"))
-    columns = list(dict.fromkeys(name for row in task.history for name in row)) or [task.x_axis]
-    with (temporary / "history.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows({k: repr(v) for k, v in row.items()} for row in task.history)
+    workspace.write_history(temporary / "history.csv", task.history, task.x_axis)
     if (work / "pictures").exists():
         shutil.copytree(work / "pictures", temporary / "pictures")
     record = {
@@ -259,26 +211,5 @@ def _write_done(work: Path, run: Run, task: Task, diverged: str | None, facts: d
         "config": run.config,
         **facts,
     }
-    (temporary / "run.json").write_text(json.dumps(record, indent=1) + "\n")
-    temporary.rename(work / "done")
-    for leftover in [*work.glob("step-*"), work / "pictures"]:
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
-
-
-def _write_evaluation(folder: Path, evaluation: Evaluation) -> None:
-    temporary = folder.with_suffix(".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name, picture in evaluation.pictures.items():
-        write_picture(temporary / "pictures" / name, picture)
-    metrics = {name: float(value) for name, value in evaluation.metrics.items()}
-    (temporary / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
-    temporary.rename(folder)
-
-
-def _sha256(path: Path, sync: bool = False) -> str:
-    with path.open("rb") as file:
-        if sync:
-            os.fsync(file.fileno())
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
+    workspace.write_json(temporary / "run.json", record)
+    workspace.finish(work, temporary)

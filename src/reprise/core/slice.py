@@ -23,7 +23,8 @@ ALLOWED = ("pydantic", "reprise.core.contract", "reprise.parts.vocabulary")
 def experiments_dir() -> Path:
     """The folder of the papers' files, found without importing any of them."""
     found = importlib.util.find_spec("reprise.experiments")
-    assert found is not None and found.submodule_search_locations
+    assert found is not None
+    assert found.submodule_search_locations
     return Path(next(iter(found.submodule_search_locations)))
 
 
@@ -125,7 +126,8 @@ def _imported(statement: ast.stmt) -> list[str]:
         if isinstance(node, ast.Import):
             modules += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            modules.append("." * node.level + (node.module or ""))
+            base = "." * node.level + (node.module or "")
+            modules += [f"{base}.{alias.name}" if f"{base}.{alias.name}" in ALLOWED else base for alias in node.names]
     return modules
 
 

@@ -124,7 +124,9 @@ def dotted(path: Path) -> str:
 
 def did_you_mean(word: object, words: Iterable[str]) -> str:
     """`; did you mean relu?` where a known word is near, else nothing."""
-    near = difflib.get_close_matches(str(word), list(words), n=1, cutoff=0.5)
+    known = list(words)
+    swapped = [other for other in known if sorted(other) == sorted(str(word))]
+    near = swapped or difflib.get_close_matches(str(word), known, n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
@@ -202,7 +204,7 @@ class _Builder:
     """Builds a document's data from the parser's events."""
 
     def __init__(self, text: str, document: Document, shifts: dict[int, int]) -> None:
-        self.events = yaml.parse(text, Loader=_Parser)
+        self.events: Iterator[Any] = iter(yaml.parse(text, Loader=_Parser))
         self.document = document
         self.shifts = shifts
 
@@ -218,14 +220,14 @@ class _Builder:
         if not isinstance(more, yaml.StreamEndEvent):
             self._problem(more, (), "a second document; one file holds one")
 
-    def _mark(self, event: yaml.Event) -> Mark:
+    def _mark(self, event: Any) -> Mark:
         place = event.start_mark
         return Mark(self.document.file, place.line + 1, place.column + 1 - self.shifts.get(place.line, 0))
 
-    def _problem(self, event: yaml.Event, path: Path, message: str) -> None:
+    def _problem(self, event: Any, path: Path, message: str) -> None:
         self.document.problems.append(Problem(self._mark(event), dotted(path), message))
 
-    def _value(self, event: yaml.Event, path: Path) -> Any:
+    def _value(self, event: Any, path: Path) -> Any:
         self.document.values[path] = self._mark(event)
         if isinstance(event, yaml.AliasEvent):
             self._problem(event, path, f"an alias, *{event.anchor}; write the value out")
@@ -268,7 +270,7 @@ class _Builder:
             block[event.value] = self._value(next(self.events), at)
         return block
 
-    def _skip(self, event: yaml.Event) -> None:
+    def _skip(self, event: Any) -> None:
         depth = 0
         while True:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)

@@ -49,7 +49,7 @@ class Atari(Strict):
     name: Literal["beam_rider", "breakout", "enduro", "pong", "qbert", "seaquest", "space_invaders"]
     size: Count = 84
     """Height and width of a frame, in pixels."""
-    crop: Annotated[list[Annotated[int, Field(ge=0, le=210)]], Field(min_length=2, max_length=2)] = [0, 210]
+    crop: Annotated[list[Annotated[int, Field(ge=0, le=210)]], Field(min_length=2, max_length=2)]
     """First row of the screen that is kept, and the first that is not."""
     skip: Annotated[int, Field(ge=2)] = 4
     """Frames of the game that an action lasts."""
@@ -202,11 +202,11 @@ def open_games(game: Atari | MinAtar, count: int, seed: int, longest: int = 108_
 
 
 def q_target(
-    rewards: Float32[Tensor, "batch"],
-    discounts: Float32[Tensor, "batch"],
+    rewards: Float32[Tensor, " batch"],
+    discounts: Float32[Tensor, " batch"],
     next_q: Float[Tensor, "batch actions"],
     choosing_q: Float[Tensor, "batch actions"],
-) -> Float[Tensor, "batch"]:
+) -> Float[Tensor, " batch"]:
     """y = r + γ Q(s′, argmax_a′ Q′(s′, a′)), γ = 0 after a terminal step (2013, Equation 2; 2015, Algorithm 1).
 
     `choosing_q` is `next_q` itself in DQN, and the learning network's in double DQN.
@@ -215,8 +215,11 @@ def q_target(
 
 
 def q_loss(
-    q: Float[Tensor, "batch actions"], actions: Int64[Tensor, "batch"], target: Float[Tensor, "batch"], clip: float | None
-) -> Float[Tensor, "batch"]:
+    q: Float[Tensor, "batch actions"],
+    actions: Int64[Tensor, " batch"],
+    target: Float[Tensor, " batch"],
+    clip: float | None,
+) -> Float[Tensor, " batch"]:
     """½ (y − Q(s, a))², its gradient's error term clipped to ±`clip` (2013, Equations 2 and 3; 2015, Methods)."""
     chosen = q.gather(1, actions[:, None]).squeeze(1)
     if clip is None:
@@ -266,7 +269,8 @@ class Task(task.Task):
         self._games = open_games(config.game, config.environments, seed)
         self._random = torch.Generator().manual_seed(seed)
         shape = self._games.frame_shape
-        self._replay = Replay(config.replay or config.environments, config.environments, shape, config.stack, config.multi_step)
+        count = config.environments
+        self._replay = Replay(config.replay or count, count, shape, config.stack, config.multi_step)
         self._replay.start(self._games.start())
 
     def update(self, step: int) -> dict[str, Tensor | float]:
@@ -292,7 +296,7 @@ class Task(task.Task):
 
     def _act(
         self, states: UInt8[Tensor, "games planes height width"], epsilon: float, random: torch.Generator
-    ) -> Int64[Tensor, "games"]:
+    ) -> Int64[Tensor, " games"]:
         explore = torch.rand(len(states), generator=random) < epsilon
         actions = torch.randint(_frame(self.config.game)[2], (len(states),), generator=random)
         if explore.all():
@@ -315,13 +319,14 @@ class Task(task.Task):
             batch = replay.sample(config.batch, config.discount, self._random)
         q, loss = self._loss(batch.to(self.device))
         scale = learning_rate_scale(config.schedule, step, self.total_steps, 1)
-        self.descend(loss.sum() if config.reduction == "sum" else loss.mean(), self.raw_optimizers[0], config.optimizer, scale)
+        total = loss.sum() if config.reduction == "sum" else loss.mean()
+        self.descend(total, self.raw_optimizers[0], config.optimizer, scale)
         self.updates += 1
         if self.target is not None and config.target_every and self.updates % config.target_every == 0:
             self.target.load_state_dict(self.q.state_dict())
         return {"loss": loss.detach().mean(), "q": q.detach().amax(1).mean()}
 
-    def _loss(self, batch: Transitions) -> tuple[Float[Tensor, "batch actions"], Float[Tensor, "batch"]]:
+    def _loss(self, batch: Transitions) -> tuple[Float[Tensor, "batch actions"], Float[Tensor, " batch"]]:
         with torch.no_grad():
             next_q = (self.target or self.q)(batch.next_states)
             choosing_q = self.q(batch.next_states) if self.config.double and self.target is not None else next_q

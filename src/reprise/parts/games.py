@@ -47,11 +47,11 @@ class Played:
 
     frames: UInt8[Tensor, "games channels height width"]
     """After the step; the first frame of the next game where this one is over."""
-    rewards: Float32[Tensor, "games"]
+    rewards: Float32[Tensor, " games"]
     """In the game's own points, unclipped."""
-    life_lost: Bool[Tensor, "games"]
+    life_lost: Bool[Tensor, " games"]
     """A life went, the last one included."""
-    over: Bool[Tensor, "games"]
+    over: Bool[Tensor, " games"]
     """The game ended, by its rules or at its longest duration."""
 
 
@@ -138,7 +138,8 @@ class Atari:
         self._screens[1, index] = self._screens[0, index]
 
     def step(self, actions: Sequence[int]) -> Played:
-        rewards, life_lost, over = np.zeros(self.count, np.float32), np.zeros(self.count, bool), np.zeros(self.count, bool)
+        rewards = np.zeros(self.count, np.float32)
+        life_lost, over = np.zeros(self.count, bool), np.zeros(self.count, bool)
         for index, action in enumerate(actions):
             if action < 0:
                 continue
@@ -246,7 +247,7 @@ class MinAtar:
         self._last_actions, self._ages = list(state["last_actions"]), list(state["ages"])
 
 
-def random_scores(games: Games, episodes_each: int, seed: int) -> Float32[Tensor, "episodes"]:
+def random_scores(games: Games, episodes_each: int, seed: int) -> Float32[Tensor, " episodes"]:
     """Unclipped scores of the first `episodes_each` episodes of every game under uniformly random actions."""
     random = torch.Generator().manual_seed(seed)
     games.start()
@@ -274,10 +275,12 @@ def _minatar_module(name: str) -> ModuleType:
     full_name = f"minatar.environments.{name}"
     package = importlib.util.find_spec("minatar")
     if full_name not in sys.modules:
-        assert package and package.origin
+        assert package is not None
+        assert package.origin is not None
         path = Path(package.origin).parent / "environments" / f"{name}.py"
         spec = importlib.util.spec_from_file_location(full_name, path)
-        assert spec and spec.loader
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         sys.modules[full_name] = module

@@ -19,10 +19,10 @@ class Transitions:
     """A batch of (s, a, r, γ, s′), where r and γ may span several steps."""
 
     states: UInt8[Tensor, "batch planes height width"]
-    actions: Int64[Tensor, "batch"]
-    rewards: Float32[Tensor, "batch"]
+    actions: Int64[Tensor, " batch"]
+    rewards: Float32[Tensor, " batch"]
     """Discounted sum of the steps' rewards, up to the first terminal one."""
-    discounts: Float32[Tensor, "batch"]
+    discounts: Float32[Tensor, " batch"]
     """γ to the number of steps; 0 where a terminal one is among them."""
     next_states: UInt8[Tensor, "batch planes height width"]
 
@@ -38,7 +38,9 @@ class Replay:
     ended the return. Frames from before a game began are zero in its states.
     """
 
-    def __init__(self, capacity: int, games: int, frame_shape: tuple[int, int, int], stack: int, steps: int = 1) -> None:
+    def __init__(
+        self, capacity: int, games: int, frame_shape: tuple[int, int, int], stack: int, steps: int = 1
+    ) -> None:
         """`steps`: over how many steps a transition goes. Memory is taken at once, but only touched when filled."""
         self.games, self.stack, self.steps = games, stack, steps
         self.slots = -(-capacity // games) + stack + steps - 1
@@ -66,10 +68,10 @@ class Replay:
 
     def add(
         self,
-        actions: Int64[Tensor, "games"],
-        rewards: Float32[Tensor, "games"],
-        terminal: Bool[Tensor, "games"],
-        over: Bool[Tensor, "games"],
+        actions: Int64[Tensor, " games"],
+        rewards: Float32[Tensor, " games"],
+        terminal: Bool[Tensor, " games"],
+        over: Bool[Tensor, " games"],
         frames: UInt8[Tensor, "games channels height width"],
     ) -> None:
         """What was done in the present states, and the frames it led to: of a new game where one is `over`.
@@ -97,7 +99,9 @@ class Replay:
         assert len(self), "nothing to learn from yet"
         return self._transitions(torch.full((self.games,), self._now - self.steps), torch.arange(self.games), discount)
 
-    def _transitions(self, times: Int64[Tensor, "batch"], games: Int64[Tensor, "batch"], discount: float) -> Transitions:
+    def _transitions(
+        self, times: Int64[Tensor, " batch"], games: Int64[Tensor, " batch"], discount: float
+    ) -> Transitions:
         slots = times % self.slots
         rewards, discounts = torch.zeros(len(times)), torch.ones(len(times))
         for step in range(self.steps):
@@ -113,7 +117,7 @@ class Replay:
         )
 
     def _stacked(
-        self, times: Int64[Tensor, "batch"], games: Int64[Tensor, "batch"]
+        self, times: Int64[Tensor, " batch"], games: Int64[Tensor, " batch"]
     ) -> UInt8[Tensor, "batch planes height width"]:
         """The `stack` frames up to `times`, oldest first, zero where they are from before the game began."""
         back = torch.arange(self.stack - 1, -1, -1)

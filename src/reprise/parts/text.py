@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
+
+from reprise.parts.data.store import Texts
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _ALPHABET = 1000
@@ -81,15 +84,15 @@ def _tokenizer(numbers: dict[str, int] | None = None) -> Tokenizer:
     return tokenizer
 
 
-def train_wordpiece(texts: Sequence[str], vocab_size: int) -> list[str]:
-    """The `vocab_size` pieces learned from `texts`, special tokens first; the same on every call.
+def train_wordpiece(parts: Sequence[Sequence[str]], vocab_size: int) -> list[str]:
+    """The `vocab_size` pieces learned from the texts of `parts`, special tokens first; the same on every call.
 
     The trainer numbers the single characters in the random order of a hash map, and lets the numbers
     break ties. Handing them over as special tokens, sorted, leaves it no choice.
     """
     normalize = normalizers.BertNormalizer(lowercase=True).normalize_str
     characters: Counter[str] = Counter()
-    for text in texts:
+    for text in chain.from_iterable(parts):
         characters.update(normalize(text))
     frequent = sorted((c for c in characters if not c.isspace()), key=lambda c: (-characters[c], c))
     alphabet = sorted(frequent[: min(_ALPHABET, vocab_size // 8)])
@@ -102,7 +105,7 @@ def train_wordpiece(texts: Sequence[str], vocab_size: int) -> list[str]:
         show_progress=False,
     )
     tokenizer = _tokenizer()
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(chain.from_iterable(parts), trainer)
     numbers = tokenizer.get_vocab()
     return sorted(numbers, key=numbers.__getitem__)
 
@@ -116,14 +119,15 @@ class Packed(NamedTuple):
     """int64 [sentences], memory-mapped: where sentences begin, which is after . ! ? and [SEP]."""
 
 
-def pack(documents: Sequence[str], vocabulary: WordPiece, folder: Path) -> Packed:
-    """Write `documents` into `folder` as tokens, in the memory of a thousand documents."""
+def pack(parts: Sequence[Sequence[str]], vocabulary: WordPiece, folder: Path) -> Packed:
+    """Write the texts of `parts` into `folder` as tokens, in the memory of a thousand documents."""
     kind = np.uint16 if len(vocabulary) <= 1 << 16 else np.int32
     stops = np.array([i for i, piece in enumerate(vocabulary.pieces) if piece in {".", "!", "?"}] + [vocabulary.sep])
     written, ended = 0, True
     with (folder / "ids.bin").open("wb") as ids_file, (folder / "starts.bin").open("wb") as starts_file:
-        for first in range(0, len(documents), _AT_ONCE):
-            texts = vocabulary.encode(documents[first : first + _AT_ONCE])
+        documents = chain.from_iterable(parts)
+        while some := list(islice(documents, _AT_ONCE)):
+            texts = vocabulary.encode(some)
             ids = np.insert(texts.values, texts.offsets[1:], vocabulary.sep).astype(kind)
             stop = np.isin(ids, stops)
             begins = ~stop & np.concatenate([[ended], stop[:-1]])
@@ -138,23 +142,24 @@ def _open_packed(folder: Path, kind: type) -> Packed:
 
 
 def packed_with_vocabulary(
-    documents: Sequence[str], content: Iterable[np.ndarray], cache: Path, *, vocab_size: int, pieces: list[str] | None = None
+    parts: Sequence[Texts], cache: Path, *, vocab_size: int, pieces: list[str] | None = None
 ) -> tuple[list[str], Packed]:
-    """`documents` packed, in WordPieces learned from them unless `pieces` are given; made once and kept in `cache`.
+    """The texts of `parts` packed, in WordPieces learned from them unless `pieces` are given; kept in `cache`.
 
-    `content` is the bytes of the documents, whose hash names the entry. An entry is whole or absent;
-    where two runs make it at a time, the first one's stays.
+    An entry of the cache is named by the hash of what it is made from, and is whole or absent; where
+    two runs make it at a time, the first one's stays.
     """
     digest = hashlib.sha256(f"{_FORMAT} {vocab_size} {pieces}".encode())
-    for array in content:
-        digest.update(np.ascontiguousarray(array).data)
+    for part in parts:
+        digest.update(part.blob.data)
+        digest.update(part.offsets.data)
     entry = cache / digest.hexdigest()[:32]
     if not entry.exists():
         cache.mkdir(parents=True, exist_ok=True)
         making = Path(tempfile.mkdtemp(dir=cache, prefix="making-"))
         try:
-            learned = pieces or train_wordpiece(documents, vocab_size)
-            pack(documents, WordPiece(learned), making)
+            learned = pieces or train_wordpiece(parts, vocab_size)
+            pack(parts, WordPiece(learned), making)
             (making / "vocab.txt").write_text("\n".join(learned), encoding="utf-8")
             os.rename(making, entry)
         except OSError:

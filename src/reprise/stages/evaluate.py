@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from reprise.core import results
+from reprise.core import results, workspace
 from reprise.core.config import Project
 from reprise.core.contract import Run
 from reprise.core.grid import run_grid
-from reprise.stages.train import StageFailed, raise_failures, runs_of
+from reprise.stages.train import StageFailed, preload, raise_failures, runs_of
 
 
 def evaluate(project: Project, experiment: str) -> None:
@@ -23,15 +23,14 @@ def evaluate(project: Project, experiment: str) -> None:
     records = {(run.arm, run.seed): json.loads(run.model.with_suffix(".run.json").read_text()) for run in runs}
     failures = {key: record["diverged"] for key, record in records.items() if record["diverged"]}
     whole = [run for run in runs if (run.arm, run.seed) not in failures]
+    waiting = [run for run in whole if workspace.read_metrics(project.root, run) is None]
     runtime = project.params.runtime.model_dump(mode="json")
-    preload = ["torch", "pytorch_lightning", "reprise.core.runs", f"reprise.experiments.{experiment}"]
-    job = partial(evaluate_one, root=project.root)
-    raise_failures(run_grid(f"evaluate {experiment}", whole, job, runtime, preload))
+    outcomes = run_grid(
+        f"evaluate {experiment}", waiting, partial(evaluate_one, root=project.root), runtime, preload(experiment)
+    )
+    raise_failures(outcomes, len(whole) - len(waiting))
 
-    from reprise.core.runs import evaluation_folder
-
-    folders = {(run.arm, run.seed): evaluation_folder(project.root, run) for run in whole}
-    scores = {key: json.loads((folder / "metrics.json").read_text()) for key, folder in folders.items()}
+    scores = {(run.arm, run.seed): workspace.read_metrics(project.root, run) or {} for run in whole}
     paper = project.pipeline.experiments[experiment]
     unlisted = sorted({metric for row in scores.values() for metric in row} - paper.metrics.keys())
     if unlisted:
@@ -48,15 +47,15 @@ def evaluate(project: Project, experiment: str) -> None:
             for stage in project.pipeline.stages(experiment)
             for run in runs
         },
-        pictures={(run.arm, run.seed): _pictures(run, folders[run.arm, run.seed]) for run in whole},
+        pictures={(run.arm, run.seed): _pictures(project.root, run) for run in whole},
         fingerprints={(run.arm, run.seed): run.fingerprint for run in runs},
     )
 
 
-def _pictures(run: Run, folder: Path) -> dict[str, Path]:
+def _pictures(root: Path, run: Run) -> dict[str, Path]:
     """Of the evaluation, and those taken while the run trained."""
-    taken = run.model.with_suffix("")
-    return {path.stem: path for source in (taken, folder / "pictures") for path in sorted(source.glob("*.*"))}
+    folders = (run.model.with_suffix(""), workspace.evaluation_folder(root, run) / "pictures")
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.*"))}
 
 
 def evaluate_one(run: Run, report: Any, *, root: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import os
+import pkgutil
 import shutil
 import tempfile
 import time
@@ -11,63 +11,83 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from reprise.core.pipeline import Part
+from reprise.core.yaml import did_you_mean
+from reprise.parts.data import readers
 from reprise.parts.data.fetch import fetch, sha256_of
 from reprise.parts.data.store import write_card
 
 if TYPE_CHECKING:
     from reprise.core.config import Project
 
+Echo = Callable[[str], None]
 
-def prepare(project: Project, dataset: str, echo: Callable[[str], None] = print) -> None:
+
+def prepare(project: Project, dataset: str, echo: Echo = print) -> None:
     """Make data/prepared/<dataset>/ at the project's scale: whole, or not at all.
 
     Raises:
-        ValueError: an option the reader does not know, no source that can be had, or bytes other than declared.
+        ValueError: an unknown dataset, reader or option, no source that can be had, or bytes other than declared.
     """
-    entry, scale = project.pipeline.datasets[dataset], project.params.scale
-    parts = entry.parts_at(scale)
-    readers = {name: _reader(dataset, name, part) for name, part in parts.items()}
+    entry = _known("dataset", dataset, project.pipeline.datasets)
+    parts = entry.parts_at(project.params.scale)
+    ready = {name: _reader(f"{dataset}/{name}", part) for name, part in parts.items()}
     raw, prepared = project.root / "data" / "raw", project.root / "data" / "prepared"
     prepared.mkdir(parents=True, exist_ok=True)
+    for left_by_a_kill in prepared.glob(f".{dataset}-*"):
+        shutil.rmtree(left_by_a_kill)
     with tempfile.TemporaryDirectory(dir=prepared, prefix=f".{dataset}-") as name:
-        made = Path(name) / dataset
-        cards: dict[str, Any] = {}
-        for part_name, part in parts.items():
-            echo(f"{dataset}/{part_name}")
-            started = time.perf_counter()
-            folder, scratch = made / part_name, Path(name) / "scratch" / part_name
-            folder.mkdir(parents=True)
-            scratch.mkdir(parents=True)
-            module, options = readers[part_name]
-            try:
-                fetched = fetch(part.sources, raw, scratch, echo)
-                facts = module.read(fetched.files, folder, options)
-            except ValueError as error:
-                raise ValueError(f"{dataset}/{part_name}: {error}") from error
-            shutil.rmtree(scratch)
-            hashes = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
-            cards[part_name] = {"reader": part.reader, "licence": part.licence, "source": fetched.origin}
-            cards[part_name] |= {"options": options.model_dump(mode="json"), **facts, "files": hashes}
-            write_card(folder, cards[part_name])
-            echo(f"  read in {time.perf_counter() - started:.1f} s: {_counts(facts)}")
+        work, made = Path(name), Path(name) / dataset
+        cards = {part: _prepare_part(dataset, part, parts[part], *ready[part], raw, work, echo) for part in parts}
         write_card(made, {"dataset": dataset, "title": entry.title, "about": entry.about, "parts": cards})
-        _replace(made, prepared / dataset, Path(name) / "old")
+        if (prepared / dataset).exists():
+            (prepared / dataset).rename(work / "replaced")
+        made.rename(prepared / dataset)
 
 
-def _reader(dataset: str, name: str, part: Part) -> tuple[Any, Any]:
-    module = importlib.import_module(f"reprise.parts.data.readers.{part.reader}")
+def _prepare_part(
+    dataset: str, name: str, part: Part, reader: Any, options: Any, raw: Path, work: Path, echo: Echo
+) -> dict[str, Any]:
+    """Write one part below `work` and return its card, which holds nothing of when or where it was made."""
+    echo(f"{dataset}/{name}")
+    started = time.perf_counter()
+    folder, scratch = work / dataset / name, work / "scratch"
+    folder.mkdir(parents=True)
+    scratch.mkdir()
+    try:
+        fetched = fetch(part.sources, raw, scratch, echo)
+        facts = reader.read(fetched.files, folder, options)
+    except ValueError as error:
+        raise ValueError(f"{dataset}/{name}: {error}") from error
+    shutil.rmtree(scratch)
+    card = {
+        "reader": part.reader,
+        "licence": part.licence,
+        "source": fetched.origin,
+        "options": options.model_dump(mode="json"),
+        **facts,
+        "files": {path.name: sha256_of(path) for path in sorted(folder.iterdir())},
+    }
+    write_card(folder, card)
+    counts = ", ".join(f"{count:,} {split}" for split, count in facts.get("splits", {}).items())
+    echo(f"  read in {time.perf_counter() - started:.1f} s: {counts or facts['kind']}")
+    return card
+
+
+def _reader(where: str, part: Part) -> tuple[Any, Any]:
+    """The reader's module and its validated options."""
+    modules = {module.name: module.name for module in pkgutil.iter_modules(readers.__path__)}
+    module = importlib.import_module(f"{readers.__name__}.{_known(f'reader of {where}:', part.reader, modules)}")
     try:
         return module, module.Options.model_validate(part.options)
-    except ValueError as error:
-        raise ValueError(f"{dataset}/{name}: options of reader {part.reader}: {error}") from error
+    except ValidationError as error:
+        found = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+        raise ValueError(f"{where}: options of reader {part.reader}: {'; '.join(found)}") from error
 
 
-def _counts(facts: dict[str, Any]) -> str:
-    return ", ".join(f"{count:,} {split}" for split, count in facts.get("splits", {}).items()) or facts["kind"]
-
-
-def _replace(made: Path, target: Path, aside: Path) -> None:
-    if target.exists():
-        os.rename(target, aside)
-    os.rename(made, target)
+def _known(what: str, name: str, among: dict[str, Any]) -> Any:
+    if name not in among:
+        raise ValueError(f"unknown {what} {name}{did_you_mean(name, among) or '; there are ' + ', '.join(among)}")
+    return among[name]

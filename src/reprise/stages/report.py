@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from reprise.core import results
-from reprise.core.claims import Verdict
+from reprise.core.claims import Verdict, signed
 from reprise.core.pipeline import Paper
 from reprise.core.results import Results
 from reprise.stages import svg
@@ -138,8 +138,7 @@ def number(value: float | None, digits: int = 4) -> str:
     """`12,345`, `0.001234`, `−3.5`; a dash for nothing."""
     if value is None:
         return "–"
-    text = f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
-    return text.replace("-", "−")
+    return f"{value:,.0f}".replace("-", "−") if abs(value) >= 10 ** (digits - 1) else signed(value, digits)
 
 
 def words(name: str) -> str:
@@ -175,12 +174,13 @@ def _galleries(experiment: str, found: Results, room: int) -> tuple[list[Gallery
         if spent + size <= room:
             embedded.add(entry["file"])
             spent += size
+    axis = words(next(reversed(found.card["axes"].values()), "step"))
     galleries: dict[str, Gallery] = {}
     for name, arm, step, entry in chosen:
         path = found.folder / "pictures" / entry["file"]
         inside = entry["file"] in embedded
         source = _data_url(path) if inside else f"../results/{experiment}/pictures/{entry['file']}"
-        caption = f"seed {entry['seed']}" + ("" if step is None else f", step {step:,}")
+        caption = f"seed {entry['seed']}" + ("" if step is None else f", {axis} {step:,}")
         gallery = galleries.setdefault(name, Gallery(name, {}))
         gallery.rows.setdefault(arm, []).append(Picture(caption, path, source, inside))
     return list(galleries.values()), spent

@@ -13,17 +13,16 @@ from markupsafe import Markup, escape
 from reprise.core.claims import Verdict
 from reprise.core.results import Curve
 
-CURVE_WIDTH, CURVE_HEIGHT = 400, 220
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 34
+CURVE_WIDTH, CURVE_HEIGHT = 360, 220
+LEFT, RIGHT, TOP, BOTTOM = 46, 14, 10, 38
 DECADES_FOR_LOG = 2.5
 """A positive curve that spans more decades than this gets a logarithmic axis."""
 
 
-def ticks(low: float, high: float, count: int) -> list[float]:
-    """About `count` round numbers (1, 2 or 5 times a power of ten apart) within [low, high]."""
-    rough = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(size * power for size in (1, 2, 5, 10) if size * power >= rough * 0.999)
+def ticks(low: float, high: float, spaces: int) -> list[float]:
+    """Round numbers within [low, high], as far apart as leaves at least `spaces` such distances between the two."""
+    power = 10.0 ** math.floor(math.log10(high - low))
+    step = next(size * power for size in (5, 2, 1, 0.5, 0.2, 0.1, 0.05) if size * power * spaces <= high - low)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [float(f"{index * step:.12g}") for index in range(first, last + 1)]
 
@@ -41,7 +40,9 @@ def interval_figure(verdict: Verdict) -> Markup:
 
     Across, everything is in percent: the figure fills any width and its letters keep their size.
     """
-    assert verdict.interval is not None and verdict.holds is not None and verdict.estimate is not None
+    assert verdict.interval is not None
+    assert verdict.holds is not None
+    assert verdict.estimate is not None
     edges = [edge for edge in verdict.holds if edge is not None]
     seen = [*verdict.interval, verdict.estimate, *edges]
     spread = (max(seen) - min(seen)) or abs(seen[0]) or 1.0
@@ -60,11 +61,11 @@ def interval_figure(verdict: Verdict) -> Markup:
     parts = [
         f'<rect class="holds" x="{x(start)}" y="4" width="{width(start, end)}" height="36"/>',
         *(f'<line class="edge" x1="{x(edge)}" x2="{x(edge)}" y1="4" y2="40"/>' for edge in edges),
-        f'<line class="axis" x1="4%" x2="96%" y1="40" y2="40"/>',
+        '<line class="axis" x1="4%" x2="96%" y1="40" y2="40"/>',
         *(
             f'<line class="axis" x1="{x(tick)}" x2="{x(tick)}" y1="40" y2="44"/>'
             f'<text x="{x(tick)}" y="57" text-anchor="middle">{label(tick)}</text>'
-            for tick in ticks(low, high, 4)
+            for tick in ticks(low, high, 2)
         ),
         f'<line class="bar" x1="{x(first)}" x2="{x(last)}" y1="22" y2="22"/>',
         *(f'<line class="cap" x1="{x(end)}" x2="{x(end)}" y1="16" y2="28"/>' for end in verdict.interval),
@@ -101,7 +102,7 @@ def curve_figure(curves: Mapping[str, Curve], arms: Sequence[str], axis: str) ->
     def path(steps: Sequence[float], values: Sequence[float]) -> str:
         return " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in zip(steps, values, strict=True))
 
-    heights = _decades(bottom, top) if logarithmic else ticks(bottom, top, 4)
+    heights = _decades(bottom, top) if logarithmic else ticks(bottom, top, 3)
     parts = [
         f'<line class="grid" x1="{LEFT}" x2="{CURVE_WIDTH - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
         f'<text x="{LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{label(tick)}</text>'
@@ -110,18 +111,17 @@ def curve_figure(curves: Mapping[str, Curve], arms: Sequence[str], axis: str) ->
     floor = CURVE_HEIGHT - BOTTOM
     parts += [
         f'<text x="{x(tick):.1f}" y="{floor + 15}" text-anchor="middle">{label(tick)}</text>'
-        for tick in ticks(left, right, 4)
+        for tick in ticks(left, right, 3)
     ]
-    parts.append(f'<text class="unit" x="{CURVE_WIDTH - RIGHT}" y="{CURVE_HEIGHT - 4}" text-anchor="end">{escape(axis)}</text>')
+    caption = f"{axis}, logarithmic height" if logarithmic else axis
+    parts.append(f'<text x="{CURVE_WIDTH - RIGHT}" y="{CURVE_HEIGHT - 4}" text-anchor="end">{escape(caption)}</text>')
     for arm, curve in curves.items():
         colour = colour_class(arms.index(arm))
         there, back = path(curve.step, curve.high), path(curve.step[::-1], curve.low[::-1])
         parts.append(f'<polygon class="band {colour}" points="{there} {back}"/>')
     for arm, curve in curves.items():
-        points = path(curve.step, curve.mean)
-        parts.append(
-            f'<polyline class="curve {colour_class(arms.index(arm))}" points="{points}"><title>{escape(arm)}</title></polyline>'
-        )
+        colour, points = colour_class(arms.index(arm)), path(curve.step, curve.mean)
+        parts.append(f'<polyline class="curve {colour}" points="{points}"><title>{escape(arm)}</title></polyline>')
     return Markup(f'<svg class="curves" viewBox="0 0 {CURVE_WIDTH} {CURVE_HEIGHT}" role="img">{"".join(parts)}</svg>')
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from reprise.core import workspace
 from reprise.core.config import Project
 from reprise.core.contract import Run, Stage
 from reprise.core.grid import Outcomes, run_grid
@@ -78,30 +77,32 @@ def _run(
 def train(project: Project, experiment: str, stage: Stage, echo: Callable[[str], None]) -> None:
     """Train what is not trained yet, and leave models/<experiment>/<stage>/ whole; StageFailed names what failed."""
     runs = runs_of(project, experiment, stage)
+    known = {run.name: outcome for run in runs if (outcome := workspace.outcome(project.root, run)) is not None}
+    waiting = [run for run in runs if run.name not in known]
     runtime = project.params.runtime.model_dump(mode="json")
     if isinstance(runtime["devices"], int) and runtime["devices"] * runtime["num_nodes"] > 1:
-        outcomes = _one_after_another(project, runs)
+        outcomes = _one_after_another(project, waiting)
     else:
         job = partial(train_one, runtime=runtime, tracking=project.params.tracking, root=project.root)
-        preload = ["torch", "pytorch_lightning", "reprise.core.runs", f"reprise.experiments.{experiment}"]
-        outcomes = run_grid(f"{stage} {experiment}", runs, job, runtime, preload)
-    raise_failures(outcomes)
-    if os.environ.get("RANK", "0") != "0":
-        return
-    from reprise.core.runs import publish
+        outcomes = run_grid(f"{stage} {experiment}", waiting, job, runtime, preload(experiment))
+    raise_failures(outcomes, len(known))
 
     target = project.root / "models" / experiment / stage
     temporary = target.with_name(f".{stage}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     for run in runs:
-        publish(project.root, run, temporary)
+        workspace.publish(project.root, run, temporary)
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
-    trained = sum(outcome == "done" for outcome in outcomes.ended.values())
-    diverged = [name for name, outcome in outcomes.ended.items() if outcome == "diverged"]
-    echo(f"{stage} {experiment}: {trained} of {len(runs)} runs trained, {len(runs) - trained} were there already")
-    for name in diverged:
+    ended = known | outcomes.ended
+    echo(f"{stage} {experiment}: {len(waiting)} of {len(runs)} runs trained, {len(known)} were there already")
+    for name in (name for name, outcome in ended.items() if outcome == "diverged"):
         echo(f"{stage} {experiment}: {name} diverged; its claims are not run")
+
+
+def preload(experiment: str) -> list[str]:
+    """What the grid's processes have imported before they start."""
+    return ["torch", "pytorch_lightning", "reprise.core.runs", f"reprise.experiments.{experiment}"]
 
 
 def train_one(run: Run, report: Any, *, runtime: dict[str, Any], tracking: Any, root: Path) -> str:
@@ -113,11 +114,12 @@ def train_one(run: Run, report: Any, *, runtime: dict[str, Any], tracking: Any, 
     return execute(run, runtime, root, lambda: open_tracker(run, tracking, root, run.fingerprint, source), report)
 
 
-def raise_failures(outcomes: Outcomes) -> None:
-    """StageFailed, with each failed run and its cause, if there is one."""
+def raise_failures(outcomes: Outcomes, known: int) -> None:
+    """StageFailed, with each failed run and its cause, if there is one; `known` runs were whole before."""
     if outcomes.failed:
         lines = [f"{name}: {cause}" for name, cause in sorted(outcomes.failed.items())]
-        kept = f"; the other {len(outcomes.ended)} are kept" if outcomes.ended else ""
+        others = len(outcomes.ended) + known
+        kept = f"; the other {others} are kept" if others else ""
         raise StageFailed("\n".join([f"{len(lines)} run(s) failed{kept}:", *lines]))
 
 
@@ -143,4 +145,4 @@ def train_here(project: Project, experiment: str, stage: Stage, arm: str, seed: 
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
         echo(f"{run.name}  {step}/{total}  {numbers}")
 
-    train_one(replace(run), report, runtime=runtime, tracking=project.params.tracking, root=project.root)
+    train_one(run, report, runtime=runtime, tracking=project.params.tracking, root=project.root)

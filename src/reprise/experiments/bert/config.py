@@ -32,6 +32,9 @@ class Architecture(Strict):
     norm_eps: vocabulary.Rate
     dropout: vocabulary.Dropout
     init: vocabulary.Initialization
+    position_init: Literal["drawn", "sinusoidal"]
+    """Position embeddings start as `init` says, or as sines and cosines (Vaswani et al. 2017) of the same variance
+    as the token embeddings; they are learned either way."""
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Architecture:
@@ -77,6 +80,8 @@ class Pretraining(Strict):
     objective: Literal["mlm", "mlm_nsp", "left_to_right"]
     """Masked words, masked words and next sentence, or the next word from the left context alone.
     A left-to-right model stays so in fine-tuning (Section 5.1)."""
+    text: Annotated[list[Name], Field(min_length=1)]
+    """Parts of the dataset, one after another."""
     duration: DurationField
     batch_size: Size
     """Sequences an update."""
@@ -100,7 +105,7 @@ class Pretraining(Strict):
 
 
 class Score(Strict):
-    """How one metric is measured."""
+    """How one metric is measured, in percent."""
 
     measure: Literal["accuracy", "f1", "matthews", "pearson", "spearman", "exact_match", "span_f1"]
     split: Name = "test"
@@ -112,12 +117,16 @@ class Subtask(Strict):
     kind: Literal["tagging", "classification", "regression", "span"]
     part: Name
     """The part of the dataset that holds it."""
+    labels: Size
+    """Outputs of the head: tags or classes; 1 for a regression, 2 for a span (its start and its end)."""
     limit: Size | None = None
-    """Training examples used, the first ones of a fixed shuffle; all unless said."""
-    length: Size
+    """Training examples used, drawn by the seed, a smaller set within a larger one; all unless said."""
+    length: Annotated[int, Field(ge=8)]
     """Longest sequence, in tokens."""
     label_on: Literal["first", "last"] = "first"
-    """Which piece of a word carries its tag. The paper takes the first, of which a left-to-right model has not seen the rest."""
+    """Which piece of a word carries its tag. The paper takes the first; a left-to-right model has not read the rest."""
+    stride: Size = 128
+    """Of the windows over a context too long for `length`, in tokens (span)."""
     duration: DurationField
     batch_size: Size
     optimizer: vocabulary.Optimizer
@@ -125,19 +134,33 @@ class Subtask(Strict):
     scores: Annotated[dict[Name, Score], Field(min_length=1)]
     """The metrics it gives."""
 
+    @model_validator(mode="after")
+    def _labels_fit_the_kind(self) -> Subtask:
+        expected = {"regression": 1, "span": 2}.get(self.kind, self.labels)
+        if self.labels != expected:
+            raise ValueError(f"labels is {self.labels}; expected {expected} for kind: {self.kind}")
+        return self
+
 
 class Config(ExperimentConfig):
     """BERT: a Transformer encoder pretrained on text, then fine-tuned to each task."""
 
     model: Architecture
     pretraining: Pretraining
-    tasks: Annotated[dict[Name, Subtask], Field(min_length=1)]
-    """Fine-tuned one after another, each from the same pretrained weights."""
+    tasks: dict[Name, Subtask | None]
+    """Fine-tuned one after another, each from the same pretrained weights; null leaves one out."""
+
+    @property
+    def subtasks(self) -> dict[str, Subtask]:
+        """The tasks that are not left out."""
+        return {name: task for name, task in self.tasks.items() if task is not None}
 
     @model_validator(mode="after")
     def _fits_the_positions(self) -> Config:
         lengths = {f"pretraining.phases.{i}.length": phase.length for i, phase in enumerate(self.pretraining.phases)}
-        lengths |= {f"tasks.{name}.length": task.length for name, task in self.tasks.items()}
+        lengths |= {f"tasks.{name}.length": task.length for name, task in self.subtasks.items()}
+        if not self.subtasks:
+            raise ValueError("every task is left out")
         for where, length in lengths.items():
             if length > self.model.positions:
                 raise ValueError(f"{where} is {length}; expected at most model.positions, {self.model.positions}")

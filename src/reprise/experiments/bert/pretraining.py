@@ -22,6 +22,9 @@ from reprise.parts.data.store import open_texts
 from reprise.parts.optim import build_optimizer, learning_rate_scale
 from reprise.parts.text import SPECIAL, Packed, WordPiece, corrupt, packed_with_vocabulary
 
+_BATCHES = 1 << 62
+"""First stream of the generators that make batches; those that order epochs are counted from 0."""
+
 
 class Vocabulary(nn.Module):
     """The WordPieces, saved among the weights, so that a model is never apart from its vocabulary."""
@@ -113,17 +116,18 @@ class PretrainingTask(Task):
         start, pieces = self.settings.start_from, None
         if start.kind != "scratch":
             pieces = load_published_(self.model, Path(start.path) if start.kind == "folder" else _fetched(start))
-        texts = open_texts(self.run.data / "reviews")
+        parts = [open_texts(self.run.data / part) for part in self.settings.text]
         self.vocabulary.pieces, self.packed = packed_with_vocabulary(
-            texts,
-            [texts.blob, texts.offsets],
+            parts,
             _cache(self.run.data),
             vocab_size=self.config.model.vocab_size,
             pieces=pieces,
         )
         self.wordpiece = WordPiece(self.vocabulary.pieces)
         self.samplers = {
-            phase.length: EpochSampler(len(self.packed.ids) // (phase.length - 3), self.settings.batch_size, self.run.seed)
+            phase.length: EpochSampler(
+                len(self.packed.ids) // (phase.length - 3), self.settings.batch_size, self.run.seed
+            )
             for phase in self.settings.phases
         }
 
@@ -141,15 +145,16 @@ class PretrainingTask(Task):
 
     def length(self, step: int) -> int:
         """Tokens in a sequence of update `step`."""
-        ends = itertools.accumulate(phase.share for phase in self.settings.phases)
-        progress = step / self.total_steps
-        return next((p.length for p, end in zip(self.settings.phases, ends, strict=True) if progress < end - 1e-9), self.settings.phases[-1].length)
+        phases = self.settings.phases
+        begun = itertools.accumulate((phase.share for phase in phases[:-1]), initial=0.0)
+        return [p.length for p, begins in zip(phases, begun, strict=True) if step >= begins * self.total_steps][-1]
 
     def batch(self, step: int) -> Batch:
         """What update `step` sees: a function of the seed and the step, the same in every arm but for NSP's B."""
         length = self.length(step)
         indices = self.samplers[length].indices(step, self.rank, self.world_size).numpy()
-        generator = np.random.Generator(np.random.Philox(key=[self.run.seed, step * self.world_size + self.rank]))
+        stream = _BATCHES + step * self.world_size + self.rank
+        generator = np.random.Generator(np.random.Philox(key=[self.run.seed, stream]))
         ids, segments, is_random = two_sentences(
             self.packed,
             indices * (length - 3),
@@ -193,8 +198,8 @@ class PretrainingTask(Task):
 
 
 def _cache(data: Path) -> Path:
-    """Beside the root's data/prepared/<dataset>, unless the work folder is elsewhere."""
-    return Path(os.environ.get("REPRISE_WORK", data.parents[2] / ".reprise")) / "cache" / "text"
+    """Beside the work folders of the runs, which `REPRISE_WORK` moves."""
+    return Path(os.environ.get("REPRISE_WORK", data.parents[2] / ".reprise" / "runs")).parent / "cache" / "text"
 
 
 def _fetched(start: settings.FromHub) -> Path:

@@ -1,6 +1,6 @@
 """Networks and objectives: pure functions of parameters and tensors.
 
-Shapes: batch = images or samples in a minibatch; latent = coordinates of z; pixel = 784 = 28 * 28.
+Shapes: batch = images or samples in a minibatch; latent = coordinates of z; 784 = 28 * 28 pixels.
 """
 
 from __future__ import annotations
@@ -49,28 +49,44 @@ def perceptron(inputs: int, layers: Layers, outputs: int) -> nn.Sequential:
     return net
 
 
+class Dropout(nn.Module):
+    """Zeroes inputs with probability `rate`, to the nearest 1/65536, and scales up the others.
+
+    Four inputs share one 64-bit random number: on a processor nn.Dropout's own draws take as long as the matrix
+    product they precede, these a quarter of it.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Float[Tensor, "batch units"]) -> Float[Tensor, "batch units"]:
+        if not self.training or self.rate == 0:
+            return x
+        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None)
+        uniform = words.view(torch.int16)[: x.numel()].view(x.shape)
+        return x * ((uniform >= round(self.rate * 2**16) - 2**15) / (1 - self.rate))
+
+
 class Maxout(nn.Module):
     """The largest of `pieces` linear functions, for each unit (Goodfellow et al. 2013)."""
 
     def __init__(self, inputs: int, units: int, pieces: int) -> None:
         super().__init__()
-        self.units = units
+        self.pieces = pieces
         self.linear = nn.Linear(inputs, units * pieces)
 
     def forward(self, x: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch units"]:
-        largest, *others = self.linear(x).split(self.units, dim=1)
-        for piece in others:
-            largest = torch.maximum(largest, piece)
-        return largest
+        return self.linear(x).unflatten(1, (self.pieces, -1)).amax(1)
 
 
 def maxout_network(layers: Discriminator) -> nn.Sequential:
-    """The discriminator: [batch, pixel] to [batch, 1], the logit that an image is real."""
+    """The discriminator: [batch, 784] to [batch, 1], the logit that an image is real."""
     net, inputs, dropout = nn.Sequential(), PIXELS, layers.input_dropout
     for units in layers.hidden:
-        net.extend([nn.Dropout(dropout), Maxout(inputs, units, layers.pieces), activation(layers.activation)])
+        net.extend([Dropout(dropout), Maxout(inputs, units, layers.pieces), activation(layers.activation)])
         inputs, dropout = units, layers.hidden_dropout
-    net.extend([nn.Dropout(dropout), nn.Linear(inputs, 1)])
+    net.extend([Dropout(dropout), nn.Linear(inputs, 1)])
     initialize_(net, layers.init)
     return net
 
@@ -92,7 +108,7 @@ class Mixture(nn.Module):
         self.register_buffer("origin", torch.zeros(PIXELS))
         self.register_buffer("basis", torch.zeros(principal, PIXELS))
 
-    def fit(self, images: Float[Tensor, "n pixel"], iterations: int, seed: int) -> float:
+    def fit(self, images: Float[Tensor, "n 784"], iterations: int, seed: int) -> float:
         """EM from k-means++ centres; returns the mean log-likelihood of a projected image, in nats."""
         from sklearn.exceptions import ConvergenceWarning  # 1 s of import, which only this arm should pay
         from sklearn.mixture import GaussianMixture as Fit
@@ -109,8 +125,13 @@ class Mixture(nn.Module):
         self.factors.copy_(torch.linalg.cholesky(torch.from_numpy(model.covariances_)))
         return float(model.lower_bound_)
 
-    def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch pixel"]:
-        """Images from z: its first coordinate, in 0 to 1, picks the Gaussian; the others are standard normal."""
+    def draw(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "count latent"]:
+        """z: a uniform number, which picks the Gaussian, and standard normal ones."""
+        uniform = torch.rand(count, 1, generator=generator)
+        return torch.cat([uniform, torch.randn(count, len(self.basis), generator=generator)], 1)
+
+    def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch 784"]:
+        """Images, their pixels cut off at 0 and 1."""
         component = torch.bucketize(z[:, 0], self.weights.cumsum(0)).clamp(max=len(self.weights) - 1)
         offsets = torch.einsum("bij,bj->bi", self.factors[component], z[:, 1:])
         return (self.origin + (self.means[component] + offsets) @ self.basis).clamp(0, 1)
@@ -126,9 +147,23 @@ def generator_loss(fake: Float[Tensor, "batch 1"], kind: str) -> Float[Tensor, "
     return -functional.softplus(fake).mean() if kind == "minimax" else functional.softplus(-fake).mean()
 
 
+def sample_gradients(
+    samples: Float[Tensor, "batch 784"], logits: Float[Tensor, "batch 1"]
+) -> dict[str, Float[Tensor, "batch 784"]]:
+    """The gradient of either generator loss at the samples, for the price of one.
+
+    The discriminator judges each sample alone, so the chain rule can be cut at its logit, where the losses differ
+    only in their slope: D(G(z)) for minimax, 1 - D(G(z)) for the other, over the batch size.
+    """
+    (by_logit,) = torch.autograd.grad(logits.sum(), samples)
+    leaf = logits.detach().requires_grad_()
+    kinds = ("non_saturating", "minimax")
+    return {kind: by_logit * torch.autograd.grad(generator_loss(leaf, kind), leaf)[0] for kind in kinds}
+
+
 def negative_elbo(
-    images: Float[Tensor, "batch pixel"],
-    logits: Float[Tensor, "batch pixel"],
+    images: Float[Tensor, "batch 784"],
+    logits: Float[Tensor, "batch 784"],
     mean: Float[Tensor, "batch latent"],
     log_variance: Float[Tensor, "batch latent"],
 ) -> Float[Tensor, ""]:

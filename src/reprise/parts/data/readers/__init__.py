@@ -49,12 +49,10 @@ def parquet_rows(files: Iterable[Path], columns: Sequence[str]) -> Iterator[tupl
     """The rows of Parquet files, in order and in constant memory, as plain values of `columns`.
 
     Raises:
-        ValueError: a file lacks a column, or pyarrow is not installed.
+        ValueError: a file lacks a column.
     """
-    try:
-        from pyarrow import parquet
-    except ImportError:
-        raise ValueError("pyarrow is not installed; run: python -m pip install 'reprise[hub]'") from None
+    from pyarrow import parquet
+
     for path in files:
         with parquet.ParquetFile(path) as file:
             if missing := set(columns) - set(file.schema_arrow.names):

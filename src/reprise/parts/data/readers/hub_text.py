@@ -40,6 +40,8 @@ def texts(files: list[Path], options: Options) -> Iterator[str]:
     """Texts of lines that are long enough; texts without any are left out."""
     rows = (row for (row,) in parquet_rows(sorted(files), [options.column]))
     while group := list(islice(rows, options.rows)):
-        lines = [line for row in group for line in row.splitlines() if len(line.split()) >= max(1, options.shortest_line)]
+        lines = [
+            line for row in group for line in row.splitlines() if len(line.split()) >= max(1, options.shortest_line)
+        ]
         if lines:
             yield "\n".join(lines)

@@ -16,7 +16,7 @@ class Options(Strict):
     """Which game, how a random policy is measured, and what has been published."""
 
     game: Literal["asterix", "breakout", "freeway", "seaquest", "space_invaders"]
-    episodes: Positive = 100
+    episodes: Positive = 200
     seed: Annotated[int, Field(ge=0)] = 0
     sticky: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Chance that the last action is repeated; 0.1 is MinAtar's own protocol."""
@@ -44,9 +44,11 @@ def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
 
 
 def _random_episode(env: Any, rng: np.random.Generator, max_frames: int) -> tuple[float, int]:
+    """Score of a game played at random over the minimal action set, and the frames it took."""
     env.reset()
+    actions = env.minimal_action_set()
     score, frames, over = 0.0, 0, False
     while not over and frames < max_frames:
-        reward, over = env.act(int(rng.integers(env.num_actions())))
+        reward, over = env.act(int(actions[rng.integers(len(actions))]))
         score, frames = score + reward, frames + 1
     return score, frames

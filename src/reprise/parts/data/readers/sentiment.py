@@ -19,7 +19,7 @@ from reprise.parts.data.store import write_label_names, write_labels, write_text
 
 NAMES = ("negative", "positive")
 _CP1252 = {code: bytes([code]).decode("cp1252", "ignore") for code in range(0x80, 0xA0)}
-_CONTROL = {code: " " for code in range(0x20)}
+_CONTROL = dict.fromkeys(range(0x20), " ")
 
 Labelled = tuple[str, int]
 

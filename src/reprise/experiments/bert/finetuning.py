@@ -1,0 +1,233 @@
+"""BERT's second stage: every task fine-tuned from the same pretrained weights, one after another (Section 4)."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics.functional import classification, pearson_corrcoef, spearman_corrcoef
+from torchmetrics.functional.text import squad
+
+from reprise.core.contract import Run
+from reprise.core.task import Evaluation, Task
+from reprise.experiments.bert import config as settings
+from reprise.experiments.bert.examples import UNLABELLED, Examples, read_examples
+from reprise.experiments.bert.model import Finetuned
+from reprise.experiments.bert.pretraining import Vocabulary
+from reprise.parts.optim import build_optimizer, learning_rate_scale
+from reprise.parts.text import BucketSampler, Ragged, WordPiece, padded
+
+_EVALUATED_AT_ONCE = 128
+_LONGEST_ANSWER = 30
+_SUBSET = 1 << 62
+"""Stream of the generator that draws the training examples; those of epochs are counted from 0."""
+
+
+def head_loss(outputs: Tensor, labels: Tensor, mask: Tensor, kind: str) -> Tensor:
+    """The mean loss of a batch.
+
+    tagging: cross-entropy of the labelled tokens, outputs [batch, seq, labels] and labels [batch, seq].
+    classification, regression: cross-entropy, squared error; outputs [batch, labels], labels [batch].
+    span: mean of the cross-entropies of start and end over the tokens (Section 4.2), outputs
+    [batch, seq, 2], labels [batch, 2]. `mask`, bool [batch, seq], is false at padding.
+    """
+    match kind:
+        case "tagging":
+            return F.cross_entropy(outputs.flatten(0, 1), labels.flatten(), ignore_index=UNLABELLED)
+        case "classification":
+            return F.cross_entropy(outputs, labels)
+        case "regression":
+            return F.mse_loss(outputs[:, 0].float(), labels)
+        case _:
+            return F.cross_entropy(outputs.masked_fill(~mask[..., None], -torch.inf), labels)
+
+
+def best_span(outputs: Tensor, first: int) -> tuple[float, int, int]:
+    """The highest start score + end score over start <= end, and the two tokens, counted from `first`.
+
+    `outputs`: [seq, 2] of one window, without its last [SEP].
+    """
+    start, end = outputs[first:].float().unbind(-1)
+    scores = start[:, None] + end
+    allowed = torch.ones_like(scores, dtype=torch.bool).triu().tril(_LONGEST_ANSWER - 1)
+    value, at = scores.masked_fill(~allowed, -torch.inf).flatten().max(0)
+    return float(value), int(at) // len(start), int(at) % len(start)
+
+
+class FinetuningTask(Task):
+    """A copy of the encoder, a head and an optimiser for each task; updates are counted through all of them."""
+
+    log_every = 20
+    prefers_bf16 = True
+
+    def __init__(self, run: Run, config: settings.Config) -> None:
+        super().__init__(run, config)
+        self.tasks = config.subtasks
+        causal = config.pretraining.objective == "left_to_right"
+        self.models = nn.ModuleDict(
+            {
+                name: Finetuned(config.model, task.labels, per_token=task.kind in ("tagging", "span"), causal=causal)
+                for name, task in self.tasks.items()
+            }
+        )
+        self.vocabulary = Vocabulary()
+
+    def load_data(self) -> None:
+        """Start every copy of the encoder from the pretrained weights."""
+        if self.run.init is None:
+            return
+        state = load_file(self.run.init)
+        self.vocabulary.set_extra_state(state["vocabulary._extra_state"])
+        prefix = "model.encoder."
+        encoder = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        for name in self.tasks:
+            self._model(name).encoder.load_state_dict(encoder)
+
+    def _model(self, name: str) -> Finetuned:
+        model = self.models[name]
+        assert isinstance(model, Finetuned)
+        return model
+
+    @cached_property
+    def wordpiece(self) -> WordPiece:
+        """The vocabulary of the pretrained weights."""
+        return WordPiece(self.vocabulary.pieces)
+
+    @cached_property
+    def training_examples(self) -> dict[str, Examples]:
+        """Of each task, as many as its limit says, drawn by the seed."""
+
+        def drawn(size: int) -> np.ndarray:
+            return np.random.Generator(np.random.Philox(key=[self.run.seed, _SUBSET])).permutation(size)
+
+        return {
+            name: read_examples(self.run.data, task, "train", self.wordpiece, lambda n, k=task.limit: drawn(n)[:k])
+            for name, task in self.tasks.items()
+        }
+
+    @cached_property
+    def samplers(self) -> dict[str, BucketSampler]:
+        """Of each task, batches of like lengths."""
+        return {
+            name: BucketSampler(examples.ids.lengths, self.tasks[name].batch_size, self.run.seed)
+            for name, examples in self.training_examples.items()
+        }
+
+    @cached_property
+    def steps(self) -> dict[str, int]:
+        """Updates of each task."""
+        return {name: task.duration.steps(self.samplers[name].steps_per_epoch) for name, task in self.tasks.items()}
+
+    @property
+    def total_steps(self) -> int:
+        return sum(self.steps.values())
+
+    def at(self, step: int) -> tuple[str, int]:
+        """The task that update `step` belongs to, and which of its updates it is."""
+        for name, steps in self.steps.items():
+            if step < steps:
+                return name, step
+            step -= steps
+        raise AssertionError("past the last update")
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        return [build_optimizer(self.models[name], task.optimizer) for name, task in self.tasks.items()]
+
+    def _batch(self, examples: Examples, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """ids, segments and mask [batch, seq], and labels."""
+        ids = padded(examples.ids, rows, self.wordpiece.pad)
+        segments = padded(examples.segments, rows, 0)
+        mask = torch.arange(ids.shape[1]) < torch.from_numpy(examples.ids.lengths[rows])[:, None]
+        if isinstance(examples.labels, Ragged):
+            labels = padded(examples.labels, rows, UNLABELLED)
+        else:
+            labels = torch.from_numpy(examples.labels[rows])
+        ids, segments, mask, labels = (tensor.to(self.device) for tensor in (ids, segments, mask, labels))
+        return ids, segments, mask, labels
+
+    def update(self, step: int) -> dict[str, Tensor | float]:
+        """One update of one task; with its last one, the task's optimiser forgets what it holds."""
+        torch.clear_autocast_cache()
+        name, local = self.at(step)
+        task, sampler = self.tasks[name], self.samplers[name]
+        rows = sampler.indices(local)[self.rank :: self.world_size]
+        ids, segments, mask, labels = self._batch(self.training_examples[name], rows)
+        loss = head_loss(self.models[name](ids, segments, mask), labels, mask, task.kind)
+        optimizer = self.raw_optimizers[list(self.tasks).index(name)]
+        scale = learning_rate_scale(task.schedule, local, self.steps[name], sampler.steps_per_epoch)
+        self.descend(loss, optimizer, task.optimizer, scale)
+        if local + 1 == self.steps[name]:
+            optimizer.zero_grad(set_to_none=True)
+            optimizer.state.clear()
+        return {f"{name}_loss": loss.detach()}
+
+    def evaluate(self) -> Evaluation:
+        """Every score of every task."""
+        metrics: dict[str, float] = {}
+        for name, task in self.tasks.items():
+            for split in dict.fromkeys(score.split for score in task.scores.values()):
+                measured = self._measure(name, task, split)
+                metrics |= {
+                    metric: 100 * measured[score.measure]
+                    for metric, score in task.scores.items()
+                    if score.split == split
+                }
+        return Evaluation(metrics)
+
+    def _measure(self, name: str, task: settings.Subtask, split: str) -> dict[str, float]:
+        """What can be measured of `task` on `split`, as shares of 1."""
+        examples = read_examples(self.run.data, task, split, self.wordpiece)
+        wanted = {score.measure for score in task.scores.values() if score.split == split}
+        if task.kind == "span":
+            return self._measure_spans(name, examples)
+        outputs, truth = [], []
+        order = np.argsort(examples.ids.lengths, kind="stable")
+        for start in range(0, len(order), _EVALUATED_AT_ONCE):
+            ids, segments, mask, labels = self._batch(examples, order[start : start + _EVALUATED_AT_ONCE])
+            output = self.models[name](ids, segments, mask).float()
+            labelled = labels != UNLABELLED
+            outputs.append(output[labelled] if task.kind == "tagging" else output)
+            truth.append(labels[labelled] if task.kind == "tagging" else labels)
+        predicted, labels = torch.cat(outputs), torch.cat(truth)
+        if task.kind == "regression":
+            measures = {"pearson": pearson_corrcoef, "spearman": spearman_corrcoef}
+            return {measure: float(measures[measure](predicted[:, 0], labels)) for measure in wanted}
+        predicted = predicted.argmax(-1)
+        n = task.labels
+        measures = {
+            "accuracy": lambda p, t: classification.multiclass_accuracy(p, t, n, average="micro"),
+            "f1": classification.binary_f1_score,
+            "matthews": lambda p, t: classification.multiclass_matthews_corrcoef(p, t, n),
+        }
+        return {measure: float(measures[measure](predicted, labels)) for measure in wanted}
+
+    def _measure_spans(self, name: str, examples: Examples) -> dict[str, float]:
+        """Exact match and F1 of SQuAD's own script, of the best span over all windows of each question."""
+        best: dict[int, tuple[float, str]] = {}
+        for start in range(0, len(examples), _EVALUATED_AT_ONCE):
+            rows = np.arange(start, min(start + _EVALUATED_AT_ONCE, len(examples)))
+            outputs = self.models[name](*self._batch(examples, rows)[:3])
+            for row, output in zip(rows.tolist(), outputs, strict=True):
+                window = examples.windows[row]
+                tokens = window.first + len(window.characters)
+                score, i, j = best_span(output[:tokens], window.first)
+                if window.question not in best or score > best[window.question][0]:
+                    context = examples.questions[window.question].context
+                    best[window.question] = score, context[window.characters[i, 0] : window.characters[j, 1]]
+        predictions = [{"id": str(q), "prediction_text": text} for q, (_, text) in best.items()]
+        targets = [
+            {
+                "id": str(q),
+                "answers": {
+                    "text": [examples.questions[q].context[a:b] for a, b in examples.questions[q].answers],
+                    "answer_start": [a for a, _ in examples.questions[q].answers],
+                },
+            }
+            for q in best
+        ]
+        scores = squad(predictions, targets)
+        return {"exact_match": float(scores["exact_match"]) / 100, "span_f1": float(scores["f1"]) / 100}

@@ -1,0 +1,145 @@
+"""results/<experiment>/: a round trip, the same bytes every time, and DVC's reading of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import made_up
+from reprise.core import results
+
+ROOT = Path(__file__).parents[1]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Everything under `folder`."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_round_trip(tmp_path: Path):
+    verdicts = made_up.write(tmp_path)
+    found = results.read(tmp_path / "results" / "gan")
+    assert found.verdicts == verdicts
+    assert list(found.verdicts) == list(made_up.PAPER.claims)
+    assert found.card["scale"] == "laptop"
+    assert found.card["arms"] == list(made_up.ARMS)
+    assert found.card["axes"] == {"pretrain": "step"}
+    assert found.curves.keys() == {"pretrain_generator_loss", "pretrain_gradient_norm", "pretrain_validation"}
+    assert len(found.pictures) == 9 * len(made_up.ARMS)
+    assert {verdict.verdict for verdict in verdicts.values()} == {"reproduced", "refuted", "inconclusive", "not run"}
+
+
+def test_same_runs_same_bytes(tmp_path: Path):
+    made_up.write(tmp_path / "first")
+    made_up.write(tmp_path / "second")
+    made_up.write(tmp_path / "second")
+    assert files(tmp_path / "first" / "results") == files(tmp_path / "second" / "results")
+
+
+def test_what_was_there_is_replaced_whole(tmp_path: Path):
+    folder = tmp_path / "gan"
+    runs = {("minimax", 0): {"modes": 10.0}, ("minimax", 1): {"modes": 8.0}}
+    results.write(folder, made_up.PAPER, "smoke", runs)
+    (folder / "leftover.txt").write_text("old")
+    results.write(folder, made_up.PAPER, "smoke", runs)
+    assert not (folder / "leftover.txt").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["gan"]
+
+
+def test_a_write_that_fails_leaves_the_old_results(tmp_path: Path):
+    folder, runs = tmp_path / "gan", {("minimax", 0): {"modes": 10.0}}
+    results.write(folder, made_up.PAPER, "smoke", runs)
+    before = files(folder)
+    with pytest.raises(FileNotFoundError):
+        results.write(
+            folder, made_up.PAPER, "smoke", runs, histories={("pretrain", "minimax", 0): tmp_path / "none.csv"}
+        )
+    assert files(folder) == before
+
+
+def test_runs_and_their_summary_by_hand(tmp_path: Path):
+    runs = {("b", 1): {"modes": 4.0}, ("b", 0): {"modes": 2.0}, ("a", 0): {"modes": math.nan}}
+    results.write(tmp_path / "gan", made_up.PAPER, "smoke", runs, failures={("a", 1): "loss became nan at step 3"})
+    with (tmp_path / "gan" / "runs.csv").open(newline="") as file:
+        rows = [(row["arm"], row["seed"], row["modes"], row["early_gradient"]) for row in csv.DictReader(file)]
+    assert rows == [("b", "0", "2.0", ""), ("b", "1", "4.0", ""), ("a", "0", "nan", "")]
+    metrics = json.loads((tmp_path / "gan" / "metrics.json").read_text())
+    assert metrics["b"] == {"modes": {"mean": 3.0, "sd": 1.41421, "n": 2}}
+    assert metrics["a"] == {"modes": {"mean": None, "sd": None, "n": 1}}
+    card = json.loads((tmp_path / "gan" / "card.json").read_text())
+    assert card["failures"] == {"a/s1": "loss became nan at step 3"}
+
+
+def test_curves_over_seeds_by_hand():
+    steps, mean, low, high = results.over_seeds([([0, 1, 2, 3], [0, 2, 4, 6]), ([1, 3], [4, 8])])
+    assert steps.tolist() == [1, 2, 3], "the steps that both seeds span"
+    assert mean.tolist() == [3, 5, 7]
+    assert (low.tolist(), high.tolist()) == ([2, 4, 6], [4, 6, 8])
+    long = np.arange(10_000.0).tolist()
+    steps, mean, *_ = results.over_seeds([(long, long)])
+    assert len(steps) == results.POINTS_PER_CURVE
+    assert (steps[-1], mean[0]) == (9999, 24.5)
+
+
+def test_verdict_table_shows_every_interval(tmp_path: Path):
+    verdicts = made_up.write(tmp_path)
+    console = Console(width=140, record=True, file=io.StringIO())
+    console.print(results.verdict_table({"gan": verdicts}))
+    text = console.export_text()
+    for verdict in verdicts.values():
+        assert verdict.verdict in text
+        if verdict.interval:
+            assert f"[{verdict.interval[0]:.3g}, {verdict.interval[1]:.3g}]" in text
+    assert "> 0.5" in text
+    assert "Laptop scale" in text
+
+
+def test_dvc_reads_metrics_and_plots(tmp_path: Path):
+    """With the stage of dvc.yaml, cut down to what it leaves in results/."""
+    made_up.write(tmp_path)
+
+    def run(*command: str) -> str:
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    dvc = (sys.executable, "-m", "dvc")
+    run(*dvc, "init", "--no-scm", "--quiet")
+    run(*dvc, "config", "core.analytics", "false")
+    (tmp_path / ".dvc" / "plots").mkdir()
+    shutil.copy(ROOT / ".dvc" / "plots" / "arms.json", tmp_path / ".dvc" / "plots")
+    (tmp_path / "dvc.yaml").write_text(
+        """
+stages:
+  evaluate:
+    cmd: test -d results
+    metrics:
+      - results/gan/metrics.json:
+          cache: false
+    plots:
+      - results/gan/plots:
+          cache: false
+          template: arms
+          x: step
+          y: mean
+"""
+    )
+    shown = json.loads(run(*dvc, "metrics", "show", "--json"))
+    metrics = shown[""]["data"]["results/gan/metrics.json"]["data"]
+    assert metrics == json.loads((tmp_path / "results" / "gan" / "metrics.json").read_text())
+    run(*dvc, "plots", "show", "--out", "page")
+    page = (tmp_path / "page" / "index.html").read_text()
+    for column in ("generator_loss", "gradient_norm", "validation"):
+        assert f"results/gan/plots/pretrain_{column}.csv" in page
+    assert '"field": "arm"' in page
+    assert '"arm": "non_saturating", "step": ' in page

@@ -1,0 +1,106 @@
+"""The source hash: what an experiment imports counts, its comments and other papers do not."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from reprise.core.source import source_hash, write_all
+
+FILES = {
+    "__init__.py": '__version__ = "1"',
+    "core/__init__.py": "",
+    "core/runs.py": "from reprise.core import grid\n",
+    "core/grid.py": "WORKERS = 2",
+    "core/task.py": "import torch\n",
+    "parts/__init__.py": "",
+    "parts/optim.py": "def rate():\n    from reprise.parts.nn import blocks\n    return blocks\n",
+    "parts/nn/__init__.py": "from . import init\n",
+    "parts/nn/init.py": "",
+    "parts/nn/blocks.py": "from .init import *\n",
+    "parts/text.py": "",
+    "experiments/__init__.py": "",
+    "experiments/gan.py": '"""A paper."""\nimport reprise.core.task\nfrom reprise.parts import optim\n\nX = 1  # 1\n',
+    "experiments/bert/__init__.py": "from reprise.experiments.bert.model import Net\n",
+    "experiments/bert/config.py": "",
+    "experiments/bert/model.py": "from reprise.parts.text import words\nfrom .config import Config\n",
+}
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    for name, text in FILES.items():
+        (tmp_path / "reprise" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "reprise" / name).write_text(text)
+    return tmp_path / "reprise"
+
+
+def edit(file: Path, text: str) -> None:
+    """Write `text`, in another nanosecond than before."""
+    modified = file.stat().st_mtime_ns
+    file.write_text(text)
+    os.utime(file, ns=(modified + 1, modified + 1))
+
+
+def test_modules_are_found_transitively(package: Path) -> None:
+    assert list(source_hash("gan", package)[1]) == [
+        "reprise.core.runs",
+        "reprise.core.task",
+        "reprise.experiments.gan",
+        "reprise.parts.nn.blocks",
+        "reprise.parts.nn.init",
+        "reprise.parts.optim",
+    ]
+    assert list(source_hash("bert", package)[1]) == [
+        "reprise.core.runs",
+        "reprise.experiments.bert",
+        "reprise.experiments.bert.config",
+        "reprise.experiments.bert.model",
+        "reprise.parts.text",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "experiments/gan.py",
+            '"""Another\ntext."""\nimport reprise.core.task\n# and\nfrom reprise.parts import optim\nX=1',
+        ),
+        ("core/grid.py", "WORKERS = 3"),
+        ("__init__.py", '__version__ = "2"'),
+        ("experiments/bert/config.py", "X = 2"),
+    ],
+)
+def test_comments_layout_and_other_modules_do_not_count(package: Path, name: str, text: str) -> None:
+    before = source_hash("gan", package)
+    edit(package / name, text)
+    assert source_hash("gan", package) == before
+
+
+@pytest.mark.parametrize("name", ["experiments/gan.py", "parts/nn/blocks.py", "core/runs.py", "core/task.py"])
+def test_code_counts(package: Path, name: str) -> None:
+    before, modules = source_hash("gan", package)
+    edit(package / name, FILES[name] + "\nY = 2\n")
+    after, edited = source_hash("gan", package)
+    assert after != before
+    assert [module for module in modules if modules[module] != edited[module]] == [
+        "reprise." + name.removesuffix(".py").replace("/", ".")
+    ]
+
+
+def test_only_the_edited_experiment_is_written_again(package: Path, tmp_path: Path) -> None:
+    folder = tmp_path / ".reprise" / "source"
+    assert write_all(tmp_path, package) == [folder / "gan.json", folder / "bert.json"]
+    assert json.loads((folder / "gan.json").read_text())["source"] == source_hash("gan", package)[0]
+    assert write_all(tmp_path, package) == []
+    edit(package / "parts" / "text.py", "words = 1")
+    assert write_all(tmp_path, package) == [folder / "bert.json"]
+    (package / "experiments" / "vae.py").write_text("")
+    assert write_all(tmp_path, package) == [folder / "vae.json"]
+    (package / "experiments" / "vae.py").unlink()
+    assert write_all(tmp_path, package) == []
+    assert not (folder / "vae.json").exists()
