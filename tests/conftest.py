@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).parents[1]
 TOY_PARAMS = """\
 scale: laptop
 seeds: [0, 1]
-runtime: {accelerator: cpu, checkpoint_every: 60}
+runtime: {accelerator: cpu, precision: auto, checkpoint_every: 60}
 tracking: {wandb: "off"}
 experiments:
   toy:

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from reprise.core import yaml
 from reprise.core.config import Project, load
-from reprise.core.merge import Layer, merge
+from reprise.core.merge import Layer, merge, resolve
 from reprise.core.yaml import ConfigError, Document
 
 PAPER = '''
@@ -298,7 +298,17 @@ def test_merging_is_omegaconf_s_where_no_kind_changes() -> None:
         {"g": {"j": {"kind": "k"}}, "a": {"c": {"e": {"w": 1}}}, "f": {"i": [], "l": {}}},
     ]
     layers = [Layer(Document("some.yaml"), (str(index),), tree) for index, tree in enumerate(trees)]
-    assert merge(layers).tree == OmegaConf.to_container(OmegaConf.merge(*trees))
+    assert merge(layers).tree == resolve(layers) == OmegaConf.to_container(OmegaConf.merge(*trees))
+
+
+def test_another_kind_replaces_a_block_in_both_ways_to_merge() -> None:
+    trees = [
+        {"a": {"o": {"kind": "sgd", "momentum": 0.5}, "x": 1}},
+        {"a": {"o": {"kind": "adam"}}},
+        {"a": {"o": {"lr": 1}}},
+    ]
+    layers = [Layer(Document("some.yaml"), (str(index),), tree) for index, tree in enumerate(trees)]
+    assert merge(layers).tree == resolve(layers) == {"a": {"o": {"kind": "adam", "lr": 1}, "x": 1}}
 
 
 # --- overrides --------------------------------------------------------------------------------------------------------
@@ -335,11 +345,11 @@ def test_mistakes_on_the_command_line(files: Files) -> None:
         "tracking.wandb.mode=off",
         "experiments.gn.paper.rate=1",
         "experiments.gan.arms.usaul.rate=1",
-        "experiments.gan.paper.optimzer.lr=0.1",
+        "experiments.gan.paper.optimiser.lr=0.1",
         "experiments.gan.smoke.rate=-1",
     ) == [
         "command line: experiments.gan.arms.usaul.rate: unknown arm usaul; did you mean usual?",
-        "command line: experiments.gan.paper.optimzer: unknown key; did you mean optimizer?",
+        "command line: experiments.gan.paper.optimiser: unknown key; did you mean optimizer?",
         "command line: experiments.gan.smoke.rate: expected a number of at least 0, found -1",
         "command line: experiments.gn.paper.rate: unknown experiment gn; did you mean gan?",
         "command line: runtme.workers: unknown key; did you mean runtime?",
@@ -358,7 +368,7 @@ def test_ten_kinds_of_mistake_at_once(files: Files) -> None:
         ("scale: laptop", "scale: labtop"),  # a wrong scale
         ("{workers: 2}", "{workers: two}"),  # a wrong type
         ("      duration: 200ep", "      duration: 200epochs"),  # a bad unit
-        ("model: {widths: [32]}", "model: {widths: [32], activaton: relu}"),  # an unknown key
+        ("model: {widths: [32]}", "model: {widths: [32], activatn: relu}"),  # an unknown key
         ("{lr: 1e-2}", "{lr: -1e-2}"),  # a negative rate
         ("      duration: 2step", "\tduration: 2step"),  # a tab
     )
@@ -369,14 +379,14 @@ def test_ten_kinds_of_mistake_at_once(files: Files) -> None:
         ("higher: usual", "higher: usaul"),  # an unknown arm in a claim
     )
     files.write(params, pipeline)
-    assert files.mistakes("experiments.gan.laptop.optimzer.lr=0.1") == [  # a bad override
-        "command line: experiments.gan.laptop.optimzer: unknown key; did you mean optimizer?",
+    assert files.mistakes("experiments.gan.laptop.optimiser.lr=0.1") == [  # a bad override
+        "command line: experiments.gan.laptop.optimiser: unknown key; did you mean optimizer?",
         "params.yaml:2:8: scale: expected one of smoke, laptop, paper, found 'labtop'; did you mean laptop?",
         "params.yaml:4:20: runtime.workers: expected a whole number or auto, found 'two'",
         "params.yaml:11:17: experiments.gan.paper.duration: expected a number with a unit, 'ep' (epochs) or 'step', "
         "as in 90ep or 50_000step, found '200epochs'",
         "params.yaml:16:25: experiments.gan.arms.usual.optimizer.lr: expected a number above 0, found -0.01",
-        "params.yaml:18:29: experiments.gan.laptop.model.activaton: unknown key; did you mean activation?",
+        "params.yaml:18:29: experiments.gan.laptop.model.activatn: unknown key; did you mean activation?",
         "params.yaml:24:1: a tab; YAML is written with spaces",
         "pipeline.yaml:17:15: pretrain.gan.data: unknown dataset mnits; did you mean mnist?",
         "pipeline.yaml:38:9: experiments.gan.claims.stronger.where: this key stands here twice; "
@@ -417,15 +427,15 @@ def test_kinds_types_and_lists(files: Files) -> None:
         ("seeds: [0, 1, 2, 3, 4]", "seeds: [0, 1, 2, 3, 3]"),
         ("[1200, 1200]", "1_200"),
         ("tracking: {wandb: off}", "tracking: {wandb: no, entity: 3}"),
-        ("arms: {saturating: null}", "arms: {saturatin: null}"),
+        ("arms: {saturating: null}", "arms: {satrating: null}"),
     )
     pipeline = edited(
         PIPELINE,
         ("kind: pypi", "kind: pipy"),
-        ("kind: above", "kind: abov"),
+        ("kind: above", "kind: abve"),
         ("year: 2014", "year: '2014'"),
         ("version: 0.1.3", "version: 1.0"),
-        ("title: MNIST", "titel: MNIST"),
+        ("title: MNIST", "titlle: MNIST"),
     )
     files.write(params, pipeline)
     assert files.mistakes() == [
@@ -435,16 +445,16 @@ def test_kinds_types_and_lists(files: Files) -> None:
         "params.yaml:9:23: experiments.gan.paper.model.widths: expected a list, found '1_200'",
         "params.yaml:10:25: experiments.gan.paper.optimizer.kind: expected one of sgd, rmsprop, adam, adamw, "
         "found 'sdg'; did you mean sgd?",
-        "params.yaml:25:14: experiments.gan.smoke.arms.saturatin: there is no such arm to take away; "
+        "params.yaml:25:14: experiments.gan.smoke.arms.satrating: there is no such arm to take away; "
         "did you mean saturating?",
         "pipeline.yaml:3:3: datasets.mnist.title: this key is missing",
-        "pipeline.yaml:4:5: datasets.mnist.titel: unknown key; did you mean title?",
+        "pipeline.yaml:4:5: datasets.mnist.titlle: unknown key; did you mean title?",
         "pipeline.yaml:11:19: datasets.mnist.parts.digits.sources[0].kind: expected one of pypi, npm, deb, hub, url, "
         "installed, found 'pipy'; did you mean pypi?",
         "pipeline.yaml:24:11: experiments.gan.year: expected a whole number, found '2014'; "
         "numbers are written without _ and without quotes",
         "pipeline.yaml:42:48: experiments.gan.claims.good.kind: expected one of difference, above, below, trend, peak, "
-        "rate, equivalent, found 'abov'; did you mean above?",
+        "rate, equivalent, found 'abve'; did you mean above?",
     ]
 
 

@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 
 import toy
 from reprise.core import runs, workspace
-from reprise.core.contract import Run
+from reprise.core.contract import Run, Stopped
 from reprise.core.tracking import NoTracker
+from reprise.parts.vocabulary import SGD
 
 RUNTIME = {
     "accelerator": "cpu",
@@ -86,7 +87,7 @@ def test_a_stopped_run_goes_on_bitwise_the_same(tmp_path, stop_at):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(toy.Task, "update", update_and_be_told_to_stop)
-        with pytest.raises(runs.Stopped) as stop:
+        with pytest.raises(Stopped) as stop:
             execute(stopped, tmp_path)
     assert stop.value.signum == signal.SIGTERM
     assert workspace.newest_checkpoint(workspace.work_folder(tmp_path, stopped)).name == f"step-{stop_at:012d}.ckpt"
@@ -158,3 +159,17 @@ def test_reports_and_snapshots_come_on_time(tmp_path):
     assert rows == [(10, 57), (20, 57), (30, 57), (40, 57), (50, 57), (57, 57)]
     pictures = sorted(p.name for p in (workspace.work_folder(tmp_path, run) / "done" / "pictures").iterdir())
     assert pictures == ["weights_00000029.png", "weights_00000057.png"]
+
+
+@pytest.mark.parametrize(
+    ("clip", "norm", "gradient"),
+    [({}, None, [3.0, 4.0]), ({"clip_norm": 1.0}, 5.0, [0.6, 0.8]), ({"clip_value": 3.5}, None, [3.0, 3.5])],
+)
+def test_descent_clips_by_norm_and_by_value(tmp_path, monkeypatch, clip, norm, gradient):
+    task = runs.build_task(make_run(tmp_path, "clip"))
+    monkeypatch.setattr(task, "manual_backward", lambda loss: loss.backward())
+    weight = torch.nn.Parameter(torch.zeros(2))
+    settings = SGD(kind="sgd", lr=0.5, **clip)
+    found = task.descend(weight @ torch.tensor([3.0, 4.0]), torch.optim.SGD([weight], lr=1.0), settings, lr_scale=0.2)
+    torch.testing.assert_close(weight.data, -0.1 * torch.tensor(gradient))
+    assert found is None if norm is None else found.item() == pytest.approx(norm)

@@ -14,7 +14,7 @@ from reprise.core.contract import Duration
 from reprise.parts import vocabulary
 from reprise.parts.data.sampling import EpochSampler
 from reprise.parts.nn.build import activation, initialize_, normalization
-from reprise.parts.optim import build_optimizer, clip_, learning_rate_scale
+from reprise.parts.optim import build_optimizer, learning_rate_scale
 
 
 def optimizer(**block: Any) -> vocabulary.Optimizer:
@@ -101,19 +101,6 @@ def test_optimizer_on_the_meta_device() -> None:
     with torch.device("meta"):
         module = nn.Linear(3, 3)
     build_optimizer(module, optimizer(kind="adamw", lr=0.1))
-
-
-def test_clipping_by_norm_and_by_value() -> None:
-    parameter = nn.Parameter(torch.zeros(2))
-    parameter.grad = torch.tensor([3.0, 4.0])
-    norm = clip_([parameter], optimizer(kind="sgd", lr=0.1, clip_norm=1.0))
-    assert norm is not None
-    assert norm.item() == pytest.approx(5.0)
-    torch.testing.assert_close(parameter.grad, torch.tensor([0.6, 0.8]))
-    assert clip_([parameter], optimizer(kind="sgd", lr=0.1, clip_value=0.7)) is None
-    torch.testing.assert_close(parameter.grad, torch.tensor([0.6, 0.7]))
-    assert clip_([parameter], optimizer(kind="sgd", lr=0.1)) is None
-    torch.testing.assert_close(parameter.grad, torch.tensor([0.6, 0.7]))
 
 
 @pytest.mark.parametrize(

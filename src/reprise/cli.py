@@ -5,14 +5,14 @@ from __future__ import annotations
 import difflib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from reprise.core.config import Project, load
-from reprise.core.contract import SCALES, Stage
+from reprise.core.contract import SCALES, Failed, Stage, Stopped
 from reprise.core.yaml import ConfigError
 
 app = typer.Typer(
@@ -37,14 +37,10 @@ def main() -> None:
         app()
     except (ConfigError, UsageError) as error:
         _stop(str(error), 2)
-    except Exception as error:
-        # Lazily known exceptions: their modules are imported only by the commands that raise them.
-        signum = getattr(error, "signum", None)
-        if signum is not None:
-            _stop(f"stopped by {error}: what was done is kept; the same command goes on from there", 128 + signum)
-        if type(error).__name__ == "StageFailed":
-            _stop(str(error), 1)
-        raise
+    except Failed as error:
+        _stop(str(error), 1)
+    except Stopped as stop:
+        _stop(f"stopped by {stop}: what was done is kept; the same command goes on from there", 128 + stop.signum)
 
 
 @app.command("list")
@@ -100,7 +96,9 @@ def show(
     lines = [(".".join(map(str, path)), value, origins.get(path)) for path, value in _leaves(tree)]
     left = max(len(f"{path}: {json.dumps(value)}") for path, value, _ in lines)
     for path, value, origin in lines:
-        typer.echo(f"{f'{path}: {json.dumps(value)}':<{left}}  # {origin}" if origin else f"{path}: {json.dumps(value)}")
+        typer.echo(
+            f"{f'{path}: {json.dumps(value)}':<{left}}  # {origin}" if origin else f"{path}: {json.dumps(value)}"
+        )
 
 
 @app.command()
@@ -138,7 +136,7 @@ def prepare(dataset: Annotated[str, typer.Argument(help="A key of `datasets`")],
     try:
         run(project, dataset, typer.echo)
     except ValueError as error:
-        _stop(str(error), 1)
+        raise Failed(str(error)) from error
 
 
 @app.command()
@@ -229,7 +227,7 @@ def _root() -> Path:
     raise UsageError("no params.yaml and pipeline.yaml here, nor in any folder above: run reprise in a project")
 
 
-def _known(word: str, words: Sequence[str] | dict[str, object], what: str) -> None:
+def _known(word: str, words: Collection[str], what: str) -> None:
     if word not in words:
         nearest = difflib.get_close_matches(word, list(words), 1)
         hint = f"did you mean {nearest[0]}?" if nearest else f"there are: {', '.join(words)}"

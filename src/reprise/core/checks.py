@@ -148,12 +148,14 @@ class _Paper:
         if isinstance(metric, str) and metric not in metrics:
             message = f"unknown metric {metric}{did_you_mean(metric, metrics)}"
             yield _at_value(self.document, (*path, "metric"), message)
-        what, whats = claim.get("published"), [str(number.get("what")) for number in self.published]
-        if isinstance(what, str) and what not in whats:
-            message = f"no published number is called {shown(what)}{did_you_mean(what, whats)}"
+        what, names = claim.get("published"), [str(number.get("what")) for number in self.published]
+        if isinstance(what, str) and what not in names:
+            message = f"no published number is called {shown(what)}{did_you_mean(what, names)}"
             yield _at_value(self.document, (*path, "published"), message)
         judged = claim.get("scales", ("laptop", "paper"))
-        scales: list[Scale] = [scale for scale in SCALES if scale in judged] if isinstance(judged, (list, tuple)) else []
+        scales: list[Scale] = (
+            [scale for scale in SCALES if scale in judged] if isinstance(judged, (list, tuple)) else []
+        )
         named = arm_paths(claim)
         for index, (place, arm) in enumerate(named):
             yield from self._arm_problems((*path, *place), arm, scales)

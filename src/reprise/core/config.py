@@ -7,7 +7,6 @@ command line; it is valid for every arm at all three scales, or `load` raises.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -38,7 +37,7 @@ class Project:
 
     def resolve(self, experiment: str, arm: str | None = None, scale: Scale | None = None) -> dict[str, Any]:
         """The config of `arm` as a plain tree; without an arm, what all arms share."""
-        return copy.deepcopy(self._merged(experiment, arm, scale).tree)
+        return self.reading.resolved(experiment, arm, scale or self.params.scale)
 
     def config(self, experiment: str, arm: str, scale: Scale | None = None) -> ExperimentConfig:
         """The validated config of `arm`."""

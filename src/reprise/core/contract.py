@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,11 +25,12 @@ SCALES: tuple[Scale, ...] = ("smoke", "laptop", "paper")
 
 
 class Strict(BaseModel):
-    """A block of YAML: unknown keys and wrong types are errors; only int widens to float."""
+    """A block of YAML: unknown keys and wrong types are errors; only int widens to float.
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
+    A field's documentation is the string under it; core/schema.py reads it from the source (pydantic could, in twice the time).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -97,3 +99,15 @@ class Run:
     def name(self) -> str:
         """`gan/pretrain/minimax/s0`."""
         return f"{self.experiment}/{self.stage}/{self.arm}/s{self.seed}"
+
+
+class Failed(Exception):
+    """A stage could not be done; the message is for the user, and needs no traceback."""
+
+
+class Stopped(Exception):
+    """A signal asked to stop; what was done is kept, and the same command goes on from there."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum

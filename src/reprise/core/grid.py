@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from reprise.core.contract import Run
+from reprise.core.contract import Run, Stopped
 from reprise.core.progress import Progress
 
 Job = Callable[[Run, Callable[[int, int, dict[str, float]], None]], str]
@@ -34,14 +34,6 @@ class Outcomes:
     """Run name to `done`, `cached` or `diverged`."""
     failed: dict[str, str] = field(default_factory=dict)
     """Run name to the error that ended it."""
-
-
-class Interrupted(Exception):
-    """A signal ended the grid; every run wrote a checkpoint."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signal.Signals(signum).name)
-        self.signum = signum
 
 
 def count_gpus() -> int:
@@ -66,7 +58,7 @@ def count_workers(runtime: dict[str, Any], runs: int) -> tuple[int, int]:
 def run_grid(title: str, runs: Sequence[Run], job: Job, runtime: dict[str, Any], preload: Sequence[str]) -> Outcomes:
     """Do `job` for every run; a run that fails leaves the others running.
 
-    Raises Interrupted on SIGTERM, SIGINT or SIGUSR1, after every process has stopped.
+    Raises Stopped on SIGTERM, SIGINT or SIGUSR1, after every process has stopped.
     """
     if not runs:
         return Outcomes()
@@ -111,7 +103,7 @@ def run_grid(title: str, runs: Sequence[Run], job: Job, runtime: dict[str, Any],
                     outcomes.failed[run.name] = content[0]
                     progress.update(run.name, 0, 0, None, "failed")
     if signals.received is not None:
-        raise Interrupted(signals.received)
+        raise Stopped(signals.received)
     return outcomes
 
 
@@ -124,9 +116,9 @@ def _work(job: Job, run: Run, connection: Connection, gpu: int | None, threads: 
     torch.set_num_threads(threads)
     try:
         outcome = job(run, lambda step, total, row: connection.send(("row", step, total, row)))
+    except Stopped as stop:
+        os._exit(128 + stop.signum)
     except Exception as error:
-        if hasattr(error, "signum"):
-            os._exit(128 + error.signum)
         log = Path(".reprise") / "errors" / (run.name.replace("/", "-") + ".log")
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(traceback.format_exc())

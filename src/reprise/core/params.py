@@ -16,15 +16,15 @@ Count = Annotated[int, Field(ge=1)]
 class Runtime(Strict):
     """On what, and how, runs execute; none of it but `precision` changes what they compute."""
 
-    accelerator: Literal["auto", "cpu", "gpu", "mps", "tpu"] = "auto"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: Count | Literal["auto"] = "auto"
     """Devices of one run. With more than one, runs go one after another, each by DDP."""
     num_nodes: Count = 1
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
-    precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed"] = "auto"
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """auto: bfloat16 autocast where the experiment allows it and the processor has it, else float32."""
-    engine: Literal["local", "ray"] = "local"
-    """Where the grid of arms and seeds runs: processes of this machine, or a Ray cluster."""
+    engine: Literal["local"] = "local"
+    """Where the grid of arms and seeds runs: processes of this machine."""
     workers: Count | Literal["auto"] = "auto"
     """Runs side by side; auto: one for each core, or each GPU."""
     checkpoint_every: Annotated[float, Field(gt=0)] = 60.0

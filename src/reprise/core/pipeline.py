@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -89,8 +90,13 @@ class HubSource(_Source):
 class RemoteFile(Strict):
     """One file behind an address."""
 
-    url: Annotated[str, Field(pattern=r"^(https|file)://")]
+    url: Annotated[str, Field(pattern=r"^(https|file)://.*[^/]$")]
     sha256: Sha256
+
+    @property
+    def name(self) -> str:
+        """The last part of the address."""
+        return urlsplit(self.url).path.rpartition("/")[2]
 
 
 class UrlSource(_Source):
@@ -99,6 +105,13 @@ class UrlSource(_Source):
     kind: Literal["url"]
     files: Annotated[list[RemoteFile], Field(min_length=1)]
     path: Paths | None = None
+
+    @model_validator(mode="after")
+    def _distinct_names(self) -> UrlSource:
+        names = [file.name for file in self.files]
+        if len(set(names)) < len(names):
+            raise ValueError(f"the addresses need different last parts, found {', '.join(names)}")
+        return self
 
     @property
     def paths(self) -> list[str]:

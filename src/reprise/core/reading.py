@@ -7,7 +7,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from reprise.core.contract import SCALES, ExperimentConfig, Scale
-from reprise.core.merge import Layer, Merged, merge
+from reprise.core.merge import Layer, Merged, merge, resolve
 from reprise.core.params import Params, Section
 from reprise.core.slice import experiment_files
 from reprise.core.yaml import COMMAND_LINE, Document, Mark, Path, Problem, did_you_mean, load, parse_value
@@ -48,6 +48,10 @@ class Reading:
         if key not in self._merges:
             self._merges[key] = merge(self._layers(*key))
         return self._merges[key]
+
+    def resolved(self, experiment: str, arm: str | None, scale: Scale) -> dict[str, Any]:
+        """The same tree, as a run gets it."""
+        return resolve(self._layers(experiment, arm, scale))
 
     def counted(self, experiment: str, model: str) -> Merged:
         """The config whose parameters pipeline.yaml counts as `model`."""

@@ -19,20 +19,12 @@ from PIL import Image
 from safetensors.torch import load_model, save_model
 
 from reprise.core import workspace
-from reprise.core.contract import Run
+from reprise.core.contract import Run, Stopped
 from reprise.core.task import Diverged, Picture, Task
 from reprise.core.workspace import Outcome
 
 Report = Callable[[int, int, dict[str, float]], None]
 """Called with step, total steps and a row of history."""
-
-
-class Stopped(Exception):
-    """A signal asked the run to end; its checkpoint is written."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signal.Signals(signum).name)
-        self.signum = signum
 
 
 def build_task(run: Run) -> Task:
@@ -173,9 +165,7 @@ def evaluate(run: Run, root: Path) -> Outcome:
     temporary.mkdir(parents=True)
     for name, picture in evaluation.pictures.items():
         write_picture(temporary / "pictures" / name, picture)
-    workspace.write_json(
-        temporary / "metrics.json", {name: float(value) for name, value in evaluation.metrics.items()}
-    )
+    workspace.write_json(temporary / "metrics.json", {name: float(value) for name, value in evaluation.metrics.items()})
     temporary.rename(folder)
     return "done"
 

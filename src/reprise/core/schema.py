@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from inspect import cleandoc
 from itertools import pairwise
@@ -53,7 +53,7 @@ def params_schema(classes: dict[str, type[ExperimentConfig]]) -> dict[str, Any]:
     schema = _schema(Params)
     sections: dict[str, Any] = {}
     for key, config in sorted(classes.items()):
-        whole = _schema(config, f"{key}.")
+        whole = _own_blocks_named(_schema(config), key, config)
         overlay = _partial(whole)
         schema["$defs"] |= whole.pop("$defs", {}) | overlay.pop("$defs", {}) | {f"{key}.overlay": overlay}
         sections[key] = _section_schema(key, whole["properties"], overlay["properties"])
@@ -96,12 +96,32 @@ class _Documented(GenerateJsonSchema):
         return described
 
 
-def _schema(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
-    """The schema of `model`, its definitions named with `prefix`."""
-    generated = model.model_json_schema(ref_template=f"#/$defs/{prefix}{{model}}", schema_generator=_Documented)
-    schema = _plain(generated)
-    schema["$defs"] = {prefix + name: definition for name, definition in schema.get("$defs", {}).items()}
-    return schema
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    return _plain(model.model_json_schema(schema_generator=_Documented))
+
+
+def _own_blocks_named(schema: dict[str, Any], key: str, config: type[ExperimentConfig]) -> dict[str, Any]:
+    """The same with `key` before the names of the blocks that the paper's file defines: the vocabulary is shared."""
+    own = {name for name, value in vars(sys.modules[config.__module__]).items() if _defined_by(config, value)}
+    return _renamed(schema, lambda name: f"{key}.{name}" if name in own else name)
+
+
+def _defined_by(config: type[ExperimentConfig], value: Any) -> bool:
+    return isinstance(value, type) and value.__module__ == config.__module__
+
+
+def _renamed(schema: Any, rename: Callable[[str], str]) -> Any:
+    """The same with every definition, and every reference to one, renamed."""
+    if isinstance(schema, list):
+        return [_renamed(item, rename) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    renamed = {key: _renamed(value, rename) for key, value in schema.items()}
+    if isinstance(renamed.get("$ref"), str):
+        renamed["$ref"] = "#/$defs/" + rename(renamed["$ref"].removeprefix("#/$defs/"))
+    if "$defs" in renamed:
+        renamed["$defs"] = {rename(name): definition for name, definition in renamed["$defs"].items()}
+    return renamed
 
 
 def _plain(schema: Any) -> Any:
@@ -119,18 +139,16 @@ def _plain(schema: Any) -> Any:
 
 def _partial(schema: Any) -> Any:
     """The same with nothing required, at any depth."""
+    return _renamed(_without_required(schema), "{}.partial".format)
+
+
+def _without_required(schema: Any) -> Any:
     if isinstance(schema, list):
-        return [_partial(item) for item in schema]
+        return [_without_required(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    kept = {
-        key: _partial(value) for key, value in schema.items() if not (key == "required" and isinstance(value, list))
-    }
-    if isinstance(kept.get("$ref"), str):
-        kept["$ref"] += ".partial"
-    if "$defs" in kept:
-        kept["$defs"] = {f"{name}.partial": definition for name, definition in kept["$defs"].items()}
-    return kept
+    items = ((key, value) for key, value in schema.items() if not (key == "required" and isinstance(value, list)))
+    return {key: _without_required(value) for key, value in items}
 
 
 def _field_docs(model: type) -> dict[str, str]:

@@ -179,7 +179,9 @@ class Task(pl.LightningModule):
         first = self.step - len(self._pending)
         for name, values in means.items():
             if not values.isfinite().all():
-                at = [i for i, row in enumerate(self._pending) if name in row][int(values.isfinite().logical_not().nonzero()[0])]
+                at = [i for i, row in enumerate(self._pending) if name in row][
+                    int(values.isfinite().logical_not().nonzero()[0])
+                ]
                 raise Diverged(f"{name} became {values[~values.isfinite()][0].item()} at step {first + at + 1}")
         totals = {name: (float(values.double().sum()), len(values)) for name, values in means.items()}
         if self.world_size > 1:

@@ -1,4 +1,4 @@
-"""Optimisers, learning-rate schedules and gradient clipping, built from their blocks of YAML."""
+"""Optimisers and learning-rate schedules, built from their blocks of YAML."""
 
 from __future__ import annotations
 
@@ -88,17 +88,3 @@ def learning_rate_scale(schedule: vocabulary.Schedule, step: int, total_steps: i
             return math.sqrt(max(warmup, 1) / (step + 1))
         case vocabulary.Exponential():
             return max(schedule.gamma**since, schedule.floor)
-
-
-def clip_(params: nn.Module | Iterable[Tensor], config: vocabulary.Optimizer) -> Tensor | None:
-    """Clip the gradients in place, by `clip_norm` and then by `clip_value`, as far as they are given.
-
-    Returns the global L2 norm before clipping if `clip_norm` is given (a tensor: nothing waits for it).
-    """
-    params = list(params.parameters() if isinstance(params, nn.Module) else params)
-    norm = None
-    if config.clip_norm is not None:
-        norm = nn.utils.clip_grad_norm_(params, config.clip_norm)
-    if config.clip_value is not None:
-        nn.utils.clip_grad_value_(params, config.clip_value)
-    return norm

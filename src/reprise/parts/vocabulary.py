@@ -127,9 +127,21 @@ Schedule = Annotated[Constant | Step | Cosine | Linear | InverseSqrt | Exponenti
 CONSTANT = Constant(kind="constant")
 
 Activation = Literal[
-    "identity", "sigmoid", "tanh", "softsign", "relu", "leaky_relu", "elu", "selu", "gelu", "gelu_tanh", "silu", "softplus"
+    "identity",
+    "sigmoid",
+    "tanh",
+    "softsign",
+    "relu",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "gelu",
+    "gelu_tanh",
+    "silu",
+    "softplus",
 ]
 Normalization = Literal["none", "batch", "layer", "instance", "group"]
+
 
 class _InitBase(Strict):
     """How weight matrices start; biases start at zero but under `torch`."""

@@ -10,9 +10,9 @@ from typing import Any
 
 from reprise.core import results, workspace
 from reprise.core.config import Project
-from reprise.core.contract import Run
+from reprise.core.contract import Failed, Run
 from reprise.core.grid import run_grid
-from reprise.stages.train import StageFailed, preload, raise_failures, runs_of
+from reprise.stages.train import preload, raise_failures, runs_of
 
 
 def evaluate(project: Project, experiment: str) -> None:
@@ -34,7 +34,9 @@ def evaluate(project: Project, experiment: str) -> None:
     paper = project.pipeline.experiments[experiment]
     unlisted = sorted({metric for row in scores.values() for metric in row} - paper.metrics.keys())
     if unlisted:
-        raise StageFailed(f"pipeline.yaml: experiments.{experiment}.metrics lacks what evaluation returned: {', '.join(unlisted)}")
+        raise Failed(
+            f"pipeline.yaml: experiments.{experiment}.metrics lacks what evaluation returned: {', '.join(unlisted)}"
+        )
     models = project.root / "models" / experiment
     results.write(
         project.root / "results" / experiment,

@@ -14,16 +14,12 @@ from typing import Any
 
 from reprise.core import workspace
 from reprise.core.config import Project
-from reprise.core.contract import Run, Stage
+from reprise.core.contract import Failed, Run, Stage
 from reprise.core.grid import Outcomes, run_grid
 from reprise.core.source import source_hash
 
 STAGE_BLOCKS = ("pretrain", "finetune", "evaluate")
 """A block of a Config that has a stage's name counts for that stage and those after it."""
-
-
-class StageFailed(Exception):
-    """Some runs of a stage failed; the others are kept."""
 
 
 def runs_of(project: Project, experiment: str, stage: Stage) -> list[Run]:
@@ -51,7 +47,7 @@ def _run(
     data = project.root / "data" / "prepared" / getattr(project.pipeline, stage)[experiment].data
     card = data / "card.json"
     if not card.exists():
-        raise StageFailed(f"{card.relative_to(project.root)} is not there: run `reprise prepare {data.name}` first")
+        raise Failed(f"{card.relative_to(project.root)} is not there: run `reprise prepare {data.name}` first")
     identity = {
         "run": [experiment, stage, arm, seed, project.params.scale],
         "config": {key: value for key, value in config.items() if key not in (*later, "seeds")},
@@ -75,7 +71,7 @@ def _run(
 
 
 def train(project: Project, experiment: str, stage: Stage, echo: Callable[[str], None]) -> None:
-    """Train what is not trained yet, and leave models/<experiment>/<stage>/ whole; StageFailed names what failed."""
+    """Train what is not trained yet, and leave models/<experiment>/<stage>/ whole; Failed names what failed."""
     runs = runs_of(project, experiment, stage)
     known = {run.name: outcome for run in runs if (outcome := workspace.outcome(project.root, run)) is not None}
     waiting = [run for run in runs if run.name not in known]
@@ -115,12 +111,12 @@ def train_one(run: Run, report: Any, *, runtime: dict[str, Any], tracking: Any, 
 
 
 def raise_failures(outcomes: Outcomes, known: int) -> None:
-    """StageFailed, with each failed run and its cause, if there is one; `known` runs were whole before."""
+    """Failed, with each failed run and its cause, if there is one; `known` runs were whole before."""
     if outcomes.failed:
         lines = [f"{name}: {cause}" for name, cause in sorted(outcomes.failed.items())]
         others = len(outcomes.ended) + known
         kept = f"; the other {others} are kept" if others else ""
-        raise StageFailed("\n".join([f"{len(lines)} run(s) failed{kept}:", *lines]))
+        raise Failed("\n".join([f"{len(lines)} run(s) failed{kept}:", *lines]))
 
 
 def _one_after_another(project: Project, runs: list[Run]) -> Outcomes:
@@ -136,7 +132,9 @@ def _one_after_another(project: Project, runs: list[Run]) -> Outcomes:
     return outcomes
 
 
-def train_here(project: Project, experiment: str, stage: Stage, arm: str, seed: int, echo: Callable[[str], None]) -> None:
+def train_here(
+    project: Project, experiment: str, stage: Stage, arm: str, seed: int, echo: Callable[[str], None]
+) -> None:
     """Train one run in this process: what torchrun, SLURM and Lightning's ranks start."""
     [run] = [r for r in runs_of(project, experiment, stage) if (r.arm, r.seed) == (arm, seed)]
     runtime = project.params.runtime.model_dump(mode="json")

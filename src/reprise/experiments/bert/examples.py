@@ -9,9 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from reprise.experiments.bert.config import Subtask
-from reprise.parts.data.store import (
-    Question,
-)
+from reprise.parts.data import store
+from reprise.parts.data.store import Question
 from reprise.parts.text import Ragged, WordPiece
 
 UNLABELLED = -100
@@ -33,8 +32,8 @@ class Examples(NamedTuple):
     ids: Ragged
     segments: Ragged
     labels: Ragged | np.ndarray
-    """One a token (`UNLABELLED` where there is none), one a sequence, or [sequences, 2]: a span's first and last token."""
-    windows: list[Window] = []  # noqa: RUF012
+    """One a token (`UNLABELLED` where there is none), one a sequence, or [sequences, 2]: first and last of a span."""
+    windows: list[Window] = []
     questions: Sequence[Question] = ()
 
     def __len__(self) -> int:

@@ -129,5 +129,5 @@ class Config(ExperimentConfig):
     @model_validator(mode="after")
     def _momentum_to_raise(self) -> Config:
         if self.momentum_rise is not None and not isinstance(self.optimizer, vocabulary.SGD):
-            raise ValueError(f"momentum_rise needs optimizer.kind: sgd, not {self.optimizer.kind}; null switches it off")
+            raise ValueError(f"momentum_rise needs optimizer.kind: sgd, not {self.optimizer.kind}; null turns it off")
         return self

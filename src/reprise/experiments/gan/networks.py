@@ -13,8 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reprise.experiments.gan.config import (
-    Adversarial, Autoencoder, Config, Discriminator, GaussianMixture, Layers,
-)  # fmt: skip
+    Adversarial,
+    Autoencoder,
+    Config,
+    Discriminator,
+    GaussianMixture,
+    Layers,
+)
 from reprise.parts.nn.build import activation, initialize_, normalization
 
 PIXELS = 28 * 28
@@ -132,9 +137,10 @@ class Mixture(nn.Module):
 
     def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch 784"]:
         """Images, their pixels cut off at 0 and 1."""
-        component = torch.bucketize(z[:, 0], self.weights.cumsum(0)).clamp(max=len(self.weights) - 1)
-        offsets = torch.einsum("bij,bj->bi", self.factors[component], z[:, 1:])
-        return (self.origin + (self.means[component] + offsets) @ self.basis).clamp(0, 1)
+        uniform, normal = z[:, 0].contiguous(), z[:, 1:]
+        component = torch.bucketize(uniform, self.weights.cumsum(0)).clamp(max=len(self.weights) - 1)
+        offsets = self.factors[component] @ normal[:, :, None]
+        return (self.origin + (self.means[component] + offsets[:, :, 0]) @ self.basis).clamp(0, 1)
 
 
 def discriminator_loss(real: Float[Tensor, "batch 1"], fake: Float[Tensor, "batch 1"]) -> Float[Tensor, ""]:

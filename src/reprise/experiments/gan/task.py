@@ -14,19 +14,21 @@ from reprise.core.contract import Run
 from reprise.core.task import Evaluation, Picture
 from reprise.experiments.gan.config import Adversarial, Autoencoder, Config, GaussianMixture, Latent
 from reprise.experiments.gan.networks import (
-    PIXELS, Mixture, discriminator_loss, generator_loss, negative_elbo, networks, sample_gradients,
-)  # fmt: skip
+    Mixture,
+    discriminator_loss,
+    generator_loss,
+    negative_elbo,
+    networks,
+    sample_gradients,
+)
 from reprise.parts import vocabulary
 from reprise.parts.data.sampling import EpochSampler
 from reprise.parts.data.store import open_images
 from reprise.parts.metrics import density_and_coverage, frechet_distance, lenet_v1, parzen_log_likelihood
 from reprise.parts.optim import build_optimizer, learning_rate_scale
 
-TRAINING = 50_000
-"""Images to train on, the first; the other 10,000 of MNIST's training set are the validation split."""
 
-
-def Task(run: Run, config: Config) -> GenerativeTask:
+def Task(run: Run, config: Config) -> GenerativeTask:  # noqa: N802 (the contract's name; it makes one)
     """The task that trains the arm's kind of model."""
     match config.model:
         case Adversarial() as model:
@@ -56,11 +58,15 @@ class GenerativeTask(task.Task):
         raise NotImplementedError
 
     def load_data(self) -> None:
-        """MNIST's pixels as rows of bytes; the training ones go to the device with the model, once."""
+        """MNIST's pixels as rows of bytes; those to train on go to the device with the model, once.
+
+        As in the released code, the last sixth of the training set, 10,000 images, is the validation split.
+        """
         train, test = (open_images(self.run.data / "digits", split).images for split in ("train", "test"))
-        self.register_buffer("images", torch.tensor(train[:TRAINING]).flatten(1), persistent=False)
-        self.validation, self.test = train[TRAINING:], test
-        self.sampler = EpochSampler(TRAINING, self.config.batch_size, self.run.seed)
+        training = len(train) * 5 // 6
+        self.register_buffer("images", torch.tensor(train[:training]).flatten(1), persistent=False)
+        self.validation, self.test = train[training:], test
+        self.sampler = EpochSampler(training, self.config.batch_size, self.run.seed)
 
     @property
     def total_steps(self) -> int:
@@ -85,10 +91,12 @@ class GenerativeTask(task.Task):
         for group in (group for one in self.raw_optimizers for group in one.param_groups):
             group["momentum"] = optimizer.momentum + share * (rise.to - optimizer.momentum)
 
-    def start_at_marginals(self, network: nn.Sequential) -> None:
+    def start_at_marginals(self, network: nn.Module) -> None:
         """Set the last biases so that, before training, each pixel has about its mean."""
+        *_, last = network.children()
+        assert isinstance(last, nn.Linear)
         mean = self.images.float().mean(0) / 255
-        nn.init.zeros_(network[-1].bias).data += mean.clamp(1e-7, 1 - 1e-7).logit()
+        last.bias.data = mean.clamp(1e-7, 1 - 1e-7).logit()
 
     def fixed_noise(self, count: int, seed: int) -> Float[Tensor, "count latent"]:
         """z that does not depend on the state of training."""
@@ -170,9 +178,9 @@ class AdversarialTask(GenerativeTask):
         return {
             "loss": generator_loss(logits.detach(), self.model.loss),
             "discriminator_loss": loss.detach(),
-            "real_called_real": (on_real > 0).float().mean(),
-            "fake_called_real": (logits > 0).float().mean(),
-            "generator_gradient_norm": nn.utils.get_total_norm(p.grad for p in self.generator.parameters()),
+            "real_called_real": on_real.gt(0).float().mean(),
+            "fake_called_real": logits.gt(0).float().mean(),
+            "generator_gradient_norm": gradient_norm(self.generator),
             "sample_gradient_non_saturating": towards["non_saturating"].norm(),
             "sample_gradient_minimax": towards["minimax"].norm(),
         }
@@ -253,6 +261,11 @@ class MixtureTask(GenerativeTask):
     def update(self, step: int) -> dict[str, Tensor | float]:
         """Fit to the training images."""
         return {"loss": -self.mixture.fit(self.images.float() / 255, self.model.iterations, self.run.seed)}
+
+
+def gradient_norm(network: nn.Module) -> Tensor:
+    """L2 norm of the gradient in all parameters."""
+    return nn.utils.get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
 
 
 def noise(latent: Latent, count: int, generator: torch.Generator | None, device: torch.device) -> Tensor:

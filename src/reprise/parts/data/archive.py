@@ -8,7 +8,6 @@ headers say.
 from __future__ import annotations
 
 import bz2
-import difflib
 import fnmatch
 import gzip
 import io
@@ -20,6 +19,8 @@ import zipfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
+
+from reprise.core.yaml import did_you_mean
 
 Open = Callable[[], IO[bytes] | None]
 _Member = tuple[str, bool, Open]
@@ -80,10 +81,7 @@ def _write(archive: str, members: Iterator[_Member], wanted: list[str], into: Pa
         found.add(name)
     for pattern in wanted:
         if not any(fnmatch.fnmatchcase(name, pattern) for name in found):
-            near = difflib.get_close_matches(pattern, seen, n=3)
-            raise ValueError(
-                f"{archive}: no member {pattern!r}" + (f"; did you mean {', '.join(near)}?" if near else "")
-            )
+            raise ValueError(f"{archive}: no member {pattern!r}{did_you_mean(pattern, seen)}")
     return found
 
 

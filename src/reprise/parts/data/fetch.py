@@ -26,6 +26,7 @@ from reprise.core.pipeline import (
     InstalledSource,
     NpmSource,
     PypiSource,
+    RemoteFile,
     Source,
     UrlSource,
 )
@@ -80,7 +81,8 @@ def fetch(sources: Sequence[Source], raw: Path, scratch: Path, echo: Echo = prin
     raise ValueError(
         "\n".join(
             ["none of the sources can be had:", *failures]
-            + (["Get one of them by other means and put each of its files here:", *wanted] if wanted else [])
+            + (["Put the files of one of them here, fetched by other means:", *wanted] if wanted else [])
+            + ["Or run `reprise prepare` on a machine that reaches them, and copy its data/raw."]
         )
     )
 
@@ -102,7 +104,7 @@ def _expected(source: Source) -> dict[str, str]:
         case PypiSource() | NpmSource() | DebSource():
             return {_archive_name(source): source.sha256}
         case UrlSource():
-            return {file.url.rpartition("/")[2]: file.sha256 for file in source.files}
+            return {file.name: file.sha256 for file in source.files}
         case _:
             return {}
 
@@ -170,10 +172,7 @@ def _download(source: Source, raw: Path, echo: Echo) -> Downloads:
             case HubSource():
                 return _from_hub(source, folder, raw, echo)
             case UrlSource():
-                return {
-                    name: _keep(_from_url(file.url, folder), file.sha256, raw, echo)
-                    for name, file in zip(_expected(source), source.files, strict=True)
-                }
+                return {file.name: _keep(_from_url(file, folder), file.sha256, raw, echo) for file in source.files}
             case PypiSource() | NpmSource() | DebSource():
                 archive = folder / _archive_name(source)
                 _run_client(source, folder).replace(archive)
@@ -209,7 +208,7 @@ def _run_client(source: PypiSource | NpmSource | DebSource, folder: Path) -> Pat
             command += ["--require-hashes", "--requirement", str(requirements)]
         case NpmSource():
             command = ["npm", "pack", f"{source.package}@{source.version}"]
-            command += ["--silent", "--ignore-scripts", "--fetch-retries=1"]
+            command += ["--loglevel=error", "--ignore-scripts", "--fetch-retries=1"]
         case DebSource():
             command = ["apt-get", "download", source.package + (f"={source.version}" if source.version else "")]
     try:
@@ -222,17 +221,17 @@ def _run_client(source: PypiSource | NpmSource | DebSource, folder: Path) -> Pat
         raise ValueError(_wrong_bytes(_archive_name(source), source.sha256, got[1]))
     if done.returncode or len(files) != 1:
         said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        errors = [line for line in said if "ERROR" in line or line.startswith("E:")]
-        raise SourceUnavailableError((errors or said or [f"exit status {done.returncode}"])[-1])
+        errors = [line for line in said if line.startswith(("ERROR:", "E:", "npm error"))]
+        raise SourceUnavailableError((errors or said[-1:] or [f"exit status {done.returncode}"])[0])
     return files[0]
 
 
-def _from_url(url: str, folder: Path) -> Path:
-    path = folder / url.rpartition("/")[2]
+def _from_url(file: RemoteFile, folder: Path) -> Path:
+    path = folder / file.name
     try:
-        with urllib.request.urlopen(url, timeout=60) as response, path.open("wb") as file:
+        with urllib.request.urlopen(file.url, timeout=60) as response, path.open("wb") as sink:
             while chunk := response.read(_CHUNK):
-                file.write(chunk)
+                sink.write(chunk)
     except OSError as error:
         raise SourceUnavailableError(str(error)) from error
     return path
@@ -245,7 +244,7 @@ def _manifest(source: HubSource, raw: Path) -> Path:
 
 
 def _from_hub(source: HubSource, folder: Path, raw: Path, echo: Echo) -> Downloads:
-    api, errors = _hub_client()
+    api = _hub_client()
     where: dict[str, Any] = {"repo_type": "dataset", "revision": source.revision}
     downloads: Downloads = {}
     try:
@@ -263,23 +262,23 @@ def _from_hub(source: HubSource, folder: Path, raw: Path, echo: Echo) -> Downloa
                 local = Path(api.hf_hub_download(source.dataset, name, local_dir=folder, **where))
                 kept = _keep(local.rename(folder / flat), sha256, raw, echo)
             downloads[flat] = kept
-    except errors as error:
-        raise SourceUnavailableError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+    except ValueError:
+        raise
+    except Exception as error:  # whatever the HTTP library beneath the hub's client raises
+        raise SourceUnavailableError(f"{type(error).__name__}: {error}".splitlines()[0]) from error
     hashes = {name: path.name[:64] for name, path in downloads.items()}
     _manifest(source, raw).write_text(json.dumps(hashes, indent=2) + "\n", encoding="utf-8")
     return downloads
 
 
-def _hub_client() -> tuple[Any, tuple[type[Exception], ...]]:
+def _hub_client() -> Any:
     try:
-        import httpx
         from huggingface_hub import HfApi
-        from huggingface_hub.errors import HfHubHTTPError
-    except ImportError as error:
+    except ImportError:
         raise SourceUnavailableError(
-            f"{error.name} is not installed; run: python -m pip install 'reprise[hub]'"
-        ) from error
-    return HfApi(), (HfHubHTTPError, httpx.HTTPError, OSError)
+            "huggingface_hub is not installed; run: python -m pip install 'reprise[hub]'"
+        ) from None
+    return HfApi()
 
 
 def _installed(source: InstalledSource) -> str | None:

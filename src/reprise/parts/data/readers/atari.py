@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from reprise.core.contract import Strict
+from reprise.core.yaml import did_you_mean
 from reprise.parts.data.fetch import sha256_of
 
 Positive = Annotated[int, Field(gt=0)]
@@ -29,8 +30,8 @@ class Options(Strict):
     frame_skip: Positive = 4
     noop_max: Annotated[int, Field(ge=0)] = 30
     """Emulator frames."""
-    max_frames: Positive = 18_000
-    """Emulator frames a game lasts at most: five minutes."""
+    max_frames: Positive = 108_000
+    """Emulator frames a game lasts at most: half an hour."""
     published: dict[str, float] = {}
     """Scores by who played: random, human, dqn_2013, …"""
 
@@ -39,9 +40,11 @@ def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
     """The card alone: action sets, ROM, and the random policy's score with its standard error."""
     from ale_py import ALEInterface, LoggerMode, roms
 
+    games = roms.get_all_rom_ids()
+    if options.game not in games:
+        raise ValueError(f"ale-py has no game {options.game}{did_you_mean(options.game, games)}")
     rom = roms.get_rom_path(options.game)
-    if rom is None:
-        raise ValueError(f"ale-py has no game {options.game!r}")
+    assert rom is not None
     ALEInterface.setLoggerMode(LoggerMode.Error)
     ale = ALEInterface()
     ale.setInt("random_seed", options.seed)
@@ -51,7 +54,7 @@ def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
     played = [_random_episode(ale, rng, options) for _ in range(options.episodes)]
     return {
         "kind": "game",
-        "rom": sha256_of(Path(rom)),
+        "rom": sha256_of(rom),
         "screen": list(ale.getScreenDims()),
         "actions": {
             "minimal": [action.name for action in ale.getMinimalActionSet()],
