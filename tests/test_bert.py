@@ -187,7 +187,7 @@ def opened(run: Run, config: Config) -> PretrainingTask:
     return task
 
 
-# --- text -------------------------------------------------------------------------------------------------------------
+# --- text -----------------------------------------------------------------------------------------------------------
 
 
 def test_the_vocabulary_is_the_same_on_every_call_and_begins_with_the_special_tokens(data, vocabulary):
@@ -259,7 +259,7 @@ def test_padding_stands_on_the_right():
     assert padded(rows, np.array([2, 0]), 9).tolist() == [[5, 6, 9], [1, 2, 3]]
 
 
-# --- equations --------------------------------------------------------------------------------------------------------
+# --- equations ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -354,7 +354,7 @@ def test_the_best_span_does_not_end_before_it_starts():
     assert best_span(outputs, 1) == (7.0, 1, 2)
 
 
-# --- published architecture and checkpoints -----------------------------------------------------------------------------
+# --- published architecture and checkpoints ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("size", "count"), [(BASE, 109_482_240), (LARGE, 335_141_888)])
@@ -413,7 +413,7 @@ def test_a_tensor_of_no_known_name_is_refused():
         from_published({"roberta.embeddings.x": torch.zeros(1)})
 
 
-# --- pretraining --------------------------------------------------------------------------------------------------------
+# --- pretraining ------------------------------------------------------------------------------------------------------
 
 
 def test_two_sentences_follow_each_other_or_do_not(vocabulary, tmp_path):
@@ -517,7 +517,7 @@ def test_masked_training_learns_one_batch_by_heart(data):
     assert loss.item() < 0.05
 
 
-# --- fine-tuning --------------------------------------------------------------------------------------------------------
+# --- fine-tuning ------------------------------------------------------------------------------------------------------
 
 
 def test_a_word_is_tagged_on_the_piece_that_is_asked_for(data, vocabulary):

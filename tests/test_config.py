@@ -286,7 +286,7 @@ def test_each_value_knows_where_it_was_written(files: Files) -> None:
 def test_the_config_is_validated_and_the_tree_is_a_copy(files: Files) -> None:
     project = files.load()
     assert project.config("gan", "usual").duration.amount == 40  # type: ignore[attr-defined]
-    assert project.parameter_config("gan", "generator").model.widths == [5]  # type: ignore[attr-defined]
+    assert project.resolve_counted("gan", "generator")["model"]["widths"] == [5]
     project.resolve("gan", "usual")["optimizer"]["lr"] = 3
     assert project.resolve("gan", "usual")["optimizer"]["lr"] == 0.01
 

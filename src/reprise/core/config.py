@@ -47,9 +47,9 @@ class Project:
         """The `Config` of `experiment`, from the part of its file that needs no torch."""
         return self.reading.classes[experiment]
 
-    def parameter_config(self, experiment: str, model: str) -> ExperimentConfig:
-        """The config at paper scale whose parameters pipeline.yaml counts as `model`."""
-        return self.reading.classes[experiment].model_validate(self.reading.counted(experiment, model).tree)
+    def resolve_counted(self, experiment: str, model: str) -> dict[str, Any]:
+        """The config at paper scale whose parameters pipeline.yaml counts as `model`, as a plain tree."""
+        return self.reading.counted(experiment, model).tree
 
     def origins(self, experiment: str, arm: str | None = None, scale: Scale | None = None) -> dict[Path, Origin]:
         """For the path of each value that `resolve` returns, where it was written."""

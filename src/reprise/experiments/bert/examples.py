@@ -70,7 +70,7 @@ def read_examples(
         first, second, labels = zip(*taken(store.open_pairs(folder, split)), strict=True)
         return _sequences(vocabulary, task, labels, first, second)
     labels = store.open_labels(folder, split)
-    return _sequences(vocabulary, task, taken(labels), taken(store.open_texts(folder, split)))
+    return _sequences(vocabulary, task, taken(labels.tolist()), taken(store.open_texts(folder, split)))
 
 
 def _sequences(

@@ -1,0 +1,139 @@
+"""What every experiment must be, checked for each one that pipeline.yaml lists."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import REPOSITORY, CommandLine, copy_sources
+from reprise.core.config import Project, load
+from reprise.core.contract import SCALES, ExperimentConfig
+
+PROJECT = load(REPOSITORY)
+EXPERIMENTS = list(PROJECT.pipeline.experiments)
+MODELS = [(key, model) for key in EXPERIMENTS for model in PROJECT.pipeline.experiments[key].parameters]
+
+
+@pytest.fixture
+def project() -> Project:
+    return load(REPOSITORY)
+
+
+@pytest.mark.parametrize("key", EXPERIMENTS)
+def test_has_its_files_and_names(project, key):
+    assert (REPOSITORY / "tests" / f"test_{key}.py").exists()
+    module = importlib.import_module(f"reprise.experiments.{key}")
+    assert issubclass(module.Config, ExperimentConfig)
+    assert callable(module.networks)
+    assert callable(module.Task)
+
+
+@pytest.mark.parametrize("key", EXPERIMENTS)
+def test_the_docstring_cites_the_paper_and_lists_the_deviations(project, key):
+    text = importlib.import_module(f"reprise.experiments.{key}").__doc__ or ""
+    paper = project.pipeline.experiments[key]
+    assert paper.authors.replace(",", " ").split()[0] in text
+    assert str(paper.year) in text
+    assert "eviation" in text
+    assert "Section" in text
+
+
+@pytest.mark.parametrize("key", EXPERIMENTS)
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_arm_validates_by_the_real_class(project, key, scale):
+    module = importlib.import_module(f"reprise.experiments.{key}")
+    for arm in project.arms(key, scale):
+        config = module.Config.model_validate(project.resolve(key, arm, scale))
+        assert config.model_dump(mode="json") == project.config(key, arm, scale).model_dump(mode="json")
+
+
+@pytest.mark.parametrize(("key", "model"), MODELS)
+def test_parameters_at_paper_scale_are_as_many_as_published(project, key, model):
+    module = importlib.import_module(f"reprise.experiments.{key}")
+    with torch.device("meta"):
+        networks = module.networks(module.Config.model_validate(project.resolve_counted(key, model)))
+    counted = [networks[model]] if model in networks else list(networks.values())
+    found = sum(parameter.numel() for network in counted for parameter in network.parameters())
+    published = project.pipeline.experiments[key].parameters[model]
+    assert abs(found - published.count) <= published.tolerance * published.count
+
+
+@pytest.mark.parametrize("key", EXPERIMENTS)
+def test_claims_say_where_and_are_judged_somewhere(project, key):
+    paper = project.pipeline.experiments[key]
+    assert paper.published, "no published number"
+    assert len([claim for claim in paper.claims.values() if "laptop" in claim.scales]) >= 2
+    assert all(claim.where and claim.says.endswith(".") for claim in paper.claims.values())
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory) -> CommandLine:
+    """A clone at smoke scale, with the toy paper's file but not yet its YAML; downloads are shared with the checkout."""
+    root: Path = tmp_path_factory.mktemp("smoke")
+    sources = copy_sources(root)
+    (sources / "reprise" / "experiments" / "toy.py").rename(root / "toy.py")
+    for name in ("pipeline.yaml", "params.yaml", "dvc.yaml", ".gitignore"):
+        shutil.copyfile(REPOSITORY / name, root / name)
+    shutil.copytree(REPOSITORY / ".dvc" / "plots", root / ".dvc" / "plots")
+    raw = REPOSITORY / "data" / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    (root / "data").mkdir()
+    (root / "data" / "raw").symlink_to(raw)
+    params = root / "params.yaml"
+    params.write_text(params.read_text().replace("scale: laptop", "scale: smoke", 1))
+    commands = CommandLine(root, sources)
+    commands("git", "init", "--quiet")
+    commands("dvc", "init", "--quiet")
+    commands("dvc", "repro")
+    return commands
+
+
+def test_smoke_runs_end_in_results(smoke):
+    for key in EXPERIMENTS:
+        results = smoke.root / "results" / key
+        names = ["card.json", "claims.json", "metrics.json", "pictures", "plots", "runs.csv"]
+        assert [path.name for path in sorted(results.iterdir())] == names
+        rows = (results / "runs.csv").read_text().splitlines()
+        config = PROJECT.resolve(key, scale="smoke")
+        assert len(rows) == 1 + len(PROJECT.arms(key, "smoke")) * len(config["seeds"])
+    assert "not run" in smoke.reprise("verdicts")
+    assert (smoke.root / "reports" / "index.html").stat().st_size > 10_000
+
+
+def test_a_fourth_paper_leaves_the_others_up_to_date(smoke):
+    shutil.copyfile(smoke.root / "toy.py", smoke.sources / "reprise" / "experiments" / "toy.py")
+    params, pipeline = smoke.root / "params.yaml", smoke.root / "pipeline.yaml"
+    params.write_text(
+        params.read_text().rstrip()
+        + """
+
+  toy:
+    paper: {duration: 60step, batch_size: 16, optimizer: {kind: sgd, lr: 0.1}}
+    arms: {fast: {}, slow: {optimizer: {lr: 0.001}}}
+"""
+    )
+    text = pipeline.read_text().replace("\npretrain:\n", "\npretrain:\n  toy: {data: mnist}\n", 1)
+    text = text.replace("\nevaluate:\n", "\nevaluate:\n  toy: {model: pretrain, data: mnist}\n", 1)
+    pipeline.write_text(
+        text.rstrip()
+        + """
+
+  toy:
+    title: A line
+    authors: Nobody
+    year: 2026
+    venue: These tests
+    link: https://example.org/
+    family: vision
+    metrics:
+      error: {says: Mean squared error., better: lower}
+      first_loss: {says: The first row of history., better: neither}
+"""
+    )
+    printed = smoke("dvc", "repro")
+    running = [line for line in printed.splitlines() if line.startswith("Running stage")]
+    assert [line.split("'")[1] for line in running] == ["source", "pretrain@toy", "evaluate@toy", "report"]
