@@ -95,7 +95,7 @@ def run_grid(title: str, runs: Sequence[Run], job: Job, runtime: dict[str, Any],
                     continue
                 if kind == "row":
                     step, total, row = content
-                    progress.update(run.name, step, total, _loss(row), "running")
+                    progress.update(run.name, step, total, _loss(row), "running" if row else "resumed")
                 elif kind == "end":
                     outcomes.ended[run.name] = content[0]
                     progress.update(run.name, 0, 0, None, content[0])

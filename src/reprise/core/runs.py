@@ -24,7 +24,7 @@ from reprise.core.task import Diverged, Picture, Task
 from reprise.core.workspace import Outcome
 
 Report = Callable[[int, int, dict[str, float]], None]
-"""Called with step, total steps and a row of history."""
+"""Called with step, total steps and a row of history; an empty row says where a resumed run goes on."""
 
 
 def build_task(run: Run) -> Task:
@@ -64,6 +64,8 @@ def execute(run: Run, runtime: dict[str, Any], root: Path, open_tracker: Callabl
                 warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
                 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
                 checkpoint = workspace.newest_checkpoint(work)
+                if checkpoint:
+                    report(int(checkpoint.stem.removeprefix("step-")), total, {})
                 trainer.fit(task, ckpt_path=str(checkpoint) if checkpoint else None)
         except Diverged as error:
             diverged = str(error)
