@@ -49,7 +49,7 @@ TINY: dict[str, Any] = {
     "batch_size": 50,
     "duration": "10step",
     "early": "10step",
-    "evaluation": {"samples": 200, "validation": 100, "test": 200, "sigmas": [0.1, 0.3, 1.0]},
+    "evaluate": {"samples": 200, "validation": 100, "test": 200, "sigmas": [0.1, 0.3, 1.0]},
 }
 MINIMAX = TINY | {"model": TINY["model"] | {"loss": "minimax"}}
 LAYERS = {"hidden": [64]}
@@ -246,7 +246,7 @@ def test_evaluation_has_every_metric_and_picture(tree: dict[str, Any], data: Pat
     assert set(evaluation.pictures) == {"samples", "nearest_training_image", "interpolation"}
     assert all(math.isfinite(value) for value in evaluation.metrics.values())
     assert ("early_gradient_ratio" in evaluation.metrics) == (tree is TINY)
-    assert evaluation.metrics["parzen_sigma"] in tree["evaluation"]["sigmas"]
+    assert evaluation.metrics["parzen_sigma"] in tree["evaluate"]["sigmas"]
 
 
 def test_snapshots_leave_the_random_state_alone(data: Path) -> None:

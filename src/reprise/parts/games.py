@@ -165,7 +165,7 @@ class Atari:
         return self._games[game].getScreenRGB()
 
     def state_dict(self) -> dict[str, Any]:
-        states = [game.cloneState(include_rng=True).__getstate__() for game in self._games]
+        states = [game.cloneState(include_rng=True).serialize() for game in self._games]
         return {
             "games": [torch.from_numpy(np.frombuffer(state, np.uint8).copy()) for state in states],
             "screens": torch.from_numpy(self._screens.copy()),
@@ -245,21 +245,6 @@ class MinAtar:
             vars(game).update({k: _from_plain(v) for k, v in saved.items()})
             game.random.set_state(("MT19937", keys.numpy().astype(np.uint32), *rest))
         self._last_actions, self._ages = list(state["last_actions"]), list(state["ages"])
-
-
-def random_scores(games: Games, episodes_each: int, seed: int) -> Float32[Tensor, " episodes"]:
-    """Unclipped scores of the first `episodes_each` episodes of every game under uniformly random actions."""
-    random = torch.Generator().manual_seed(seed)
-    games.start()
-    totals, left, scores = torch.zeros(games.count), torch.full((games.count,), episodes_each), []
-    while (left > 0).any():
-        actions = torch.randint(games.actions, (games.count,), generator=random).where(left > 0, -1)
-        played = games.step(actions.tolist())
-        totals += played.rewards
-        scores += totals[played.over].tolist()
-        left -= played.over.int()
-        totals[played.over] = 0
-    return torch.tensor(scores)
 
 
 def area_weights(inputs: int, outputs: int) -> Float32[Tensor, "outputs inputs"]:

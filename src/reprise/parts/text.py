@@ -172,29 +172,36 @@ def packed_with_vocabulary(
 
 
 class BucketSampler:
-    """Batches of like lengths: a pure function of (seed, step), in a new order every epoch.
+    """Batches of like lengths, without replacement, in a new order every epoch; a last partial batch is dropped.
 
-    An epoch is shuffled and cut into pools of `pool` batches; a pool is sorted by length before it
-    is cut into batches, and the batches are shuffled. Every example comes once an epoch; the last
-    batch may be smaller.
+    Batch k is a pure function of (seed, k). An epoch is shuffled and cut into pools of `pool` batches; a pool is
+    sorted by length before it is cut into batches, and the batches are shuffled.
     """
 
     def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, pool: int = 32) -> None:
+        """Over examples of `lengths` (int64 [examples]); ValueError unless 1 <= batch_size <= examples."""
+        if not 1 <= batch_size <= len(lengths):
+            raise ValueError(f"batch_size is {batch_size}; expected 1 to {len(lengths)}, the number of examples")
         self.lengths, self.batch_size, self.seed, self.pool = lengths, batch_size, seed, pool
-        self.steps_per_epoch = -(-len(lengths) // batch_size)
+        self.steps_per_epoch = len(lengths) // batch_size
         self._epoch = -1
         self._batches: list[np.ndarray] = []
 
-    def indices(self, step: int) -> np.ndarray:
-        """int64 [batch_size or fewer]: the examples of update `step` (from 0)."""
+    def indices(self, step: int, rank: int = 0, world_size: int = 1) -> np.ndarray:
+        """int64 [batch_size / world_size]: the share of `rank` in the batch of update `step` (from 0).
+
+        ValueError if the shares cannot be equal.
+        """
+        if self.batch_size % world_size:
+            raise ValueError(f"batch_size is {self.batch_size}; expected a multiple of the {world_size} devices")
         epoch, batch = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._epoch, self._batches = epoch, list(self._cut(epoch))
-        return self._batches[batch]
+        return self._batches[batch][rank::world_size]
 
     def _cut(self, epoch: int) -> Iterator[np.ndarray]:
         shuffle = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
-        order = shuffle.permutation(len(self.lengths))
+        order = shuffle.permutation(len(self.lengths))[: self.steps_per_epoch * self.batch_size]
         batches = []
         for start in range(0, len(order), self.pool * self.batch_size):
             pool = order[start : start + self.pool * self.batch_size]

@@ -32,9 +32,6 @@ class Architecture(Strict):
     norm_eps: vocabulary.Rate
     dropout: vocabulary.Dropout
     init: vocabulary.Initialization
-    position_init: Literal["drawn", "sinusoidal"]
-    """Position embeddings start as `init` says, or as sines and cosines (Vaswani et al. 2017) of the same variance
-    as the token embeddings; they are learned either way."""
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Architecture:

@@ -154,7 +154,7 @@ class FinetuningTask(Task):
         torch.clear_autocast_cache()
         name, local = self.at(step)
         task, sampler = self.tasks[name], self.samplers[name]
-        rows = sampler.indices(local)[self.rank :: self.world_size]
+        rows = sampler.indices(local, self.rank, self.world_size)
         ids, segments, mask, labels = self._batch(self.training_examples[name], rows)
         loss = head_loss(self.models[name](ids, segments, mask), labels, mask, task.kind)
         optimizer = self.raw_optimizers[list(self.tasks).index(name)]

@@ -18,13 +18,6 @@ from reprise.parts.nn.build import activation, initialize_
 from reprise.parts.nn.transformer import Block
 
 
-def sinusoids(positions: int, width: int) -> Float[Tensor, "positions width"]:
-    """Sines in the even features and cosines in the odd, of wavelengths 2 pi to 20000 pi (Vaswani et al. 2017, 3.5)."""
-    rates = 10000.0 ** (-torch.arange(0, width, 2) / width)
-    angles = torch.arange(positions)[:, None] * rates
-    return torch.stack([angles.sin(), angles.cos()], -1).flatten(1)[:, :width]
-
-
 class Encoder(nn.Module):
     """Figure 2's embeddings (token + segment + position), the Transformer blocks, and the pooler of [CLS]."""
 
@@ -50,10 +43,6 @@ class Encoder(nn.Module):
         self.final_norm = nn.LayerNorm(config.width, config.norm_eps) if config.norm == "pre" else nn.Identity()
         self.pooler = nn.Linear(config.width, config.width)
         initialize_(self, config.init)
-        if config.position_init == "sinusoidal" and not self.positions.weight.is_meta:
-            with torch.no_grad():
-                waves = sinusoids(config.positions, config.width)
-                self.positions.weight.copy_(waves * self.tokens.weight.std() / waves.std())
 
     def forward(
         self,

@@ -124,7 +124,7 @@ class Config(ExperimentConfig):
     """Of training; a step is one update of the generator. A mixture has one step whatever this says."""
     early: DurationField
     """How long "early in learning" lasts, for the gradient's metrics; rounded up to a whole row of history."""
-    evaluation: Protocol
+    evaluate: Protocol
 
     @model_validator(mode="after")
     def _momentum_to_raise(self) -> Config:

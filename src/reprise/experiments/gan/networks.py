@@ -9,6 +9,7 @@ import warnings
 
 import torch
 from jaxtyping import Float
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -123,7 +124,10 @@ class Mixture(nn.Module):
         self.origin.copy_(images.mean(0))
         self.basis.copy_(axes.T.flip(0)[: len(self.basis)])
         model = Fit(len(self.weights), max_iter=iterations, init_params="k-means++", reg_covar=1e-3, random_state=seed)
-        with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+        with (
+            warnings.catch_warnings(action="ignore", category=ConvergenceWarning),
+            threadpool_limits(torch.get_num_threads()),  # NumPy on two threads took 15 times as long on a busy core
+        ):
             model.fit((centred @ self.basis.T).cpu().numpy())
         self.weights.copy_(torch.from_numpy(model.weights_))
         self.means.copy_(torch.from_numpy(model.means_))

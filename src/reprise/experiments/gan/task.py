@@ -108,7 +108,7 @@ class GenerativeTask(task.Task):
 
     def evaluate(self) -> Evaluation:
         """Section 5's protocol on the last weights, measures in a LeNet's features, and the paper's figures."""
-        protocol = self.config.evaluation
+        protocol = self.config.evaluate
         samples = self.decode(self.fixed_noise(protocol.samples, seed=self.run.seed)).cpu()
         test, validation = (
             torch.tensor(images[: protocol.test]).flatten(1) / 255 for images in (self.test, self.validation)
