@@ -93,6 +93,7 @@ def smoke(tmp_path_factory) -> CommandLine:
     return commands
 
 
+@pytest.mark.timeout(1200)
 def test_smoke_runs_end_in_results(smoke):
     for key in EXPERIMENTS:
         results = smoke.root / "results" / key
@@ -105,6 +106,7 @@ def test_smoke_runs_end_in_results(smoke):
     assert (smoke.root / "reports" / "index.html").stat().st_size > 10_000
 
 
+@pytest.mark.timeout(1200)
 def test_a_fourth_paper_leaves_the_others_up_to_date(smoke):
     shutil.copyfile(smoke.root / "toy.py", smoke.sources / "reprise" / "experiments" / "toy.py")
     params, pipeline = smoke.root / "params.yaml", smoke.root / "pipeline.yaml"

@@ -1,6 +1,7 @@
 """What a run leaves on disk, apart from training it: `.reprise/runs/<fingerprint>/`.
 
-    step-*.ckpt, step-*.sha256, pictures/    while the run is unfinished
+    step-*.ckpt, step-*.sha256               while the run is unfinished
+    pictures/                                as the run takes them
     done/                                    weights.safetensors, history.csv, run.json, pictures/: once it is whole
     evaluation-<hash>/                       metrics.json, pictures/: one for each dataset and `evaluate` block
 
@@ -55,10 +56,10 @@ def keep_newest(work: Path, count: int) -> None:
 
 
 def finish(work: Path, temporary: Path) -> None:
-    """Rename `temporary` to `done`, and drop what served the unfinished run."""
+    """Rename `temporary` to `done`, and drop the checkpoints. `pictures/` stays: W&B may still be reading it."""
     temporary.rename(work / "done")
-    for leftover in [*work.glob("step-*"), work / "pictures"]:
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+    for leftover in work.glob("step-*"):
+        leftover.unlink()
 
 
 def publish(root: Path, run: Run, into: Path) -> None:
