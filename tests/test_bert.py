@@ -96,7 +96,7 @@ def make_config(model: dict | None = None, tasks: dict | None = None, **pretrain
                 "init": {"kind": "normal", "std": 0.1, "truncated": True},
             }
             | (model or {}),
-            "pretraining": {
+            "pretrain": {
                 "start_from": {"kind": "scratch"},
                 "objective": "mlm",
                 "text": ["reviews"],
@@ -110,7 +110,7 @@ def make_config(model: dict | None = None, tasks: dict | None = None, **pretrain
                 "schedule": {"kind": "linear", "warmup": "2step"},
             }
             | pretraining,
-            "tasks": tasks
+            "finetune": tasks
             or {
                 "tags": task_of("tagging", "tags", 3, "accuracy", limit=20, label_on="last"),
                 "sentiment": task_of("classification", "sentiment", 2, "accuracy"),
@@ -169,12 +169,12 @@ def make_run(
 ) -> Run:
     dataset = "english_text" if stage == "pretrain" else "english_tasks"
     tree = config.model_dump(mode="json", exclude_unset=True)
-    tree["pretraining"]["duration"] = f"{int(config.pretraining.duration.amount)}step"
+    tree["pretrain"]["duration"] = f"{int(config.pretrain.duration.amount)}step"
     for name, task in config.subtasks.items():
-        tree["tasks"][name]["duration"] = f"{int(task.duration.amount)}step"
-    tree["pretraining"]["schedule"]["warmup"] = "2step"
+        tree["finetune"][name]["duration"] = f"{int(task.duration.amount)}step"
+    tree["pretrain"]["schedule"]["warmup"] = "2step"
     for name in config.subtasks:
-        tree["tasks"][name]["schedule"]["warmup"] = "2step"
+        tree["finetune"][name]["schedule"]["warmup"] = "2step"
     model = data.parents[1] / "models" / "bert" / stage / "mlm" / "seed0.safetensors"
     return Run("bert", stage, "mlm", 0, "smoke", tree, data / dataset, model, init, fingerprint)  # type: ignore[arg-type]
 

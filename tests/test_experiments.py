@@ -73,7 +73,7 @@ def test_claims_say_where_and_are_judged_somewhere(project, key):
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory) -> CommandLine:
-    """A clone at smoke scale, with the toy paper's file but not yet its YAML; downloads are shared with the checkout."""
+    """A clone at smoke scale, the toy paper not yet in it; downloads are shared with the checkout."""
     root: Path = tmp_path_factory.mktemp("smoke")
     sources = copy_sources(root)
     (sources / "reprise" / "experiments" / "toy.py").rename(root / "toy.py")

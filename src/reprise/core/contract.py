@@ -27,7 +27,8 @@ SCALES: tuple[Scale, ...] = ("smoke", "laptop", "paper")
 class Strict(BaseModel):
     """A block of YAML: unknown keys and wrong types are errors; only int widens to float.
 
-    A field's documentation is the string under it; core/schema.py reads it from the source (pydantic could, in twice the time).
+    A field's documentation is the string under it; core/schema.py reads it from the source, pydantic would take twice
+    the time of everything.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

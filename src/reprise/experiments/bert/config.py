@@ -143,19 +143,19 @@ class Config(ExperimentConfig):
     """BERT: a Transformer encoder pretrained on text, then fine-tuned to each task."""
 
     model: Architecture
-    pretraining: Pretraining
-    tasks: dict[Name, Subtask | None]
+    pretrain: Pretraining
+    finetune: dict[Name, Subtask | None]
     """Fine-tuned one after another, each from the same pretrained weights; null leaves one out."""
 
     @property
     def subtasks(self) -> dict[str, Subtask]:
         """The tasks that are not left out."""
-        return {name: task for name, task in self.tasks.items() if task is not None}
+        return {name: task for name, task in self.finetune.items() if task is not None}
 
     @model_validator(mode="after")
     def _fits_the_positions(self) -> Config:
-        lengths = {f"pretraining.phases.{i}.length": phase.length for i, phase in enumerate(self.pretraining.phases)}
-        lengths |= {f"tasks.{name}.length": task.length for name, task in self.subtasks.items()}
+        lengths = {f"pretrain.phases.{i}.length": phase.length for i, phase in enumerate(self.pretrain.phases)}
+        lengths |= {f"finetune.{name}.length": task.length for name, task in self.subtasks.items()}
         if not self.subtasks:
             raise ValueError("every task is left out")
         for where, length in lengths.items():

@@ -67,7 +67,7 @@ class FinetuningTask(Task):
     def __init__(self, run: Run, config: settings.Config) -> None:
         super().__init__(run, config)
         self.tasks = config.subtasks
-        causal = config.pretraining.objective == "left_to_right"
+        causal = config.pretrain.objective == "left_to_right"
         self.models = nn.ModuleDict(
             {
                 name: Finetuned(config.model, task.labels, per_token=task.kind in ("tagging", "span"), causal=causal)

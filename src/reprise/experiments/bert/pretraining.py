@@ -107,7 +107,7 @@ class PretrainingTask(Task):
     def __init__(self, run: Run, config: settings.Config) -> None:
         super().__init__(run, config)
         self.config = config
-        self.settings = config.pretraining
+        self.settings = config.pretrain
         self.model = Pretrainer(config.model)
         self.vocabulary = Vocabulary()
 
