@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load
 
 from conftest import REPOSITORY
 
@@ -113,6 +115,22 @@ def test_divergence_is_a_result(toy_project):
     claim = json.loads((toy_project.root / "results" / "toy" / "claims.json").read_text())["faster"]
     assert claim["verdict"] == "not run"
     assert "loss became nan at step 7" in claim["reason"]
+
+
+def test_two_processes_train_what_one_does(toy_project):
+    toy_project.reprise("pretrain", "toy", "runtime.devices=2", "runtime.strategy=ddp", "seeds=[0, 1]")
+    spread = {path: load(content) for path, content in weights(toy_project.root).items()}
+    history = (toy_project.root / "models/toy/pretrain/fast/seed0.history.csv").read_text()
+    toy_project("rm", "-r", ".reprise", "models")
+    toy_project.reprise("pretrain", "toy")
+    alone = {path: load(content) for path, content in weights(toy_project.root).items()}
+    assert spread.keys() == alone.keys()
+    for path, tensors in alone.items():
+        for name, tensor in tensors.items():
+            torch.testing.assert_close(spread[path][name], tensor, rtol=1e-5, atol=1e-6)
+    losses = [float(line.split(",")[1]) for line in history.splitlines()[1:]]
+    expected = (toy_project.root / "models/toy/pretrain/fast/seed0.history.csv").read_text().splitlines()[1:]
+    assert losses == pytest.approx([float(line.split(",")[1]) for line in expected], rel=1e-5)
 
 
 def stages_run(printed: str) -> list[str]:

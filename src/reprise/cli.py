@@ -176,10 +176,10 @@ def evaluate(experiment: Experiment, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def verdicts() -> None:
+def verdicts(markdown: Annotated[bool, typer.Option("--markdown", help="As a table for a README")] = False) -> None:
     """The verdict table of every experiment that has results."""
     project = _project()
-    _print_verdicts(project, [key for key in project.pipeline.evaluate if _verdicts(project.root, key)])
+    _print_verdicts(project, [key for key in project.pipeline.evaluate if _verdicts(project.root, key)], markdown)
 
 
 @app.command()
@@ -198,14 +198,17 @@ def _train(experiment: str, stage: Stage, overrides: list[str] | None) -> None:
     train(project, experiment, stage, typer.echo)
 
 
-def _print_verdicts(project: Project, experiments: Sequence[str]) -> None:
+def _print_verdicts(project: Project, experiments: Sequence[str], markdown: bool = False) -> None:
     from rich.console import Console
 
-    from reprise.core.results import read_verdicts, verdict_table
+    from reprise.core.results import read_verdicts, verdict_markdown, verdict_table
 
     folders = {experiment: project.root / "results" / experiment for experiment in experiments}
-    table = verdict_table({experiment: read_verdicts(folder) for experiment, folder in folders.items()})
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    found = {experiment: read_verdicts(folder) for experiment, folder in folders.items()}
+    if markdown:
+        typer.echo(verdict_markdown(found))
+    else:
+        Console(width=None if sys.stdout.isatty() else 140).print(verdict_table(found))
 
 
 def _verdicts(root: Path, experiment: str) -> dict[str, str]:

@@ -29,6 +29,8 @@ class Project:
     root: FilePath
     params: Params
     pipeline: Pipeline
+    overrides: tuple[str, ...]
+    """What the command line changed: another process that is to see the same project needs them."""
     reading: Reading = field(repr=False)
 
     def arms(self, experiment: str, scale: Scale | None = None) -> list[str]:
@@ -77,10 +79,11 @@ def load(
         experiments: the folder of the papers' files, if it is not reprise.experiments.
     """
     reading = Reading(root, experiments or experiments_dir())
-    for text in [*overrides, *([f"scale={scale}"] if scale is not None else [])]:
+    texts = (*overrides, *([f"scale={scale}"] if scale is not None else []))
+    for text in texts:
         reading.override(text, experiment)
     problems = problems_in(reading)
     if problems:
         raise ConfigError(problems)
     params, pipeline = Params.model_validate(reading.params.data), Pipeline.model_validate(reading.pipeline.data)
-    return Project(root, params, pipeline, reading)
+    return Project(root, params, pipeline, texts, reading)

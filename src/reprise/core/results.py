@@ -284,6 +284,18 @@ def verdict_table(verdicts: Mapping[str, Mapping[str, Verdict]]) -> Table:
     return table
 
 
+def verdict_markdown(verdicts: Mapping[str, Mapping[str, Verdict]]) -> str:
+    """The same as a table of Markdown, less the claims that are judged at another scale."""
+    lines = ["| paper | claim | verdict | estimate [95 % interval] | claimed | seeds |", "|---|---|---|---|---|---|"]
+    for experiment, claims in verdicts.items():
+        for verdict in claims.values():
+            if verdict.interval is not None:
+                claim = f"{verdict.says} ({verdict.where})"
+                facts = f"{estimate_in_words(verdict)} | {region_in_words(verdict)} | {verdict.seeds}"
+                lines.append(f"| {experiment} | {claim} | **{verdict.verdict}** | {facts} |")
+    return "\n".join(lines)
+
+
 def estimate_in_words(verdict: Verdict) -> str:
     """`3.21 [2.10, 4.32] nats`, or why there is no estimate."""
     if verdict.interval is None:

@@ -123,7 +123,8 @@ def _one_after_another(project: Project, runs: list[Run]) -> Outcomes:
     """Runs spread over several devices each; Lightning starts the other ranks by this same command."""
     outcomes = Outcomes()
     for run in runs:
-        command = [sys.executable, "-m", "reprise", "run", run.experiment, run.stage, run.arm, str(run.seed)]
+        words = ["run", run.experiment, run.stage, run.arm, str(run.seed), *project.overrides]
+        command = [sys.executable, "-m", "reprise", *words]
         status = subprocess.run(command, cwd=project.root, check=False).returncode
         if status:
             outcomes.failed[run.name] = f"its process ended with status {status}"
