@@ -4,14 +4,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test check format setup verdicts
+.PHONY: repro test check format setup
 
+# One experiment after another, so that the first verdicts are there early.
 repro: $(BIN)/.installed
 ifeq ($(EXPERIMENTS),all)
 	dvc repro
 else
-	dvc repro $(foreach e,$(EXPERIMENTS),evaluate@$(e))
-	dvc repro --single-item report
+	$(foreach e,$(EXPERIMENTS),dvc repro evaluate@$(e) &&) dvc repro --single-item report
 endif
 	@reprise verdicts
 

@@ -157,7 +157,7 @@ def test_reports_and_snapshots_come_on_time(tmp_path):
     run = make_run(tmp_path, "rows")
     execute(run, tmp_path, report=lambda step, total, row: rows.append((step, total)))
     assert rows == [(10, 57), (20, 57), (30, 57), (40, 57), (50, 57), (57, 57)]
-    pictures = sorted(p.name for p in (workspace.work_folder(tmp_path, run) / "done" / "pictures").iterdir())
+    pictures = sorted(p.name for p in (workspace.work_folder(tmp_path, run) / "pictures").iterdir())
     assert pictures == ["weights_00000029.png", "weights_00000057.png"]
 
 
@@ -173,3 +173,17 @@ def test_descent_clips_by_norm_and_by_value(tmp_path, monkeypatch, clip, norm, g
     found = task.descend(weight @ torch.tensor([3.0, 4.0]), torch.optim.SGD([weight], lr=1.0), settings, lr_scale=0.2)
     torch.testing.assert_close(weight.data, -0.1 * torch.tensor(gradient))
     assert found is None if norm is None else found.item() == pytest.approx(norm)
+
+
+def test_autocast_sees_every_update_within_one_call(tmp_path):
+    changes = {"dropout": 0.0, "optimizer": {"kind": "sgd", "lr": 0.05}}
+    exact, rounded = make_run(tmp_path, "fp32", **changes), make_run(tmp_path, "bf16", **changes)
+    execute(exact, tmp_path)
+    execute(rounded, tmp_path, precision="bf16-mixed")
+    losses = [[row["loss"] for row in read(tmp_path, run)] for run in (exact, rounded)]
+    assert losses[0][-1] < 0.05
+    assert losses[1] == pytest.approx(losses[0], rel=0.05, abs=0.005)
+
+
+def read(root: Path, run: Run) -> list[dict[str, float]]:
+    return workspace.read_history(workspace.work_folder(root, run) / "done" / "history.csv")

@@ -192,8 +192,6 @@ def _write_done(work: Path, run: Run, task: Task, diverged: str | None, facts: d
     if not diverged:
         save_model(task.to("cpu"), str(temporary / "weights.safetensors"))
     workspace.write_history(temporary / "history.csv", task.history, task.x_axis)
-    if (work / "pictures").exists():
-        shutil.copytree(work / "pictures", temporary / "pictures")
     record = {
         "name": run.name,
         "scale": run.scale,

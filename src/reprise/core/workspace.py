@@ -2,7 +2,7 @@
 
     step-*.ckpt, step-*.sha256               while the run is unfinished
     pictures/                                as the run takes them
-    done/                                    weights.safetensors, history.csv, run.json, pictures/: once it is whole
+    done/                                    weights.safetensors, history.csv, run.json: once it is whole
     evaluation-<hash>/                       metrics.json, pictures/: one for each dataset and `evaluate` block
 
 It lies outside everything that DVC deletes, so a run that is whole is never trained again. No torch here: a stage
@@ -56,7 +56,7 @@ def keep_newest(work: Path, count: int) -> None:
 
 
 def finish(work: Path, temporary: Path) -> None:
-    """Rename `temporary` to `done`, and drop the checkpoints. `pictures/` stays: W&B may still be reading it."""
+    """Rename `temporary` to `done`, and drop the checkpoints."""
     temporary.rename(work / "done")
     for leftover in work.glob("step-*"):
         leftover.unlink()
@@ -70,8 +70,9 @@ def publish(root: Path, run: Run, into: Path) -> None:
     for source, suffix in names.items():
         if (done / source).exists():
             shutil.copyfile(done / source, target / f"seed{run.seed}.{suffix}")
-    if (done / "pictures").exists():
-        shutil.copytree(done / "pictures", target / f"seed{run.seed}")
+    pictures = work_folder(root, run) / "pictures"
+    if pictures.exists():
+        shutil.copytree(pictures, target / f"seed{run.seed}")
 
 
 def evaluation_folder(root: Path, run: Run) -> Path:

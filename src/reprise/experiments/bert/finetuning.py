@@ -151,7 +151,6 @@ class FinetuningTask(Task):
 
     def update(self, step: int) -> dict[str, Tensor | float]:
         """One update of one task; with its last one, the task's optimiser forgets what it holds."""
-        torch.clear_autocast_cache()
         name, local = self.at(step)
         task, sampler = self.tasks[name], self.samplers[name]
         rows = sampler.indices(local, self.rank, self.world_size)

@@ -178,7 +178,6 @@ class PretrainingTask(Task):
 
     def update(self, step: int) -> dict[str, Tensor | float]:
         """One update, as in Section A.2."""
-        torch.clear_autocast_cache()
         batch = self.batch(step)
         causal = self.settings.objective == "left_to_right"
         hidden = self.model.encoder(batch.shown, batch.segments, causal=causal)
