@@ -16,7 +16,7 @@ endif
 	@reprise verdicts
 
 test: $(BIN)/.installed
-	pytest -n 2
+	pytest -n 2 --dist loadfile
 
 check: $(BIN)/.installed
 	ruff format --check .
