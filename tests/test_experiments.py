@@ -117,6 +117,8 @@ def test_a_fourth_paper_leaves_the_others_up_to_date(smoke):
   toy:
     paper: {duration: 60step, batch_size: 16, optimizer: {kind: sgd, lr: 0.1}}
     arms: {fast: {}, slow: {optimizer: {lr: 0.001}}}
+    laptop: {}
+    smoke: {duration: 2step}
 """
     )
     text = pipeline.read_text().replace("\npretrain:\n", "\npretrain:\n  toy: {data: mnist}\n", 1)
