@@ -47,9 +47,9 @@ class Section(Strict):
     """Every knob at the paper's value."""
     arms: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
     """What each variant changes."""
-    laptop: dict[str, Any] = {}
+    laptop: dict[str, Any]
     """What is smaller on a laptop."""
-    smoke: dict[str, Any] = {}
+    smoke: dict[str, Any]
     """What is smaller in tests."""
 
 
