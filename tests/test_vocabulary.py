@@ -100,7 +100,9 @@ def test_optimizer_leaves_out_what_takes_no_gradient_and_loads_its_state(kind: s
 def test_optimizer_on_the_meta_device() -> None:
     with torch.device("meta"):
         module = nn.Linear(3, 3)
-    build_optimizer(module, optimizer(kind="adamw", lr=0.1))
+    built = build_optimizer(module, optimizer(kind="adamw", lr=0.1))
+    assert not any(group.get("fused") for group in built.param_groups)
+    assert {parameter.device.type for group in built.param_groups for parameter in group["params"]} == {"meta"}
 
 
 @pytest.mark.parametrize(
