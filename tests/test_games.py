@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 from collections.abc import Callable
 
@@ -48,9 +49,11 @@ def test_every_minatar_game_has_the_shape_that_is_listed(name: str) -> None:
 
 
 def test_minatar_comes_without_its_plotting() -> None:
-    games.MinAtar("breakout", 1, 0)
-    assert "minatar.environments.breakout" in sys.modules
-    assert "minatar.environment" not in sys.modules
+    code = "import sys; from reprise.parts import games; games.MinAtar('breakout', 1, 0); print(*sys.modules)"
+    imported = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "minatar.environments.breakout" in imported
+    assert "minatar.environment" not in imported
+    assert "matplotlib" not in imported
 
 
 def test_area_weights_average() -> None:
