@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test check format setup
+.PHONY: repro test check format bench setup
 
 # One experiment after another, so that the first verdicts are there early.
 repro: $(BIN)/.installed
@@ -30,7 +30,16 @@ format: $(BIN)/.installed
 	ruff format .
 	ruff check --fix .
 
+# Beside what a user would pick instead; alone on the machine, for about three quarters of an hour.
+bench: $(BIN)/.installed-bench
+	dvc repro $(foreach d,mnist english_text english_tasks games,prepare@$(d))
+	python -m bench
+
 setup: $(BIN)/.installed
+
+$(BIN)/.installed-bench: $(BIN)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
+	touch $@
 
 $(BIN)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

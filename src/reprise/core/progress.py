@@ -19,6 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 LINE_SECONDS = 10.0
+ENOUGH_TO_TELL = 0.1
+"""Of one run. Before that the time its process took to start would be most of the pace."""
 _MARKS = {"done": "[green]✓[/]", "cached": "[dim]✓[/]", "failed": "[red]✗[/]", "diverged": "[yellow]✗[/]"}
 _GOING = ("waiting", "running", "resumed")
 
@@ -106,7 +108,7 @@ class Progress:
             self._print(", ".join(self._facts(self._loss_of(run))))
 
     def eta(self) -> float | None:
-        """Seconds until the grid is done, at the pace so far; None while nothing is known."""
+        """Seconds until the grid is done, at the pace so far; None while too little is trained to tell."""
         runs = list(self._runs.values())
         going = [run for run in runs if run.state in _GOING]
         trained = sum(1.0 - (run.first / run.total if run.total else 0.0) for run in runs if run.state == "done")
@@ -114,7 +116,7 @@ class Progress:
         left = self._total_runs - (len(runs) - len(going)) - sum(run.share for run in going)
         if left <= 0:
             return 0.0
-        if trained <= 0:
+        if trained < ENOUGH_TO_TELL:
             return None
         own = [run.seconds * (1 - run.share) / run.share_here for run in going if run.share_here > 0]
         pace = max((self._clock() - self._started) * left / trained, 0.0)

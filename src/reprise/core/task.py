@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -73,6 +74,7 @@ class Task(pl.LightningModule):
         self.on_row: Callable[[dict[str, float]], None] = lambda row: None
         self.on_snapshot: Callable[[str, Picture, int], None] = lambda name, picture, step: None
         self._pending: list[dict[str, Tensor | float]] = []
+        self._plain_backward = False
 
     # What a paper writes
 
@@ -126,7 +128,10 @@ class Task(pl.LightningModule):
     ) -> Tensor | None:
         """One step of `optimizer` down the gradient of `loss`; returns the gradient's norm where it is clipped."""
         optimizer.zero_grad(set_to_none=True)
-        self.manual_backward(loss)
+        if self._plain_backward:
+            loss.backward()
+        else:
+            self.manual_backward(loss)
         norm = None
         if settings.clip_norm is not None or settings.clip_value is not None:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -212,7 +217,8 @@ class Task(pl.LightningModule):
         self.load_extra_state(self._resume["extra"])
 
     def on_train_start(self) -> None:
-        """Put random states back after a resume."""
+        """Put random states back after a resume; spare what Lightning's backward pass costs where it adds nothing."""
+        self._plain_backward = isinstance(self.trainer.strategy, SingleDeviceStrategy) and self.trainer.scaler is None
         state = self.__dict__.pop("_resume", None)
         if state is None:
             return
