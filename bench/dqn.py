@@ -1,9 +1,10 @@
 """DQN on Atari's Breakout and on MinAtar's: how fast it plays and learns, against stable-baselines3.
 
 Both sides make the same number of agent steps and of updates, which `facts` shows with the number of weights. The
-schedules are shortened to the steps that are measured; the clock starts once updates are being made. What still
-differs is part of stable-baselines3: it fires to start each life, explores in all environments or in none, and
-clips gradients to a norm of 10.
+schedules are shortened to the steps that are measured; the clock starts once updates are being made. No
+game starts by firing: Reprise leaves that to the network, and so is stable-baselines3 told to. What still differs is
+part of it: it explores in all environments or in none, idles for a step after a lost life, and clips gradients to a
+norm of 10.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from bench.measure import Case, Result
 
 if TYPE_CHECKING:
     from stable_baselines3 import DQN
+    from stable_baselines3.common.vec_env import VecEnv
 
 ROOT = Path(__file__).resolve().parent.parent
 SCORES = 50
@@ -70,20 +72,9 @@ def reprise(span: Span, overrides: Sequence[str], pair: int) -> Result:
 
 def sb3_atari(span: Span, pair: int) -> Result:
     """The settings of Reprise's laptop scale; NStepReplayBuffer cannot save memory, so every stack is stored twice."""
-    import ale_py
-    import gymnasium
     from stable_baselines3 import DQN
-    from stable_baselines3.common.env_util import make_atari_env
-    from stable_baselines3.common.vec_env import VecFrameStack
 
-    gymnasium.register_envs(ale_py)
-
-    def cropped() -> gymnasium.Env:
-        env = gymnasium.make("BreakoutNoFrameskip-v4")
-        field = gymnasium.spaces.Box(0, 255, (160, 160, 3), "uint8")
-        return gymnasium.wrappers.TransformObservation(env, lambda screen: screen[34:194], field)
-
-    env = VecFrameStack(make_atari_env(cropped, n_envs=8, seed=pair, wrapper_kwargs={"screen_size": 42}), n_stack=4)
+    env = _breakout(8, pair, size=42, crop=(34, 194))
     model = DQN(
         "CnnPolicy",
         env,
@@ -110,14 +101,9 @@ def sb3_cleanrl(span: Span, pair: int) -> Result:
 
     Its million of transitions would be 28 GB here.
     """
-    import ale_py
-    import gymnasium
     from stable_baselines3 import DQN
-    from stable_baselines3.common.env_util import make_atari_env
-    from stable_baselines3.common.vec_env import VecFrameStack
 
-    gymnasium.register_envs(ale_py)
-    env = VecFrameStack(make_atari_env("BreakoutNoFrameskip-v4", seed=pair), n_stack=4)
+    env = _breakout(1, pair)
     model = DQN(
         "CnnPolicy",
         env,
@@ -167,6 +153,30 @@ def sb3_minatar(span: Span, pair: int) -> Result:
         device="cpu",
     )
     return _learn(model, span)
+
+
+def _breakout(count: int, seed: int, size: int = 84, crop: tuple[int, int] = (0, 210)) -> VecEnv:
+    """What make_atari_env and VecFrameStack give, without FireResetEnv and with the screen cropped."""
+    import ale_py
+    import gymnasium
+    from stable_baselines3.common import atari_wrappers
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.vec_env import VecFrameStack
+
+    gymnasium.register_envs(ale_py)
+    top, bottom = crop
+
+    def preprocessed(env: gymnasium.Env) -> gymnasium.Env:
+        if bottom - top < 210:
+            field = gymnasium.spaces.Box(0, 255, (bottom - top, 160, 3), "uint8")
+            env = gymnasium.wrappers.TransformObservation(env, lambda screen: screen[top:bottom], field)
+        env = atari_wrappers.NoopResetEnv(env, noop_max=30)
+        env = atari_wrappers.MaxAndSkipEnv(env, skip=4)
+        env = atari_wrappers.EpisodicLifeEnv(env)
+        env = atari_wrappers.WarpFrame(env, width=size, height=size)
+        return atari_wrappers.ClipRewardEnv(env)
+
+    return VecFrameStack(make_vec_env("BreakoutNoFrameskip-v4", count, seed, wrapper_class=preprocessed), n_stack=4)
 
 
 def _network(filters: list[tuple[int, int, int]], hidden: list[int], channels_last: bool = False) -> dict[str, Any]:

@@ -31,10 +31,13 @@ def as_installed() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
-def timed(command: Sequence[str], folder: Path, environment: dict[str, str]) -> dict[str, float]:
+def timed(
+    command: Sequence[str], folder: Path, environment: dict[str, str], output: Path = Path(os.devnull)
+) -> dict[str, float]:
     """Wall and CPU seconds of a command, its children included, and the peak of its own memory in MiB."""
-    started = time.perf_counter()
-    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    with output.open("w") as file:
+        started = time.perf_counter()
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=file)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -71,7 +74,13 @@ def first_step(pair: int, *overrides: str) -> Result:
     with copied_project() as folder:
         knobs = ["scale=smoke", f"experiments.gan.smoke.seeds=[{pair}]", *overrides]
         started = time.perf_counter()
-        process = psutil.Popen([*REPRISE, "pretrain", "gan", *knobs], cwd=folder, env=environment, stdout=-3)
+        process = psutil.Popen(
+            [*REPRISE, "pretrain", "gan", *knobs],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         while not any(folder.glob(".reprise/runs/*/pictures/*.png")):
             if process.poll() is not None:
                 raise RuntimeError(f"reprise pretrain ended with status {process.returncode} before its first update")

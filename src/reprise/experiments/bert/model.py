@@ -51,12 +51,19 @@ class Encoder(nn.Module):
         mask: Bool[Tensor, "batch seq"] | None = None,
         *,
         causal: bool = False,
-    ) -> Float[Tensor, "batch seq dim"]:
-        """The last hidden states. `mask` is true at tokens, false at padding, which stands on the right."""
+        at: Int[Tensor, "batch n"] | None = None,
+    ) -> Float[Tensor, "batch n dim"]:
+        """The last hidden states, of all positions or of those in `at`, and then the last block computes no others.
+
+        `mask` is true at tokens, false at padding, which stands on the right.
+        """
         x = self.tokens(ids) + self.positions.weight[: ids.shape[1]] + F.embedding(segments, self.segments.weight)
         x = self.dropout(self.norm(x))
-        for block in self.blocks:
-            x = block(x, None if causal else mask, causal=causal)
+        mask = None if causal else mask
+        *before, last = self.blocks
+        for block in before:
+            x = block(x, mask, causal=causal)
+        x = last(x, mask, causal=causal, at=at)
         return self.final_norm(x)
 
     def pooled(self, summary: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
@@ -84,9 +91,9 @@ class Pretrainer(nn.Module):
         """Scores of every WordPiece, at the hidden states of the predicted positions only."""
         return F.linear(self.transform(hidden), self.encoder.tokens.weight, self.bias)
 
-    def next_sentence_logits(self, hidden: Float[Tensor, "batch seq dim"]) -> Float[Tensor, "batch 2"]:
-        """Scores of B following A (0) and of B being a random sentence (1), from [CLS]."""
-        return self.next_sentence(self.encoder.pooled(hidden[:, 0]))
+    def next_sentence_logits(self, summary: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch 2"]:
+        """Scores of B following A (0) and of B being a random sentence (1), from the hidden state of [CLS]."""
+        return self.next_sentence(self.encoder.pooled(summary))
 
 
 class Finetuned(nn.Module):
@@ -105,11 +112,10 @@ class Finetuned(nn.Module):
         self, ids: Int[Tensor, "batch seq"], segments: Int[Tensor, "batch seq"], mask: Bool[Tensor, "batch seq"]
     ) -> Float[Tensor, "batch seq outputs"] | Float[Tensor, "batch outputs"]:
         """Outputs of every token, or of the sequence: from [CLS], or if causal from the last token."""
-        hidden = self.encoder(ids, segments, mask, causal=self.causal)
         if self.per_token:
-            return self.head(self.dropout(hidden))
-        last = mask.sum(1) - 1 if self.causal else torch.zeros_like(ids[:, 0])
-        summary = hidden[torch.arange(len(ids), device=ids.device), last]
+            return self.head(self.dropout(self.encoder(ids, segments, mask, causal=self.causal)))
+        at = mask.sum(1, keepdim=True) - 1 if self.causal else torch.zeros_like(ids[:, :1])
+        summary = self.encoder(ids, segments, mask, causal=self.causal, at=at)[:, 0]
         return self.head(self.dropout(self.encoder.pooled(summary)))
 
 

@@ -86,16 +86,25 @@ def two_sentences(
     return ids, segments, is_random.astype(np.int64)
 
 
-def token_loss(
-    model: Pretrainer, hidden: Float[Tensor, "batch seq dim"], batch: Batch, *, causal: bool
-) -> Float[Tensor, ""]:
-    """Mean cross-entropy of the predicted tokens, which are gathered before the vocabulary is projected on.
+def pretraining_losses(model: Pretrainer, batch: Batch, objective: str) -> dict[str, Float[Tensor, ""]]:
+    """Mean cross-entropy of the predicted tokens, and under `mlm_nsp` of whether B follows A (Section 3.1).
 
-    A masked model predicts a token from its own position, a left-to-right one from the position before.
+    A masked model predicts a token from its own position, a left-to-right one from the position before. Only
+    hidden states that something is predicted from are computed in the last block, and meet the vocabulary.
     """
-    positions = batch.positions - 1 if causal else batch.positions
-    picked = torch.take_along_dim(hidden, positions[..., None], dim=1)
-    return F.cross_entropy(model.token_logits(picked.flatten(0, 1)), batch.targets.flatten())
+    if objective == "left_to_right":
+        hidden = model.encoder(batch.shown, batch.segments, causal=True, at=batch.positions - 1)
+    elif objective == "mlm":
+        hidden = model.encoder(batch.shown, batch.segments, at=batch.positions)
+    else:
+        at = nn.functional.pad(batch.positions, (1, 0))
+        summary, hidden = model.encoder(batch.shown, batch.segments, at=at).tensor_split([1], 1)
+    token_logits = model.token_logits(hidden.flatten(0, 1))
+    losses = {"token_loss": F.cross_entropy(token_logits, batch.targets.flatten())}
+    if objective == "mlm_nsp":
+        next_sentence = model.next_sentence_logits(summary.squeeze(1))
+        losses["next_sentence_loss"] = F.cross_entropy(next_sentence, batch.is_random)
+    return losses
 
 
 class PretrainingTask(Task):
@@ -179,17 +188,10 @@ class PretrainingTask(Task):
     def update(self, step: int) -> dict[str, Tensor | float]:
         """One update, as in Section A.2."""
         batch = self.batch(step)
-        causal = self.settings.objective == "left_to_right"
-        hidden = self.model.encoder(batch.shown, batch.segments, causal=causal)
-        loss = tokens = token_loss(self.model, hidden, batch, causal=causal)
-        row: dict[str, Tensor | float] = {"token_loss": tokens.detach()}
-        if self.settings.objective == "mlm_nsp":
-            next_sentence = F.cross_entropy(self.model.next_sentence_logits(hidden), batch.is_random)
-            row["next_sentence_loss"] = next_sentence.detach()
-            loss = tokens + next_sentence
+        losses = pretraining_losses(self.model, batch, self.settings.objective)
         scale = learning_rate_scale(self.settings.schedule, step, self.total_steps, self.steps_per_epoch)
-        self.descend(loss, self.raw_optimizers[0], self.settings.optimizer, scale)
-        return row
+        self.descend(torch.stack([*losses.values()]).sum(), self.raw_optimizers[0], self.settings.optimizer, scale)
+        return {name: loss.detach() for name, loss in losses.items()}
 
     def evaluate(self) -> Evaluation:
         """Nothing: what pretraining is worth shows in fine-tuning."""

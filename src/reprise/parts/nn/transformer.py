@@ -1,12 +1,12 @@
 """The Transformer's block: multi-head self-attention and a feed-forward net, in residuals (Vaswani et al. 2017).
 
-Shapes: `batch` sequences of `seq` positions with `dim` features.
+Shapes: `batch` sequences of `seq` positions with `dim` features, of which `queries` look at the others.
 """
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,14 +15,14 @@ from reprise.parts.nn.build import activation
 
 
 def attention(
-    q: Float[Tensor, "batch heads seq d_k"],
+    q: Float[Tensor, "batch heads queries d_k"],
     k: Float[Tensor, "batch heads seq d_k"],
     v: Float[Tensor, "batch heads seq d_k"],
-    mask: Bool[Tensor, "#batch 1 #seq seq"] | None = None,
+    mask: Bool[Tensor, "#batch 1 #queries seq"] | None = None,
     *,
     causal: bool = False,
     dropout: float = 0.0,
-) -> Float[Tensor, "batch heads seq d_k"]:
+) -> Float[Tensor, "batch heads queries d_k"]:
     """softmax(q kᵀ / sqrt(d_k)) v (Equation 1), over the keys where `mask` is true.
 
     Written out on a CPU, where the backward pass of torch's fused kernel takes five times as long
@@ -55,16 +55,35 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(
-        self, x: Float[Tensor, "batch seq dim"], mask: Bool[Tensor, "batch seq"] | None = None, *, causal: bool = False
-    ) -> Float[Tensor, "batch seq dim"]:
+        self,
+        x: Float[Tensor, "batch seq dim"],
+        mask: Bool[Tensor, "batch seq"] | None = None,
+        *,
+        causal: bool = False,
+        at: Int[Tensor, "batch queries"] | None = None,
+    ) -> Float[Tensor, "batch queries dim"]:
         """`mask` is true where there is something to attend to; `causal` hides every later position.
 
         Under `causal` there must be no mask: padding on the right is hidden from all that comes before it.
+        With `at`, only these positions ask; without, all of them do.
         """
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         keys = None if mask is None else mask[:, None, None, :]
+        if at is None:
+            q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        else:
+            width = x.shape[-1]
+            (q_weight, kv_weight), (q_bias, kv_bias) = (p.split([width, 2 * width]) for p in self.qkv.parameters())
+            q = F.linear(picked(x, at), q_weight, q_bias).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            k, v = F.linear(x, kv_weight, kv_bias).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+            if causal:
+                keys, causal = (torch.arange(x.shape[1], device=x.device) <= at[:, None, :, None]), False
         heads = attention(q, k, v, keys, causal=causal, dropout=self.dropout if self.training else 0.0)
         return self.out(heads.transpose(1, 2).flatten(2))
+
+
+def picked(x: Float[Tensor, "batch seq dim"], at: Int[Tensor, "batch queries"]) -> Float[Tensor, "batch queries dim"]:
+    """The features at some positions of each sequence."""
+    return torch.take_along_dim(x, at[..., None], dim=1)
 
 
 class Block(nn.Module):
@@ -97,11 +116,17 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: Float[Tensor, "batch seq dim"], mask: Bool[Tensor, "batch seq"] | None = None, *, causal: bool = False
-    ) -> Float[Tensor, "batch seq dim"]:
-        """`mask` and `causal` as for `SelfAttention`."""
+        self,
+        x: Float[Tensor, "batch seq dim"],
+        mask: Bool[Tensor, "batch seq"] | None = None,
+        *,
+        causal: bool = False,
+        at: Int[Tensor, "batch queries"] | None = None,
+    ) -> Float[Tensor, "batch queries dim"]:
+        """`mask`, `causal` and `at` as for `SelfAttention`; what `at` leaves out is not computed."""
+        kept = x if at is None else picked(x, at)
         if self.norm_first:
-            x = x + self.dropout(self.attention(self.attention_norm(x), mask, causal=causal))
+            x = kept + self.dropout(self.attention(self.attention_norm(x), mask, causal=causal, at=at))
             return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
-        x = self.attention_norm(x + self.dropout(self.attention(x, mask, causal=causal)))
+        x = self.attention_norm(kept + self.dropout(self.attention(x, mask, causal=causal, at=at)))
         return self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
