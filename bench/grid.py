@@ -60,7 +60,10 @@ def measured(train: Callable[[list[Run], Project, Path], None]) -> Result:
             history = workspace.read_history(workspace.work_folder(root, run) / "done" / "history.csv")
             losses.setdefault(f"loss_{run.arm}", []).append(history[-1]["loss"])
     means = {arm: sum(values) / len(values) for arm, values in losses.items()}
-    facts = {"seconds": seconds, **{arm: loss for arm, loss in means.items() if arm != "loss_vae"}}
+    facts: dict[str, float | str] = {
+        "seconds": seconds,
+        **{arm: loss for arm, loss in means.items() if arm != "loss_vae"},
+    }
     return Result(len(runs) / seconds, {"loss_vae": means["loss_vae"]}, facts)
 
 

@@ -321,8 +321,8 @@ text { font: 11px system-ui, sans-serif; fill: var(--ink) }
 """
 
 
-def draw(measured: dict[str, list[Point]]) -> None:
-    """Into growth.svg: seconds above, MiB below, a column for each growth."""
+def draw(measured: dict[str, list[Point]], path: Path) -> None:
+    """As SVG: seconds above, MiB below, a column for each growth."""
     panels = []
     for column, (name, points) in enumerate(measured.items()):
         names = list(dict.fromkeys(key for point in points for key in point if key != "size"))
@@ -334,7 +334,7 @@ def draw(measured: dict[str, list[Point]]) -> None:
             panel = _panel(f"{unit}, by {GROWTHS[name].what}", points, keys)
             panels.append(f'<g transform="translate({column * WIDTH} {row * HEIGHT})">{panel}</g>')
     width, height = WIDTH * len(measured), 2 * HEIGHT
-    Path(__file__).with_name("growth.svg").write_text(
+    path.write_text(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">'
         f"<title>How cost grows</title><style>{STYLE}</style>{''.join(panels)}</svg>\n"
     )
@@ -359,7 +359,7 @@ def _panel(title: str, points: list[Point], keys: list[str]) -> str:
         height = y(10.0**power)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{edge}" y1="{height:.1f}" y2="{height:.1f}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{height + 4:.1f}" text-anchor="end">{10.0**power:g}</text>')
-    parts += [f'<text x="{x(size):.1f}" y="{floor + 16}" text-anchor="middle">{size:,}</text>' for size in sizes]
+    parts += [f'<text x="{x(size):.1f}" y="{floor + 16}" text-anchor="middle">{_short(size)}</text>' for size in sizes]
     for place, key in enumerate(keys):
         curve, colour = [(point["size"], point[key]) for point in points if key in point], f"var(--c{place})"
         end, last = curve[-1]
@@ -368,11 +368,18 @@ def _panel(title: str, points: list[Point], keys: list[str]) -> str:
         parts.append(f'<line class="straight" {ends}/>')
         line = " ".join(f"{x(size):.1f},{y(value):.1f}" for size, value in curve)
         parts.append(f'<polyline class="curve" stroke="{colour}" points="{line}"/>')
-        across, down = 8 + 146 * (place % 2), 32 + 15 * (place // 2)
-        said = f"{key.removesuffix('_mib')} {last:.3g}"
+        columns = 1 if len(keys) <= 2 else 2
+        across, down = 8 + 146 * (place % columns), 32 + 15 * (place // columns)
+        said = f"{key.removesuffix('_mib')} {f'{last:,.0f}' if last >= 100 else f'{last:.3g}'}"
         parts.append(f'<circle cx="{across + 4}" cy="{down - 4}" r="4" fill="{colour}"/>')
         parts.append(f'<text x="{across + 12}" y="{down}">{said}</text>')
     return "".join(parts)
+
+
+def _short(size: float) -> str:
+    """`10k`, `1M`: a size under its axis."""
+    suffixes = ((1e6, "M"), (1e3, "k"))
+    return next((f"{size / unit:g}{suffix}" for unit, suffix in suffixes if size >= unit), f"{size:g}")
 
 
 if __name__ == "__main__":

@@ -103,6 +103,11 @@ def open_tracker(run: Run, settings: TrackingSettings, root: Path, run_id: str, 
     return WandbTracker(run.name, lambda: _start(mode, arguments))
 
 
+def modules(settings: TrackingSettings) -> list[str]:
+    """What every run will import for its tracking: once, before it is forked, saves 0.7 s of processor time a run."""
+    return [] if settings.wandb == "off" else ["wandb", "wandb.sdk.launch.inputs.internal"]
+
+
 def wandb_mode(settings: TrackingSettings) -> Mode:
     """Where runs go. `off` in YAML is final; else WANDB_MODE; else YAML, and `auto` looks for a key.
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from reprise.core import workspace
+from reprise.core import tracking, workspace
 from reprise.core.config import Project
 from reprise.core.contract import Failed, Run, Stage
 from reprise.core.grid import Outcomes, run_grid
@@ -79,8 +79,9 @@ def train(project: Project, experiment: str, stage: Stage, echo: Callable[[str],
     if isinstance(runtime["devices"], int) and runtime["devices"] * runtime["num_nodes"] > 1:
         outcomes = _one_after_another(project, waiting)
     else:
-        job = partial(train_one, runtime=runtime, tracking=project.params.tracking, root=project.root)
-        outcomes = run_grid(f"{stage} {experiment}", waiting, job, runtime, preload(experiment))
+        job = partial(train_one, runtime=runtime, settings=project.params.tracking, root=project.root)
+        modules = [*preload(experiment), *tracking.modules(project.params.tracking)]
+        outcomes = run_grid(f"{stage} {experiment}", waiting, job, runtime, modules)
     raise_failures(outcomes, len(known))
 
     target = project.root / "models" / experiment / stage
@@ -101,13 +102,14 @@ def preload(experiment: str) -> list[str]:
     return ["torch", "pytorch_lightning", "reprise.core.runs", f"reprise.experiments.{experiment}"]
 
 
-def train_one(run: Run, report: Any, *, runtime: dict[str, Any], tracking: Any, root: Path) -> str:
+def train_one(run: Run, report: Any, *, runtime: dict[str, Any], settings: Any, root: Path) -> str:
     """One run of the grid, in a process of its own."""
     from reprise.core.runs import execute
-    from reprise.core.tracking import open_tracker
 
     source = source_hash(run.experiment)[0]
-    return execute(run, runtime, root, lambda: open_tracker(run, tracking, root, run.fingerprint, source), report)
+    return execute(
+        run, runtime, root, lambda: tracking.open_tracker(run, settings, root, run.fingerprint, source), report
+    )
 
 
 def raise_failures(outcomes: Outcomes, known: int) -> None:
@@ -144,4 +146,4 @@ def train_here(
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
         echo(f"{run.name}  {step}/{total}  {numbers}")
 
-    train_one(run, report, runtime=runtime, tracking=project.params.tracking, root=project.root)
+    train_one(run, report, runtime=runtime, settings=project.params.tracking, root=project.root)
