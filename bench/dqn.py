@@ -239,7 +239,7 @@ def _learn(model: DQN, span: Span) -> Result:
     done = {"steps": clock.steps, "updates": clock.updates}
     score = float(safe_mean([game["r"] for game in model.ep_info_buffer or []]))
     parameters = sum(p.numel() for p in model.q_net.parameters())
-    return span.result(clock.seconds, done, sum(clock.losses) / len(clock.losses), score, parameters)
+    return span.result(clock.seconds, done, float(sum(clock.losses) / len(clock.losses)), score, parameters)
 
 
 # --- The cases --------------------------------------------------------------------------------------------------------
