@@ -48,6 +48,7 @@ class Span:
 def reprise(span: Span, overrides: Sequence[str], pair: int) -> Result:
     """The arm `full` at laptop scale, with `overrides`, through the Task and the Trainer of every run."""
     from reprise.core import config, runs
+    from reprise.experiments.dqn import Task
     from reprise.stages.train import runs_of
 
     machine = ("runtime.precision=32-true", "runtime.accelerator=cpu")
@@ -55,6 +56,7 @@ def reprise(span: Span, overrides: Sequence[str], pair: int) -> Result:
     run = replace(next(run for run in runs_of(project, "dqn", "pretrain") if run.arm == "full"), seed=pair)
     runtime = project.params.runtime.model_dump(mode="json")
     task = runs.build_task(run)
+    assert isinstance(task, Task)
     seen: list[tuple[float, int, dict[str, float]]] = []
     task.on_row = lambda row: seen.append((time.perf_counter(), task.updates, row))
     with tempfile.TemporaryDirectory() as folder:
@@ -159,6 +161,7 @@ def _breakout(count: int, seed: int, size: int = 84, crop: tuple[int, int] = (0,
     """What make_atari_env and VecFrameStack give, without FireResetEnv and with the screen cropped."""
     import ale_py
     import gymnasium
+    import numpy as np
     from stable_baselines3.common import atari_wrappers
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.vec_env import VecFrameStack
@@ -168,7 +171,7 @@ def _breakout(count: int, seed: int, size: int = 84, crop: tuple[int, int] = (0,
 
     def preprocessed(env: gymnasium.Env) -> gymnasium.Env:
         if bottom - top < 210:
-            field = gymnasium.spaces.Box(0, 255, (bottom - top, 160, 3), "uint8")
+            field = gymnasium.spaces.Box(0, 255, (bottom - top, 160, 3), np.uint8)
             env = gymnasium.wrappers.TransformObservation(env, lambda screen: screen[top:bottom], field)
         env = atari_wrappers.NoopResetEnv(env, noop_max=30)
         env = atari_wrappers.MaxAndSkipEnv(env, skip=4)

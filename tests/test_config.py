@@ -486,7 +486,6 @@ def test_sections_stages_and_files_belong_together(files: Files) -> None:
     (files.papers / "gan.py").rename(files.papers / "gans.py")
     files.write(pipeline=edited(PIPELINE, ("evaluate:\n  gan: {model: pretrain", "evaluate:\n  gna: {model: finetune")))
     assert files.mistakes() == [
-        "papers/gans.py:1:1: params.yaml and pipeline.yaml have no experiment gans",
         "params.yaml:7:3: experiments.gan: there is no file experiments/gan.py; did you mean gans?",
         "pipeline.yaml:19:3: evaluate.gna: unknown experiment gna; did you mean gan?",
         "pipeline.yaml:19:16: evaluate.gna.model: gna has no finetune stage",

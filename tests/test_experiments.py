@@ -24,6 +24,10 @@ def project() -> Project:
     return load(REPOSITORY)
 
 
+def test_every_paper_has_its_sections():
+    assert {*PROJECT.reading.files} == {*EXPERIMENTS} == {*PROJECT.params.experiments}
+
+
 @pytest.mark.parametrize("key", EXPERIMENTS)
 def test_has_its_files_and_names(project, key):
     assert (REPOSITORY / "tests" / f"test_{key}.py").exists()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 import pytest
 
-from reprise.core.source import source_hash, write_all
+from reprise.core.source import reader_hash, source_hash
 
 FILES = {
     "__init__.py": '__version__ = "1"',
@@ -92,15 +91,12 @@ def test_code_counts(package: Path, name: str) -> None:
     ]
 
 
-def test_only_the_edited_experiment_is_written_again(package: Path, tmp_path: Path) -> None:
-    folder = tmp_path / ".reprise" / "source"
-    assert write_all(tmp_path, package) == [folder / "gan.json", folder / "bert.json"]
-    assert json.loads((folder / "gan.json").read_text())["source"] == source_hash("gan", package)[0]
-    assert write_all(tmp_path, package) == []
-    edit(package / "parts" / "text.py", "words = 1")
-    assert write_all(tmp_path, package) == [folder / "bert.json"]
-    (package / "experiments" / "vae.py").write_text("")
-    assert write_all(tmp_path, package) == [folder / "vae.json"]
-    (package / "experiments" / "vae.py").unlink()
-    assert write_all(tmp_path, package) == []
-    assert not (folder / "vae.json").exists()
+def test_the_code_of_readers_counts(package: Path) -> None:
+    readers = package / "parts" / "data" / "readers"
+    readers.mkdir(parents=True)
+    (readers / "mnist.py").write_text("from reprise.parts.text import words\n")
+    (readers / "brown.py").write_text("")
+    before = reader_hash(["mnist"], package), reader_hash(["brown"], package)
+    edit(package / "parts" / "text.py", "words = 2")
+    assert reader_hash(["mnist"], package) != before[0]
+    assert reader_hash(["brown"], package) == before[1]

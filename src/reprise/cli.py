@@ -27,6 +27,9 @@ Experiment = Annotated[str, typer.Argument(help="A key of `experiments`, as `rep
 ScaleOption = Annotated[str | None, typer.Option("--scale", help=" | ".join(SCALES) + "; params.yaml's unless given")]
 
 
+COLOURS = {"reproduced": "green", "refuted": "red", "inconclusive": "yellow"}
+
+
 class UsageError(Exception):
     """The command names something that does not exist."""
 
@@ -46,7 +49,7 @@ def main() -> None:
 @app.command("list")
 def list_(as_json: Annotated[bool, typer.Option("--json", help="For scripts")] = False) -> None:
     """The experiments: paper, stages, arms, and the last verdicts."""
-    project = _project()
+    project = _project(papers=())
     rows = []
     for key, paper in sorted(project.pipeline.experiments.items(), key=lambda item: item[1].year):
         claims = _verdicts(project.root, key)
@@ -63,16 +66,12 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="For scripts")] =
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for column in ("experiment", "year", "paper", "arms", "verdicts"):
-        table.add_column(column, overflow="fold")
     for row in rows:
-        verdicts = [f"{name}: {verdict}" for name, verdict in row["verdicts"].items()]
-        table.add_row(row["experiment"], str(row["year"]), row["title"], "\n".join(row["arms"]), "\n".join(verdicts))
-    Console().print(table)
+        typer.echo(f"{row['experiment']:<24} {row['year']}  {row['title']}")
+        typer.echo(f"  arms      {', '.join(row['arms'])}")
+        for number, (name, verdict) in enumerate(row["verdicts"].items()):
+            said = typer.style(verdict, fg=COLOURS.get(verdict))
+            typer.echo(f"  {'' if number else 'verdicts':<9} {name}: {said}")
 
 
 @app.command()
@@ -84,7 +83,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="The resolved tree alone")] = False,
 ) -> None:
     """The resolved configuration, and the file and line each value comes from."""
-    project = _project(overrides, scale, experiment)
+    project = _project(overrides, scale, experiment, papers=[experiment])
     _known(experiment, project.pipeline.experiments, "experiment")
     if arm is not None:
         _known(arm, project.arms(experiment), f"arm of {experiment}")
@@ -120,16 +119,16 @@ def schema() -> None:
 
 @app.command()
 def source() -> None:
-    """Write the hash of each experiment's source, which DVC's training stages depend on."""
-    from reprise.core.source import write_all
+    """Check every file, then write what each stage depends on, its knobs and the hash of its code: what DVC watches."""
+    from reprise.stages.inputs import write_all
 
-    write_all(_root())
+    write_all(_project())
 
 
 @app.command()
 def prepare(dataset: Annotated[str, typer.Argument(help="A key of `datasets`")], overrides: Overrides = None) -> None:
     """Fetch, check and prepare a dataset into data/prepared/."""
-    project = _project(overrides)
+    project = _project(overrides, papers=())
     _known(dataset, project.pipeline.datasets, "dataset")
     from reprise.stages.prepare import prepare as run
 
@@ -154,7 +153,7 @@ def finetune(experiment: Experiment, overrides: Overrides = None) -> None:
 @app.command()
 def run(experiment: Experiment, stage: str, arm: str, seed: int, overrides: Overrides = None) -> None:
     """Train one run in this process: for torchrun and SLURM, which start it once for each device."""
-    project = _project(overrides)
+    project = _project(overrides, papers=[experiment])
     _known(experiment, project.pipeline.experiments, "experiment")
     stages = project.pipeline.stages(experiment)
     _known(stage, stages, f"stage of {experiment}")
@@ -167,7 +166,7 @@ def run(experiment: Experiment, stage: str, arm: str, seed: int, overrides: Over
 @app.command()
 def evaluate(experiment: Experiment, overrides: Overrides = None) -> None:
     """Score the trained runs, judge the claims, write results/<experiment>/, print the verdicts."""
-    project = _project(overrides)
+    project = _project(overrides, papers=[experiment])
     _known(experiment, project.pipeline.evaluate, "experiment with an evaluate stage")
     from reprise.stages.evaluate import evaluate as run
 
@@ -178,7 +177,7 @@ def evaluate(experiment: Experiment, overrides: Overrides = None) -> None:
 @app.command()
 def verdicts(markdown: Annotated[bool, typer.Option("--markdown", help="As a table for a README")] = False) -> None:
     """The verdict table of every experiment that has results."""
-    project = _project()
+    project = _project(papers=())
     _print_verdicts(project, [key for key in project.pipeline.evaluate if _verdicts(project.root, key)], markdown)
 
 
@@ -191,7 +190,7 @@ def report() -> None:
 
 
 def _train(experiment: str, stage: Stage, overrides: list[str] | None) -> None:
-    project = _project(overrides)
+    project = _project(overrides, papers=[experiment])
     _known(experiment, getattr(project.pipeline, stage), f"experiment with a {stage} stage")
     from reprise.stages.train import train
 
@@ -218,8 +217,13 @@ def _verdicts(root: Path, experiment: str) -> dict[str, str]:
     return {name: claim["verdict"] for name, claim in json.loads(path.read_text()).items()}
 
 
-def _project(overrides: list[str] | None = None, scale: str | None = None, experiment: str | None = None) -> Project:
-    return load(_root(), overrides or [], scale=scale, experiment=experiment)
+def _project(
+    overrides: list[str] | None = None,
+    scale: str | None = None,
+    experiment: str | None = None,
+    papers: Collection[str] | None = None,
+) -> Project:
+    return load(_root(), overrides or [], scale=scale, experiment=experiment, papers=papers)
 
 
 def _root() -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -13,18 +13,21 @@ from reprise.core.params import Params
 from reprise.core.pipeline import Name, Pipeline, arm_paths
 from reprise.core.reading import PARAMS, PIPELINE, Reading, block
 from reprise.core.slice import config_class
-from reprise.core.yaml import ConfigError, Document, Mark, Path, Problem, did_you_mean, dotted
+from reprise.core.yaml import ConfigError, Document, Path, Problem, did_you_mean, dotted
 
 
-def problems_in(reading: Reading) -> list[Problem]:
-    """Every mistake in both files and on the command line; fills `reading.classes` on the way."""
+def problems_in(reading: Reading, papers: Collection[str] | None) -> list[Problem]:
+    """Every mistake in both files and on the command line; fills `reading.classes` on the way.
+
+    Of `papers`, if they are given, what they say of their knobs and claims is checked, and of no others.
+    """
     unreadable = [*reading.params.problems, *reading.pipeline.problems]
     known = {problem.mark for problem in unreadable if problem.path}
     found = [*reading.wrong_overrides]
     if reading.params.data is not None:
         found += _against(Params, reading.params)
         for key in block(reading.params.data, "experiments"):
-            if key in reading.files:
+            if key in reading.files and (papers is None or key in papers):
                 found += _section_problems(reading, key)
     if reading.pipeline.data is not None:
         found += _against(Pipeline, reading.pipeline)
@@ -32,7 +35,8 @@ def problems_in(reading: Reading) -> list[Problem]:
     if reading.params.data is not None and reading.pipeline.data is not None:
         found += _correspondence_problems(reading)
         for key in block(reading.pipeline.data, "experiments"):
-            found += _Paper(reading, key).problems()
+            if papers is None or key in papers:
+                found += _Paper(reading, key).problems()
     return unreadable + [problem for problem in found if problem.mark not in known]
 
 
@@ -200,10 +204,6 @@ def _correspondence_problems(reading: Reading) -> Iterator[Problem]:
             if key not in reading.files and (document is reading.params or key not in others):
                 near = did_you_mean(key, reading.files)
                 yield _at_key(document, ("experiments", key), f"there is no file experiments/{key}.py{near}")
-    for key, file in reading.files.items():
-        if key not in sections and key not in papers:
-            message = f"{PARAMS} and {PIPELINE} have no experiment {key}"
-            yield Problem(Mark(_shown(file, reading.root), 1, 1), "", message)
 
 
 def _against(kind: Any, document: Document, path: Path = ()) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ command line; it is valid for every arm at all three scales, or `load` raises.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
@@ -41,6 +41,10 @@ class Project:
         """The config of `arm` as a plain tree; without an arm, what all arms share."""
         return self.reading.resolved(experiment, arm, scale or self.params.scale)
 
+    def tree(self, experiment: str, arm: str, scale: Scale | None = None) -> dict[str, Any]:
+        """What `resolve` returns, in a tenth of the time: merged without OmegaConf, by the same rules."""
+        return self._merged(experiment, arm, scale).tree
+
     def config(self, experiment: str, arm: str, scale: Scale | None = None) -> ExperimentConfig:
         """The validated config of `arm`."""
         return self.reading.classes[experiment].model_validate(self._merged(experiment, arm, scale).tree)
@@ -67,6 +71,7 @@ def load(
     scale: str | None = None,
     experiment: str | None = None,
     experiments: FilePath | None = None,
+    papers: Collection[str] | None = None,
 ) -> Project:
     """Read and validate both files of `root`; ConfigError with every mistake in them.
 
@@ -77,12 +82,14 @@ def load(
         experiment: the one that overrides may be relative to, as in `arms.minimax.loss=...`, or
             `optimizer.lr=0.1`, a knob that then has this value whatever the overlays say.
         experiments: the folder of the papers' files, if it is not reprise.experiments.
+        papers: those whose knobs and claims are checked, and whose configs can be asked for; all unless given.
+            The others' cost 20 ms each.
     """
     reading = Reading(root, experiments or experiments_dir())
     texts = (*overrides, *([f"scale={scale}"] if scale is not None else []))
     for text in texts:
         reading.override(text, experiment)
-    problems = problems_in(reading)
+    problems = problems_in(reading, papers)
     if problems:
         raise ConfigError(problems)
     params, pipeline = Params.model_validate(reading.params.data), Pipeline.model_validate(reading.pipeline.data)

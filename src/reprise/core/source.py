@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from reprise.core.slice import experiment_files, experiments_dir
+from reprise.core.slice import experiments_dir
 
 EXECUTOR = "reprise.core.runs"
 """It runs every experiment, though none imports it; its own file counts, what it imports does not."""
@@ -21,33 +21,27 @@ EXECUTOR = "reprise.core.runs"
 def source_hash(experiment: str, package: Path | None = None) -> tuple[str, dict[str, str]]:
     """The hash of `experiment`'s source, and of each module in it; `package` is the folder of `reprise`."""
     package = package or experiments_dir().parent
+    return _hash(package, [f"reprise.experiments.{experiment}"], EXECUTOR)
+
+
+def reader_hash(readers: Sequence[str], package: Path | None = None) -> str:
+    """The hash of the source of some dataset's readers."""
+    package = package or experiments_dir().parent
+    return _hash(package, [f"reprise.parts.data.readers.{reader}" for reader in readers])[0]
+
+
+def _hash(package: Path, names: list[str], alone: str | None = None) -> tuple[str, dict[str, str]]:
+    """Of `names`, of what they import, and of the module `alone` without what it imports."""
     modules: dict[str, _Module] = {}
-    todo = [f"reprise.experiments.{experiment}"]
+    todo = [name for name in names if _file(package, name)]
     while todo:
         if (name := todo.pop()) not in modules:
             modules[name] = _module(package, name)
             todo += modules[name].imports
-    modules.setdefault(EXECUTOR, _module(package, EXECUTOR))
+    if alone is not None:
+        modules.setdefault(alone, _module(package, alone))
     hashes = {name: module.hash for name, module in sorted(modules.items())}
     return _sha256("".join(f"{name} {digest}\n" for name, digest in hashes.items())), hashes
-
-
-def write_all(root: Path, package: Path | None = None) -> list[Path]:
-    """Write .reprise/source/<experiment>.json where it changed, and remove what is stale; the files changed."""
-    package = package or experiments_dir().parent
-    folder = root / ".reprise" / "source"
-    folder.mkdir(parents=True, exist_ok=True)
-    keys = experiment_files(package / "experiments")
-    for stale in [file for file in folder.glob("*.json") if file.stem not in keys]:
-        stale.unlink()
-    changed = []
-    for key in keys:
-        digest, modules = source_hash(key, package)
-        file, text = folder / f"{key}.json", json.dumps({"source": digest, "modules": modules}, indent=1) + "\n"
-        if not file.exists() or file.read_text() != text:
-            file.write_text(text)
-            changed.append(file)
-    return changed
 
 
 @dataclass(frozen=True)

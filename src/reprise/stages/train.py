@@ -17,9 +17,7 @@ from reprise.core.config import Project
 from reprise.core.contract import Failed, Run, Stage
 from reprise.core.grid import Outcomes, run_grid
 from reprise.core.source import source_hash
-
-STAGE_BLOCKS = ("pretrain", "finetune", "evaluate")
-"""A block of a Config that has a stage's name counts for that stage and those after it."""
+from reprise.stages.inputs import counted
 
 
 def runs_of(project: Project, experiment: str, stage: Stage) -> list[Run]:
@@ -43,14 +41,13 @@ def _run(
     before = None
     if stages.index(stage) > 0:
         before = _run(project, experiment, stages[stages.index(stage) - 1], arm, seed, config, source)
-    later = STAGE_BLOCKS[STAGE_BLOCKS.index(stage) + 1 :]
     data = project.root / "data" / "prepared" / getattr(project.pipeline, stage)[experiment].data
     card = data / "card.json"
     if not card.exists():
         raise Failed(f"{card.relative_to(project.root)} is not there: run `reprise prepare {data.name}` first")
     identity = {
         "run": [experiment, stage, arm, seed, project.params.scale],
-        "config": {key: value for key, value in config.items() if key not in (*later, "seeds")},
+        "config": {key: value for key, value in counted(config, stage).items() if key != "seeds"},
         "data": hashlib.sha256(card.read_bytes()).hexdigest(),
         "source": source,
         "init": before.fingerprint if before else None,

@@ -1,0 +1,78 @@
+"""What DVC watches: an edit shows in the files of the stages that depend on it, and in no others."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from conftest import REPOSITORY
+from reprise.core.config import load
+from reprise.stages.inputs import write_all
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name in ("params.yaml", "pipeline.yaml"):
+        shutil.copyfile(REPOSITORY / name, tmp_path / name)
+    return tmp_path
+
+
+def written(root: Path) -> set[str]:
+    folder = root / ".reprise" / "source"
+    return {str(path.relative_to(folder).with_suffix("")) for path in write_all(load(root))}
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_everything_is_written_once(root: Path) -> None:
+    pipeline = load(root).pipeline
+    stages = {stage: getattr(pipeline, stage) for stage in ("pretrain", "finetune", "evaluate")}
+    expected = {f"{stage}/{key}" for stage, section in stages.items() for key in section}
+    assert written(root) == expected | {f"prepare/{key}" for key in pipeline.datasets}
+    assert written(root) == set()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "changed"),
+    [
+        ("params.yaml", "optimizer: {kind: sgd, lr: 0.1, momentum: 0.5}", "optimizer: {kind: sgd, lr: 0.2}", set()),
+        ("params.yaml", "duration: 2_500step", "duration: 2_501step", {"pretrain/gan", "evaluate/gan"}),
+        ("params.yaml", "duration: 6ep", "duration: 7ep", {"finetune/bert", "evaluate/bert"}),
+        ("params.yaml", "samples: 10000", "samples: 9000", {"evaluate/gan"}),
+        ("params.yaml", "# What you turn.", "# What one turns.", set()),
+        ("pipeline.yaml", "    title: Generative Adversarial Nets", "    title: GAN", {"evaluate/gan"}),
+        ("pipeline.yaml", "    title: MNIST", "    title: Digits", {"prepare/mnist"}),
+    ],
+)
+def test_an_edit_shows_where_it_counts(root: Path, file: str, old: str, new: str, changed: set[str]) -> None:
+    written(root)
+    edit(root / file, old, new)
+    assert written(root) == changed
+
+
+def test_another_scale_is_another_experiment(root: Path) -> None:
+    written(root)
+    edit(root / "params.yaml", "scale: laptop", "scale: smoke")
+    pipeline = load(root).pipeline
+    stages = (pipeline.pretrain, pipeline.finetune, pipeline.evaluate)
+    assert len(written(root)) == sum(map(len, stages))
+    content = json.loads((root / ".reprise/source/pretrain/gan.json").read_text())
+    assert content["scale"] == "smoke"
+    assert content["arms"]["minimax"]["duration"] == "4step"
+
+
+def test_what_is_gone_is_removed(root: Path) -> None:
+    written(root)
+    folder = root / ".reprise" / "source"
+    (folder / "pretrain" / "gone.json").write_text("{}")
+    (folder / "gan.json").write_text("{}")
+    assert written(root) == set()
+    assert not (folder / "pretrain" / "gone.json").exists()
+    assert not (folder / "gan.json").exists()
