@@ -22,6 +22,11 @@ from typing import Any
 from reprise.core.contract import Run, Stopped
 from reprise.core.progress import Progress
 
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
+"""To glibc: memory that was freed is used again, not given back and faulted in anew with each update's activations.
+
+A convolution's update of 5.4 ms, with 855 page faults, takes 3.7 with 6. What the environment says already stays.
+"""
 Job = Callable[[Run, Callable[[int, int, dict[str, float]], None]], str]
 """What a process does for a run: reports steps as it goes, returns the outcome's one word."""
 
@@ -65,6 +70,7 @@ def run_grid(title: str, runs: Sequence[Run], job: Job, runtime: dict[str, Any],
     workers, gpus = count_workers(runtime, len(runs))
     threads = str(max(1, len(os.sched_getaffinity(0)) // workers))
     os.environ |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
+    os.environ.update({name: size for name, size in KEEP_MEMORY.items() if name not in os.environ})
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
     waiting, running, outcomes = deque(runs), {}, Outcomes()
