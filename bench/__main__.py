@@ -19,6 +19,7 @@ from typing import Any
 
 from bench import growth, report
 from bench.measure import Case
+from reprise.core.grid import KEEP_MEMORY
 
 FOLDER = Path(__file__).parent
 MODULES = ("start", "steps", "data", "gan", "dqn", "bert", "grid")
@@ -82,8 +83,14 @@ def run(module: str, case: Case, side: str, pair: int) -> dict[str, Any]:
         "HF_HUB_OFFLINE": "1",
         "PYTHONWARNINGS": "ignore",
     }
+    memory = KEEP_MEMORY if side == "ours" else {}  # as every run of Reprise's has it
     done = subprocess.run(
-        command, cwd=FOLDER.parent, env=os.environ | threads | quiet, capture_output=True, text=True, check=False
+        command,
+        cwd=FOLDER.parent,
+        env=os.environ | threads | quiet | memory,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         sys.exit(f"{' '.join(command[2:])} ended with status {done.returncode}\n{done.stdout}\n{done.stderr}")
