@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
@@ -44,7 +45,8 @@ class Replay:
         """`steps`: over how many steps a transition goes. Memory is taken at once, but only touched when filled."""
         self.games, self.stack, self.steps = games, stack, steps
         self.slots = -(-capacity // games) + stack + steps - 1
-        self._frames = torch.zeros(self.slots, games, *frame_shape, dtype=torch.uint8)
+        # numpy's zeros are the system's untouched pages; torch's are written, and so take all their memory at once.
+        self._frames = torch.from_numpy(np.zeros((self.slots, games, *frame_shape), np.uint8))
         self._ages = torch.zeros(self.slots, games, dtype=torch.int32)
         self._actions = torch.zeros(self.slots, games, dtype=torch.int64)
         self._rewards = torch.zeros(self.slots, games)
