@@ -1,0 +1,333 @@
+"""Activations: what a unit's nonlinearity does to learning, and how that changes with depth.
+
+Glorot, Bordes and Bengio: Deep Sparse Rectifier Neural Networks. AISTATS 2011,
+https://proceedings.mlr.press/v15/glorot11a.html; Krizhevsky, Sutskever and Hinton: ImageNet Classification with Deep
+Convolutional Neural Networks. NIPS 2012; Maas, Hannun and Ng: Rectifier Nonlinearities Improve Neural Network Acoustic
+Models. ICML workshop 2013; Clevert, Unterthiner and Hochreiter: Fast and Accurate Deep Network Learning by Exponential
+Linear Units. 2015, https://arxiv.org/abs/1511.07289; Hendrycks and Gimpel: Gaussian Error Linear Units. 2016,
+https://arxiv.org/abs/1606.08415; Klambauer, Unterthiner, Mayr and Hochreiter: Self-Normalizing Neural Networks. 2017,
+https://arxiv.org/abs/1706.02515.
+
+Claimed: rectifiers need no pre-training to be as good as tanh (2011, Table 1), give representations with true zeros
+(2011, Section 4.1), and reach 25 % of training error six times sooner than tanh (2012, Figure 1). A rectifier can die,
+a leaky one cannot (2013, Section 2). ELUs bring mean activations nearer zero and learn faster than ReLUs (2015,
+Section 4.1, Figures 2 and 3); GELUs beat both (2016, Section 3.1). SELUs keep activations at mean 0 and variance 1
+through any depth (2017, Theorem 1), so that networks of 32 layers learn (2017, Section 4).
+
+One run trains networks of several depths side by side on the same minibatches. They share nothing but those; each has
+its optimiser.
+
+Deviations, at scale paper:
+- The networks, 8 hidden layers of 128 units on MNIST with plain gradient descent, are those of Clevert et al.;
+  Hendrycks and Gimpel trained the same with Adam. Depths 2 and 32 stand beside them.
+- Krizhevsky et al. compared convolutional networks on CIFAR-10. The measure is theirs, the network is not.
+- Clevert et al. drew all weights as He et al. 2015. Here each activation has the initialisation of its own paper:
+  Glorot and Bengio's for those that saturate, LeCun's for SELU, He's for the others.
+- Clevert et al. gave LReLUs a slope of 0.1; here it is Maas et al.'s 0.01.
+- Table 1's networks are trained without the unsupervised pre-training of half of its rows.
+What a smaller scale changes is in params.yaml, and nowhere else.
+
+Shapes: batch = images; width = units of a hidden layer; 784 = 28 × 28 pixels. s are the sums that enter the
+activation function f, z = f(s) what leaves it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Annotated
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image, ImageDraw
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reprise.core import task
+from reprise.core.contract import DurationField, ExperimentConfig, Run, Strict
+from reprise.core.task import Evaluation
+from reprise.parts import vocabulary
+from reprise.parts.data.sampling import EpochSampler
+from reprise.parts.data.store import open_images
+from reprise.parts.nn.build import activation, initialize_, normalization
+from reprise.parts.optim import build_optimizer, learning_rate_scale
+
+PIXELS, CLASSES = 28 * 28, 10
+WORST = 10.0
+"""Nats at which a loss is cut off: a depth that cannot be trained is a result, not the end of the run."""
+Count = Annotated[int, Field(ge=1)]
+
+
+class Depth(Strict):
+    """One of the networks trained side by side."""
+
+    hidden: Count
+    """Hidden layers."""
+    lr: vocabulary.Rate | None = None
+    """Its learning rate. null: the optimizer's."""
+
+
+class Evaluate(Strict):
+    """What the networks are judged by."""
+
+    measured: Count
+    """The depth whose network shows speed, dead units, zeros and means."""
+    target: Annotated[float, Field(gt=0, lt=100)]
+    """Training error, in %, to be reached soon."""
+    images: Annotated[int, Field(ge=2, le=10_000)]
+    """Training images, and test images, that a trained network is scored on."""
+    probes: Annotated[int, Field(ge=2)]
+    """Training images that its units are watched on."""
+
+
+class Config(ExperimentConfig):
+    """Perceptrons of one activation and several depths, on MNIST."""
+
+    activation: vocabulary.Activation
+    init: vocabulary.Initialization
+    """Of the output layer too."""
+    normalization: vocabulary.Normalization = "none"
+    width: Count
+    """Units of a hidden layer."""
+    depths: Annotated[list[Depth], Field(min_length=1)]
+    sparsity: vocabulary.Decay = 0.0
+    """Weight of the L1 norm of an image's hidden activations in the loss."""
+    optimizer: vocabulary.Optimizer
+    schedule: vocabulary.Schedule = vocabulary.CONSTANT
+    examples: Annotated[int, Field(ge=2, le=50_000)]
+    """Training images: the first of them. The last 10,000 of the training set are the validation split."""
+    batch_size: Count
+    duration: DurationField
+    evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _depths(self) -> Config:
+        hidden = [depth.hidden for depth in self.depths]
+        if len(set(hidden)) < len(hidden):
+            raise ValueError(f"depths are to differ, found {hidden}")
+        if self.evaluate.measured not in hidden:
+            raise ValueError(f"evaluate.measured is {self.evaluate.measured}; expected one of the depths, {hidden}")
+        return self
+
+
+class Perceptron(nn.Module):
+    """[batch, 784] to the logits [batch, 10]: hidden layers of linear, normalisation and activation."""
+
+    def __init__(self, config: Config, hidden: int) -> None:
+        super().__init__()
+        self.hidden = nn.ModuleList(
+            nn.Sequential(nn.Linear(inputs, units), normalization(config.normalization, units, 0))
+            for inputs, units in pairwise([PIXELS] + hidden * [config.width])
+        )
+        self.function = activation(config.activation)
+        self.output = nn.Linear(config.width, CLASSES)
+        initialize_(self, config.init)
+
+    def forward(self, x: Float[Tensor, "batch 784"]) -> Float[Tensor, "batch 10"]:
+        for layer in self.hidden:
+            x = self.function(layer(x))
+        return self.output(x)
+
+    def trace(self, x: Float[Tensor, "batch 784"]) -> tuple[list[Tensor], list[Tensor], Float[Tensor, "batch 10"]]:
+        """s and z of every hidden layer [batch, width], and the logits."""
+        sums, activations = [], []
+        for layer in self.hidden:
+            sums.append(layer(x))
+            x = self.function(sums[-1])
+            activations.append(x)
+        return sums, activations, self.output(x)
+
+
+def networks(config: Config) -> dict[str, nn.Module]:
+    """The networks that are trained side by side, from the first depth to the last."""
+    return {f"depth_{depth.hidden}": Perceptron(config, depth.hidden) for depth in config.depths}
+
+
+# What is measured of a network's units
+
+
+def slopes(function: nn.Module, sums: Float[Tensor, "*images width"]) -> Float[Tensor, "*images width"]:
+    """f'(s)."""
+    with torch.inference_mode(False), torch.enable_grad():
+        s = sums.clone().detach().requires_grad_()
+        return torch.autograd.grad(function(s).sum(), s)[0]
+
+
+def dead_share(slopes: Sequence[Float[Tensor, "images width"]]) -> float:
+    """The share of units with f' = 0 for every image: no gradient reaches their weights (Maas et al., Section 2)."""
+    return float(torch.cat([(layer == 0).all(0) for layer in slopes]).float().mean())
+
+
+def zero_share(activations: Sequence[Float[Tensor, "images width"]]) -> float:
+    """The share of activations that are true zeros (Glorot et al. 2011, Section 4.1)."""
+    return float(torch.stack([z == 0 for z in activations]).float().mean())
+
+
+def bias_shift(activations: Sequence[Float[Tensor, "images width"]]) -> float:
+    """How far from zero a unit's mean activation is, mean over units (Clevert et al., Section 2)."""
+    return float(torch.stack([z.mean(0).abs() for z in activations]).mean())
+
+
+def fixed_point_distance(z: Float[Tensor, "images width"]) -> float:
+    """The larger of |mean| and |variance - 1|, over units and images: 0 at SELU's fixed point (Klambauer et al.)."""
+    return max(abs(float(z.mean())), abs(float(z.var()) - 1))
+
+
+def doublings(update: float | None, total: int) -> float:
+    """log2 of the update that reached the target; of twice the length of training where none did."""
+    return math.log2(2 * total if update is None else update)
+
+
+class Task(task.Task):
+    """Every network's own descent down the cross-entropy of the same minibatches."""
+
+    log_every = 10
+    images: Tensor
+    labels: Tensor
+    at_start: Perceptron
+
+    def __init__(self, run: Run, config: Config) -> None:
+        super().__init__(run, config)
+        self.config = config
+        self.networks = nn.ModuleDict(networks(config))
+
+    def load_data(self) -> None:
+        """MNIST, its pixels shifted and scaled to mean 0 and variance 1 over the training images.
+
+        The networks are as they were drawn when this is called, before training and before evaluation: the deepest
+        is kept.
+        """
+        train, test = (open_images(self.run.data / "digits", split) for split in ("train", "test"))
+        pixels = torch.tensor(train.images[: self.config.examples]).flatten(1)
+        self.mean, self.std = float(pixels.float().mean()), float(pixels.float().std())
+        self.register_buffer("images", pixels, persistent=False)
+        self.register_buffer("labels", torch.tensor(train.labels[: self.config.examples]).long(), persistent=False)
+        self.test = test
+        self.sampler = EpochSampler(len(pixels), self.config.batch_size, self.run.seed)
+        deepest = self.network(max(depth.hidden for depth in self.config.depths))
+        self.__dict__["at_start"] = copy.deepcopy(deepest).eval()  # no part of the module: neither moved nor saved
+
+    def network(self, hidden: int) -> Perceptron:
+        """The network with that many hidden layers."""
+        found = self.networks[f"depth_{hidden}"]
+        assert isinstance(found, Perceptron)
+        return found
+
+    def standardized(self, pixels: Tensor) -> Float[Tensor, "batch 784"]:
+        """Bytes as the networks' input."""
+        return (pixels.float() - self.mean) / self.std
+
+    @property
+    def total_steps(self) -> int:
+        """As `duration` says."""
+        return self.config.duration.steps(self.sampler.steps_per_epoch)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """One for each depth."""
+        return [build_optimizer(network, self.config.optimizer) for network in self.networks.values()]
+
+    def update(self, step: int) -> dict[str, Tensor | float]:
+        """One step of each network."""
+        at = self.sampler.indices(step, self.rank, self.world_size)
+        x, labels = self.standardized(self.images[at]), self.labels[at]
+        scale = learning_rate_scale(self.config.schedule, step, self.total_steps, self.sampler.steps_per_epoch)
+        settings, row = self.config.optimizer, {}
+        for depth, optimizer in zip(self.config.depths, self.raw_optimizers, strict=True):
+            _, activations, logits = self.network(depth.hidden).trace(x)
+            loss = functional.cross_entropy(logits, labels)
+            row[f"loss_{depth.hidden}"] = loss.detach().nan_to_num(WORST).clamp(max=WORST)
+            row[f"error_{depth.hidden}"] = 100 * (logits.argmax(1) != labels).float().mean()
+            if self.config.sparsity:
+                loss = loss + self.config.sparsity * torch.stack(activations).abs().sum((0, 2)).mean()
+            self.descend(loss, optimizer, settings, scale * (depth.lr or settings.lr) / settings.lr)
+        return row
+
+    def evaluate(self) -> Evaluation:
+        """Costs by depth, and the units of one network."""
+        settings = self.config.evaluate
+        probes, measured = self.standardized(self.images[: settings.probes]), self.network(settings.measured)
+        sums, activations, _ = measured.trace(probes)
+        before = self.at_start.trace(probes.cpu())[1]
+        errors = [(row["step"], row[f"error_{settings.measured}"]) for row in self.history]
+        test_images, test_labels = (torch.tensor(array[: settings.images]) for array in self.test)
+        metrics = {
+            f"train_loss_{depth.hidden}": self.score(
+                depth.hidden, self.images[: settings.images], self.labels[: settings.images]
+            )[0]
+            for depth in self.config.depths
+        }
+        metrics |= {
+            "test_error": self.score(
+                settings.measured, test_images.flatten(1).to(self.device), test_labels.long().to(self.device)
+            )[1],
+            "doublings_to_target": doublings(
+                next((step for step, error in errors if error <= settings.target), None), self.total_steps
+            ),
+            "dead_share": dead_share([slopes(measured.function, s) for s in sums]),
+            "zero_share": zero_share(activations),
+            "bias_shift": bias_shift(activations),
+            "fixed_point_distance": fixed_point_distance(before[-1]),
+        }
+        return Evaluation(metrics, {"depths": self.portrait(before)})
+
+    def score(self, hidden: int, pixels: Tensor, labels: Tensor) -> tuple[float, float]:
+        """Mean cross-entropy, in nats, and the share of wrong answers, in %."""
+        network = self.network(hidden)
+        logits = torch.cat([network(self.standardized(some)) for some in pixels.split(1000)])
+        wrong = (logits.argmax(1) != labels).float().mean()
+        return float(functional.cross_entropy(logits, labels).nan_to_num(WORST).clamp(max=WORST)), 100 * float(wrong)
+
+    def portrait(self, before: Sequence[Float[Tensor, "images width"]]) -> np.ndarray:
+        """The function and its slope; what the deepest network's layers carry at the start; learning, by depth."""
+        s = torch.linspace(-4, 4, 161)
+        curve = self.at_start.function(s)
+        layers = range(1, len(before) + 1)
+        steps = [row["step"] for row in self.history]
+        signal = {
+            "mean": (layers, [float(z.mean()) for z in before]),
+            "variance": (layers, [float(z.var()) for z in before]),
+        }
+        losses = {
+            f"{depth.hidden} layers": (steps, [row[f"loss_{depth.hidden}"] for row in self.history])
+            for depth in self.config.depths
+        }
+        shape = {"f": (s.tolist(), curve.tolist()), "f'": (s.tolist(), slopes(self.at_start.function, s).tolist())}
+        return np.hstack(
+            [
+                chart(f"{self.config.activation} and its slope", shape, (-4, 4), (-2, 4)),
+                chart("activations at the start, by layer", signal, (1, max(2, len(before))), (-1, 2)),
+                chart("training loss, by update", losses, (0, self.total_steps), (0, 2.5)),
+            ]
+        )
+
+
+# Pictures
+
+
+def chart(
+    title: str,
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    x: tuple[float, float],
+    y: tuple[float, float],
+) -> np.ndarray:
+    """uint8 [240, 360, 3]: lines (x, y) with their names from blue to red, the ends of both axes written out."""
+    image = Image.new("RGB", (360, 240), "white")
+    draw, (left, top, right, bottom) = ImageDraw.Draw(image), (40, 24, 352, 218)
+    draw.rectangle((left, top, right, bottom), outline=(160, 160, 160))
+    draw.text((left, 8), title, fill="black")
+    draw.text((left, bottom + 6), f"{x[0]:g}", fill="black")
+    draw.text((right, bottom + 6), f"{x[1]:g}", fill="black", anchor="ra")
+    draw.text((left - 4, bottom), f"{y[0]:g}", fill="black", anchor="rd")
+    draw.text((left - 4, top), f"{y[1]:g}", fill="black", anchor="ra")
+    for index, (name, (xs, ys)) in enumerate(lines.items()):
+        share = index / max(len(lines) - 1, 1)
+        colour = (round(40 + 180 * share), 70, round(200 - 160 * share))
+        across = left + (np.asarray(xs) - x[0]) / (x[1] - x[0]) * (right - left)
+        up = bottom - (np.clip(ys, *y) - y[0]) / (y[1] - y[0]) * (bottom - top)
+        draw.line(list(zip(across.tolist(), up.tolist(), strict=True)), fill=colour, width=2)
+        draw.text((right - 6, top + 6 + 13 * index), name, fill=colour, anchor="ra")
+    return np.array(image)

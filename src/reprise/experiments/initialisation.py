@@ -1,0 +1,317 @@
+"""Initialisation: how large the first weights must be for a deep network to learn.
+
+Glorot and Bengio: Understanding the difficulty of training deep feedforward neural networks. AISTATS 2010,
+https://proceedings.mlr.press/v9/glorot10a.html; He, Zhang, Ren and Sun: Delving Deep into Rectifiers. ICCV 2015,
+https://arxiv.org/abs/1502.01852. Equations are called G1, G2, … and H1, H2, … after the two.
+
+Claimed by Glorot and Bengio: under the standard initialisation (G1) activations shrink from layer to layer on the way
+up and gradients on the way down; under the normalised one (G16) both keep their size far better (Section 4.2.2,
+Figures 6 and 7), and networks of tanh end with a lower test error (Section 5, Table 1). Deep networks of sigmoids
+hardly learn, their top layer saturated (Section 3.1). Claimed by He et al.: a rectifier halves the variance, and G16
+does not make up for it. At 22 layers both learn, theirs sooner (Section 2.2, Figure 2); at 30 theirs learns where the
+other stalls (Figure 3).
+
+Deviations, at scale paper:
+- He et al. trained convolutional networks on ImageNet. Here the nets of 22 and 30 layers are fully connected, on
+  MNIST, and as wide as the filters of their added layers. Both derivations are about n Var[w], whatever the layer is.
+- MNIST alone of Glorot and Bengio's four sets: Shapeset was never published, Small-ImageNet neither.
+- Learning rates and the length of training are not printed; theirs were chosen on validation data. How ours were is
+  in params.yaml.
+- Figures 6 and 7 show normalised histograms; the metrics are ratios of the variances those histograms have.
+What a smaller scale changes is in params.yaml, and nowhere else.
+
+Shapes: batch = images; width = units of a hidden layer; 784 = 28 × 28 pixels. s are the sums that enter a layer's
+activation function and z what leaves it, as in Glorot and Bengio.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image, ImageDraw
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reprise.core import task
+from reprise.core.contract import DurationField, ExperimentConfig, Run, Strict
+from reprise.core.task import Evaluation
+from reprise.parts import vocabulary
+from reprise.parts.data.sampling import EpochSampler
+from reprise.parts.data.store import open_images
+from reprise.parts.nn.build import activation, initialize_, normalization
+from reprise.parts.optim import build_optimizer, learning_rate_scale
+
+PIXELS, CLASSES = 28 * 28, 10
+Count = Annotated[int, Field(ge=1)]
+
+
+class Network(Strict):
+    """Hidden layers of one width, each: linear, normalisation, activation. Then a linear layer to the classes."""
+
+    depth: Annotated[int, Field(ge=2)]
+    """Hidden layers."""
+    width: Count
+    """Units of each."""
+    activation: vocabulary.Activation
+    normalization: vocabulary.Normalization = "none"
+    init: vocabulary.Initialization
+    """Of the output layer too."""
+
+
+class Evaluate(Strict):
+    """What a network is judged by."""
+
+    images: Annotated[int, Field(ge=2, le=10_000)]
+    """Training images, and test images, that the trained network is scored on."""
+    probes: Annotated[int, Field(ge=2)]
+    """Training images that show the variances of its layers."""
+    jacobians: Count
+    """Of these, how many show the singular values: one decomposition for each two neighbouring layers."""
+
+
+class Config(ExperimentConfig):
+    """Glorot and Bengio 2010 and He et al. 2015, on MNIST."""
+
+    network: Network
+    optimizer: vocabulary.Optimizer
+    schedule: vocabulary.Schedule = vocabulary.CONSTANT
+    examples: Annotated[int, Field(ge=2, le=50_000)]
+    """Training images: the first of them. The last 10,000 of the training set are the validation split."""
+    batch_size: Count
+    duration: DurationField
+    early: Annotated[float, Field(gt=0, le=1)]
+    """The share of training that counts as its start."""
+    evaluate: Evaluate
+
+
+class Perceptron(nn.Module):
+    """[batch, 784] to the logits [batch, 10], through hidden layers that can be looked into."""
+
+    def __init__(self, settings: Network) -> None:
+        super().__init__()
+        widths = [PIXELS] + settings.depth * [settings.width]
+        self.hidden = nn.ModuleList(
+            nn.Sequential(nn.Linear(inputs, units), normalization(settings.normalization, units, 0))
+            for inputs, units in pairwise(widths)
+        )
+        self.function = activation(settings.activation)
+        self.output = nn.Linear(settings.width, CLASSES)
+        initialize_(self, settings.init)
+
+    def forward(self, x: Float[Tensor, "batch 784"]) -> Float[Tensor, "batch 10"]:
+        for layer in self.hidden:
+            x = self.function(layer(x))
+        return self.output(x)
+
+    def trace(self, x: Float[Tensor, "batch 784"]) -> Trace:
+        """The logits, and every s and z on the way to them."""
+        sums, activations = [], []
+        for layer in self.hidden:
+            sums.append(layer(x))
+            x = self.function(sums[-1])
+            activations.append(x)
+        return Trace(sums, activations, self.output(x))
+
+
+class Trace(NamedTuple):
+    """What a forward pass leaves behind, one tensor for each hidden layer."""
+
+    sums: list[Float[Tensor, "batch width"]]
+    activations: list[Float[Tensor, "batch width"]]
+    logits: Float[Tensor, "batch 10"]
+
+
+def networks(config: Config) -> dict[str, nn.Module]:
+    """The one network of the arm."""
+    return {"network": Perceptron(config.network)}
+
+
+# What the papers derive
+
+
+class Signals(NamedTuple):
+    """How a network carries activations up and gradients down, layer by layer from the input."""
+
+    activations: list[Tensor]
+    """z of each hidden layer [images, width]."""
+    gradients: list[Tensor]
+    """The gradient of the cost in s of each hidden layer [images, width]."""
+
+    def activation_variances(self) -> list[float]:
+        """Var[z], over units and images: G5."""
+        return [float(z.double().var()) for z in self.activations]
+
+    def gradient_variances(self) -> list[float]:
+        """Var[∂Cost/∂s], over units and images: G6."""
+        return [float(g.double().var()) for g in self.gradients]
+
+
+def signals(network: Perceptron, images: Float[Tensor, "images 784"], labels: Tensor) -> Signals:
+    """Activations, and the gradients of the images' summed cross-entropy (G2), on the CPU."""
+    with torch.inference_mode(False), torch.enable_grad():
+        trace = network.trace(images.clone())
+        cost = functional.cross_entropy(trace.logits, labels.clone(), reduction="sum")
+        gradients = torch.autograd.grad(cost, trace.sums)
+    return Signals([z.detach().cpu() for z in trace.activations], [g.cpu() for g in gradients])
+
+
+def mean_singular_value(network: Perceptron, images: Float[Tensor, "images 784"]) -> float:
+    """The average singular value of ∂z(i+1)/∂z(i), over neighbouring hidden layers and images (Section 4.2.2)."""
+    with torch.inference_mode(False), torch.no_grad():
+        inputs = network.trace(images.clone()).activations[:-1]
+        values = [
+            torch.linalg.svdvals(torch.func.jacrev(lambda z, layer=layer: network.function(layer(z[None]))[0])(z))
+            for layer, batch in zip(list(network.hidden)[1:], inputs, strict=True)
+            for z in batch
+        ]
+    return float(torch.stack(values).mean())
+
+
+class Task(task.Task):
+    """Cross-entropy by gradient descent, and what the network's layers carried before it began."""
+
+    log_every = 25
+    images: Tensor
+    labels: Tensor
+    at_start: Perceptron
+
+    def __init__(self, run: Run, config: Config) -> None:
+        super().__init__(run, config)
+        self.config = config
+        self.network = Perceptron(config.network)
+
+    def load_data(self) -> None:
+        """MNIST, its pixels shifted and scaled to mean 0 and variance 1 over the training images.
+
+        The network is as it was drawn when this is called, before training and before evaluation: a copy is kept.
+        """
+        train, test = (open_images(self.run.data / "digits", split) for split in ("train", "test"))
+        pixels = torch.tensor(train.images[: self.config.examples]).flatten(1)
+        self.mean, self.std = float(pixels.float().mean()), float(pixels.float().std())
+        self.register_buffer("images", pixels, persistent=False)
+        self.register_buffer("labels", torch.tensor(train.labels[: self.config.examples]).long(), persistent=False)
+        self.test = test
+        self.sampler = EpochSampler(len(pixels), self.config.batch_size, self.run.seed)
+        self.__dict__["at_start"] = copy.deepcopy(self.network).eval()  # no part of the module: neither moved nor saved
+
+    def standardized(self, pixels: Tensor) -> Float[Tensor, "batch 784"]:
+        """Bytes as the network's input."""
+        return (pixels.float() - self.mean) / self.std
+
+    @property
+    def total_steps(self) -> int:
+        """As `duration` says."""
+        return self.config.duration.steps(self.sampler.steps_per_epoch)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """One, over all layers."""
+        return build_optimizer(self.network, self.config.optimizer)
+
+    def update(self, step: int) -> dict[str, Tensor | float]:
+        """One step down the cross-entropy of a minibatch."""
+        at = self.sampler.indices(step, self.rank, self.world_size)
+        logits, labels = self.network(self.standardized(self.images[at])), self.labels[at]
+        loss = functional.cross_entropy(logits, labels)
+        scale = learning_rate_scale(self.config.schedule, step, self.total_steps, self.sampler.steps_per_epoch)
+        self.descend(loss, self.raw_optimizers[0], self.config.optimizer, scale)
+        return {"loss": loss.detach(), "error": (logits.argmax(1) != labels).float().mean()}
+
+    def evaluate(self) -> Evaluation:
+        """Table 1's error, the cost reached, and Figures 6 and 7."""
+        settings = self.config.evaluate
+        cost, _ = self.score(self.images[: settings.images], self.labels[: settings.images])
+        test_images, test_labels = (torch.tensor(array[: settings.images]) for array in self.test)
+        _, error = self.score(test_images.flatten(1).to(self.device), test_labels.long().to(self.device))
+        probes, labels = self.standardized(self.images[: settings.probes]), self.labels[: settings.probes]
+        before, after = signals(self.at_start, probes.cpu(), labels.cpu()), signals(self.network, probes, labels)
+        activations, gradients = before.activation_variances(), before.gradient_variances()
+        last = math.ceil(self.config.early * len(self.history))
+        metrics = {
+            "activation_variance_ratio": activations[-1] / activations[0],
+            "gradient_variance_ratio": gradients[0] / gradients[-1],
+            "jacobian_singular_value": mean_singular_value(self.at_start, probes[: settings.jacobians].cpu()),
+            "early_train_loss": float(np.mean([row["loss"] for row in self.history[:last]])),
+            "train_loss": cost,
+            "test_error": error,
+        }
+        return Evaluation(metrics, {"at_start": histograms(before), "by_layer": by_layer(before, after)})
+
+    def score(self, pixels: Tensor, labels: Tensor) -> tuple[float, float]:
+        """Mean cross-entropy, in nats, and the share of wrong answers, in %."""
+        logits = torch.cat([self.network(self.standardized(some)) for some in pixels.split(1000)])
+        wrong = (logits.argmax(1) != labels).float().mean()
+        return float(functional.cross_entropy(logits, labels)), 100 * float(wrong)
+
+
+# Pictures
+
+Line = tuple[Sequence[float], Sequence[float]]
+"""x and y of its points."""
+
+
+def histograms(found: Signals, bins: int = 61) -> np.ndarray:
+    """Figures 6 and 7: the values that activations and gradients have at the start, by layer; each area is 1.
+
+    Gradients are in units of those that the last hidden layer receives.
+    """
+    gradients = [g / (found.gradients[-1].std() + 1e-30) for g in found.gradients]
+    panels = []
+    for title, values, reach in (
+        ("activations at the start", found.activations, 1.5),
+        ("gradients at the start, last layer's std 1", gradients, 3.0),
+    ):
+        lines = {}
+        for index in shown_layers(len(values)):
+            counts = torch.histc(values[index].clamp(-reach, reach), bins, -reach, reach)
+            share = (counts / counts.sum()).tolist()
+            lines[f"layer {index + 1}"] = (np.linspace(-reach, reach, bins).tolist(), share)
+        panels.append(chart(title, lines, (-reach, reach), (0, 0.25)))
+    return np.hstack(panels)
+
+
+def shown_layers(depth: int) -> list[int]:
+    """At most six layers, the first and the last among them."""
+    return sorted({round(i * (depth - 1) / min(5, depth - 1)) for i in range(min(6, depth))})
+
+
+def by_layer(before: Signals, after: Signals) -> np.ndarray:
+    """Decades of variance against the layer: up for activations, down for gradients."""
+    panels = []
+    for title, variances in (
+        ("log10 variance of activations", Signals.activation_variances),
+        ("log10 variance of gradients", Signals.gradient_variances),
+    ):
+        lines = {
+            name: (range(1, len(found.activations) + 1), [math.log10(v + 1e-30) for v in variances(found)])
+            for name, found in (("at the start", before), ("trained", after))
+        }
+        panels.append(chart(f"{title}, by layer", lines, (1, len(before.activations)), (-12, 2)))
+    return np.hstack(panels)
+
+
+def chart(title: str, lines: Mapping[str, Line], x: tuple[float, float], y: tuple[float, float]) -> np.ndarray:
+    """uint8 [240, 360, 3]: lines with their names from blue to red, the ends of both axes written out."""
+    image = Image.new("RGB", (360, 240), "white")
+    draw, (left, top, right, bottom) = ImageDraw.Draw(image), (40, 24, 352, 218)
+    draw.rectangle((left, top, right, bottom), outline=(160, 160, 160))
+    draw.text((left, 8), title, fill="black")
+    draw.text((left, bottom + 6), f"{x[0]:g}", fill="black")
+    draw.text((right, bottom + 6), f"{x[1]:g}", fill="black", anchor="ra")
+    draw.text((left - 4, bottom), f"{y[0]:g}", fill="black", anchor="rd")
+    draw.text((left - 4, top), f"{y[1]:g}", fill="black", anchor="ra")
+    for index, (name, (xs, ys)) in enumerate(lines.items()):
+        share = index / max(len(lines) - 1, 1)
+        colour = (round(40 + 180 * share), 70, round(200 - 160 * share))
+        across = left + (np.asarray(xs) - x[0]) / (x[1] - x[0]) * (right - left)
+        up = bottom - (np.clip(ys, *y) - y[0]) / (y[1] - y[0]) * (bottom - top)
+        draw.line(list(zip(across.tolist(), up.tolist(), strict=True)), fill=colour, width=2)
+        draw.text((right - 6, top + 6 + 13 * index), name, fill=colour, anchor="ra")
+    return np.array(image)

@@ -1,0 +1,602 @@
+"""Reducing the Dimensionality of Data with Neural Networks. Hinton, Salakhutdinov. Science 313, 504-507 (2006),
+https://doi.org/10.1126/science.1127647
+
+Claimed: a deep autoencoder whose weights start as a stack of restricted Boltzmann machines, learnt one on another,
+reconstructs digits far better than principal components (p. 506: squared error 3.00 an image, logistic PCA 8.01,
+standard PCA 13.87); "without pretraining, the very deep autoencoder always reconstructs the average of the training
+data, even after prolonged fine-tuning" (p. 506); its codes of two numbers part the digits better than the first two
+principal components do (Figure 3); pretraining helps a classifier to generalise, 1.2 % of errors instead of 1.6 %,
+"because most of the information in the weights comes from modelling the images" and little from labels (p. 507).
+
+Deviations:
+- Fine-tuning is by stochastic gradient descent with momentum, not by conjugate gradients with line searches on batches
+  of 1,000; its length and rate are therefore not the paper's.
+- "Prolonged fine-tuning" without pretraining is shown in the paper on curves; here on digits, as all else.
+- The classifier is the autoencoder's own stack with a softmax on its last hidden layer, not a net of 500, 500 and 2000
+  units of its own; it learns from 100 and 1,000 labels too, to show where the gain is.
+- Two arms are not in the paper: `scaled`, in which the weights alone start larger (Glorot & Bengio 2010), and `modern`
+  (ReLU, He et al. 2015, Adam). They show what took pretraining's place.
+What a smaller scale changes is in params.yaml, and nowhere else.
+
+Shapes: batch = images; 784 = 28 * 28 pixels; visible, hidden = units of a machine; code = numbers left of an image.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from PIL import Image, ImageDraw
+from pydantic import Field
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reprise.core import task
+from reprise.core.contract import DurationField, ExperimentConfig, Run, Strict
+from reprise.core.task import Evaluation, Picture
+from reprise.parts import vocabulary
+from reprise.parts.data.sampling import EpochSampler
+from reprise.parts.data.store import open_images
+from reprise.parts.nn.build import activation, initialize_, normalization
+from reprise.parts.optim import build_optimizer, learning_rate_scale
+
+Count = Annotated[int, Field(ge=1)]
+PIXELS, CLASSES = 28 * 28, 10
+
+
+class Stack(Strict):
+    """An encoder, its mirror image as decoder, and the machines that both may start as."""
+
+    kind: Literal["autoencoder"]
+    hidden: Annotated[list[Count], Field(min_length=1)]
+    """Units of the encoder's hidden layers."""
+    code: Count
+    """Units of the code layer, which are linear."""
+    activation: vocabulary.Activation = "sigmoid"
+    normalization: vocabulary.Normalization = "none"
+    dropout: vocabulary.Dropout = 0.0
+    """Of hidden layers."""
+    init: vocabulary.Initialization
+    """Of the machines; of the nets where there are no machines to start from."""
+
+
+class Components(Strict):
+    """A baseline: the first principal components of the training images."""
+
+    kind: Literal["pca"]
+    code: Annotated[int, Field(ge=1, le=PIXELS)]
+
+
+class Pretraining(Strict):
+    """Contrastive divergence, machine after machine."""
+
+    duration: DurationField
+    """Of each machine; 0step leaves nets to start from `model.init`."""
+    batch_size: Count
+    optimizer: vocabulary.Optimizer
+    """Its weight decay spares biases."""
+    code_lr: vocabulary.Rate
+    """Of the last machine, whose hidden units are linear, instead of optimizer.lr."""
+    first_momentum: vocabulary.Fraction
+    """Under sgd, of each machine's first updates ..."""
+    first: DurationField
+    """... which last so long."""
+
+
+class Training(Strict):
+    """One net by gradient descent."""
+
+    duration: DurationField
+    batch_size: Count
+    optimizer: vocabulary.Optimizer
+    schedule: vocabulary.Schedule = vocabulary.CONSTANT
+
+
+class Finetuning(Strict):
+    """The autoencoder, then a classifier for each number of labels; each starts from the machines."""
+
+    autoencoder: Training
+    classifier: Training
+    labels: list[Count]
+    """Labelled images. The metric label_error_<number> of each has to be in pipeline.yaml."""
+
+
+class Config(ExperimentConfig):
+    """Hinton & Salakhutdinov 2006 on MNIST."""
+
+    model: Annotated[Stack | Components, Field(discriminator="kind")]
+    images: Annotated[int, Field(ge=1, le=60_000)]
+    """The first images of the training set; rates are tuned on the last 10,000."""
+    test: Annotated[int, Field(ge=10, le=10_000)]
+    """Test images that are scored."""
+    pretrain: Pretraining
+    finetune: Finetuning
+
+
+# Networks
+
+
+class Machine(nn.Module):
+    """A restricted Boltzmann machine; its hidden units are logistic, or linear with noise of variance 1."""
+
+    def __init__(self, visible: int, hidden: int, linear: bool, init: vocabulary.Initialization) -> None:
+        super().__init__()
+        self.up = nn.Linear(visible, hidden)
+        self.visible_bias = nn.Parameter(torch.zeros(visible))
+        self.linear = linear
+        initialize_(self.up, init)
+
+    def hidden(self, visible: Float[Tensor, "batch visible"]) -> Float[Tensor, "batch hidden"]:
+        """Their means: logistic of b_j + Σ v_i w_ij, or that sum itself."""
+        total = self.up(visible)
+        return total if self.linear else total.sigmoid()
+
+    def visible(self, hidden: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch visible"]:
+        """Probabilities that pixels, or units of the layer below, are on."""
+        return functional.linear(hidden, self.up.weight.T, self.visible_bias).sigmoid()
+
+    def free_energy(self, visible: Float[Tensor, "batch visible"]) -> Float[Tensor, " batch"]:
+        """-log Σ_h exp(-E(v, h)) of Equation 1's energy; its slope by w_ij is -v_i <h_j>."""
+        total = self.up(visible)
+        hidden = 0.5 * total.square() if self.linear else functional.softplus(total)
+        return -(visible @ self.visible_bias) - hidden.sum(1)
+
+    def reconstruct(self, visible: Float[Tensor, "batch visible"]) -> Float[Tensor, "batch visible"]:
+        """Down again from hidden states drawn by chance."""
+        mean = self.hidden(visible)
+        return self.visible(mean + torch.randn_like(mean) if self.linear else mean.bernoulli())
+
+
+def contrastive_divergence(
+    machine: Machine, data: Float[Tensor, "batch visible"]
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """A loss whose slope by w_ij is -(<v_i h_j>data - <v_i h_j>recon), Equation 2; and the squared error of recon."""
+    with torch.no_grad():
+        recon = machine.reconstruct(data)
+    loss = (machine.free_energy(data) - machine.free_energy(recon)).mean()
+    return loss, (recon - data).square().sum(1).mean()
+
+
+class Autoencoder(nn.Module):
+    """The machines unrolled: encoder to a linear code, and the decoder, whose last layer gives logits of pixels."""
+
+    def __init__(self, model: Stack) -> None:
+        super().__init__()
+        widths = [PIXELS, *model.hidden]
+        self.encoder = nn.Sequential(*hidden_blocks(widths, model), nn.Linear(widths[-1], model.code))
+        back = [model.code, *reversed(model.hidden)]
+        self.decoder = nn.Sequential(*hidden_blocks(back, model), nn.Linear(back[-1], PIXELS))
+        initialize_(self, model.init)
+
+    def forward(self, images: Float[Tensor, "batch 784"]) -> Float[Tensor, "batch 784"]:
+        """Logits of the reconstruction."""
+        return self.decoder(self.encoder(images))
+
+    @torch.no_grad()
+    def unroll_(self, machines: Sequence[Machine]) -> Autoencoder:
+        """Take every machine's weights twice, upwards in the encoder and downwards in the decoder (Figure 1)."""
+        for machine, layer in zip(machines, linear_layers(self.encoder), strict=True):
+            copy_(layer, machine.up.weight, machine.up.bias)
+        for machine, layer in zip(reversed(machines), linear_layers(self.decoder), strict=True):
+            copy_(layer, machine.up.weight.T, machine.visible_bias)
+        return self
+
+
+class Classifier(nn.Module):
+    """The encoder's hidden layers, without the code, and a softmax layer on the last of them."""
+
+    def __init__(self, model: Stack) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*hidden_blocks([PIXELS, *model.hidden], model))
+        self.head = nn.Linear(model.hidden[-1], CLASSES)
+        initialize_(self, model.init)
+
+    def forward(self, images: Float[Tensor, "batch 784"]) -> Float[Tensor, "batch classes"]:
+        """Logits of the digits."""
+        return self.head(self.body(images))
+
+    @torch.no_grad()
+    def unroll_(self, machines: Sequence[Machine]) -> Classifier:
+        """Take the weights of all machines but the last."""
+        for machine, layer in zip(machines[:-1], linear_layers(self.body), strict=True):
+            copy_(layer, machine.up.weight, machine.up.bias)
+        return self
+
+
+class PrincipalComponents(nn.Module):
+    """The best linear autoencoder: buffers, set by `fit`."""
+
+    mean: Tensor
+    basis: Tensor
+
+    def __init__(self, code: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(PIXELS))
+        self.register_buffer("basis", torch.zeros(code, PIXELS))
+
+    def fit(self, images: Float[Tensor, "n 784"]) -> None:
+        """From the covariance of all images."""
+        centred = images - images.mean(0)
+        axes = torch.linalg.eigh((centred.T @ centred).double()).eigenvectors
+        self.mean.copy_(images.mean(0))
+        self.basis.copy_(axes.T.flip(0)[: len(self.basis)])
+
+    def encode(self, images: Float[Tensor, "batch 784"]) -> Float[Tensor, "batch code"]:
+        """Coordinates along the components."""
+        return (images - self.mean) @ self.basis.T
+
+    def forward(self, images: Float[Tensor, "batch 784"]) -> Float[Tensor, "batch 784"]:
+        """Reconstructions, whose pixels may lie outside 0 to 1."""
+        return self.encode(images) @ self.basis + self.mean
+
+
+def hidden_blocks(widths: Sequence[int], model: Stack) -> list[nn.Module]:
+    """Blocks of linear, normalisation, activation, dropout, from each width to the next."""
+    return [
+        nn.Sequential(
+            nn.Linear(below, above),
+            normalization(model.normalization, above, 0),
+            activation(model.activation),
+            nn.Dropout(model.dropout),
+        )
+        for below, above in itertools.pairwise(widths)
+    ]
+
+
+def linear_layers(net: nn.Module) -> list[nn.Linear]:
+    """In their order."""
+    return [layer for layer in net.modules() if isinstance(layer, nn.Linear)]
+
+
+def copy_(layer: nn.Linear, weight: Tensor, bias: Tensor) -> None:
+    """Set both parameters of `layer`."""
+    layer.weight.copy_(weight)
+    layer.bias.copy_(bias)
+
+
+def machines(model: Stack) -> nn.ModuleList:
+    """One for each layer of the encoder; the last is linear."""
+    widths = [PIXELS, *model.hidden, model.code]
+    pairs = list(itertools.pairwise(widths))
+    return nn.ModuleList(Machine(v, h, i == len(pairs) - 1, model.init) for i, (v, h) in enumerate(pairs))
+
+
+def networks(config: Config) -> dict[str, nn.Module]:
+    """Of both stages."""
+    if isinstance(config.model, Components):
+        return {"components": PrincipalComponents(config.model.code)}
+    classifiers = {f"classifier_{count}": Classifier(config.model) for count in config.finetune.labels}
+    return {"machines": machines(config.model), "autoencoder": Autoencoder(config.model), **classifiers}
+
+
+# Objective and measures
+
+
+def reconstruction_loss(logits: Float[Tensor, "batch 784"], images: Float[Tensor, "batch 784"]) -> Float[Tensor, ""]:
+    """-Σ p log p̂ - Σ (1 - p) log(1 - p̂) over pixels, mean over images: nats (p. 506)."""
+    return functional.binary_cross_entropy_with_logits(logits, images, reduction="sum") / len(images)
+
+
+def squared_error(found: Float[Tensor, "n 784"], images: Float[Tensor, "n 784"]) -> float:
+    """Sum over pixels, mean over images: the unit of the paper's numbers."""
+    return float((found - images).square().sum(1).mean())
+
+
+def neighbour_error(codes: Float[Tensor, "n code"], labels: Int[Tensor, " n"], neighbours: int = 5) -> float:
+    """Percent of codes whose nearest others, by majority, are of another digit (the lowest digit wins ties)."""
+    wrong = 0
+    for start in range(0, len(codes), 1000):
+        distances = torch.cdist(codes[start : start + 1000], codes)
+        own = torch.arange(len(distances))
+        distances[own, own + start] = float("inf")
+        nearest = labels[distances.topk(neighbours, largest=False).indices]
+        votes = functional.one_hot(nearest, CLASSES).sum(1).argmax(1)
+        wrong += int(votes.ne(labels[start : start + 1000]).sum())
+    return 100 * wrong / len(codes)
+
+
+# Tasks
+
+
+def Task(run: Run, config: Config) -> DigitsTask:  # noqa: N802 (the contract's name; it makes one)
+    """The task of the run's stage and model."""
+    if run.stage == "pretrain":
+        return PretrainingTask(run, config)
+    return ComponentsTask(run, config) if isinstance(config.model, Components) else FinetuningTask(run, config)
+
+
+class DigitsTask(task.Task):
+    """MNIST's pixels, on the device with the model."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __init__(self, run: Run, config: Config) -> None:
+        super().__init__(run, config)
+        self.config = config
+
+    def load_data(self) -> None:
+        """Bytes of the first images, and of the test images that are scored."""
+        images, labels = open_images(self.run.data / "digits", "train")
+        count = min(self.config.images, len(labels))
+        self.register_buffer("images", torch.tensor(images[:count]).flatten(1), persistent=False)
+        self.register_buffer("labels", torch.tensor(labels[:count]).long(), persistent=False)
+        self.test_split = open_images(self.run.data / "digits", "test")
+
+    def batch(self, indices: Tensor) -> Float[Tensor, "batch 784"]:
+        """Images in 0 to 1."""
+        return self.images[indices].float().div_(255)
+
+    def test_images(self) -> tuple[Float[Tensor, "n 784"], Int[Tensor, " n"]]:
+        """Those that are scored, and their digits."""
+        images, labels = self.test_split
+        pixels = torch.tensor(images[: self.config.test]).flatten(1).to(self.images.device) / 255
+        return pixels, torch.tensor(labels[: self.config.test]).long().to(self.images.device)
+
+
+class PretrainingTask(DigitsTask):
+    """A stack of machines, each learning from the means of the one below; nothing to do for principal components."""
+
+    log_every = 50
+
+    def __init__(self, run: Run, config: Config) -> None:
+        super().__init__(run, config)
+        model = config.model
+        self.machines = machines(model) if isinstance(model, Stack) else nn.ModuleList()
+
+    def load_data(self) -> None:
+        """And the order of batches, the same for every machine."""
+        super().load_data()
+        self.sampler = EpochSampler(len(self.images), self.config.pretrain.batch_size, self.run.seed)
+        self.length = self.config.pretrain.duration.steps(self.sampler.steps_per_epoch)
+
+    @property
+    def total_steps(self) -> int:
+        """Of all machines."""
+        return self.length * len(self.machines)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Two for each machine, of its weights and of its biases."""
+        found = []
+        for machine, settings in zip(self.machines, self.settings(), strict=True):
+            assert isinstance(machine, Machine)
+            no_decay = settings.model_copy(update={"weight_decay": 0.0})
+            found.append(build_optimizer([machine.up.weight], settings))
+            found.append(build_optimizer([machine.up.bias, machine.visible_bias], no_decay))
+        return found
+
+    def settings(self) -> list[vocabulary.Optimizer]:
+        """Of each machine: the last has a rate of its own."""
+        common = self.config.pretrain.optimizer
+        code = common.model_copy(update={"lr": self.config.pretrain.code_lr})
+        return [*[common] * (len(self.machines) - 1), code][: len(self.machines)]
+
+    def update(self, step: int) -> dict[str, Tensor | float]:
+        """One step of contrastive divergence (Equation 2)."""
+        index, own_step = divmod(step, self.length)
+        data = self.batch(self.sampler.indices(own_step, self.rank, self.world_size))
+        with torch.no_grad():
+            for below in list(self.machines)[:index]:
+                assert isinstance(below, Machine)
+                data = below.hidden(data)
+        machine, settings = self.machines[index], self.settings()[index]
+        assert isinstance(machine, Machine)
+        of_weights, of_biases = self.raw_optimizers[2 * index : 2 * index + 2]
+        for group in (*of_weights.param_groups, *of_biases.param_groups):
+            group["lr"] = settings.lr
+            if isinstance(settings, vocabulary.SGD):
+                early = own_step < self.config.pretrain.first.steps(self.sampler.steps_per_epoch)
+                group["momentum"] = self.config.pretrain.first_momentum if early else settings.momentum
+        loss, error = contrastive_divergence(machine, data)
+        of_biases.zero_grad(set_to_none=True)
+        self.descend(loss, of_weights, settings)
+        of_biases.step()
+        return {f"machine_{index + 1}_error": error}
+
+    def evaluate(self) -> Evaluation:
+        """Machines are judged by what is unrolled from them."""
+        return Evaluation({})
+
+
+class FinetuningTask(DigitsTask):
+    """The unrolled autoencoder, then classifiers with few labels and with many."""
+
+    def __init__(self, run: Run, config: Config) -> None:
+        super().__init__(run, config)
+        assert isinstance(config.model, Stack)
+        self.model = config.model
+        self.autoencoder = Autoencoder(config.model)
+        self.classifiers = nn.ModuleDict({str(count): Classifier(config.model) for count in config.finetune.labels})
+
+    def load_data(self) -> None:
+        """And the machines, where there were any; labelled images are nested subsets that depend on the seed alone."""
+        super().load_data()
+        finetune = self.config.finetune
+        if self.run.init is not None and self.config.pretrain.duration.amount > 0:
+            stack = machines(self.model)
+            state = load_file(self.run.init)
+            stack.load_state_dict({name.removeprefix("machines."): value for name, value in state.items()})
+            learnt = [machine for machine in stack if isinstance(machine, Machine)]
+            self.autoencoder.unroll_(learnt)
+            for classifier in self.classifiers.values():
+                assert isinstance(classifier, Classifier)
+                classifier.unroll_(learnt)
+        if max(finetune.labels, default=0) > len(self.images):
+            raise ValueError(f"labels has {max(finetune.labels)}; expected at most {len(self.images)}, all images")
+        self.order = torch.from_numpy(np.random.default_rng(self.run.seed).permutation(len(self.images)))
+        sizes = [len(self.images), *finetune.labels]
+        self.trainings = [finetune.autoencoder, *[finetune.classifier] * len(finetune.labels)]
+        self.samplers = [
+            EpochSampler(size, min(training.batch_size, size), self.run.seed)
+            for size, training in zip(sizes, self.trainings, strict=True)
+        ]
+        self.lengths = [
+            training.duration.steps(sampler.steps_per_epoch)
+            for training, sampler in zip(self.trainings, self.samplers, strict=True)
+        ]
+
+    @property
+    def total_steps(self) -> int:
+        """Of all nets."""
+        return sum(self.lengths)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """The autoencoder's, then the classifiers'."""
+        nets = [self.autoencoder, *self.classifiers.values()]
+        return [build_optimizer(net, how.optimizer) for net, how in zip(nets, self.trainings, strict=True)]
+
+    def place(self, step: int) -> tuple[int, int]:
+        """Which net update `step` belongs to, and its number there."""
+        index = 0
+        while step >= self.lengths[index]:
+            step -= self.lengths[index]
+            index += 1
+        return index, step
+
+    def update(self, step: int) -> dict[str, Tensor | float]:
+        """One step down the cross-entropy of pixels, or of digits."""
+        index, own_step = self.place(step)
+        training, sampler = self.trainings[index], self.samplers[index]
+        chosen = sampler.indices(own_step, self.rank, self.world_size)
+        if index == 0:
+            images, name = self.batch(chosen), "loss"
+            loss = reconstruction_loss(self.autoencoder(images), images)
+        else:
+            count = self.config.finetune.labels[index - 1]
+            chosen, name = self.order[chosen], f"label_loss_{count}"
+            loss = functional.cross_entropy(self.classifiers[str(count)](self.batch(chosen)), self.labels[chosen])
+        scale = learning_rate_scale(training.schedule, own_step, self.lengths[index], sampler.steps_per_epoch)
+        self.descend(loss, self.raw_optimizers[index], training.optimizer, scale)
+        return {name: loss.detach()}
+
+    def evaluate(self) -> Evaluation:
+        """Reconstructions, codes, and errors by the number of labels."""
+        test, labels = self.test_images()
+        found = torch.cat([self.autoencoder(some).sigmoid() for some in test.split(1000)])
+        codes = torch.cat([self.autoencoder.encoder(some) for some in test.split(1000)])
+        train = self.batch(torch.arange(min(len(self.images), 10_000)))
+        learnt = torch.cat([self.autoencoder(some).sigmoid() for some in train.split(1000)])
+        metrics = reconstruction_metrics(test, found, train, learnt) | {"code_error": neighbour_error(codes, labels)}
+        errors = {
+            int(count): 100 * float(torch.cat([net(x) for x in test.split(1000)]).argmax(1).ne(labels).float().mean())
+            for count, net in self.classifiers.items()
+        }
+        metrics |= {f"label_error_{count}": error for count, error in errors.items()}
+        if len(errors) > 1:
+            metrics["few_labels_cost"] = errors[min(errors)] - errors[max(errors)]
+        filters = linear_layers(self.autoencoder.encoder)[0].weight[:100]
+        return Evaluation(metrics, pictures(test, found, codes, labels) | {"filters": filter_sheet(filters)})
+
+
+class ComponentsTask(DigitsTask):
+    """Principal components, in one update."""
+
+    log_every = 1
+
+    def __init__(self, run: Run, config: Config) -> None:
+        super().__init__(run, config)
+        assert isinstance(config.model, Components)
+        self.components = PrincipalComponents(config.model.code)
+
+    @property
+    def total_steps(self) -> int:
+        """One."""
+        return 1
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """None."""
+        return []
+
+    def update(self, step: int) -> dict[str, Tensor | float]:
+        """Fit to all images."""
+        images = self.images.float() / 255
+        self.components.fit(images)
+        return {"squared_error": squared_error(self.components(images), images)}
+
+    def evaluate(self) -> Evaluation:
+        """Reconstructions and codes."""
+        test, labels = self.test_images()
+        train = self.batch(torch.arange(min(len(self.images), 10_000)))
+        found, codes = self.components(test), self.components.encode(test)
+        metrics = reconstruction_metrics(test, found, train, self.components(train))
+        metrics["code_error"] = neighbour_error(codes, labels)
+        return Evaluation(
+            metrics, pictures(test, found, codes, labels) | {"filters": filter_sheet(self.components.basis)}
+        )
+
+
+def reconstruction_metrics(
+    test: Float[Tensor, "n 784"],
+    test_found: Float[Tensor, "n 784"],
+    train: Float[Tensor, "m 784"],
+    train_found: Float[Tensor, "m 784"],
+) -> dict[str, float]:
+    """Squared errors of an image; and the share of the mean image's error that is gone, on training images."""
+    train_error = squared_error(train_found, train)
+    of_the_mean = squared_error(train.mean(0).expand_as(train), train)
+    return {
+        "test_squared_error": squared_error(test_found, test),
+        "train_squared_error": train_error,
+        "explained": 1 - train_error / of_the_mean,
+    }
+
+
+# Pictures
+
+
+def pictures(
+    test: Float[Tensor, "n 784"],
+    found: Float[Tensor, "n 784"],
+    codes: Float[Tensor, "n code"],
+    labels: Int[Tensor, " n"],
+) -> dict[str, Picture]:
+    """Figure 2: the first image of each digit over its reconstruction; Figure 3: the codes of 1,000 images, by digit.
+
+    Codes of more than two numbers are seen along their first two principal components.
+    """
+    firsts = torch.stack([labels.eq(digit).int().argmax() for digit in range(CLASSES)])
+    some = codes[:1000] - codes[:1000].mean(0)
+    if some.shape[1] > 2:
+        some = some @ torch.linalg.eigh(some.T @ some).eigenvectors[:, -2:]
+    return {
+        "reconstructions": sheet(torch.cat([test[firsts], found[firsts].clamp(0, 1)])),
+        "codes": scatter(some.cpu().numpy(), labels[:1000].cpu().numpy()),
+    }
+
+
+def sheet(images: Float[Tensor, "n 784"], columns: int = 10) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """uint8 [height, width]: rows of `columns` images, a grey line between them; an incomplete row is left out."""
+    tiles = (images[: len(images) // columns * columns].detach().cpu() * 255).round().byte()
+    framed = functional.pad(tiles.reshape(-1, columns, 28, 28), (0, 2, 0, 2), value=64)
+    return framed.permute(0, 2, 1, 3).reshape(-1, columns * 30)[:-2, :-2].numpy()
+
+
+def filter_sheet(weights: Float[Tensor, "n 784"]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """A sheet of what first hidden units look for: grey is no weight, white the largest of a unit."""
+    columns = min(10, len(weights))
+    return sheet(0.5 + 0.5 * weights / weights.abs().amax(1, keepdim=True).clamp(min=1e-9), columns)
+
+
+COLOURS = [
+    (230, 25, 75), (60, 180, 75), (200, 180, 0), (0, 130, 200), (245, 130, 48),
+    (145, 30, 180), (70, 200, 220), (240, 50, 230), (128, 128, 0), (90, 90, 90),
+]  # fmt: skip
+
+
+def scatter(
+    points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], size: int = 400
+) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """uint8 [size, size, 3]: each point drawn as its digit, in the digit's colour; the outermost 2 % may be cut off."""
+    image = Image.new("RGB", (size, size), "white")
+    draw = ImageDraw.Draw(image)
+    points = points if points.shape[1] == 2 else np.repeat(points, 2, axis=1)
+    low, high = np.percentile(points, [1, 99], axis=0)
+    places = (points - low) / np.maximum(high - low, 1e-9) * (size - 20) + 10
+    for (x, y), label in zip(places, labels, strict=True):
+        draw.text((x - 3, size - y - 5), str(label), fill=COLOURS[label])
+    return np.asarray(image)

@@ -1,0 +1,320 @@
+"""Neocognitron: a self-organizing neural network model for a mechanism of pattern recognition unaffected by shift in
+position. Fukushima. Biological Cybernetics 36, 1980, https://doi.org/10.1007/BF00344251 (first in Japanese, 1979).
+
+Claimed: layers of S-cells, which find features, and of C-cells, which answer to a feature wherever it lies nearby,
+organise themselves without a teacher when five patterns are shown again and again; in the end each pattern has a C-cell
+of its own in the last layer, which answers to it unaffected by shifts in position and by small changes of shape
+(Section 4); what makes that possible is that each stage of C-cells allows for some shift, a little at a time
+(Section 2).
+
+Deviations, at scale paper:
+- The patterns are digits of MNIST from 0 to 4, halved in size and of two tones, in place of five drawn by the author.
+- The layers organise themselves one after another, the deeper when those before are done; in the paper all do at once.
+- The sizes of layers are the paper's. How its cells are spaced follows from them: C-cells two cells apart, their areas
+  of 5 x 5 reaching over the border; S-cells of the second stage with a border of one, of the third with none.
+- The weights c and d, in the paper "monotonically decreasing" from the centre, are powers of `falloff` by distance.
+- Initial weights a are small and uniform; in the paper they have a very weak preference for orientations.
+- An S-column, in which cells of all planes compete, is one position with `column` cells to each side.
+What a smaller scale changes is in params.yaml, and nowhere else.
+
+Shapes: planes = 24 cell-planes of a layer; height, width = cells of a plane; before = planes of the layer before.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reprise.core import task
+from reprise.core.contract import ExperimentConfig, Run, Strict
+from reprise.core.task import Evaluation, Picture
+from reprise.parts.data.store import open_images
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+RETINA = 16
+STAGES = 3
+
+
+class Stage(Strict):
+    """A layer of S-cells and one of C-cells."""
+
+    planes: Count
+    """Cell-planes of either layer: K."""
+    selectivity: Positive
+    """r: the larger, the more alike a pattern must be to the one that was learned."""
+    rate: Annotated[float, Field(ge=0)]
+    """q: how much is added to the weights of a representative."""
+    pooling: bool = True
+    """Whether C-cells gather S-cells over an area; else each has the one before it alone."""
+
+
+class Config(ExperimentConfig):
+    """Fukushima 1980."""
+
+    stages: Annotated[list[Stage], Field(min_length=STAGES, max_length=STAGES)]
+    falloff: Annotated[float, Field(gt=0, le=1)]
+    """What c and d fall by, for each cell's distance from the centre."""
+    saturation: Positive
+    """α of ψ(x) = x / (α + x)."""
+    initial: Positive
+    """Weights a start uniformly between 0 and this."""
+    column: Annotated[int, Field(ge=0)]
+    """Cells to each side over which an S-column reaches."""
+    digits: Annotated[list[Annotated[int, Field(ge=0, le=9)]], Field(min_length=2)] = [0, 1, 2, 3, 4]
+    """A pattern of each."""
+    presentations: Annotated[int, Field(ge=0)]
+    """Of each pattern, to each stage."""
+    sets: Count
+    """Sets of patterns, each learned by a network of its own."""
+    shifts: Annotated[list[Annotated[int, Field(ge=1, le=4)]], Field(min_length=1)]
+    """By how many cells patterns are moved, in eight directions, when recognition is scored."""
+
+
+# --- networks ---------------------------------------------------------------------------------------------------------
+
+SIMPLE_PADDING = (2, 1, 0)
+"""US1 16 x 16 from 16 x 16, US2 8 x 8 from 10 x 10, US3 2 x 2 from 6 x 6."""
+AREAS = (5, 5, 2)
+"""UC1 10 x 10 from 16 x 16, UC2 6 x 6 from 8 x 8, UC3 1 x 1 from 2 x 2."""
+
+
+def networks(config: Config) -> dict[str, nn.Module]:
+    """One network for each set of patterns, from the config alone."""
+    return {f"neocognitron_{index}": Neocognitron(config) for index in range(config.sets)}
+
+
+def falling(size: int, falloff: float) -> Float[Tensor, "size size"]:
+    """Weights over an area that sum to 1 and fall from its centre."""
+    axis = torch.arange(size) - (size - 1) / 2
+    weights = falloff ** torch.hypot(axis[:, None], axis[None, :])
+    return weights / weights.sum()
+
+
+class Simple(nn.Module):
+    """A layer of S-cells: weights `a` and `b`, shared by all cells of a plane."""
+
+    c: Tensor
+
+    def __init__(self, before: int, stage: Stage, padding: int, config: Config) -> None:
+        super().__init__()
+        self.stage, self.padding = stage, padding
+        self.a = nn.Parameter(torch.rand(stage.planes, before, 5, 5) * config.initial, requires_grad=False)
+        self.b = nn.Parameter(torch.zeros(stage.planes), requires_grad=False)
+        self.register_buffer("c", falling(5, config.falloff) / before, persistent=False)
+
+    def inhibition(self, below: Float[Tensor, "batch before h w"]) -> Float[Tensor, "batch 1 height width"]:
+        """(2) v = sqrt(Σ c u²), over the whole receptive field."""
+        kernel = self.c.expand(1, below.shape[1], 5, 5)
+        return functional.conv2d(below.square(), kernel, padding=self.padding).clamp(min=0).sqrt()
+
+    def forward(self, below: Float[Tensor, "batch before h w"]) -> Float[Tensor, "batch planes height width"]:
+        """(1) u = r φ[(1 + Σ a u) / (1 + 2r / (1 + r) b v) - 1]."""
+        r = self.stage.selectivity
+        excited = 1 + functional.conv2d(below, self.a, padding=self.padding)
+        inhibited = 1 + 2 * r / (1 + r) * self.b[:, None, None] * self.inhibition(below)
+        return r * functional.relu(excited / inhibited - 1)
+
+    @torch.no_grad()
+    def reinforce(self, below: Float[Tensor, "1 before h w"], column: int) -> int:
+        """(5) Δa = q c u and Δb = q v / 2 at each representative; returns how many there were."""
+        cells = self(below)[0]
+        inhibition, chosen = self.inhibition(below)[0, 0], representatives(cells, column)
+        padded = functional.pad(below[0], [self.padding] * 4)
+        for plane, row, col in chosen:
+            self.a[plane] += self.stage.rate * self.c * padded[:, row : row + 5, col : col + 5]
+            self.b[plane] += self.stage.rate / 2 * inhibition[row, col]
+        return len(chosen)
+
+
+class Complex(nn.Module):
+    """A layer of C-cells; nothing in it learns."""
+
+    d: Tensor
+
+    def __init__(self, size: int, pooling: bool, config: Config) -> None:
+        super().__init__()
+        self.saturation = config.saturation
+        self.padding, self.stride = (size - 1, 2) if size > 2 else (0, 1)
+        d = falling(size, config.falloff)
+        if not pooling:
+            d = torch.zeros(size, size)
+            d[size // 2, size // 2] = 1.0
+        self.register_buffer("d", d, persistent=False)
+
+    def forward(self, simple: Float[Tensor, "batch planes h w"]) -> Float[Tensor, "batch planes height width"]:
+        """(3) u = ψ[(1 + Σ d u) / (1 + v) - 1], (4) v the mean of Σ d u over all planes."""
+        planes = simple.shape[1]
+        kernel = self.d.expand(planes, 1, *self.d.shape)
+        gathered = functional.conv2d(simple, kernel, padding=self.padding, stride=self.stride, groups=planes)
+        x = functional.relu((1 + gathered) / (1 + gathered.mean(1, keepdim=True)) - 1)
+        return x / (self.saturation + x)
+
+
+class Neocognitron(nn.Module):
+    """U0, and three stages."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        before = [1, *(stage.planes for stage in config.stages)]
+        self.simple = nn.ModuleList(
+            Simple(n, stage, padding, config)
+            for n, stage, padding in zip(before[:STAGES], config.stages, SIMPLE_PADDING, strict=True)
+        )
+        self.complex = nn.ModuleList(
+            Complex(size, stage.pooling, config) for size, stage in zip(AREAS, config.stages, strict=True)
+        )
+
+    def forward(self, u: Float[Tensor, "batch 1 16 16"], stages: int = STAGES) -> Float[Tensor, "batch planes h w"]:
+        """The C-cells after `stages` stages; U0 after none."""
+        for index in range(stages):
+            u = self.complex[index](self.simple[index](u))
+        return u
+
+
+def representatives(cells: Float[Tensor, "planes height width"], column: int) -> list[tuple[int, int, int]]:
+    """The S-cells that are reinforced, as (plane, row, column); at most one of a plane (Section 3).
+
+    In every S-column, the cells of all planes within `column` of a position, the strongest is a candidate if it answers
+    at all. Of the candidates of one plane the strongest is its representative.
+    """
+    strongest = cells.amax(0)
+    around = functional.max_pool2d(strongest[None, None], 2 * column + 1, stride=1, padding=column)[0, 0]
+    candidates = (cells == around) & (cells > 0)
+    found = []
+    for plane in candidates.flatten(1).any(1).nonzero().flatten().tolist():
+        place = int(torch.where(candidates[plane], cells[plane], -1.0).argmax())
+        found.append((plane, *divmod(place, cells.shape[2])))
+    return found
+
+
+def moved(patterns: Float[Tensor, "batch 1 16 16"], down: int, right: int) -> Float[Tensor, "batch 1 16 16"]:
+    """The patterns elsewhere on the retina; what leaves it is lost."""
+    return functional.pad(patterns, [right, -right, down, -down])
+
+
+def recognised(
+    answers: Float[Tensor, "patterns cells"], learned: Float[Tensor, "patterns cells"]
+) -> Float[Tensor, " patterns"]:
+    """1 where the answer of the last layer is nearest, by its cosine, to that of the same pattern as it was learned.
+
+    A silent layer, or one that answers to two patterns alike, recognises nothing.
+    """
+    cosines = functional.normalize(answers, dim=1, eps=1e-8) @ functional.normalize(learned, dim=1, eps=1e-8).T
+    own = cosines.diagonal()
+    others = cosines.masked_fill(torch.eye(len(cosines), dtype=torch.bool, device=cosines.device), -1).amax(1)
+    return (own > others + 1e-6).float()
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+class Task(task.Task):
+    """One step shows all patterns of all sets once to the stage whose turn it is."""
+
+    log_every = 5
+    patterns: Tensor
+
+    def __init__(self, run: Run, config: Config) -> None:
+        super().__init__(run, config)
+        self.config, self.seed = config, run.seed
+        self.networks = nn.ModuleList(networks(config).values())
+
+    def load_data(self) -> None:
+        """Draw the sets: [sets, patterns, 1, 16, 16] of 0 and 1; every arm of a seed has the same."""
+        images, labels = open_images(self.run.data / "digits", "train")
+        rng = np.random.default_rng([self.seed, 2])
+        drawn = [
+            [images[rng.choice(np.flatnonzero(np.asarray(labels) == digit))] for digit in self.config.digits]
+            for _ in range(self.config.sets)
+        ]
+        digits = torch.tensor(np.stack(drawn)).float() / 255
+        halved = functional.avg_pool2d(digits.flatten(0, 1)[:, None], 2)
+        edge = (RETINA - halved.shape[-1]) // 2
+        patterns = functional.pad((halved > 0.5).float(), [edge] * 4)
+        self.register_buffer("patterns", patterns.unflatten(0, digits.shape[:2]), persistent=False)
+
+    @property
+    def total_steps(self) -> int:
+        """Presentations to each stage in its turn."""
+        return STAGES * self.config.presentations
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """None: representatives are reinforced."""
+        return []
+
+    @torch.no_grad()
+    def update(self, step: int) -> dict[str, Tensor | float]:
+        """Show every pattern once, and reinforce the representatives of one stage."""
+        stage = step // self.config.presentations
+        counts, strongest = [], []
+        for network, patterns in zip(self.networks, self.patterns, strict=True):
+            assert isinstance(network, Neocognitron)
+            simple = network.simple[stage]
+            assert isinstance(simple, Simple)
+            below = network(patterns, stage)
+            strongest.append(simple(below).amax((1, 2, 3)).mean())
+            counts += [simple.reinforce(one[None], self.config.column) for one in below]
+        return {"strongest_answer": torch.stack(strongest).mean(), "representatives": float(np.mean(counts))}
+
+    def evaluate(self) -> Evaluation:
+        """Which cells answer, and whether they still do when patterns move."""
+        own, silent = [], []
+        by_shift: dict[int, list[Tensor]] = {shift: [] for shift in self.config.shifts}
+        for network, patterns in zip(self.networks, self.patterns, strict=True):
+            learned = network(patterns).flatten(1)
+            winners = torch.where(learned.amax(1) > 0, learned.argmax(1), -1)
+            alone = torch.tensor([int((winners == winner).sum()) == 1 for winner in winners])
+            own.append((alone & (winners >= 0).cpu()).float())
+            silent.append((winners < 0).float())
+            for shift, rows in by_shift.items():
+                for down, right in directions(shift):
+                    rows.append(recognised(network(moved(patterns, down, right)).flatten(1), learned))
+        scores = {shift: float(torch.stack(rows).mean()) for shift, rows in by_shift.items()}
+        metrics = {
+            "own_cell": float(torch.stack(own).mean()),
+            "silent": float(torch.stack(silent).mean()),
+            "shifted_recognised": float(np.mean(list(scores.values()))),
+        }
+        pictures: dict[str, Picture] = {"features": self.features(), "shifts": self.answers()}
+        return Evaluation(metrics, pictures)
+
+    def features(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """What each plane of the first S-layer of the first network has learned to find."""
+        simple = self.networks[0].get_submodule("simple.0")
+        assert isinstance(simple, Simple)
+        return tiled([one[0] / one.max().clamp(min=1e-12) for one in simple.a.detach()], columns=8, scale=8)
+
+    def answers(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """The first set's patterns, in the middle and moved, and under each the answers of the last C-cells."""
+        network, patterns = self.networks[0], self.patterns[0]
+        rows = []
+        for down, right in [(0, 0), *directions(max(self.config.shifts))[::2]]:
+            shown = moved(patterns, down, right)
+            cells = network(shown).flatten(1)
+            strip = functional.interpolate(cells[:, None, None], size=(2, RETINA), mode="nearest")[:, 0]
+            rows += [torch.cat([one[0], part]) for one, part in zip(shown, strip, strict=True)]
+        return tiled(rows, columns=len(patterns), scale=4)
+
+
+def directions(shift: int) -> list[tuple[int, int]]:
+    """Eight moves by `shift` cells, straight and aslant."""
+    return [
+        (round(shift * math.sin(turn * math.pi / 4)), round(shift * math.cos(turn * math.pi / 4))) for turn in range(8)
+    ]
+
+
+def tiled(tiles: list[Tensor], columns: int, scale: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Tiles of values from 0 to 1, row by row, each value a square of `scale` pixels, with grey lines between."""
+    grey = [np.kron((one * 255).round().byte().cpu().numpy(), np.ones((scale, scale), np.uint8)) for one in tiles]
+    framed = [np.pad(one, ((0, 3), (0, 3)), constant_values=90) for one in grey]
+    framed += [np.full_like(framed[0], 90)] * (-len(framed) % columns)
+    rows = [np.concatenate(framed[start : start + columns], 1) for start in range(0, len(framed), columns)]
+    return np.concatenate(rows)[:-3, :-3]

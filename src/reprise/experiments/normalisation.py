@@ -1,0 +1,295 @@
+"""Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift. Ioffe & Szegedy.
+ICML 2015, https://arxiv.org/abs/1502.03167. With what followed it: Layer Normalization, Ba, Kiros & Hinton 2016
+(arXiv:1607.06450); Instance Normalization, Ulyanov, Vedaldi & Lempitsky 2016 (arXiv:1607.08022); Group Normalization,
+Wu & He 2018 (arXiv:1803.08494).
+
+Claimed: a network of three sigmoid layers learns MNIST faster with batch normalisation, and what enters its last
+sigmoid keeps its distribution (BN, Section 4.1 and Figure 1); normalised networks bear learning rates at which others
+fail (BN, Section 4.2); layer normalisation, too, speeds training up (LN, Section 6.6). Batch normalisation's error
+grows as fewer images share its statistics, 23.6 % at 32 of them and 34.7 % at 2, where group normalisation stays at
+24.1 % (GN, Table 2), and is close behind at 32 (GN, Section 4.1).
+
+Deviations:
+- The last 5,000 training images are kept back: rates are chosen on them. Neither rates nor the standard deviation of
+  the "small random Gaussian values" that weights start from are in BN's Section 4.1.
+- GN's Table 2 is of ResNet-50 on ImageNet, which is not to be had here. A convolutional network on MNIST stands in,
+  at paper scale too, so no number of Table 2 is compared with one of ours.
+- GN varies the images per worker, and with them the batch, its eight workers' sum, and the learning rate. Here the
+  batch stays as it is and only the images that share statistics vary: arms see the same images in the same updates,
+  and a difference is the statistics' own. Networks without batch statistics are then the same at every such size.
+- Workers' running averages are themselves averaged; Wu & He keep one worker's.
+
+Shapes: batch = images in a minibatch; units = features or channels of the last hidden layer; probes = moments of
+training, evenly spaced, at which their distribution is looked at.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from PIL import Image, ImageDraw
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reprise.core import task
+from reprise.core.contract import DurationField, ExperimentConfig, Run, Strict
+from reprise.core.task import Evaluation, Picture
+from reprise.parts import vocabulary
+from reprise.parts.data.sampling import EpochSampler
+from reprise.parts.data.store import open_images
+from reprise.parts.nn.build import activation, initialize_, normalization
+from reprise.parts.optim import build_optimizer, learning_rate_scale
+
+Count = Annotated[int, Field(ge=1)]
+PROBES, PERCENTILES = 40, (0.15, 0.5, 0.85)
+HELD_OUT = 5000
+
+
+class Perceptron(Strict):
+    """Fully connected layers, each: linear, normalisation, activation."""
+
+    kind: Literal["perceptron"]
+    hidden: Annotated[list[Count], Field(min_length=1)]
+    """Units of each hidden layer."""
+    activation: vocabulary.Activation
+    normalization: Literal["none", "batch", "layer", "group"]
+    """There is no instance normalisation without space."""
+    init: vocabulary.Initialization
+
+
+class Convolutional(Strict):
+    """3 x 3 convolutions of stride 2, each followed by normalisation and activation; then the mean over space."""
+
+    kind: Literal["convolutional"]
+    channels: Annotated[list[Count], Field(min_length=1)]
+    activation: vocabulary.Activation
+    normalization: vocabulary.Normalization
+    images_per_worker: Count | None = None
+    """Images over which batch normalisation takes its statistics; null: all of the batch."""
+    init: vocabulary.Initialization
+
+
+class Config(ExperimentConfig):
+    """Digits learned with and without normalisation."""
+
+    network: Annotated[Perceptron | Convolutional, Field(discriminator="kind")]
+    optimizer: vocabulary.Optimizer
+    schedule: vocabulary.Schedule = vocabulary.CONSTANT
+    binary: bool
+    """Whether pixels are 0 or 1, as in BN's Section 4.1, or shades between."""
+    images: Annotated[int, Field(ge=1, le=60_000 - HELD_OUT)]
+    """Of the training set, to learn from."""
+    batch_size: Count
+    duration: DurationField
+    target_loss: vocabulary.Rate
+    """Steps are counted until the training loss, over a row of history, is this low, in nats."""
+    test: Annotated[int, Field(ge=1, le=10_000)]
+    """Test images to score."""
+
+    @model_validator(mode="after")
+    def _whole_workers(self) -> Config:
+        if isinstance(self.network, Convolutional) and self.batch_size % (self.network.images_per_worker or 1):
+            raise ValueError(f"batch_size {self.batch_size} is no multiple of network.images_per_worker")
+        return self
+
+
+# Networks
+
+
+class WorkerBatchNorm(nn.BatchNorm2d):
+    """Batch normalisation as data-parallel workers do it, each over its own `images`; one set of parameters.
+
+    BN, Algorithm 1, once for each worker. The running averages are the mean of the workers'.
+    """
+
+    def __init__(self, channels: int, images: int) -> None:
+        super().__init__(channels)
+        self.images = images
+
+    def forward(self, input: Float[Tensor, "batch channels height width"]) -> Tensor:
+        if not self.training or len(input) <= self.images:
+            return super().forward(input)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.momentum is not None
+        workers = len(input) // self.images
+        side_by_side = input.unflatten(0, (workers, self.images)).transpose(0, 1).flatten(1, 2)
+        mean, variance = self.running_mean.repeat(workers), self.running_var.repeat(workers)
+        normalised = functional.batch_norm(
+            side_by_side, mean, variance, self.weight.repeat(workers), self.bias.repeat(workers),
+            training=True, momentum=self.momentum, eps=self.eps,
+        )  # fmt: skip
+        self.running_mean.copy_(mean.view(workers, -1).mean(0))
+        self.running_var.copy_(variance.view(workers, -1).mean(0))
+        return normalised.unflatten(1, (workers, -1)).transpose(0, 1).flatten(0, 1)
+
+
+class Classifier(nn.Module):
+    """[batch, 28, 28] to the logits of ten digits.
+
+    `body` ends with what enters the last hidden activation, `head` begins with that activation.
+    """
+
+    def __init__(self, body: nn.Sequential, head: nn.Sequential) -> None:
+        super().__init__()
+        self.body, self.head = body, head
+
+    def forward(self, images: Float[Tensor, "batch 28 28"]) -> Float[Tensor, "batch 10"]:
+        return self.head(self.body(images))
+
+
+def networks(config: Config) -> dict[str, nn.Module]:
+    """The classifier of the arm, from its config alone."""
+    build = perceptron if isinstance(config.network, Perceptron) else convolutional
+    return {"classifier": initialize_(build(config.network), config.network.init)}
+
+
+def perceptron(network: Perceptron) -> Classifier:
+    """BN, Section 4.1. Before batch normalisation a layer has no bias: its mean is taken away (BN, Section 3.2)."""
+    body, inputs, bias = nn.Sequential(nn.Flatten()), 28 * 28, network.normalization != "batch"
+    for units in network.hidden:
+        if inputs != 28 * 28 or len(body) > 1:
+            body.append(activation(network.activation))
+        body.extend([nn.Linear(inputs, units, bias=bias), normalization(network.normalization, units, 0)])
+        inputs = units
+    return Classifier(body, nn.Sequential(activation(network.activation), nn.Linear(inputs, 10)))
+
+
+def convolutional(network: Convolutional) -> Classifier:
+    """Each convolution halves the picture: 28, 14, 7, 4."""
+    body, inputs, bias = nn.Sequential(nn.Unflatten(1, (1, 28))), 1, network.normalization != "batch"
+    for channels in network.channels:
+        if len(body) > 1:
+            body.append(activation(network.activation))
+        norm = normalization(network.normalization, channels, 2)
+        if network.normalization == "batch" and network.images_per_worker is not None:
+            norm = WorkerBatchNorm(channels, network.images_per_worker)
+        body.extend([nn.Conv2d(inputs, channels, 3, stride=2, padding=1, bias=bias), norm])
+        inputs = channels
+    mean_over_space = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return Classifier(body, nn.Sequential(activation(network.activation), *mean_over_space, nn.Linear(inputs, 10)))
+
+
+# Objective and measures
+
+
+def cross_entropy(logits: Float[Tensor, "batch 10"], labels: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+    """Mean negative log-likelihood of the labels, in nats: the loss of BN's Section 4.1."""
+    return functional.cross_entropy(logits, labels)
+
+
+def percentiles(inputs: Float[Tensor, "batch units ..."]) -> Float[Tensor, "3 units"]:
+    """BN, Figure 1 (b, c): the 15th, 50th and 85th percentiles of what enters each unit's activation."""
+    of_units = inputs.transpose(0, 1).flatten(1).float()
+    return of_units.quantile(torch.tensor(PERCENTILES, device=inputs.device), dim=1)
+
+
+def internal_shift(probed: Float[Tensor, "probes 3 units"]) -> float:
+    """How far the median of a unit's input wanders over training, in its own mean spreads of 15-85 %; mean of units."""
+    low, median, high = probed.unbind(1)
+    spread = (high - low).mean(0).clamp(min=1e-6)
+    return float(((median.amax(0) - median.amin(0)) / spread).mean())
+
+
+def steps_to(target: float, history: list[dict[str, float]]) -> float:
+    """Updates after which a row's mean training loss is at most `target`; all of them where none is."""
+    return next((row["step"] for row in history if row["loss"] <= target), history[-1]["step"])
+
+
+class Task(task.Task):
+    """Supervised training; the same minibatches in every arm."""
+
+    log_every = 10
+    images: Tensor
+    labels: Tensor
+    probe_images: Tensor
+    probed: Tensor
+
+    def __init__(self, run: Run, config: Config) -> None:
+        super().__init__(run, config)
+        self.config = config
+        self.classifier = networks(config)["classifier"]
+        network = config.network
+        units = network.hidden[-1] if isinstance(network, Perceptron) else network.channels[-1]
+        self.register_buffer("probed", torch.zeros(PROBES, len(PERCENTILES), units))
+
+    def load_data(self) -> None:
+        """The first `images` of the training set to learn from, its last 5,000 to choose on."""
+        train, test = (open_images(self.run.data / "digits", split) for split in ("train", "test"))
+        held_out = min(HELD_OUT, len(train.images) // 5)
+        size = min(self.config.images, len(train.images) - held_out)
+        self.register_buffer("images", torch.tensor(train.images[:size]), persistent=False)
+        self.register_buffer("labels", torch.tensor(train.labels[:size]).long(), persistent=False)
+        self.register_buffer("probe_images", torch.tensor(train.images[-min(held_out, 500) :]), persistent=False)
+        self.validation = torch.tensor(train.images[-held_out:]), torch.tensor(train.labels[-held_out:]).long()
+        most = self.config.test
+        self.test = torch.tensor(test.images[:most]), torch.tensor(test.labels[:most]).long()
+        self.sampler = EpochSampler(size, self.config.batch_size, self.run.seed)
+
+    @property
+    def total_steps(self) -> int:
+        return self.config.duration.steps(self.sampler.steps_per_epoch)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return build_optimizer(self.classifier, self.config.optimizer)
+
+    def pixels(self, images: Tensor) -> Float[Tensor, "batch 28 28"]:
+        """Bytes as numbers of 0 to 1."""
+        return images.gt(127).float() if self.config.binary else images.float() / 255
+
+    def update(self, step: int) -> dict[str, Tensor | float]:
+        """One minibatch; at PROBES evenly spaced moments, the percentiles of Figure 1 first."""
+        if step * PROBES // self.total_steps > (step - 1) * PROBES // self.total_steps:
+            self.classifier.eval()
+            with torch.no_grad():
+                inputs = self.classifier.body(self.pixels(self.probe_images))
+            self.probed[step * PROBES // self.total_steps] = percentiles(inputs)
+            self.classifier.train()
+        chosen = self.sampler.indices(step, self.rank, self.world_size)
+        loss = cross_entropy(self.classifier(self.pixels(self.images[chosen])), self.labels[chosen])
+        scale = learning_rate_scale(self.config.schedule, step, self.total_steps, self.sampler.steps_per_epoch)
+        self.descend(loss, self.raw_optimizers[0], self.config.optimizer, scale)
+        return {"loss": loss.detach()}
+
+    def scores(self, images: Tensor, labels: Int[Tensor, " n"]) -> tuple[float, float]:
+        """Mean cross-entropy in nats, and the error in percent, by running averages."""
+        labels = labels.to(self.device)
+        logits = torch.cat([self.classifier(self.pixels(some.to(self.device))) for some in images.split(500)])
+        return float(cross_entropy(logits, labels)), 100 * float((logits.argmax(1) != labels).float().mean())
+
+    def evaluate(self) -> Evaluation:
+        """Of the last weights."""
+        size = min(len(self.images), 5000)
+        metrics = {
+            "steps_to_target": steps_to(self.config.target_loss, self.history),
+            "doublings_to_target": float(np.log2(steps_to(self.config.target_loss, self.history))),
+            "train_loss": self.scores(self.images[:size], self.labels[:size])[0],
+            "validation_error": self.scores(*self.validation)[1],
+            "test_error": self.scores(*self.test)[1],
+            "internal_shift": internal_shift(self.probed),
+        }
+        return Evaluation(metrics, {"what_enters_four_units": percentile_chart(self.probed[:, :, :4].cpu())})
+
+
+def percentile_chart(probed: Float[Tensor, "probes 3 units"], size: int = 160) -> Picture:
+    """BN, Figure 1 (b, c), for several units side by side: percentiles (up) over training (to the right), one scale."""
+    values = probed.numpy()
+    low, high = float(values.min()), max(float(values.max()), float(values.min()) + 1e-6)
+    probes, _, units = values.shape
+    canvas = Image.new("RGB", (units * (size + 10) + 10, size + 20), "white")
+    draw = ImageDraw.Draw(canvas)
+    for unit in range(units):
+        left = 10 + unit * (size + 10)
+        draw.rectangle((left, 10, left + size, 10 + size), outline=(160, 160, 160))
+        if low < 0 < high:
+            zero = 10 + size * high / (high - low)
+            draw.line((left, zero, left + size, zero), fill=(220, 220, 220))
+        for index, colour in enumerate([(120, 160, 220), (20, 40, 120), (120, 160, 220)]):
+            heights = 10 + size * (high - values[:, index, unit]) / (high - low)
+            points = [(left + size * at / max(probes - 1, 1), float(height)) for at, height in enumerate(heights)]
+            draw.line(points, fill=colour, width=2)
+    return np.asarray(canvas)

@@ -1,0 +1,232 @@
+"""Activations: what is measured of units, parity with torch, golden losses, and that networks learn."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from pydantic import ValidationError
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn import functional
+
+from reprise.core.contract import Run
+from reprise.experiments import activations
+from reprise.experiments.activations import (
+    Config,
+    Perceptron,
+    bias_shift,
+    chart,
+    dead_share,
+    doublings,
+    fixed_point_distance,
+    networks,
+    slopes,
+    zero_share,
+)
+from reprise.parts.data.store import write_images
+
+TINY: dict[str, Any] = {
+    "seeds": [0],
+    "activation": "relu",
+    "init": {"kind": "he"},
+    "width": 20,
+    "depths": [{"hidden": 2}, {"hidden": 4, "lr": 0.02}],
+    "optimizer": {"kind": "sgd", "lr": 0.1},
+    "examples": 1000,
+    "batch_size": 50,
+    "duration": "10step",
+    "evaluate": {"measured": 4, "target": 25, "images": 200, "probes": 50},
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scikit-learn's 8 x 8 digits, enlarged, in MNIST's place."""
+    folder = tmp_path_factory.mktemp("mnist") / "digits"
+    folder.mkdir()
+    small, labels = load_digits(return_X_y=True)
+    images = np.pad(np.kron(small.reshape(-1, 8, 8) * 255 / 16, np.ones((1, 3, 3))), ((0, 0), (2, 2), (2, 2)))
+    write_images(folder, "train", images[:1500], labels[:1500])
+    write_images(folder, "test", images[1500:], labels[1500:])
+    return folder.parent
+
+
+def trained(tree: dict[str, Any], data: Path, every: int = 1) -> activations.Task:
+    """A task at the end of its training, with a row of history for each `every` updates."""
+    pl.seed_everything(0, verbose=False)
+    run = Run("activations", "pretrain", "arm", 0, "smoke", tree, data, Path("model"))
+    task = activations.Task(run, Config.model_validate(tree))
+    task.load_data()
+    task.log_every = every
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pl.Trainer(
+            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False,
+        ).fit(task)  # fmt: skip
+    return task.eval()
+
+
+# Equations
+
+
+def test_units_without_any_slope_are_dead() -> None:
+    first = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
+    assert dead_share([first, torch.ones(2, 1)]) == 0.25
+
+
+def test_zeros_and_means_by_hand() -> None:
+    z = [torch.tensor([[0.0, 2.0], [0.0, -1.0]]), torch.tensor([[1.0, 0.0], [3.0, 1.0]])]
+    assert zero_share(z) == pytest.approx(3 / 8)
+    assert bias_shift(z) == pytest.approx((0 + 0.5 + 2 + 0.5) / 4)
+
+
+def test_distance_from_mean_0_and_variance_1() -> None:
+    assert fixed_point_distance(torch.tensor([[3.0, 3.0], [3.0, 3.0]])) == 3
+    assert fixed_point_distance(torch.tensor([[-2.0, 2.0]])) == 7
+    assert fixed_point_distance(torch.randn(100, 1000, generator=torch.Generator().manual_seed(0))) < 0.02
+
+
+def test_a_target_never_reached_counts_as_twice_the_run() -> None:
+    assert doublings(64, 500) == 6
+    assert doublings(None, 512) == 10
+
+
+def test_selu_maps_the_standard_normal_to_mean_0_and_variance_1() -> None:
+    # Klambauer et al. 2017, Equations 4, 5 and 14: λ = 1.0507 and α = 1.6733 are chosen so.
+    x = torch.randn(2_000_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    z = functional.selu(x)
+    assert z.mean().item() == pytest.approx(0, abs=3e-3)
+    assert z.var().item() == pytest.approx(1, abs=5e-3)
+
+
+def signal(activation: str, init: dict[str, Any]) -> float:
+    tree = TINY | {"activation": activation, "init": init, "width": 256, "depths": [{"hidden": 32}]}
+    tree |= {"evaluate": TINY["evaluate"] | {"measured": 32}}
+    torch.manual_seed(0)
+    network = networks(Config.model_validate(tree))["depth_32"]
+    assert isinstance(network, Perceptron)
+    with torch.no_grad():
+        return fixed_point_distance(network.trace(torch.randn(300, 784))[1][-1])
+
+
+def test_32_layers_of_selu_keep_the_fixed_point_and_tanh_does_not() -> None:
+    assert signal("selu", {"kind": "lecun"}) < 0.3
+    assert signal("tanh", {"kind": "glorot"}) > 0.8
+
+
+# Parity
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "softsign", "relu", "leaky_relu", "elu", "selu", "gelu"])
+def test_slopes_are_finite_differences(name: activations.vocabulary.Activation) -> None:
+    function = activations.activation(name)
+    s = torch.tensor([-3.0, -1.5, -0.3, 0.4, 1.0, 2.5], dtype=torch.float64)
+    expected = (function(s + 1e-6) - function(s - 1e-6)) / 2e-6
+    torch.testing.assert_close(slopes(function, s), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_network_is_torchs_sequential() -> None:
+    torch.manual_seed(0)
+    network = Perceptron(Config.model_validate(TINY), hidden=2)
+    first, second = (layer[0] for layer in network.hidden)  # type: ignore[index]
+    x = torch.randn(5, 784)
+    expected = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), network.output)(x)
+    torch.testing.assert_close(network(x), expected)
+    torch.testing.assert_close(network.trace(x)[2], expected)
+
+
+def test_depths_share_nothing_but_the_batches(data: Path) -> None:
+    both = trained(TINY, data)
+    torch.manual_seed(0)
+    alone = trained(TINY | {"depths": [{"hidden": 2}], "evaluate": TINY["evaluate"] | {"measured": 2}}, data)
+    assert [row["loss_2"] for row in both.history] == pytest.approx([row["loss_2"] for row in alone.history])
+
+
+# Golden and learning
+
+
+GOLDEN = {
+    "loss_2": [2.950561, 3.004816, 2.767129, 2.248926, 2.216794, 2.534687, 2.186531, 2.064016, 1.827956, 1.787153],
+    "loss_4": [2.434588, 2.397115, 2.244313, 2.176998, 2.169074, 2.170367, 2.044128, 2.044191, 1.946738, 1.682709],
+}
+
+
+@pytest.mark.parametrize("column", GOLDEN)
+def test_ten_steps(column: str, data: Path) -> None:
+    assert [row[column] for row in trained(TINY, data).history] == pytest.approx(GOLDEN[column], rel=1e-4)
+
+
+def test_they_learn_one_batch(data: Path) -> None:
+    history = trained(TINY | {"examples": 50, "duration": "200step"}, data, every=10).history
+    assert min(history[0]["loss_2"], history[0]["loss_4"]) > 1
+    assert history[-1]["loss_2"] < 0.1
+    assert history[-1]["loss_4"] < 0.5
+    assert history[-1]["error_2"] == 0
+
+
+def test_a_depth_that_diverges_leaves_the_others(data: Path) -> None:
+    task = trained(TINY | {"depths": [{"hidden": 2}, {"hidden": 4, "lr": 1e6}], "duration": "30step"}, data)
+    assert task.history[-1]["loss_4"] == activations.WORST
+    assert task.history[-1]["loss_2"] < 2
+    with torch.inference_mode():
+        metrics = task.evaluate().metrics
+    assert metrics["train_loss_4"] == activations.WORST
+    assert metrics["train_loss_2"] < 2
+
+
+def test_the_penalty_makes_zeros(data: Path) -> None:
+    shares = []
+    for sparsity in (0.0, 0.05):
+        task = trained(TINY | {"duration": "60step", "sparsity": sparsity}, data)
+        with torch.inference_mode():
+            shares.append(task.evaluate().metrics["zero_share"])
+    assert shares[1] > shares[0] + 0.1
+
+
+@pytest.mark.parametrize("normalization", ["none", "layer"])
+def test_evaluation_has_every_metric_and_picture(normalization: str, data: Path) -> None:
+    task = trained(TINY | {"normalization": normalization}, data)
+    with torch.inference_mode():
+        evaluation = task.evaluate()
+    assert all(math.isfinite(value) for value in evaluation.metrics.values())
+    assert {"train_loss_2", "train_loss_4", "test_error"} <= evaluation.metrics.keys()
+    assert evaluation.metrics["doublings_to_target"] == pytest.approx(math.log2(20))
+    assert np.asarray(evaluation.pictures["depths"]).shape == (240, 1080, 3)
+
+
+def test_the_start_is_kept_outside_the_weights(data: Path) -> None:
+    task = trained(TINY, data)
+    assert len(task.at_start.hidden) == 4
+    assert not torch.equal(task.at_start.output.weight, task.network(4).output.weight)
+    assert not any(name.startswith("at_start") for name in task.state_dict())
+
+
+# Pictures and refusals
+
+
+def test_chart_draws_the_line_where_it_is() -> None:
+    picture = chart("flat", {"": ([0, 1], [0.5, 0.5])}, (0, 1), (0, 1))
+    rows, columns = np.nonzero((picture == (40, 70, 200)).all(-1))
+    assert abs(rows.mean() - (24 + 218) / 2) <= 1
+    assert (columns.min(), columns.max()) == (40, 352)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"depths": [{"hidden": 4}, {"hidden": 4}]}, "depths are to differ"),
+        ({"evaluate": TINY["evaluate"] | {"measured": 3}}, "measured is 3; expected one of the depths"),
+        ({"examples": 60_000}, "less than or equal to 50000"),
+    ],
+)
+def test_config_refuses(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Config.model_validate(TINY | change)

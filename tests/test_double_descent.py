@@ -1,0 +1,208 @@
+"""Double descent: least squares by hand, parity with numpy and scikit-learn, golden losses, and that it learns."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from pydantic import ValidationError
+from sklearn.datasets import load_digits
+from sklearn.linear_model import Ridge
+
+from reprise.core.contract import Run
+from reprise.experiments import double_descent
+from reprise.experiments.double_descent import (
+    Config,
+    Readout,
+    corrupted,
+    curve_chart,
+    least_norm,
+    probe_steps,
+    score,
+)
+from reprise.parts.data.store import write_images
+
+FEATURES: dict[str, Any] = {
+    "seeds": [0],
+    "model": {"kind": "random_features", "ridge": 0.0},
+    "widths": [5, 10, 20, 30, 40, 50, 60, 80, 100, 120],
+    "images": [40],
+    "label_noise": 0.2,
+    "classical": 1,
+    "threshold": 4,
+    "test": 200,
+}
+NETWORKS = FEATURES | {
+    "model": {
+        "kind": "perceptrons",
+        "activation": "relu",
+        "init": {"kind": "he"},
+        "optimizer": {"kind": "adam", "lr": 0.01},
+        "batch_size": 20,
+        "duration": "2step",
+    },
+    "widths": [2, 4, 8, 12, 16],
+    "classical": 0,
+    "threshold": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scikit-learn's 8 x 8 digits, enlarged, in MNIST's place."""
+    folder = tmp_path_factory.mktemp("mnist") / "digits"
+    folder.mkdir()
+    small, labels = load_digits(return_X_y=True)
+    images = np.pad(np.kron(small.reshape(-1, 8, 8) * 255 / 16, np.ones((1, 3, 3))), ((0, 0), (2, 2), (2, 2)))
+    write_images(folder, "train", images[:1500], labels[:1500])
+    write_images(folder, "test", images[1500:], labels[1500:])
+    return folder.parent
+
+
+def trained(tree: dict[str, Any], data: Path, every: int = 1) -> double_descent.Task:
+    """A task at the end of its training, with a row of history for each `every` updates."""
+    pl.seed_everything(0, verbose=False)
+    task = double_descent.Task(Run("double_descent", "pretrain", "arm", 0, "smoke", tree, data, Path()), Config(**tree))
+    task.load_data()
+    task.log_every = every
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pl.Trainer(
+            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False,
+        ).fit(task)  # fmt: skip
+    return task.eval()
+
+
+# Equations
+
+
+def test_least_norm_by_hand() -> None:
+    one_image, one_target = torch.tensor([[3.0, 4.0]]).double(), torch.tensor([[5.0]]).double()
+    torch.testing.assert_close(least_norm(one_image, one_target, 0.0), torch.tensor([[0.6], [0.8]]).double())
+    two_images = torch.tensor([[1.0], [1.0]]).double()
+    torch.testing.assert_close(least_norm(two_images, torch.tensor([[1.0], [2.0]]).double(), 0.0).item(), 1.5)
+
+
+def test_a_share_of_the_labels_is_wrong_and_every_wrong_one_is_another_digit() -> None:
+    labels = torch.randint(10, (20_000,), generator=torch.Generator().manual_seed(1))
+    noisy = corrupted(labels, 0.2, seed=0)
+    assert float((noisy != labels).float().mean()) == pytest.approx(0.2, abs=0.01)
+    assert (noisy - labels)[noisy != labels].remainder(10).unique().tolist() == list(range(1, 10))
+    assert torch.equal(corrupted(labels, 0.0, seed=0), labels)
+
+
+def test_probes_are_even_in_the_logarithm_and_end_with_training() -> None:
+    assert probe_steps(3, 1000) == [10, 100, 1000]
+    assert probe_steps(0, 1000) == []
+
+
+# Parity
+
+
+@pytest.mark.parametrize("width", [5, 12, 30])
+def test_least_norm_is_the_pseudo_inverse(width: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    features, targets = (torch.randn(12, n, generator=generator).double() for n in (width, 3))
+    torch.testing.assert_close(least_norm(features, targets, 0.0), torch.linalg.pinv(features) @ targets)
+
+
+@pytest.mark.parametrize("width", [5, 30])
+def test_ridge_is_scikit_learns(width: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    features, targets = (torch.randn(12, n, generator=generator).double() for n in (width, 3))
+    gram = features @ features.T if width > 12 else features.T @ features
+    alpha = 0.3 * float(gram.diagonal().mean())
+    expected = Ridge(alpha, fit_intercept=False).fit(features.numpy(), targets.numpy()).coef_
+    np.testing.assert_allclose(least_norm(features, targets, 0.3).T.numpy(), expected, rtol=1e-6)
+
+
+def test_as_many_features_as_images_interpolate() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, labels = torch.randn(30, 784, generator=generator), torch.randint(10, (30,), generator=generator)
+    targets = torch.nn.functional.one_hot(labels, 10).float()
+    losses = {}
+    for width in (10, 30, 100):
+        model = Readout(width)
+        model.draw(seed=0)
+        model.fit(images, targets, 0.0)
+        losses[width] = score(model, images, labels).loss
+    assert losses[10] > 0.1
+    assert max(losses[30], losses[100]) < 1e-6
+
+
+# Golden and learning
+
+
+GOLDEN = [
+    (
+        FEATURES | {"images": [200]},
+        "0.844290 0.760066 0.613419 0.544028 0.440147 0.395761 0.380547 0.305472 0.248871 0.217841",
+    ),
+    (NETWORKS, "2.276556 2.403593 2.184373 2.756670 2.264790 2.538443 2.406075 2.653687 2.466525 2.404241"),
+]
+
+
+@pytest.mark.parametrize(("tree", "losses"), GOLDEN)
+def test_ten_steps(tree: dict[str, Any], losses: str, data: Path) -> None:
+    found = [row["loss"] for row in trained(tree, data).history]
+    assert found == pytest.approx([float(loss) for loss in losses.split()], rel=1e-4), found
+
+
+EPOCH_WISE = NETWORKS | {"model": NETWORKS["model"] | {"duration": "40step", "probes": 5}, "widths": [16]}
+
+
+@pytest.mark.parametrize("tree", [FEATURES, FEATURES | {"widths": [40], "images": [10, 20, 30, 40, 50, 60]},
+                                  NETWORKS, EPOCH_WISE])  # fmt: skip
+def test_evaluation_has_every_metric_and_the_curve(tree: dict[str, Any], data: Path) -> None:
+    task = trained(tree, data)
+    with torch.inference_mode():
+        evaluation = task.evaluate()
+    metrics = evaluation.metrics
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert metrics["gain"] == pytest.approx(metrics["fall"] - metrics["rise"])
+    assert np.asarray(evaluation.pictures["curve"]).shape == (340, 640, 3)
+
+
+def test_the_last_probe_is_the_trained_network(data: Path) -> None:
+    task = trained(EPOCH_WISE, data)
+    with torch.inference_mode():
+        torch.testing.assert_close(task.curve[-1], task.point(next(iter(task.models.values())), 40))
+
+
+def test_the_same_images_have_the_same_noise_in_a_sweep_over_sizes(data: Path) -> None:
+    task = trained(FEATURES | {"widths": [40], "images": [10, 20, 30, 40, 50, 60]}, data)
+    assert task.points[0] == (40, 10)
+    assert len(task.labels) == 60
+
+
+def test_curve_chart_is_red_where_the_test_is() -> None:
+    curve = np.array([[0.0, 0.0, 1.0, 50.0], [0.0, 0.0, 1.0, 50.0], [0.0, 0.0, 1.0, 50.0]])
+    picture = np.asarray(curve_chart([10, 100, 1000], curve, 1))
+    assert picture[40 + 130, 100].tolist() == [200, 30, 30]
+
+
+def test_wide_network_learns_its_noisy_labels(data: Path) -> None:
+    tree = NETWORKS | {"model": NETWORKS["model"] | {"duration": "100step"}, "widths": [4, 8, 64]}
+    tree |= {"threshold": 1}
+    task = trained(tree, data, every=20)
+    assert task.history[-1]["loss"] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": [20, 40]}, "exactly one"),
+        ({"widths": [20]}, "exactly one"),
+        ({"threshold": 9}, "classical < threshold < 9"),
+    ],
+)
+def test_config_refuses(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Config(**FEATURES | change)

@@ -1,0 +1,191 @@
+"""GMDH: least squares against NumPy and scikit-learn, the criterion by hand, a known tree found, golden criteria."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from pydantic import ValidationError
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import LinearRegression
+from sklearn.preprocessing import PolynomialFeatures
+
+from reprise.core.contract import Run
+from reprise.core.task import Evaluation
+from reprise.experiments import gmdh
+from reprise.experiments.gmdh import (
+    Data,
+    Layered,
+    Problem,
+    grown,
+    least_squares,
+    quadratic_terms,
+    relative_error,
+    within,
+)
+
+PROBLEM: dict[str, Any] = {"degree": 4, "inputs": 6, "noise": 0.1, "fit": 80, "check": 80, "test": 200}
+TREE: dict[str, Any] = {
+    "seeds": [0],
+    "problem": PROBLEM,
+    "model": {"kind": "layered", "criterion": "external", "width": 8, "layers": 6, "improvement": 0.0},
+    "replicates": 3,
+}
+TRAINING = TREE | {"model": TREE["model"] | {"criterion": "training"}}
+COMPLETE = TREE | {"model": {"kind": "complete", "ridges": [0.001, 0.1, 10.0]}}
+
+
+def trained(tree: dict[str, Any], data: Path = Path()) -> gmdh.PolynomialTask:
+    """A task at the end of its growth."""
+    pl.seed_everything(0, verbose=False)
+    task = gmdh.Task(Run("gmdh", "pretrain", "arm", 0, "smoke", tree, data, Path("model")), gmdh.Config(**tree))
+    task.load_data()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pl.Trainer(
+            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False,
+        ).fit(task)  # fmt: skip
+    return task.eval()
+
+
+@torch.inference_mode()
+def scored(task: gmdh.PolynomialTask) -> Evaluation:
+    """What the evaluate stage asks for."""
+    return task.evaluate()
+
+
+# Equations
+
+
+def test_terms_by_hand() -> None:
+    u, v = torch.tensor([[2.0]]), torch.tensor([[3.0]])
+    assert quadratic_terms(u, v).flatten().tolist() == [1, 2, 3, 6, 4, 9]
+
+
+def test_criterion_by_hand() -> None:
+    y = torch.tensor([0.0, 2.0])
+    found = torch.tensor([[1.0, 0.0, 3.0], [1.0, 2.0, 2.0]])
+    assert relative_error(found, y).tolist() == [1.0, 0.0, 4.5]
+
+
+def test_scores_are_held_within_what_was_seen() -> None:
+    found = torch.tensor([[-9.0], [0.5], [torch.inf], [torch.nan]])
+    assert within(found, torch.tensor([0.0, 1.0, 2.0])).flatten().tolist() == [0.0, 0.5, 2.0, 1.0]
+
+
+def test_survivors_are_the_best_and_better_than_before() -> None:
+    data = Data(Problem(**PROBLEM), seed=3, replicate=0)
+    model = Layered(kind="layered", criterion="external", width=4, layers=1, improvement=0.0)
+    origins, coefficients, criterion = grown(data.fit, data.check, 1.0, model)
+    assert len(origins) == 4
+    assert criterion.tolist() == sorted(criterion.tolist())
+    by_hand = relative_error(
+        (quadratic_terms(*data.check[0][:, origins[0]].split(1, 1)) * coefficients[0]).sum(2), data.check[1]
+    )
+    torch.testing.assert_close(by_hand, criterion[:1])
+    second = float(criterion[1])
+    assert len(grown(data.fit, data.check, second, model)[0]) == 1
+    strict = model.model_copy(update={"improvement": 0.9999})
+    assert len(grown(data.fit, data.check, second, strict)[0]) == 0
+
+
+def test_polynomials_have_the_degree_and_the_inputs_they_say() -> None:
+    data = Data(Problem(**PROBLEM | {"noise": 0.0, "test": 400}), seed=0, replicate=1)
+    x, y = (one.numpy() for one in data.test)
+    relevant = x[:, sorted(data.relevant)]
+    errors = []
+    for degree in (3, 4):
+        terms = PolynomialFeatures(degree).fit_transform(relevant)
+        errors.append(1 - LinearRegression().fit(terms, y).score(terms, y))
+    assert errors[0] > 1e-4
+    assert errors[1] < 1e-10
+
+
+# Parity
+
+
+def test_coefficients_are_numpys() -> None:
+    generator = torch.Generator().manual_seed(0)
+    terms = torch.randn(50, 4, 6, generator=generator, dtype=torch.float64)
+    y = torch.randn(50, generator=generator, dtype=torch.float64)
+    for pair, found in enumerate(least_squares(terms, y)):
+        expected, *_ = np.linalg.lstsq(terms[:, pair].numpy(), y.numpy(), rcond=None)
+        np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
+
+
+def test_complete_polynomial_is_scikit_learns_kernel_ridge() -> None:
+    data = Data(Problem(**PROBLEM), seed=1, replicate=0)
+    (x, y), at = data.fit, data.test[0]
+    reference = KernelRidge(alpha=0.01, kernel="poly", degree=4, gamma=1 / 6, coef0=1).fit(x, y - y.mean())
+    found = gmdh.complete_polynomial(x, y, at, 4, 0.01)
+    np.testing.assert_allclose(found.numpy(), reference.predict(at) + y.mean().item(), rtol=1e-6, atol=1e-8)
+
+
+# Golden and learning
+
+GOLDEN = [
+    (TREE, "0.397854 0.127611 0.069472 0.049707 0.047737 0.045350"),
+    (TRAINING, "0.376587 0.075561 0.056218 0.049300 0.045407 0.042989"),
+]
+
+
+@pytest.mark.parametrize(("tree", "losses"), GOLDEN)
+def test_criterion_of_every_layer(tree: dict[str, Any], losses: str) -> None:
+    history = trained(tree).history
+    assert [row["loss"] for row in history] == pytest.approx([float(loss) for loss in losses.split()], rel=1e-4)
+
+
+def test_a_quadratic_is_found_at_once_without_noise() -> None:
+    tree = TREE | {"problem": PROBLEM | {"degree": 2, "noise": 0.0}, "model": TREE["model"] | {"improvement": 0.5}}
+    task = trained(tree)
+    metrics = scored(task).metrics
+    assert metrics["depth_found"] == 1
+    assert metrics["inputs_found"] == 1
+    assert metrics["inputs_needless"] == 0
+    assert metrics["test_error"] < 1e-3  # of what lies beyond the range of the fit
+    assert metrics["last_to_first_width"] == 1
+    assert task.networks.ancestors(0) == [task.data[0].relevant, {0}]
+
+
+def test_growth_stops_where_the_criterion_does() -> None:
+    task = trained(TREE)
+    for index in range(3):
+        depth = task.networks.depth(index)
+        assert (task.networks.widths[index, :depth] > 0).all()
+        assert (task.networks.widths[index, depth:] == 0).all()
+    assert [row["layer"] for row in task.history] == [1, 2, 3, 4, 5, 6]
+    losses = [row["loss"] for row in task.history]
+    assert losses == sorted(losses, reverse=True)
+    evaluation = scored(task)
+    assert evaluation.metrics["test_error"] < 0.3
+    assert set(evaluation.pictures) == {"network", "criterion"}
+
+
+def test_the_error_of_the_fit_always_falls() -> None:
+    task = trained(TRAINING)
+    assert scored(task).metrics["depth"] == 6
+    errors = [row["train_error"] for row in task.history]
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_complete_chooses_its_ridge_on_the_checking_sequence() -> None:
+    task = trained(COMPLETE)
+    data = task.data[0]
+    errors = [
+        float(relative_error(task.found(data.fit, data.check[0], ridge), data.check[1])) for ridge in (0.001, 0.1, 10.0)
+    ]
+    assert int(task.chosen[0]) == int(np.argmin(errors))
+    evaluation = scored(task)
+    assert set(evaluation.metrics) == {"train_error", "test_error"}
+    assert np.asarray(evaluation.pictures["found"]).shape == (240, 240, 3)
+
+
+def test_config_refuses_too_few_inputs() -> None:
+    with pytest.raises(ValidationError, match="needs as many"):
+        gmdh.Config(**TREE | {"problem": PROBLEM | {"inputs": 3}})

@@ -1,0 +1,207 @@
+"""Initialisation: the papers' equations, parity with plain autograd and NumPy, golden losses, and that it learns."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from pydantic import ValidationError
+from sklearn.datasets import load_digits
+from torch.nn import functional
+
+from reprise.core.contract import Run
+from reprise.experiments import initialisation
+from reprise.experiments.initialisation import (
+    Network,
+    Perceptron,
+    chart,
+    mean_singular_value,
+    shown_layers,
+    signals,
+)
+from reprise.parts.data.store import write_images
+
+STANDARD = {"kind": "lecun", "distribution": "uniform", "gain": 1 / math.sqrt(3)}
+NORMALIZED = {"kind": "glorot", "distribution": "uniform"}
+TINY: dict[str, Any] = {
+    "seeds": [0],
+    "network": {"depth": 3, "width": 20, "activation": "tanh", "init": NORMALIZED},
+    "optimizer": {"kind": "sgd", "lr": 0.1},
+    "examples": 1000,
+    "batch_size": 50,
+    "duration": "10step",
+    "early": 0.25,
+    "evaluate": {"images": 200, "probes": 50, "jacobians": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scikit-learn's 8 x 8 digits, enlarged, in MNIST's place."""
+    folder = tmp_path_factory.mktemp("mnist") / "digits"
+    folder.mkdir()
+    small, labels = load_digits(return_X_y=True)
+    images = np.pad(np.kron(small.reshape(-1, 8, 8) * 255 / 16, np.ones((1, 3, 3))), ((0, 0), (2, 2), (2, 2)))
+    write_images(folder, "train", images[:1500], labels[:1500])
+    write_images(folder, "test", images[1500:], labels[1500:])
+    return folder.parent
+
+
+def trained(tree: dict[str, Any], data: Path, every: int = 1) -> initialisation.Task:
+    """A task at the end of its training, with a row of history for each `every` updates."""
+    pl.seed_everything(0, verbose=False)
+    run = Run("initialisation", "pretrain", "arm", 0, "smoke", tree, data, Path("model"))
+    task = initialisation.Task(run, initialisation.Config.model_validate(tree))
+    task.load_data()
+    task.log_every = every
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pl.Trainer(
+            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False,
+        ).fit(task)  # fmt: skip
+    return task.eval()
+
+
+def network(**settings: Any) -> Perceptron:
+    torch.manual_seed(0)
+    return Perceptron(Network.model_validate({"depth": 4, "width": 300, "activation": "tanh"} | settings))
+
+
+def noise(count: int) -> torch.Tensor:
+    return torch.randn(count, 784, generator=torch.Generator().manual_seed(1))
+
+
+# Equations
+
+
+def test_standard_weights_lie_within_one_over_root_n() -> None:
+    first, second = (layer[0].weight for layer in list(network(init=STANDARD).hidden)[:2])  # type: ignore[index]
+    assert first.abs().max().item() == pytest.approx(1 / 28, rel=1e-3)
+    assert second.abs().max().item() == pytest.approx(1 / math.sqrt(300), rel=1e-3)
+    assert 300 * second.var().item() == pytest.approx(1 / 3, rel=0.02)  # G15
+
+
+def test_normalized_weights_lie_within_equation_16() -> None:
+    first = next(iter(network(init=NORMALIZED).hidden))[0].weight  # type: ignore[index]
+    assert first.abs().max().item() == pytest.approx(math.sqrt(6 / (784 + 300)), rel=1e-3)
+
+
+@pytest.mark.parametrize(("init", "factor"), [(STANDARD, 1 / 3), (NORMALIZED, 1.0)])
+def test_variances_follow_g5_and_g6_where_units_are_linear(init: dict[str, Any], factor: float) -> None:
+    found = signals(network(activation="identity", init=init), noise(400), torch.arange(400) % 10)
+    up, down = found.activation_variances(), found.gradient_variances()
+    assert up[3] / up[0] == pytest.approx(factor**3, rel=0.25)
+    assert down[0] / down[3] == pytest.approx(factor**3, rel=0.25)
+
+
+@pytest.mark.parametrize(("kind", "factor"), [("he", 1.0), ("glorot", 0.5)])
+def test_a_rectifier_halves_the_variance_h7(kind: str, factor: float) -> None:
+    net = network(activation="relu", width=1000, init={"kind": kind})
+    sums = [float(s.detach().var()) for s in net.trace(noise(400)).sums]
+    assert sums[3] / sums[1] == pytest.approx(factor**2, rel=0.15)
+
+
+def test_singular_values_by_the_quarter_circle_law() -> None:
+    # The mean singular value of an n × n matrix of variance v is 8 / 3π · √(n v): 0.49 for G1, 0.85 for G16.
+    for init, variance in ((STANDARD, 1 / 3), (NORMALIZED, 1.0)):
+        found = mean_singular_value(network(activation="identity", init=init), noise(1))
+        assert found == pytest.approx(8 / (3 * math.pi) * math.sqrt(variance), rel=0.03)
+
+
+# Parity
+
+
+def test_trace_is_the_forward_pass() -> None:
+    net = network(init=NORMALIZED).eval()
+    trace = net.trace(noise(7))
+    torch.testing.assert_close(trace.logits, net(noise(7)))
+    torch.testing.assert_close(trace.activations[-1], trace.sums[-1].tanh())
+
+
+def test_gradients_are_those_of_back_propagation_by_hand() -> None:
+    net, x, labels = network(init=NORMALIZED, depth=2).eval(), noise(5), torch.arange(5)
+    trace = net.trace(x)
+    by_logit = trace.logits.softmax(1) - functional.one_hot(labels, 10)
+    last = by_logit @ net.output.weight * (1 - trace.activations[1] ** 2)
+    first = last @ list(net.hidden)[1][0].weight * (1 - trace.activations[0] ** 2)  # type: ignore[index]
+    found = signals(net, x, labels)
+    torch.testing.assert_close(found.gradients[1], last.detach(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found.gradients[0], first.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_singular_values_are_numpys() -> None:
+    net, x = network(init=NORMALIZED, depth=2, width=30).eval(), noise(1)
+    trace = net.trace(x)
+    weight = list(net.hidden)[1][0].weight.detach().numpy()  # type: ignore[index]
+    jacobian = (1 - trace.activations[1].detach().numpy()[0][:, None] ** 2) * weight
+    expected = np.linalg.svd(jacobian, compute_uv=False).mean()
+    assert mean_singular_value(net, x) == pytest.approx(expected, rel=1e-4)
+
+
+# Golden and learning
+
+
+GOLDEN = [2.489523, 2.209274, 2.294627, 2.086991, 1.937455, 1.904276, 1.698974, 1.669693, 1.582598, 1.5794]
+
+
+def test_ten_steps(data: Path) -> None:
+    assert [row["loss"] for row in trained(TINY, data).history] == pytest.approx(GOLDEN, rel=1e-4)
+
+
+def test_it_learns_one_batch(data: Path) -> None:
+    tree = TINY | {"examples": 50, "duration": "150step", "optimizer": {"kind": "sgd", "lr": 0.3}}
+    history = trained(tree, data, every=10).history
+    assert history[0]["loss"] > 1
+    assert history[-1]["loss"] < 0.05
+    assert history[-1]["error"] == 0
+
+
+def test_the_start_is_seen_again_after_training(data: Path) -> None:
+    task = trained(TINY, data)
+    pl.seed_everything(0, verbose=False)
+    fresh = Perceptron(task.config.network)
+    torch.testing.assert_close(task.at_start.output.weight, fresh.output.weight)
+    assert not torch.equal(task.network.output.weight, fresh.output.weight)
+    assert not any(name.startswith("at_start") for name in task.state_dict())
+
+
+@pytest.mark.parametrize("normalization", ["none", "batch"])
+def test_evaluation_has_every_metric_and_picture(normalization: str, data: Path) -> None:
+    task = trained(TINY | {"network": TINY["network"] | {"normalization": normalization}}, data)
+    with torch.inference_mode():
+        evaluation = task.evaluate()
+    assert all(math.isfinite(value) for value in evaluation.metrics.values())
+    assert evaluation.metrics["early_train_loss"] == pytest.approx(np.mean([r["loss"] for r in task.history[:3]]))
+    assert 0 <= evaluation.metrics["test_error"] <= 100
+    for picture in evaluation.pictures.values():
+        assert np.asarray(picture).shape == (240, 720, 3)
+        assert np.asarray(picture).dtype == np.uint8
+
+
+# Pictures and refusals
+
+
+def test_chart_draws_the_line_where_it_is() -> None:
+    picture = chart("flat", {"": ([0, 1], [0.5, 0.5])}, (0, 1), (0, 1))
+    rows, columns = np.nonzero((picture == (40, 70, 200)).all(-1))
+    assert abs(rows.mean() - (24 + 218) / 2) <= 1
+    assert (columns.min(), columns.max()) == (40, 352)
+
+
+def test_shown_layers_have_both_ends() -> None:
+    assert shown_layers(5) == [0, 1, 2, 3, 4]
+    assert shown_layers(29)[0] == 0
+    assert shown_layers(29)[-1] == 28
+    assert len(shown_layers(29)) == 6
+
+
+def test_config_refuses_the_validation_images() -> None:
+    with pytest.raises(ValidationError, match="less than or equal to 50000"):
+        initialisation.Config.model_validate(TINY | {"examples": 60_000})

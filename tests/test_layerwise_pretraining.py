@@ -1,0 +1,260 @@
+"""Layer-wise pretraining: energies by hand and by enumeration, parity with scikit-learn, golden losses, learning."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from safetensors.torch import save_model
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+from sklearn.model_selection import LeaveOneOut, cross_val_score
+from sklearn.neighbors import KNeighborsClassifier
+from torch import nn
+
+from reprise.core.contract import Run, Stage
+from reprise.experiments import layerwise_pretraining as paper
+from reprise.parts.data.store import write_images
+from reprise.parts.vocabulary import NormalInit
+
+SGD = {"kind": "sgd", "lr": 0.002, "momentum": 0.9}
+TINY: dict[str, Any] = {
+    "seeds": [0],
+    "model": {"kind": "autoencoder", "hidden": [40, 20], "code": 4, "init": {"kind": "normal", "std": 0.1}},
+    "images": 1000,
+    "test": 200,
+    "pretrain": {
+        "duration": "4step",
+        "batch_size": 50,
+        "optimizer": {"kind": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.0002},
+        "code_lr": 0.001,
+        "first_momentum": 0.5,
+        "first": "2step",
+    },
+    "finetune": {
+        "autoencoder": {"duration": "6step", "batch_size": 50, "optimizer": SGD},
+        "classifier": {"duration": "4step", "batch_size": 20, "optimizer": {"kind": "sgd", "lr": 0.1}},
+        "labels": [50, 400],
+    },
+}
+PCA_TREE = TINY | {"model": {"kind": "pca", "code": 4}}
+INIT = NormalInit(kind="normal", std=0.5)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scikit-learn's 8 x 8 digits, enlarged, in MNIST's place."""
+    folder = tmp_path_factory.mktemp("mnist") / "digits"
+    folder.mkdir()
+    small, labels = load_digits(return_X_y=True)
+    images = np.pad(np.kron(small.reshape(-1, 8, 8) * 255 / 16, np.ones((1, 3, 3))), ((0, 0), (2, 2), (2, 2)))
+    write_images(folder, "train", images[:1500], labels[:1500])
+    write_images(folder, "test", images[1500:], labels[1500:])
+    return folder.parent
+
+
+def trained(
+    tree: dict[str, Any], data: Path, stage: Stage = "pretrain", init: Path | None = None, every: int = 1
+) -> paper.DigitsTask:
+    """A task at the end of its training, with a row of history for each `every` updates."""
+    pl.seed_everything(0, verbose=False)
+    run = Run("layerwise_pretraining", stage, "arm", 0, "smoke", tree, data, Path("model"), init)
+    task = paper.Task(run, paper.Config(**tree))
+    task.load_data()
+    task.log_every = every
+    if task.total_steps:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pl.Trainer(
+                accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                enable_model_summary=False,
+            ).fit(task)  # fmt: skip
+    return task.eval()
+
+
+def changed(tree: dict[str, Any], pretrain: str, autoencoder: str, classifier: str) -> dict[str, Any]:
+    """`tree` with other durations."""
+    finetune = tree["finetune"]
+    return tree | {
+        "pretrain": tree["pretrain"] | {"duration": pretrain},
+        "finetune": finetune
+        | {
+            "autoencoder": finetune["autoencoder"] | {"duration": autoencoder},
+            "classifier": finetune["classifier"] | {"duration": classifier},
+        },
+    }
+
+
+# Equations
+
+
+def machine_with_weights(linear: bool) -> paper.Machine:
+    torch.manual_seed(0)
+    machine = paper.Machine(3, 2, linear, INIT)
+    nn.init.normal_(machine.up.bias)
+    nn.init.normal_(machine.visible_bias)
+    return machine
+
+
+def test_free_energy_sums_equation_1_over_hidden_states() -> None:
+    machine = machine_with_weights(linear=False)
+    for visible in itertools.product([0.0, 1.0], repeat=3):
+        v, total = torch.tensor(visible), 0.0
+        for hidden in itertools.product([0.0, 1.0], repeat=2):
+            h = torch.tensor(hidden)
+            energy = -v @ machine.visible_bias - h @ machine.up.bias - h @ machine.up.weight @ v
+            total += math.exp(-energy.item())
+        assert machine.free_energy(v[None]).item() == pytest.approx(-math.log(total), rel=1e-4, abs=1e-5)
+
+
+def test_free_energy_integrates_over_linear_hidden_units() -> None:
+    """One hidden unit with noise of variance 1: the integral of exp(-E) over it, less that of the noise alone."""
+    torch.manual_seed(0)
+    machine = paper.Machine(3, 1, True, INIT)
+    v = torch.tensor([1.0, 0.0, 1.0])
+    h = torch.linspace(-12, 12, 20_001, dtype=torch.float64)
+    total = machine.up(v).double()
+    integral = torch.trapezoid((-0.5 * h.square() + h * total).exp(), h) / math.sqrt(2 * math.pi)
+    assert machine.free_energy(v[None]).item() == pytest.approx(-integral.log().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_slope_is_equation_2(linear: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = machine_with_weights(linear)
+    data, recon = torch.rand(5, 3), torch.rand(5, 3)
+    monkeypatch.setattr(machine, "reconstruct", lambda visible: recon)
+    loss, error = paper.contrastive_divergence(machine, data)
+    loss.backward()
+    hidden, hidden_recon = machine.hidden(data), machine.hidden(recon)
+    expected = -(hidden.T @ data - hidden_recon.T @ recon) / 5
+    torch.testing.assert_close(machine.up.weight.grad, expected.detach())
+    torch.testing.assert_close(machine.up.bias.grad, -(hidden - hidden_recon).mean(0).detach())
+    torch.testing.assert_close(machine.visible_bias.grad, -(data - recon).mean(0))
+    assert error.item() == pytest.approx((data - recon).square().sum().item() / 5, rel=1e-5)
+
+
+def test_machines_unroll_into_their_own_passes() -> None:
+    torch.manual_seed(0)
+    config = paper.Config(**TINY)
+    assert isinstance(config.model, paper.Stack)
+    stack = [machine for machine in paper.machines(config.model) if isinstance(machine, paper.Machine)]
+    for machine in stack:
+        nn.init.normal_(machine.up.bias)
+        nn.init.normal_(machine.visible_bias)
+    images = torch.rand(6, 784)
+    up = [images]
+    for machine in stack:
+        up.append(machine.hidden(up[-1]))
+    down = up[-1]
+    for machine in reversed(stack):
+        down = machine.visible(down)
+    autoencoder = paper.Autoencoder(config.model).unroll_(stack)
+    torch.testing.assert_close(autoencoder.encoder(images), up[-1])
+    torch.testing.assert_close(autoencoder(images).sigmoid(), down)
+    classifier = paper.Classifier(config.model).unroll_(stack)
+    torch.testing.assert_close(classifier.body(images), up[-2])
+
+
+def test_losses_by_hand() -> None:
+    images, logits = torch.zeros(2, 784), torch.zeros(2, 784)
+    assert paper.reconstruction_loss(logits, images).item() == pytest.approx(784 * math.log(2), rel=1e-5)
+    assert paper.squared_error(logits.sigmoid(), images) == pytest.approx(784 / 4)
+
+
+# Parity
+
+
+def test_components_are_scikit_learn_s() -> None:
+    torch.manual_seed(0)
+    images = torch.rand(300, 784) @ torch.diag(torch.linspace(0.1, 2, 784))
+    components = paper.PrincipalComponents(5)
+    components.fit(images)
+    peer = PCA(5, svd_solver="full").fit(images.numpy())
+    expected = peer.inverse_transform(peer.transform(images.numpy()))
+    np.testing.assert_allclose(components(images), expected, atol=2e-3)
+
+
+def test_neighbour_error_is_scikit_learn_s() -> None:
+    x, labels = load_digits(return_X_y=True)
+    codes = x[:150, 20:24] + np.random.default_rng(0).normal(0, 0.01, (150, 4))
+    scores = cross_val_score(KNeighborsClassifier(5), codes, labels[:150], cv=LeaveOneOut())
+    found = paper.neighbour_error(torch.tensor(codes), torch.tensor(labels[:150]).long())
+    assert found == pytest.approx(100 * (1 - scores.mean()))
+
+
+# Golden and learning
+
+
+PRETRAINING = (
+    "160.287933 102.809471 63.187046 65.697067 9.113040 6.031923 1.870081 0.345775 4.729558 4.704795 4.622805 4.680266"
+)
+FINETUNING = "552.239014 549.458984 544.238953 537.039917 528.069763 518.726746"
+
+
+def test_ten_steps(data: Path) -> None:
+    pretraining = trained(TINY, data).history
+    found = [next(value for name, value in row.items() if name != "step") for row in pretraining]
+    assert found == pytest.approx([float(error) for error in PRETRAINING.split()], rel=1e-4)
+    rows = trained(TINY, data, "finetune").history
+    assert [row["loss"] for row in rows if "loss" in row] == pytest.approx(
+        [float(loss) for loss in FINETUNING.split()], rel=1e-4
+    )
+
+
+def test_machines_help_the_autoencoder_to_leave_the_mean_image(data: Path, tmp_path: Path) -> None:
+    tree = changed(TINY, "400step", "150step", "100step")
+    stack = trained(tree, data, every=50)
+    errors = [row["machine_1_error"] for row in stack.history if "machine_1_error" in row]
+    assert errors[-1] < 0.6 * errors[0]
+    save_model(stack, str(tmp_path / "stack.safetensors"))
+    helped = trained(tree, data, "finetune", tmp_path / "stack.safetensors", every=50)
+    alone = trained(changed(TINY, "0step", "150step", "100step"), data, "finetune", every=50)
+    with torch.inference_mode():
+        with_machines, without = helped.evaluate(), alone.evaluate()
+    assert with_machines.metrics["explained"] > without.metrics["explained"] + 0.2
+    assert with_machines.metrics["label_error_400"] < 50
+    assert set(with_machines.metrics) == {
+        "test_squared_error", "train_squared_error", "explained", "code_error",
+        "label_error_50", "label_error_400", "few_labels_cost",
+    }  # fmt: skip
+    assert set(with_machines.pictures) == {"reconstructions", "codes", "filters"}
+    assert np.asarray(with_machines.pictures["reconstructions"]).shape == (58, 298)
+
+
+def test_components_are_fitted_and_scored(data: Path) -> None:
+    nothing = trained(PCA_TREE, data)
+    assert nothing.total_steps == 0
+    task = trained(PCA_TREE, data, "finetune")
+    with torch.inference_mode():
+        metrics = task.evaluate().metrics
+    assert metrics["train_squared_error"] == pytest.approx(task.history[0]["squared_error"], rel=1e-4)
+    assert 0.2 < metrics["explained"] < 0.8
+    assert metrics["code_error"] < 60
+
+
+def test_more_labels_than_images_are_refused(data: Path) -> None:
+    with pytest.raises(ValueError, match="expected at most 300"):
+        trained(TINY | {"images": 300}, data, "finetune")
+
+
+def test_labelled_images_are_nested(data: Path) -> None:
+    task = trained(changed(TINY, "4step", "0step", "1ep"), data, "finetune")
+    assert isinstance(task, paper.FinetuningTask)
+    assert task.lengths == [0, 2, 20]
+    assert task.place(1) == (1, 1)
+    assert task.samplers[1].indices(0).max() < 50
+
+
+def test_momentum_and_rates_of_the_machines(data: Path) -> None:
+    task = trained(TINY, data)
+    groups = [optimizer.param_groups[0] for optimizer in task.raw_optimizers]
+    assert [group["lr"] for group in groups] == [0.1, 0.1, 0.1, 0.1, 0.001, 0.001]
+    assert [group["weight_decay"] for group in groups] == [0.0002, 0.0] * 3
+    assert [group["momentum"] for group in groups] == [0.9] * 6

@@ -1,0 +1,182 @@
+"""Lottery tickets: pruning by hand, parity with torch's, golden losses, rewinding, and that it learns."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn.utils import prune
+
+from reprise.core.contract import Run
+from reprise.experiments import lottery_ticket
+from reprise.experiments.lottery_ticket import Config, layers, mask_chart, networks, pruned, remaining
+from reprise.parts.data.store import write_images
+
+PRUNING = {"rounds": 2, "rate": 0.2, "criterion": "magnitude", "start": "rewind"}
+TINY: dict[str, Any] = {
+    "seeds": [0],
+    "network": {"hidden": [24, 16], "activation": "relu", "init": {"kind": "glorot"}},
+    "pruning": PRUNING,
+    "optimizer": {"kind": "adam", "lr": 0.003},
+    "images": 1000,
+    "batch_size": 20,
+    "duration": "3step",
+    "last_duration": "4step",
+    "check_every": 2,
+    "validation": 100,
+    "test": 200,
+}
+REINIT = TINY | {"pruning": PRUNING | {"start": "new"}}
+DENSE = TINY | {"pruning": PRUNING | {"rounds": 0}, "last_duration": "10step"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scikit-learn's 8 x 8 digits, enlarged, in MNIST's place."""
+    folder = tmp_path_factory.mktemp("mnist") / "digits"
+    folder.mkdir()
+    small, labels = load_digits(return_X_y=True)
+    images = np.pad(np.kron(small.reshape(-1, 8, 8) * 255 / 16, np.ones((1, 3, 3))), ((0, 0), (2, 2), (2, 2)))
+    write_images(folder, "train", images[:1500], labels[:1500])
+    write_images(folder, "test", images[1500:], labels[1500:])
+    return folder.parent
+
+
+def trained(tree: dict[str, Any], data: Path, every: int = 1) -> lottery_ticket.Task:
+    """A task at the end of its training, with a row of history for each `every` updates."""
+    pl.seed_everything(0, verbose=False)
+    task = lottery_ticket.Task(Run("lottery_ticket", "pretrain", "arm", 0, "smoke", tree, data, Path()), Config(**tree))
+    task.load_data()
+    task.log_every = every
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pl.Trainer(
+            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False,
+        ).fit(task)  # fmt: skip
+    return task.eval()
+
+
+# Equations
+
+
+def test_a_fifth_of_what_is_left_is_pruned_the_smallest_first() -> None:
+    weight = torch.tensor([[0.1, -0.5, 0.3], [-0.2, 0.4, 9.0]])
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    found = pruned(weight, mask, 0.4, "magnitude", torch.Generator())
+    assert found.tolist() == [[False, True, True], [False, True, False]]
+    assert mask.sum() == 5
+
+
+def test_random_pruning_takes_as_many_and_only_what_is_left() -> None:
+    mask = torch.rand(50, 40, generator=torch.Generator().manual_seed(0)) < 0.5
+    weight = torch.ones(50, 40)
+    found = pruned(weight, mask, 0.2, "random", torch.Generator().manual_seed(1))
+    assert int(found.sum()) == int(mask.sum()) - round(0.2 * int(mask.sum()))
+    assert not bool((found & ~mask).any())
+    assert not torch.equal(found, pruned(weight, mask, 0.2, "random", torch.Generator().manual_seed(2)))
+
+
+@pytest.mark.parametrize(("rounds", "published"), [(7, 0.211), (15, 0.036)])
+def test_rounds_leave_the_papers_shares_of_lenet(rounds: int, published: float) -> None:
+    sizes = np.array([784 * 300, 300 * 100, 100 * 10])
+    left = sizes * np.array([0.8, 0.8, 0.9]) ** rounds
+    assert left.sum() / sizes.sum() == pytest.approx(published, abs=6e-4)
+
+
+# Parity
+
+
+def test_pruning_is_torchs_l1_unstructured() -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(30, 20)
+    weight, mask = layer.weight.detach().clone(), torch.ones(20, 30, dtype=torch.bool)
+    prune.l1_unstructured(layer, "weight", amount=0.2)
+    assert torch.equal(
+        pruned(weight, mask, 0.2, "magnitude", torch.Generator()), layer.get_buffer("weight_mask").bool()
+    )
+
+
+# The procedure
+
+
+def test_ticket_starts_from_its_own_values(data: Path) -> None:
+    frozen = TINY | {"optimizer": {"kind": "sgd", "lr": 1e-12}}
+    task = trained(frozen, data)
+    pl.seed_everything(0, verbose=False)
+    start = layers(networks(Config(**TINY))["network"])
+    for layer, before, mask in zip(layers(task.network), start, task.masks, strict=True):
+        torch.testing.assert_close(layer.weight, before.weight * mask)
+    shares = [float(mask.float().mean()) for mask in task.masks]
+    assert shares == pytest.approx([0.64, 0.64, 0.81], abs=0.01)
+
+
+def test_new_values_come_under_the_same_mask(data: Path) -> None:
+    ticket, reinit = trained(TINY, data), trained(REINIT, data)
+    assert all(torch.equal(a, b) for a, b in zip(ticket.masks, reinit.masks, strict=True))
+    assert [row["loss"] for row in ticket.history[:6]] == [row["loss"] for row in reinit.history[:6]]
+    assert ticket.history[6]["loss"] != reinit.history[6]["loss"]
+    kept = ticket.masks[0]
+    between = (layers(ticket.network)[0].weight - layers(reinit.network)[0].weight).detach()
+    assert float(between[kept].abs().mean()) > 0.01
+    assert bool((layers(reinit.network)[0].weight[~kept] == 0).all())
+
+
+def test_levels_record_shares_and_early_stops(data: Path) -> None:
+    task = trained(TINY, data)
+    assert task.levels[:, 0].tolist() == pytest.approx([1.0, 0.8, 0.64], abs=0.01)
+    assert set(task.levels[:, 1].tolist()) <= {2.0, 3.0, 4.0}
+    assert remaining(task.masks) == pytest.approx(float(task.levels[-1, 0]))
+
+
+# Golden and learning
+
+
+GOLDEN = [
+    (TINY, "2.220034 2.407732 2.259231 2.177454 2.393889 2.265906 2.155742 2.333294 2.234404 2.268509"),
+    (REINIT, "2.220034 2.407732 2.259231 2.177454 2.393889 2.265906 2.347928 2.264690 2.309667 2.270454"),
+    (DENSE, "2.220034 2.407732 2.259231 2.274110 2.153025 2.178630 2.267425 2.058662 2.035734 1.973857"),
+]
+
+
+@pytest.mark.parametrize(("tree", "losses"), GOLDEN)
+def test_ten_steps(tree: dict[str, Any], losses: str, data: Path) -> None:
+    found = [row["loss"] for row in trained(tree, data).history]
+    assert found == pytest.approx([float(loss) for loss in losses.split()], rel=1e-4), found
+
+
+def test_all_that_the_next_round_needs_is_in_the_checkpoint(data: Path) -> None:
+    state = trained(TINY, data).state_dict()
+    for index in range(3):
+        assert {f"mask_{index}", f"start_{index}", f"start_bias_{index}"} <= state.keys()
+    assert state["levels"].shape == (3, 4)
+
+
+@pytest.mark.parametrize("tree", [TINY, DENSE])
+def test_evaluation_has_every_metric_and_picture(tree: dict[str, Any], data: Path) -> None:
+    task = trained(tree, data)
+    with torch.inference_mode():
+        evaluation = task.evaluate()
+    assert all(math.isfinite(value) for value in evaluation.metrics.values())
+    assert ("levels" in evaluation.pictures) == (tree is TINY)
+    assert np.asarray(evaluation.pictures["pixels_still_joined"]).shape == (224, 224)
+
+
+def test_mask_chart_is_white_where_all_is_kept() -> None:
+    mask = torch.zeros(4, 784, dtype=torch.bool)
+    mask[:, 0], mask[:2, 1] = True, True
+    picture = np.asarray(mask_chart(mask))
+    assert [int(picture[0, x]) for x in (0, 8, 16)] == [255, 127, 0]
+
+
+def test_learns_one_batch(data: Path) -> None:
+    tree = DENSE | {"images": 20, "last_duration": "150step"}
+    assert trained(tree, data, every=10).history[-1]["loss"] < 0.05

@@ -1,0 +1,256 @@
+"""Optimizers: the surfaces by hand, parity with the papers' update rules, golden losses, and that copies learn."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from pydantic import TypeAdapter, ValidationError
+from sklearn.datasets import load_digits
+
+from reprise.core.contract import Run
+from reprise.experiments import optimizers
+from reprise.experiments.optimizers import (
+    Config,
+    basin_width,
+    chart,
+    copies,
+    crossing,
+    film,
+    heat_map,
+    interaction_share,
+    networks,
+    on_the_axes,
+    path,
+    ravine,
+    saddle,
+    updates_to,
+)
+from reprise.parts import vocabulary
+from reprise.parts.data.store import write_images
+
+TINY: dict[str, Any] = {
+    "seeds": [0],
+    "network": {"hidden": [16], "activation": "relu", "init": {"kind": "he"}},
+    "optimizer": {"kind": "adam", "lr": 0.01},
+    "sweep": {"rates": [0.001, 0.01, 0.1]},
+    "examples": 1000,
+    "batch_size": 50,
+    "duration": "10step",
+    "evaluate": {"images": 200, "target": 0.5, "ravine": 30},
+}
+GRID = TINY | {
+    "optimizer": {"kind": "adamw", "lr": 0.01},
+    "sweep": {"rates": [0.001, 0.01], "decays": [0.0, 0.001, 0.1]},
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scikit-learn's 8 x 8 digits, enlarged, in MNIST's place."""
+    folder = tmp_path_factory.mktemp("mnist") / "digits"
+    folder.mkdir()
+    small, labels = load_digits(return_X_y=True)
+    images = np.pad(np.kron(small.reshape(-1, 8, 8) * 255 / 16, np.ones((1, 3, 3))), ((0, 0), (2, 2), (2, 2)))
+    write_images(folder, "train", images[:1500], labels[:1500])
+    write_images(folder, "test", images[1500:], labels[1500:])
+    return folder.parent
+
+
+def trained(tree: dict[str, Any], data: Path, every: int = 1) -> optimizers.Task:
+    """A task at the end of its training, with a row of history for each `every` updates."""
+    pl.seed_everything(0, verbose=False)
+    run = Run("optimizers", "pretrain", "arm", 0, "smoke", tree, data, Path("model"))
+    task = optimizers.Task(run, Config.model_validate(tree))
+    task.load_data()
+    task.log_every = every
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pl.Trainer(
+            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False,
+        ).fit(task)  # fmt: skip
+    return task.eval()
+
+
+def optimizer(**settings: Any) -> vocabulary.Optimizer:
+    return TypeAdapter(vocabulary.Optimizer).validate_python(settings)
+
+
+# Equations
+
+
+def test_surfaces_by_hand() -> None:
+    assert on_the_axes(1, 0) == pytest.approx((math.cos(math.pi / 6), 0.5))
+    torch.testing.assert_close(ravine(torch.tensor([on_the_axes(2, 0), on_the_axes(0, 2)])), torch.tensor([2.0, 200]))
+    torch.testing.assert_close(saddle(torch.tensor([[2.0, 0.0], [0.0, 2.0], [1.0, 1.0]])), torch.tensor([2.0, -2, 0]))
+
+
+def test_gradient_descent_on_the_saddle_by_hand() -> None:
+    way = path(saddle, (1.0, 0.01), optimizer(kind="sgd", lr=0.1), 5)
+    expected = [[0.9**k, 0.01 * 1.1**k] for k in range(6)]
+    torch.testing.assert_close(way, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_a_path_that_leaves_is_held_at_the_edge() -> None:
+    way = path(saddle, (0.0, 1.0), optimizer(kind="sgd", lr=9.0), 4)
+    assert way[:, 1].tolist() == [1.0, 10.0, 10.0, 10.0, 10.0]
+
+
+def test_momentum_crosses_the_ravine_as_fast_as_theory_says() -> None:
+    # From (u, v) = (-5, 0.5), to 1/1000 of 25: u must shrink to 0.0447 of itself. Gradient descent at rate r takes
+    # log(0.0447) / log(1 - r) updates if r < 2/100, where v still shrinks: 174 at the highest such rate on the list.
+    # Momentum μ shrinks both by √μ an update, where rates allow it: about 3.1 / 0.053 = 59.
+    start = on_the_axes(-5.0, 0.5)
+    updates, rate = crossing(start, optimizer(kind="sgd", lr=1.0), 300)
+    assert rate == pytest.approx(10**-1.75)
+    assert updates == pytest.approx(math.log(0.0447) / math.log(1 - 10**-1.75), abs=2)
+    assert 50 < crossing(start, optimizer(kind="sgd", lr=1.0, momentum=0.9), 300)[0] < 90
+
+
+def test_updates_and_basin_by_hand() -> None:
+    assert updates_to(0.5, [10, 20, 30], [0.9, 0.5, 0.7]) == 20
+    assert updates_to(0.1, [10, 20, 30], [0.9, 0.5, 0.7]) == 30
+    assert basin_width([0.001, 0.01, 0.1], [False, True, True]) == pytest.approx(2)
+
+
+def test_interaction_is_nothing_for_a_sum_and_all_for_a_diagonal() -> None:
+    rows, columns = torch.tensor([[0.0], [1.0], [5.0]]), torch.tensor([[2.0, 3.0, 7.0]])
+    assert interaction_share(rows + columns) == pytest.approx(0, abs=1e-6)
+    assert interaction_share(torch.eye(3)) == pytest.approx(1)
+    assert interaction_share(torch.tensor([[1.0, 0.0], [0.0, 0.0]])) == pytest.approx(1 / 3)
+
+
+def test_adamw_takes_away_lambda_whatever_the_rate() -> None:
+    for settings in copies(Config.model_validate(GRID)):
+        way = path(lambda p: 0 * p.sum(), (1.0, 2.0), settings, 1)
+        decay = settings.weight_decay * settings.lr
+        assert way[1].tolist() == pytest.approx([1 - decay, 2 * (1 - decay)])
+    taken = [one.weight_decay * one.lr for one in copies(Config.model_validate(GRID))]
+    assert taken == pytest.approx([0.0, 0.001, 0.1] * 2)
+
+
+# Parity
+
+
+def test_adam_is_algorithm_1() -> None:
+    rate, (b1, b2), eps = 0.05, (0.9, 0.999), 1e-8
+    point, m, v = np.array([-2.0, 1.0]), np.zeros(2), np.zeros(2)
+    for t in range(1, 21):
+        g = np.array([point[0], -point[1]])
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+        point = point - rate * (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + eps)
+    way = path(saddle, (-2.0, 1.0), optimizer(kind="adam", lr=rate), 20)
+    np.testing.assert_allclose(way[-1].numpy(), point, rtol=1e-6)
+
+
+def test_nesterov_is_sutskevers_equations_3_and_4() -> None:
+    # The paper looks ahead from θ; torch keeps the point ahead, θ + μ v.
+    rate, mu, theta, v = 0.05, 0.9, np.array([-2.0, 1.0]), np.zeros(2)
+    for _ in range(10):
+        ahead = theta + mu * v
+        v = mu * v - rate * np.array([ahead[0], -ahead[1]])
+        theta = theta + v
+    way = path(saddle, (-2.0, 1.0), optimizer(kind="sgd", lr=rate, momentum=mu, nesterov=True), 10)
+    np.testing.assert_allclose(way[-1].numpy(), theta + mu * v, rtol=1e-6)
+
+
+def test_copies_are_one_network_that_differ_in_their_rate_alone(data: Path) -> None:
+    first, *others = networks(Config.model_validate(TINY)).values()
+    for other in others:
+        for a, b in zip(first.parameters(), other.parameters(), strict=True):
+            assert torch.equal(a, b)
+            assert a is not b
+    history = trained(TINY | {"duration": "2step"}, data).history
+    assert history[0]["loss_00"] == history[0]["loss_01"] == history[0]["loss_02"]
+    assert len({history[1][f"loss_0{index}"] for index in range(3)}) == 3
+
+
+# Golden and learning
+
+
+GOLDEN = [2.381338, 2.268776, 1.999627, 2.217598, 2.076509, 1.899576, 1.78322, 1.714389, 1.715543, 1.464008]
+
+
+def test_ten_steps(data: Path) -> None:
+    history = trained(TINY, data).history
+    assert [row["loss_01"] for row in history] == pytest.approx(GOLDEN, rel=1e-4)
+    assert [row["loss"] for row in history] == [row["loss_01"] for row in history]
+
+
+def test_they_learn_one_batch(data: Path) -> None:
+    history = trained(TINY | {"examples": 50, "duration": "100step"}, data, every=10).history
+    assert history[0]["loss_01"] > 1
+    assert history[-1]["loss_01"] < 0.1
+
+
+def test_a_rate_that_is_too_high_does_not_end_the_run(data: Path) -> None:
+    tree = TINY | {"optimizer": {"kind": "sgd", "lr": 0.1}, "sweep": {"rates": [0.1, 100.0, 1e5]}, "duration": "30step"}
+    task = trained(tree, data)
+    assert task.history[-1]["loss_02"] == optimizers.WORST
+    assert task.history[-1]["loss"] < 2
+    with torch.inference_mode():
+        metrics = task.evaluate().metrics
+    assert all(math.isfinite(value) for value in metrics.values())
+
+
+@pytest.mark.parametrize(
+    ("tree", "metrics", "picture"),
+    [
+        (TINY, {"ravine_updates", "updates_to_target", "basin_width", "train_loss"}, "basin"),
+        (GRID, {"ravine_updates", "interaction_share", "chosen_test_error"}, "landscape"),
+    ],
+)
+def test_evaluation_has_every_metric_and_picture(
+    tree: dict[str, Any], metrics: set[str], picture: str, data: Path
+) -> None:
+    task = trained(tree, data)
+    with torch.inference_mode():
+        evaluation = task.evaluate()
+    assert evaluation.metrics.keys() == metrics
+    assert all(math.isfinite(value) for value in evaluation.metrics.values())
+    assert evaluation.pictures.keys() == {"surfaces", picture}
+
+
+# Pictures and refusals
+
+
+def test_film_has_a_frame_an_update() -> None:
+    frames = film(optimizer(kind="sgd", lr=0.01), (-4.0, 1.0), updates=3)
+    assert len(frames) == 4
+    assert {frame.shape for frame in frames} == {(200, 400, 3)}
+    rows, columns = np.nonzero((frames[0][:, :200] == (220, 70, 40)).all(-1))
+    assert (columns.mean(), rows.mean()) == pytest.approx((20, 80), abs=1)
+
+
+def test_heat_map_frames_the_lowest() -> None:
+    picture = heat_map(torch.tensor([[1.0, 2.0, 3.0], [0.0, 4.0, 5.0]]), [0.1, 0.2], [0.0, 1.0, 2.0])
+    rows, columns = np.nonzero((picture == (220, 70, 40)).all(-1))
+    assert (columns.min(), rows.min()) == (56 + 44, 2 * 44)
+
+
+def test_chart_draws_the_line_where_it_is() -> None:
+    picture = chart("flat", {"": ([0, 1], [0.5, 0.5])}, (0, 1), (0, 1))
+    rows, columns = np.nonzero((picture == (40, 70, 200)).all(-1))
+    assert abs(rows.mean() - (24 + 218) / 2) <= 1
+    assert (columns.min(), columns.max()) == (40, 352)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"optimizer": {"kind": "adam", "lr": 0.02}}, "lr is 0.02; expected one of sweep.rates"),
+        ({"optimizer": {"kind": "adam", "lr": 0.01, "weight_decay": 0.1}}, "sweep.decays says it"),
+        ({"sweep": {"rates": [0.001, 0.01, 0.02]}}, "rise by the same factor"),
+        ({"sweep": {"rates": [0.001, 0.01], "decays": [0.0, 0.1]}}, "three and more"),
+    ],
+)
+def test_config_refuses(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Config.model_validate(TINY | change)

@@ -1,0 +1,229 @@
+"""The perceptron: rules by hand and against scikit-learn, facts about gates and separable points, golden losses."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from sklearn.datasets import load_digits
+from sklearn.linear_model import Perceptron as Reference
+from torch.nn import functional
+
+from reprise.core.contract import Run
+from reprise.core.task import Evaluation
+from reprise.experiments import perceptron
+from reprise.experiments.perceptron import INPUTS, Digits, Perceptron, loss_of, mosaic, right, shade, truth_table
+from reprise.parts.data.store import write_images
+
+SGD = {"kind": "sgd", "lr": 1.0}
+UNIT: dict[str, Any] = {
+    "seeds": [0],
+    "problem": {"kind": "gates", "replicates": 50, "hidden": 0, "weight_range": 0.5},
+    "loss": "perceptron",
+    "optimizer": SGD,
+    "duration": "60step",
+}
+HIDDEN = UNIT | {
+    "problem": {"kind": "gates", "replicates": 10, "functions": [6], "hidden": 4, "weight_range": 0.5},
+    "loss": "squared",
+    "optimizer": {"kind": "sgd", "lr": 0.5, "momentum": 0.9},
+    "duration": "1000step",
+}
+POINTS = UNIT | {"problem": {"kind": "separable", "replicates": 20, "points": 40, "room": 0.1}}
+DIGITS = UNIT | {"problem": {"kind": "digits", "train": 1000, "batch_size": 10}, "duration": "10step"}
+ASSOCIATION = DIGITS | {
+    "problem": DIGITS["problem"]
+    | {"association": {"units": 50, "excitatory": 5, "inhibitory": 5, "threshold": 1.0}, "average": True}
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scikit-learn's 8 x 8 digits, enlarged, in MNIST's place."""
+    folder = tmp_path_factory.mktemp("mnist") / "digits"
+    folder.mkdir()
+    small, labels = load_digits(return_X_y=True)
+    images = np.pad(np.kron(small.reshape(-1, 8, 8) * 255 / 16, np.ones((1, 2, 2))), ((0, 0), (6, 6), (6, 6)))
+    write_images(folder, "train", images[:1500], labels[:1500])
+    write_images(folder, "test", images[1500:], labels[1500:])
+    return folder.parent
+
+
+def trained(tree: dict[str, Any], data: Path = Path(), every: int = 1) -> perceptron.PerceptronTask:
+    """A task at the end of its training, with a row of history for each `every` updates."""
+    pl.seed_everything(0, verbose=False)
+    run = Run("perceptron", "pretrain", "arm", 0, "smoke", tree, data, Path("model"))
+    task = perceptron.Task(run, perceptron.Config(**tree))
+    task.load_data()
+    task.log_every = every
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pl.Trainer(
+            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False,
+        ).fit(task)  # fmt: skip
+    return task.eval()
+
+
+@torch.inference_mode()
+def scored(task: perceptron.PerceptronTask) -> Evaluation:
+    """What the evaluate stage asks for."""
+    return task.evaluate()
+
+
+# Equations
+
+
+def test_losses_by_hand() -> None:
+    scores, targets = torch.tensor([2.0, 2.0, -0.5]), torch.tensor([1.0, 0.0, 1.0])
+    assert loss_of(scores, targets, "perceptron").tolist() == [0.0, 2.0, 0.5]
+    assert loss_of(scores, targets, "delta").tolist() == [0.5, 4.5, 1.125]
+    half = torch.zeros(1)
+    assert loss_of(half, half, "squared").item() == pytest.approx(0.125)
+    assert loss_of(half, half, "logistic").item() == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize(("kind", "by_hand"), [("perceptron", -3.0), ("delta", -0.9 * 3), ("squared", None)])
+def test_gradients_are_the_rules(kind: str, by_hand: float | None) -> None:
+    x = 3.0
+    weight = torch.tensor([-0.2 / x if kind == "perceptron" else 0.1 / x], requires_grad=True)
+    loss_of(weight * x, torch.ones(1), kind).sum().backward()
+    sigma = 1 / (1 + math.exp(-0.1))
+    expected = by_hand if by_hand is not None else -(1 - sigma) * sigma * (1 - sigma) * x
+    assert weight.grad is not None
+    assert weight.grad.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_undecided_unit_is_corrected() -> None:
+    weight = torch.zeros(1, requires_grad=True)
+    loss_of(weight * 3, torch.zeros(1), "perceptron").sum().backward()
+    assert weight.grad is not None
+    assert weight.grad.item() == 3
+    assert not right(torch.zeros(1), torch.ones(1)).any()
+
+
+def test_truth_tables() -> None:
+    assert truth_table([6, 8, 14, 9]).tolist() == [[0, 1, 1, 0], [0, 0, 0, 1], [0, 1, 1, 1], [1, 0, 0, 1]]
+    assert INPUTS.sum(1).tolist() == [0, 1, 1, 2]
+
+
+def test_association_units_count_their_connections(data: Path) -> None:
+    torch.manual_seed(0)
+    net = Perceptron(perceptron.Config(**ASSOCIATION).problem)
+    assert net.connections is not None
+    assert net.connections.abs().sum(0).max() <= 10
+    torch.testing.assert_close(net.connections.sum(0), torch.zeros(50))
+    retina = (torch.rand(7, 400) > 0.5).float()
+    expected = [[sum(net.connections[:, unit] * row) >= 1.0 for unit in range(50)] for row in retina]
+    assert torch.equal(net.active(retina).bool(), torch.tensor(expected))
+
+
+# Parity
+
+
+def test_losses_are_torchs() -> None:
+    scores, targets = torch.randn(50), torch.rand(50).round()
+    expected = functional.binary_cross_entropy_with_logits(scores, targets, reduction="none")
+    torch.testing.assert_close(loss_of(scores, targets, "logistic"), expected)
+    expected = functional.mse_loss(scores.sigmoid(), targets, reduction="none") / 2
+    torch.testing.assert_close(loss_of(scores, targets, "squared"), expected)
+
+
+def test_corrections_are_scikit_learns() -> None:
+    task = trained(POINTS)
+    for unit in range(5):
+        points, targets = task.points[unit].double().numpy(), task.targets[unit].numpy()
+        reference = Reference(fit_intercept=False, shuffle=False, tol=None, max_iter=200).fit(points, targets)
+        np.testing.assert_allclose(task.units.weight[unit].detach().numpy(), reference.coef_[0], rtol=1e-4, atol=1e-5)
+
+
+# Facts that are exact
+
+
+def test_a_unit_learns_fourteen_functions_and_three_quarters_of_xor() -> None:
+    metrics = scored(trained(UNIT, every=20)).metrics
+    assert metrics == {"functions_learned": 14, "xor_right": 0.75, "xor_solved": 0, "xor_sweeps": 60}
+
+
+def test_a_hidden_layer_learns_xor() -> None:
+    evaluation = scored(trained(HIDDEN, every=100))
+    assert evaluation.metrics["functions_learned"] == 1
+    assert evaluation.metrics["xor_solved"] >= 0.8
+    assert 10 < evaluation.metrics["xor_sweeps"] < 1000
+    assert np.asarray(evaluation.pictures["xor"]).shape == (2 * 63 - 3, 4 * 63 - 3, 3)
+
+
+def test_what_is_separable_is_separated_within_the_bound() -> None:
+    task = trained(POINTS, every=50)
+    normals = task.units.weight.detach()
+    assert right(torch.einsum("upi,ui->up", task.points, normals), task.targets).all()
+    assert (task.corrections <= task.bounds).all()
+    assert scored(task).metrics["separated"] == 1
+    assert torch.equal(task.targets.sum(1), torch.full((20,), 20.0))
+    again, targets = perceptron.separable_points(task.problem, seed=0)
+    assert torch.equal(again, task.points)
+    assert torch.equal(targets, task.targets)
+
+
+def test_networks_do_not_influence_each_other() -> None:
+    pl.seed_everything(0, verbose=False)
+    population = perceptron.networks(perceptron.Config(**HIDDEN))["population"]
+    targets = truth_table([6]).repeat(10, 1)
+    loss_of(population(INPUTS), targets, "squared")[3].sum().backward()
+    for parameter in population.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.flatten(1).abs().sum(1).nonzero().flatten().tolist() == [3]
+    torch.testing.assert_close(population(INPUTS, slice(3, 5)), population(INPUTS)[3:5])
+
+
+# Golden and learning
+
+GOLDEN = [
+    (
+        HIDDEN | {"duration": "10step"},
+        "0.519585 0.512262 0.503454 0.500158 0.503753 0.508901 0.510461 0.507574 0.502968 0.500368",
+    ),
+    (DIGITS, "0.000000 30.280003 25.440001 17.799999 13.600000 8.800001 10.639999 7.120000 11.040000 2.800000"),
+    (ASSOCIATION, "0.000000 7.950001 5.770000 4.470000 2.860000 2.090000 2.410000 2.240000 1.940000 1.700000"),
+]
+
+
+@pytest.mark.parametrize(("tree", "losses"), GOLDEN)
+def test_ten_steps(tree: dict[str, Any], losses: str, data: Path) -> None:
+    history = trained(tree, data).history
+    assert [row["loss"] for row in history] == pytest.approx([float(loss) for loss in losses.split()], rel=1e-4)
+
+
+@pytest.mark.parametrize("tree", [DIGITS, ASSOCIATION])
+def test_digits_are_learned(tree: dict[str, Any], data: Path) -> None:
+    evaluation = scored(trained(tree | {"duration": "5ep"}, data, every=100))
+    assert evaluation.metrics["train_error"] < 0.25
+    assert evaluation.metrics["test_error"] < 0.35
+    assert np.asarray(evaluation.pictures["weights"]).shape == (2 * 83 - 3, 5 * 83 - 3, 3)
+
+
+def test_one_batch_is_learned_by_heart(data: Path) -> None:
+    tree = DIGITS | {"problem": {"kind": "digits", "train": 20, "batch_size": 20}, "duration": "100step"}
+    assert scored(trained(tree, data)).metrics["train_error"] == 0
+
+
+def test_the_mean_weights_answer_when_asked(data: Path) -> None:
+    net = Perceptron(Digits(kind="digits", digits=[0, 1], train=1, batch_size=1, average=True))
+    net.total[0] += 1.0
+    ones = torch.ones(1, 400)
+    assert net(ones).tolist() == [[0.0, 0.0]]
+    assert net.eval()(ones).tolist() == [[400.0, 0.0]]
+
+
+def test_pictures() -> None:
+    colours = shade(np.array([[0.0, 1.0, -1.0]]), size=1)[0].tolist()
+    assert colours == [[255, 255, 255], [200, 80, 20], [30, 80, 180]]
+    tiles = [np.zeros((4, 5, 3), np.uint8)] * 3
+    assert mosaic(tiles, columns=2).shape == (11, 13, 3)
+    assert mosaic(tiles, columns=2)[7:, 8:].min() == 255

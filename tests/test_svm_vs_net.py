@@ -1,0 +1,188 @@
+"""Support-vector networks against nets: kernel and bound by hand, parity with scikit-learn, golden losses, learning."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from sklearn.datasets import load_digits
+from sklearn.svm import SVC
+from torch.nn import functional
+
+from reprise.core.contract import Run
+from reprise.experiments import svm_vs_net as paper
+from reprise.parts.data.store import write_images
+
+MLP: dict[str, Any] = {
+    "seeds": [0],
+    "model": {"kind": "mlp", "hidden": [32], "dropout": 0.1},
+    "sizes": [50, 200],
+    "pool": 1000,
+    "test": 297,
+    "batch_size": 20,
+    "optimizer": {"kind": "adam", "lr": 0.003},
+    "schedule": {"kind": "cosine"},
+    "duration": "5step",
+}
+CNN = MLP | {"model": {"kind": "cnn", "channels": [4, 6], "hidden": [16], "normalization": "batch"}}
+SVM = MLP | {"model": {"kind": "svm", "degree": 4, "gamma": 0.01, "cost": 10.0}}
+MACHINE = paper.SupportVectors(kind="svm", degree=3, gamma=0.1, cost=2.0)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scikit-learn's 8 x 8 digits, enlarged, in MNIST's place."""
+    folder = tmp_path_factory.mktemp("mnist") / "digits"
+    folder.mkdir()
+    small, labels = load_digits(return_X_y=True)
+    images = np.pad(np.kron(small.reshape(-1, 8, 8) * 255 / 16, np.ones((1, 3, 3))), ((0, 0), (2, 2), (2, 2)))
+    write_images(folder, "train", images[:1500], labels[:1500])
+    write_images(folder, "test", images[1500:], labels[1500:])
+    return folder.parent
+
+
+def task_of(tree: dict[str, Any], data: Path, seed: int = 0) -> paper.LearningCurve:
+    """A task with its data open."""
+    pl.seed_everything(seed, verbose=False)
+    run = Run("svm_vs_net", "pretrain", "arm", seed, "smoke", tree, data, Path("model"))
+    task = paper.Task(run, paper.Config(**tree))
+    task.load_data()
+    return task
+
+
+def trained(tree: dict[str, Any], data: Path, every: int = 1) -> paper.LearningCurve:
+    """A task at the end of its training, with a row of history for each `every` updates."""
+    task = task_of(tree, data)
+    task.log_every = every
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pl.Trainer(
+            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False,
+        ).fit(task)  # fmt: skip
+    return task.eval()
+
+
+# Equations
+
+
+def test_kernel_is_the_dot_product_of_all_monomials() -> None:
+    """For two pixels and degree 2: (u·v + 1)² = 1 + 2 u1 v1 + 2 u2 v2 + u1² v1² + u2² v2² + 2 u1 u2 v1 v2."""
+    machine = paper.SupportVectorNetwork(paper.SupportVectors(kind="svm", degree=2, gamma=1.0, cost=1.0), 1)
+    u, v = torch.tensor([[0.5, -2.0]]), torch.tensor([[3.0, 0.25]])
+
+    def monomials(x: torch.Tensor) -> torch.Tensor:
+        a, b = x[0]
+        return torch.stack([torch.tensor(1.0), 2**0.5 * a, 2**0.5 * b, a * a, b * b, 2**0.5 * a * b])
+
+    assert machine.kernel(u, v).item() == pytest.approx(float(monomials(u) @ monomials(v)), rel=1e-6)
+    assert machine.kernel(u, v).item() == pytest.approx(4.0)
+
+
+def test_two_points_have_the_widest_margin_between_them() -> None:
+    """Linear kernel, points 0 and 2 on a line: f(x) = x - 1, both support vectors with α = ½."""
+    linear = paper.SupportVectors(kind="svm", degree=1, gamma=1.0, cost=100.0)
+    machine = paper.SupportVectorNetwork(linear, 2)
+    x = torch.tensor([[0.0], [2.0]])
+    assert machine.fit(x, torch.tensor([0, 1])) == pytest.approx(0.2)  # two of ten digits, both examples of each
+    assert machine.coefficients[1].tolist() == pytest.approx([-0.5, 0.5], abs=1e-3)
+    outputs = machine(torch.tensor([[0.0], [1.0], [2.0], [5.0]]), x)
+    assert outputs[:, 1].tolist() == pytest.approx([-1, 0, 1, 4], abs=1e-2)
+    torch.testing.assert_close(outputs[:, 0], -outputs[:, 1])
+    assert outputs[:, 2].max() == -math.inf
+
+
+def test_binary_error_counts_wrong_signs() -> None:
+    outputs = torch.full((2, 10), -1.0)
+    outputs[0, 3] = 1.0
+    assert paper.binary_error(outputs, torch.tensor([3, 4])) == pytest.approx(1 / 20)
+
+
+@pytest.mark.parametrize(("errors", "gain"), [({100: 8.0, 200: 4.0, 400: 2.0}, 50), ({250: 9.0, 1000: 9.0}, 0)])
+def test_gain_per_doubling(errors: dict[int, float], gain: float) -> None:
+    assert paper.gain_per_doubling(errors) == pytest.approx(gain, abs=1e-6)
+
+
+# Parity
+
+
+def test_machines_are_scikit_learn_s() -> None:
+    x, labels = load_digits(return_X_y=True)
+    rows, y = torch.tensor(x[:300] / 16).float(), torch.tensor(labels[:300]).long()
+    machine = paper.SupportVectorNetwork(MACHINE, 300)
+    machine.fit(rows, y)
+    outputs = machine(torch.tensor(x[300:400] / 16).float(), rows)
+    for digit in (0, 8):
+        peer = SVC(C=2.0, kernel="poly", degree=3, gamma=0.1, coef0=1.0).fit(
+            rows.double().numpy(), labels[:300] == digit
+        )
+        expected = peer.decision_function(torch.tensor(x[300:400] / 16).float().double().numpy())
+        np.testing.assert_allclose(outputs[:, digit], expected, atol=5e-3)
+        assert int(machine.coefficients[digit].ne(0).sum()) == len(peer.support_)
+
+
+# Subsets, golden, learning
+
+
+def test_subsets_are_nested_and_differ_by_seed(data: Path) -> None:
+    small, large = (task_of(MLP | {"sizes": sizes}, data) for sizes in ([50], [200]))
+    assert torch.equal(small.images, large.images[:50])
+    assert not torch.equal(small.labels, task_of(MLP | {"sizes": [50]}, data, seed=1).labels)
+    with pytest.raises(ValueError, match="expected at most 1000"):
+        task_of(MLP | {"sizes": [1001]}, data)
+
+
+def test_each_size_has_its_own_updates(data: Path) -> None:
+    task = task_of(MLP | {"duration": "2ep"}, data)
+    assert isinstance(task, paper.Nets)
+    assert task.lengths == [4, 20]
+    assert [task.place(step) for step in (0, 3, 4, 23)] == [(0, 0), (0, 3), (1, 0), (1, 19)]
+
+
+GOLDEN = [
+    (MLP, "loss", "2.290806 2.195207 2.091236 2.058746 2.017551 2.304242 2.317491 2.247810 2.266526 2.189605"),
+    (CNN, "loss", "2.299609 2.204109 2.161406 1.861145 1.808203 2.418351 2.218213 2.261714 2.043459 2.137396"),
+    (SVM, "support_share", "0 0"),
+]
+
+
+@pytest.mark.parametrize(("tree", "column", "values"), GOLDEN)
+def test_ten_steps(tree: dict[str, Any], column: str, values: str, data: Path) -> None:
+    history = trained(tree, data).history
+    assert [row[column] for row in history] == pytest.approx([float(value) for value in values.split()], rel=1e-4)
+
+
+@pytest.mark.parametrize("tree", [MLP | {"duration": "150step"}, CNN | {"duration": "100step"}, SVM])
+def test_learns_and_is_scored(tree: dict[str, Any], data: Path) -> None:
+    task = trained(tree, data, every=50)
+    with torch.inference_mode():
+        evaluation = task.evaluate()
+    metrics, pictures = evaluation.metrics, evaluation.pictures
+    assert metrics["error_200"] < metrics["error_50"] < 60
+    assert metrics["error_200"] < 25
+    assert np.asarray(pictures["worst_mistakes"]).shape[1] == 298
+    assert np.asarray(pictures["learning_curve"]).shape == (220, 320)
+    is_machine = tree["model"]["kind"] == "svm"
+    assert ("support_vectors" in pictures) == is_machine
+    assert set(metrics) - {"error_50", "error_200", "gain_per_doubling"} == (
+        {"support_share", "bound_slack"} if is_machine else set()
+    )
+
+
+def test_fitted_machines_come_back_with_their_weights(data: Path) -> None:
+    task, again = trained(SVM, data), task_of(SVM, data)
+    again.load_state_dict(task.state_dict())
+    x = paper.pixels(task.test_split.images[:20])
+    torch.testing.assert_close(again.outputs(200, x), task.outputs(200, x))
+
+
+def test_worst_mistakes_come_first() -> None:
+    outputs = functional.one_hot(torch.zeros(30, dtype=torch.int64), 10).float()
+    outputs[4, 0] = 5.0
+    assert paper.worst(outputs, torch.arange(30) % 10, 10)[0] == 4
