@@ -133,8 +133,6 @@ def _peak_mib() -> float:
 
 # --- number of experiments --------------------------------------------------------------------------------------------
 
-DVC_SIZE = 60
-"""DVC reads params.yaml and pipeline.yaml again for every stage: with more experiments that takes many minutes."""
 EXPERIMENT = '''\
 """An experiment that is only listed, checked and never trained."""
 
@@ -214,19 +212,17 @@ def catalogue(size: int) -> Point:
         call("git init --quiet")
         call("dvc init --quiet")
         _write_project(folder, [f"paper_{index:03}" for index in range(size)])
+        measured = {"first validate": timed([*REPRISE, "validate"], folder, environment)}
         call("reprise source")
-        measured = {
-            "reprise list": timed([*REPRISE, "list"], folder, environment),
-            "reprise validate": timed([*REPRISE, "validate"], folder, environment),
-        }
-        if size <= DVC_SIZE:
-            call("dvc commit --quiet --force")
-            output = folder / ".reprise" / "repro.txt"
-            measured["dvc repro"] = timed(["dvc", "repro"], folder, environment, output)
-            ran = re.findall(r"Running stage '([^']+)'", output.read_text())
-            if ran != ["source"]:
-                raise RuntimeError(f"dvc repro was to run `source` alone, and ran {', '.join(ran)}")
-            measured["dvc repro of one"] = timed(["dvc", "repro", "evaluate@paper_000"], folder, environment)
+        measured["reprise list"] = timed([*REPRISE, "list"], folder, environment)
+        measured["validate again"] = timed([*REPRISE, "validate"], folder, environment)
+        call("dvc commit --quiet --force")
+        output = folder / ".reprise" / "repro.txt"
+        measured["dvc repro"] = timed(["dvc", "repro"], folder, environment, output)
+        ran = re.findall(r"Running stage '([^']+)'", output.read_text())
+        if ran != ["source"]:
+            raise RuntimeError(f"dvc repro was to run `source` alone, and ran {', '.join(ran)}")
+        measured["dvc repro of one"] = timed(["dvc", "repro", "evaluate@paper_000"], folder, environment)
     return {
         **{name: used["seconds"] for name, used in measured.items()},
         **{f"{name}_mib": used["peak_mib"] for name, used in measured.items()},
@@ -306,12 +302,12 @@ def measure(echo: Callable[[str], None] = print) -> dict[str, list[Point]]:
 
 # --- drawn ------------------------------------------------------------------------------------------------------------
 
-WIDTH, HEIGHT = 300, 250
-LEFT, RIGHT, TOP, BOTTOM = 48, 12, 62, 40
+WIDTH, HEIGHT = 300, 264
+LEFT, RIGHT, TOP, BOTTOM = 48, 12, 76, 40
 STYLE = """
-svg { --ink: #1f2328; --faint: #d0d7de; --c0: #0969da; --c1: #bc4c00; --c2: #1a7f37; --c3: #8250df }
+svg { --ink: #1f2328; --faint: #d0d7de; --c0: #0969da; --c1: #bc4c00; --c2: #1a7f37; --c3: #8250df; --c4: #bf3989 }
 @media (prefers-color-scheme: dark) {
-  svg { --ink: #e6edf3; --faint: #30363d; --c0: #58a6ff; --c1: #f0883e; --c2: #3fb950; --c3: #bc8cff }
+  svg { --ink: #e6edf3; --faint: #30363d; --c0: #58a6ff; --c1: #f0883e; --c2: #3fb950; --c3: #bc8cff; --c4: #f778ba }
 }
 text { font: 11px system-ui, sans-serif; fill: var(--ink) }
 .title { font-weight: 600 }

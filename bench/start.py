@@ -109,6 +109,21 @@ def command(*words: str) -> Side:
     return side
 
 
+def validate_after_edit(pair: int) -> Result:
+    """`reprise validate` in a copy of the real project, a knob of one paper edited before each call."""
+    environment = as_installed()
+    with copied_project() as folder:
+        params = folder / "params.yaml"
+        text, knob = params.read_text(), "optimizer: {kind: sgd, lr: 0.1, momentum: 0.5}"
+        assert knob in text, "the knob of the GAN that is edited"
+        calls = []
+        for number in range(1 + REPEATS):
+            params.write_text(text.replace(knob, knob.replace("0.5", f"0.{number + 1}"), 1))
+            calls.append(timed([*REPRISE, "validate"], folder, environment))
+    middle = {name: statistics.median(call[name] for call in calls[1:]) for name in calls[0]}
+    return Result(1 / middle["seconds"], facts={**middle, "first_seconds": calls[0]["seconds"]})
+
+
 def allowed(seconds: float) -> Side:
     """No program, but a time that is to be kept."""
     return lambda pair: Result(1 / seconds)
@@ -125,17 +140,24 @@ CASES = [
         as_cost=True,
         memory=False,
     ),
-    *(
-        Case(
-            name=word,
-            what=f"`python -m reprise {word}` in this project; the median of {REPEATS} calls after one",
-            unit="calls/s",
-            ours=command(word),
-            peers={"0.3 s": allowed(0.3)},
-            goals={"0.3 s": 1.0},
-            as_cost=True,
-            memory=False,
-        )
-        for word in ("list", "validate")
+    Case(
+        name="list",
+        what=f"`python -m reprise list` in this project; the median of {REPEATS} calls after one",
+        unit="calls/s",
+        ours=command("list"),
+        peers={"0.3 s": allowed(0.3)},
+        goals={"0.3 s": 1.0},
+        as_cost=True,
+        memory=False,
+    ),
+    Case(
+        name="validate",
+        what=f"`python -m reprise validate` after an edit of one paper; the median of {REPEATS} calls after one",
+        unit="calls/s",
+        ours=validate_after_edit,
+        peers={"0.3 s": allowed(0.3)},
+        goals={"0.3 s": 1.0},
+        as_cost=True,
+        memory=False,
     ),
 ]

@@ -13,6 +13,7 @@ import typer
 
 from reprise.core.config import Project, load
 from reprise.core.contract import SCALES, Failed, Stage, Stopped
+from reprise.core.faultless import remember, unchecked
 from reprise.core.yaml import ConfigError
 
 app = typer.Typer(
@@ -103,7 +104,7 @@ def show(
 @app.command()
 def validate(overrides: Overrides = None) -> None:
     """Check every file, every experiment, every arm at all three scales; change nothing."""
-    project = _project(overrides)
+    project = _checked(overrides)
     claims = sum(len(paper.claims) for paper in project.pipeline.experiments.values())
     typer.echo(f"{len(project.pipeline.experiments)} experiments, {claims} claims: all valid at {', '.join(SCALES)}")
 
@@ -122,7 +123,7 @@ def source() -> None:
     """Check every file, then write what each stage depends on, its knobs and the hash of its code: what DVC watches."""
     from reprise.stages.inputs import write_all
 
-    write_all(_project())
+    write_all(_checked())
 
 
 @app.command()
@@ -224,6 +225,13 @@ def _project(
     papers: Collection[str] | None = None,
 ) -> Project:
     return load(_root(), overrides or [], scale=scale, experiment=experiment, papers=papers)
+
+
+def _checked(overrides: list[str] | None = None) -> Project:
+    """Every paper without a mistake: those that were so before and are as they were, and the others, checked now."""
+    project = load(_root(), overrides or [], papers=unchecked)
+    remember(project.reading)
+    return project
 
 
 def _root() -> Path:

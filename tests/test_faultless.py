@@ -1,0 +1,83 @@
+"""What was found without a mistake is not checked again, and whatever was edited is."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from conftest import REPOSITORY
+from reprise.cli import app
+from reprise.core.faultless import remember, unchecked
+from reprise.core.reading import Reading
+from reprise.core.slice import experiments_dir
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name in ("params.yaml", "pipeline.yaml"):
+        shutil.copyfile(REPOSITORY / name, tmp_path / name)
+    shutil.copytree(experiments_dir(), tmp_path / "experiments")
+    return tmp_path
+
+
+def read(root: Path, *overrides: str) -> Reading:
+    reading = Reading(root, root / "experiments")
+    for text in overrides:
+        reading.override(text, "gan")
+    return reading
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_nothing_is_checked_twice(root: Path) -> None:
+    everything = list(read(root).params.data["experiments"])
+    assert unchecked(read(root)) == everything
+    remember(read(root))
+    assert unchecked(read(root)) == []
+    assert unchecked(read(root, "optimizer.lr=0.3")) == ["gan"]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        ("params.yaml", "optimizer: {kind: sgd, lr: 0.1, momentum: 0.5}", "optimizer: {kind: sgd, lr: 0.2}", {"gan"}),
+        ("params.yaml", "# What you turn.", "# What one turns.", set()),
+        ("pipeline.yaml", "    title: Generative Adversarial Nets", "    title: GAN", {"gan"}),
+        ("pipeline.yaml", "    title: MNIST", "    title: Digits", set()),
+        ("experiments/dqn.py", "from __future__", "# a comment\nfrom __future__", {"dqn"}),
+        ("experiments/gan/config.py", "class Config(", "class Config (", {"gan"}),
+        ("experiments/gan/task.py", "from __future__", "# a comment\nfrom __future__", set()),
+    ],
+)
+def test_an_edit_is_checked(root: Path, file: str, old: str, new: str, expected: set[str]) -> None:
+    remember(read(root))
+    edit(root / file, old, new)
+    assert set(unchecked(read(root))) == expected
+
+
+def test_the_seeds_of_all_count_for_all(root: Path) -> None:
+    remember(read(root))
+    edit(root / "params.yaml", "\nseeds: [", "\nseeds: [7, ")
+    assert unchecked(read(root)) == list(read(root).params.data["experiments"])
+
+
+def test_a_damaged_memory_is_no_memory(root: Path) -> None:
+    remember(read(root))
+    (root / ".reprise" / "faultless.json").write_text("[1, 2")
+    assert unchecked(read(root)) == list(read(root).params.data["experiments"])
+
+
+def test_a_mistake_is_told_every_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    assert CliRunner().invoke(app, ["validate"]).exit_code == 0
+    edit(root / "params.yaml", "optimizer: {kind: sgd, lr: 0.1, momentum: 0.5}", "optimizer: {kind: sgd, lr: -1}")
+    told = [CliRunner().invoke(app, ["validate"]) for _ in range(2)]
+    assert [result.exit_code for result in told] == [told[0].exit_code] * 2
+    assert told[0].exit_code != 0
