@@ -51,7 +51,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Scikit-learn's 8 x 8 digits, enlarged, in MNIST's place."""
     folder = tmp_path_factory.mktemp("mnist") / "digits"
     folder.mkdir()
-    small, labels = load_digits(return_X_y=True)
+    small, labels = map(np.asarray, load_digits(return_X_y=True))
     images = np.pad(np.kron(small.reshape(-1, 8, 8) * 255 / 16, np.ones((1, 3, 3))), ((0, 0), (2, 2), (2, 2)))
     write_images(folder, "train", images[:1500], labels[:1500])
     write_images(folder, "test", images[1500:], labels[1500:])
@@ -83,9 +83,9 @@ def test_units_without_any_slope_are_dead() -> None:
 
 
 def test_zeros_and_means_by_hand() -> None:
-    z = [torch.tensor([[0.0, 2.0], [0.0, -1.0]]), torch.tensor([[1.0, 0.0], [3.0, 1.0]])]
-    assert zero_share(z) == pytest.approx(3 / 8)
-    assert bias_shift(z) == pytest.approx((0 + 0.5 + 2 + 0.5) / 4)
+    z = [torch.tensor([[0.0, 2.0, -3.0], [0.0, -1.0, -1.0]]), torch.tensor([[-1.0, 0.0], [-3.0, -1.0]])]
+    assert zero_share([z[0]]) == pytest.approx(2 / 6)
+    assert bias_shift(z) == pytest.approx(0.5)  # means 0, 0.5, -2, -2 and -0.5, whose median is -0.5
 
 
 def test_distance_from_mean_0_and_variance_1() -> None:

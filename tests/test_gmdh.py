@@ -11,6 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pydantic import ValidationError
+from sklearn.datasets import load_digits
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import PolynomialFeatures
@@ -19,17 +20,22 @@ from reprise.core.contract import Run
 from reprise.core.task import Evaluation
 from reprise.experiments import gmdh
 from reprise.experiments.gmdh import (
-    Data,
+    Digits,
     Layered,
-    Problem,
+    Tree,
+    digits_data,
     grown,
     least_squares,
     quadratic_terms,
     relative_error,
+    tree_data,
     within,
 )
+from reprise.parts.data.store import write_images
 
-PROBLEM: dict[str, Any] = {"degree": 4, "inputs": 6, "noise": 0.1, "fit": 80, "check": 80, "test": 200}
+PROBLEM: dict[str, Any] = {
+    "kind": "tree", "degree": 4, "inputs": 6, "noise": 0.1, "fit": 80, "check": 80, "test": 200
+}  # fmt: skip
 TREE: dict[str, Any] = {
     "seeds": [0],
     "problem": PROBLEM,
@@ -37,7 +43,20 @@ TREE: dict[str, Any] = {
     "replicates": 3,
 }
 TRAINING = TREE | {"model": TREE["model"] | {"criterion": "training"}}
-COMPLETE = TREE | {"model": {"kind": "complete", "ridges": [0.001, 0.1, 10.0]}}
+COMPLETE = TREE | {"model": {"kind": "complete", "degree": 4, "ridges": [0.001, 0.1, 10.0]}}
+DIGITS = TREE | {"problem": {"kind": "digits", "square": 4, "fit": 60, "check": 60, "test": 50}}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scikit-learn's 8 x 8 digits, enlarged, in MNIST's place."""
+    folder = tmp_path_factory.mktemp("mnist") / "digits"
+    folder.mkdir()
+    small, labels = load_digits(return_X_y=True)
+    images = np.pad(np.kron(small.reshape(-1, 8, 8) * 255 / 16, np.ones((1, 3, 3))), ((0, 0), (2, 2), (2, 2)))
+    write_images(folder, "train", images[:1500], labels[:1500])
+    write_images(folder, "test", images[1500:], labels[1500:])
+    return folder.parent
 
 
 def trained(tree: dict[str, Any], data: Path = Path()) -> gmdh.PolynomialTask:
@@ -80,7 +99,7 @@ def test_scores_are_held_within_what_was_seen() -> None:
 
 
 def test_survivors_are_the_best_and_better_than_before() -> None:
-    data = Data(Problem(**PROBLEM), seed=3, replicate=0)
+    data = tree_data(Tree(**PROBLEM), seed=3, replicate=0)
     model = Layered(kind="layered", criterion="external", width=4, layers=1, improvement=0.0)
     origins, coefficients, criterion = grown(data.fit, data.check, 1.0, model)
     assert len(origins) == 4
@@ -96,7 +115,8 @@ def test_survivors_are_the_best_and_better_than_before() -> None:
 
 
 def test_polynomials_have_the_degree_and_the_inputs_they_say() -> None:
-    data = Data(Problem(**PROBLEM | {"noise": 0.0, "test": 400}), seed=0, replicate=1)
+    data = tree_data(Tree(**PROBLEM | {"noise": 0.0, "test": 400}), seed=0, replicate=1)
+    assert data.relevant is not None
     x, y = (one.numpy() for one in data.test)
     relevant = x[:, sorted(data.relevant)]
     errors = []
@@ -105,6 +125,22 @@ def test_polynomials_have_the_degree_and_the_inputs_they_say() -> None:
         errors.append(1 - LinearRegression().fit(terms, y).score(terms, y))
     assert errors[0] > 1e-4
     assert errors[1] < 1e-10
+
+
+def test_digits_are_two_and_their_squares_are_means(data: Path) -> None:
+    problem = Digits(**DIGITS["problem"])
+    drawn = digits_data(data / "digits", problem, seed=0, replicate=0)
+    assert [x.shape[0] for x, _ in (drawn.fit, drawn.check, drawn.test)] == [60, 60, 50]
+    assert drawn.fit[1].unique().tolist() == [-1, 1]
+    x = torch.cat([drawn.fit[0], drawn.check[0]])
+    assert len(x.unique(dim=0)) == len(x)
+    assert -1 <= x.min() < x.max() <= 1
+    images = np.load(data / "digits" / "train_images.npy") / 127.5 - 1
+    squares = torch.tensor([[image[r : r + 4, c : c + 4].mean() for r in range(0, 28, 4) for c in range(0, 28, 4)]
+                            for image in images])  # fmt: skip
+    assert torch.cdist(x, squares).min(1).values.max() < 1e-5
+    other = digits_data(data / "digits", problem, seed=1, replicate=0)
+    assert not torch.equal(other.fit[0], drawn.fit[0])
 
 
 # Parity
@@ -120,7 +156,7 @@ def test_coefficients_are_numpys() -> None:
 
 
 def test_complete_polynomial_is_scikit_learns_kernel_ridge() -> None:
-    data = Data(Problem(**PROBLEM), seed=1, replicate=0)
+    data = tree_data(Tree(**PROBLEM), seed=1, replicate=0)
     (x, y), at = data.fit, data.test[0]
     reference = KernelRidge(alpha=0.01, kernel="poly", degree=4, gamma=1 / 6, coef0=1).fit(x, y - y.mean())
     found = gmdh.complete_polynomial(x, y, at, 4, 0.01)
@@ -132,12 +168,13 @@ def test_complete_polynomial_is_scikit_learns_kernel_ridge() -> None:
 GOLDEN = [
     (TREE, "0.397854 0.127611 0.069472 0.049707 0.047737 0.045350"),
     (TRAINING, "0.376587 0.075561 0.056218 0.049300 0.045407 0.042989"),
+    (DIGITS, "0.177307 0.110837 0.098570 0.093867 0.092720 0.092720"),
 ]
 
 
 @pytest.mark.parametrize(("tree", "losses"), GOLDEN)
-def test_criterion_of_every_layer(tree: dict[str, Any], losses: str) -> None:
-    history = trained(tree).history
+def test_criterion_of_every_layer(tree: dict[str, Any], losses: str, data: Path) -> None:
+    history = trained(tree, data).history
     assert [row["loss"] for row in history] == pytest.approx([float(loss) for loss in losses.split()], rel=1e-4)
 
 
@@ -174,11 +211,29 @@ def test_the_error_of_the_fit_always_falls() -> None:
     assert errors == sorted(errors, reverse=True)
 
 
+def test_digits_are_told_apart(data: Path) -> None:
+    evaluation = scored(trained(DIGITS, data))
+    assert evaluation.metrics["mistakes"] < 0.1
+    assert set(evaluation.metrics) == {"depth", "train_error", "test_error", "mistakes", "last_to_first_width"}
+    looks_at = np.asarray(evaluation.pictures["looks_at"])
+    assert looks_at.shape == (168, 168, 3)
+    assert (looks_at == 0).all(2).any()
+
+
+def test_a_network_that_never_grew_gives_the_mean(data: Path) -> None:
+    task = gmdh.Task(Run("gmdh", "pretrain", "arm", 0, "smoke", TREE, data, Path("model")), gmdh.Config(**TREE))
+    task.load_data()
+    mean = task.data[0].fit[1].mean()
+    assert task.found(0, task.data[0].test[0]).unique().tolist() == [mean]
+    assert scored(task).metrics["inputs_found"] == 0
+
+
 def test_complete_chooses_its_ridge_on_the_checking_sequence() -> None:
     task = trained(COMPLETE)
     data = task.data[0]
     errors = [
-        float(relative_error(task.found(data.fit, data.check[0], ridge), data.check[1])) for ridge in (0.001, 0.1, 10.0)
+        float(relative_error(task.fitted(data.fit, data.check[0], ridge), data.check[1]))
+        for ridge in (0.001, 0.1, 10.0)
     ]
     assert int(task.chosen[0]) == int(np.argmin(errors))
     evaluation = scored(task)

@@ -46,7 +46,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Scikit-learn's 8 x 8 digits, enlarged, in MNIST's place."""
     folder = tmp_path_factory.mktemp("mnist") / "digits"
     folder.mkdir()
-    small, labels = load_digits(return_X_y=True)
+    small, labels = map(np.asarray, load_digits(return_X_y=True))
     images = np.pad(np.kron(small.reshape(-1, 8, 8) * 255 / 16, np.ones((1, 3, 3))), ((0, 0), (2, 2), (2, 2)))
     write_images(folder, "train", images[:1500], labels[:1500])
     write_images(folder, "test", images[1500:], labels[1500:])
@@ -102,7 +102,7 @@ def test_variances_follow_g5_and_g6_where_units_are_linear(init: dict[str, Any],
 
 
 @pytest.mark.parametrize(("kind", "factor"), [("he", 1.0), ("glorot", 0.5)])
-def test_a_rectifier_halves_the_variance_h7(kind: str, factor: float) -> None:
+def test_a_rectifier_halves_the_variance_h8(kind: str, factor: float) -> None:
     net = network(activation="relu", width=1000, init={"kind": kind})
     sums = [float(s.detach().var()) for s in net.trace(noise(400)).sums]
     assert sums[3] / sums[1] == pytest.approx(factor**2, rel=0.15)

@@ -144,7 +144,7 @@ def test_machines_unroll_into_their_own_passes() -> None:
     torch.manual_seed(0)
     config = paper.Config(**TINY)
     assert isinstance(config.model, paper.Stack)
-    stack = [machine for machine in paper.machines(config.model) if isinstance(machine, paper.Machine)]
+    stack = paper.listed(paper.machines(config.model))
     for machine in stack:
         nn.init.normal_(machine.up.bias)
         nn.init.normal_(machine.visible_bias)
@@ -226,6 +226,7 @@ def test_machines_help_the_autoencoder_to_leave_the_mean_image(data: Path, tmp_p
     }  # fmt: skip
     assert set(with_machines.pictures) == {"reconstructions", "codes", "filters"}
     assert np.asarray(with_machines.pictures["reconstructions"]).shape == (58, 298)
+    assert all(np.asarray(picture).std() > 10 for picture in with_machines.pictures.values())
 
 
 def test_components_are_fitted_and_scored(data: Path) -> None:

@@ -22,11 +22,14 @@ from reprise.experiments.neocognitron import (
     Neocognitron,
     Simple,
     directions,
+    enlarged,
     falling,
     moved,
-    recognised,
+    own,
     representatives,
+    shared,
     tiled,
+    winners,
 )
 from reprise.parts.data.store import write_images
 
@@ -40,7 +43,7 @@ TINY: dict[str, Any] = {
     "stages": STAGES,
     "falloff": 0.8,
     "saturation": 0.5,
-    "initial": 0.01,
+    "initial": 1e-5,
     "column": 2,
     "digits": [0, 1, 2],
     "presentations": 4,
@@ -113,7 +116,7 @@ def test_answer_to_what_was_learned(selectivity: float) -> None:
     learned = int(layer.b.argmax())
     q = 3.0 * float(layer.inhibition(pattern)) ** 2
     expected = selectivity * ((1 + q) / (1 + selectivity / (1 + selectivity) * q) - 1)
-    assert layer(pattern)[0, learned].item() == pytest.approx(expected, rel=1e-4)
+    assert layer(pattern)[0, learned].item() == pytest.approx(expected, rel=2e-3)  # a starts a little above 0
 
 
 def test_a_selective_cell_is_silent_to_another_pattern() -> None:
@@ -135,10 +138,17 @@ def test_c_cells_by_hand() -> None:
     assert layer(torch.ones(1, 2, 2, 2)).abs().max() == 0
 
 
-def test_without_pooling_one_cell_counts() -> None:
-    layer = Complex(5, False, Config(**TINY))
-    assert layer.d.sum() == 1
-    assert layer.d[2, 2] == 1
+@pytest.mark.parametrize(("size", "width"), [(5, 16), (5, 8)])
+def test_without_pooling_every_second_cell_counts(size: int, width: int) -> None:
+    simple = torch.rand(1, 3, width, width)
+    found = Complex(size, False, Config(**TINY))(simple)
+    x = ((1 + simple) / (1 + simple.mean(1, keepdim=True)) - 1).clamp(min=0)
+    torch.testing.assert_close(found[:, :, 1:-1, 1:-1], (x / (0.5 + x))[:, :, ::2, ::2])
+    assert found.shape == Complex(size, True, Config(**TINY))(simple).shape
+
+
+def test_without_pooling_every_cell_of_the_last_layer_counts() -> None:
+    assert Complex(2, False, Config(**TINY))(torch.rand(1, 3, 2, 2)).shape == (1, 3, 2, 2)
 
 
 def test_sizes_are_the_papers() -> None:
@@ -154,9 +164,10 @@ def test_sizes_are_the_papers() -> None:
 def test_one_representative_of_a_plane_and_of_a_column() -> None:
     cells = torch.zeros(3, 4, 4)
     cells[0, 0, 0], cells[0, 3, 3] = 2.0, 3.0
-    cells[1, 0, 1] = 1.0  # beside a stronger cell of plane 0
-    assert representatives(cells, column=1) == [(0, 3, 3)]
+    cells[1, 0, 1] = 1.0  # beside a stronger cell of plane 0, but in a column without it
     assert representatives(cells, column=0) == [(0, 3, 3), (1, 0, 1)]
+    assert representatives(cells, column=1) == [(0, 3, 3), (1, 0, 1)]
+    assert representatives(cells, column=3) == [(0, 3, 3)]
     assert representatives(torch.zeros(3, 4, 4), column=1) == []
 
 
@@ -168,11 +179,12 @@ def test_moving() -> None:
     assert directions(2) == [(0, 2), (1, 1), (2, 0), (1, -1), (0, -2), (-1, -1), (-2, 0), (-1, 1)]
 
 
-def test_recognition_needs_an_answer_of_its_own() -> None:
-    learned = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]])
-    assert recognised(learned, learned).tolist() == [1, 0, 0]
-    assert recognised(torch.zeros(3, 2), learned).tolist() == [0, 0, 0]
-    assert recognised(learned[[1, 1, 1]], learned).tolist() == [0, 0, 0]
+def test_cells_of_their_own() -> None:
+    answers = torch.tensor([[3.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
+    assert winners(answers).tolist() == [0, 1, 1, -1]
+    assert own(winners(answers)).tolist() == [True, False, False, False]
+    assert shared(answers) == 0.5  # of the two cells that answer, the second answers to three patterns
+    assert shared(torch.zeros(2, 3)) == 0
 
 
 # Parity
@@ -198,30 +210,33 @@ def test_s_cells_cell_by_cell() -> None:
 GOLDEN = [
     (
         TINY,
-        "strongest_answer",
-        "0.299978 0.476450 0.587805 0.659821 0.072496 0.130364 0.180894 0.225410 0.005744 0.009210 0.012649 0.016062",
+        "0.000299978 0.241248 0.361221 0.436373 6.56576e-06 0.000656778 "
+        "0.00130663 0.00195486 4.87498e-08 1.01664e-07 1.54579e-07 2.07493e-07",
     ),
     (
         WITHOUT_C,
-        "strongest_answer",
-        "0.299978 0.476450 0.587805 0.659821 0.080672 0.125386 0.162673 0.193193 0.008604 0.013300 0.017949 0.022550",
+        "0.000299978 0.241248 0.361221 0.436373 5.90114e-06 0.0078386 "
+        "0.015312 0.02245 9.10623e-07 0.000283002 0.000564616 0.000845755",
     ),
 ]
 
 
-@pytest.mark.parametrize(("tree", "column", "answers"), GOLDEN)
-def test_every_presentation(tree: dict[str, Any], column: str, answers: str, data: Path) -> None:
+@pytest.mark.parametrize(("tree", "answers"), GOLDEN)
+def test_every_presentation(tree: dict[str, Any], answers: str, data: Path) -> None:
     history = trained(tree, data).history
-    assert [row[column] for row in history] == pytest.approx([float(one) for one in answers.split()], rel=1e-4)
+    expected = [float(one) for one in answers.split()]
+    assert [row["strongest_answer"] for row in history] == pytest.approx(expected, rel=1e-4, abs=1e-10)
 
 
 def test_patterns_get_cells_of_their_own(data: Path) -> None:
     evaluation = scored(trained(TINY | {"presentations": 20}, data, every=20))
     assert evaluation.metrics["own_cell"] == 1
     assert evaluation.metrics["silent"] == 0
+    assert evaluation.metrics["shared"] == 0
     assert evaluation.metrics["shifted_recognised"] > 0.5
     assert np.asarray(evaluation.pictures["features"]).shape == (2 * 43 - 3, 8 * 43 - 3)
-    assert np.asarray(evaluation.pictures["shifts"]).shape == (5 * 75 - 3, 3 * 67 - 3)
+    assert np.asarray(evaluation.pictures["shifts"]).shape == (5 * 112 - 3, 3 * 99 - 3)
+    assert np.asarray(evaluation.pictures["features"]).std() > 20
 
 
 def test_stages_learn_one_after_another(data: Path) -> None:
@@ -243,7 +258,8 @@ def test_patterns_are_the_seeds(data: Path) -> None:
 
 
 def test_tiles() -> None:
-    picture = tiled([torch.ones(2, 2), torch.zeros(2, 2), torch.ones(2, 2)], columns=2, scale=2)
+    tile = enlarged(torch.tensor([[1.0, 0.5], [0.0, 2.0]]), 4, 4)
+    assert tile[::2, ::2].tolist() == [[255, 128], [0, 255]]
+    picture = tiled([tile, tile, tile], columns=2)
     assert picture.shape == (11, 11)
-    assert picture[:4, :4].min() == 255
     assert picture[7:, 7:].max() == 90

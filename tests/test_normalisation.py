@@ -178,20 +178,33 @@ def test_evaluation_has_every_metric_and_the_picture(tree: dict[str, Any], data:
         evaluation = task.evaluate()
     assert all(math.isfinite(value) for value in evaluation.metrics.values())
     assert evaluation.metrics["doublings_to_target"] == pytest.approx(math.log2(evaluation.metrics["steps_to_target"]))
-    assert np.asarray(evaluation.pictures["what_enters_four_units"]).shape == (180, 690, 3)
+    picture = np.asarray(evaluation.pictures["what_enters_four_units"])
+    assert picture.shape == (200, 720, 3)
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 4
 
 
 def test_probes_fill_and_leave_training_alone(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    task = trained(TINY | {"duration": "80step"}, data)
+    monkeypatch.setattr(normalisation, "PROBES", 4)
+    task = trained(TINY, data)
     assert bool((task.probed[:, 2] > task.probed[:, 0]).all())
     monkeypatch.setattr(normalisation, "PROBES", 1)
-    assert trained(TINY | {"duration": "80step"}, data).history == task.history
+    assert trained(TINY, data).history == task.history
 
 
 @pytest.mark.parametrize("tree", [TINY, TINY_CONV])
-def test_learns_one_batch(tree: dict[str, Any], data: Path) -> None:
+def test_learns_one_batch(tree: dict[str, Any], data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(normalisation, "PROBES", 1)
     history = trained(tree | {"images": 20, "duration": "300step"}, data, every=10).history
     assert history[-1]["loss"] < 0.1
+
+
+@pytest.mark.parametrize("tree", [TINY, TINY_CONV])
+def test_dropout_is_there_to_be_turned_on(tree: dict[str, Any]) -> None:
+    net = networks(Config(**tree | {"network": tree["network"] | {"dropout": 0.5}}))["classifier"]
+    net(torch.rand(20, 28, 28))
+    images = torch.rand(5, 28, 28)
+    torch.testing.assert_close(net.eval()(images), net(images))
+    assert not torch.equal(net.train()(images), net(images))
 
 
 def test_config_refuses_workers_of_unequal_share() -> None:

@@ -27,7 +27,7 @@ from reprise.experiments.optimizers import (
     interaction_share,
     networks,
     on_the_axes,
-    path,
+    paths,
     ravine,
     saddle,
     updates_to,
@@ -56,7 +56,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Scikit-learn's 8 x 8 digits, enlarged, in MNIST's place."""
     folder = tmp_path_factory.mktemp("mnist") / "digits"
     folder.mkdir()
-    small, labels = load_digits(return_X_y=True)
+    small, labels = map(np.asarray, load_digits(return_X_y=True))
     images = np.pad(np.kron(small.reshape(-1, 8, 8) * 255 / 16, np.ones((1, 3, 3))), ((0, 0), (2, 2), (2, 2)))
     write_images(folder, "train", images[:1500], labels[:1500])
     write_images(folder, "test", images[1500:], labels[1500:])
@@ -93,14 +93,14 @@ def test_surfaces_by_hand() -> None:
 
 
 def test_gradient_descent_on_the_saddle_by_hand() -> None:
-    way = path(saddle, (1.0, 0.01), optimizer(kind="sgd", lr=0.1), 5)
+    way = paths(saddle, (1.0, 0.01), [optimizer(kind="sgd", lr=0.1)], 5)[:, 0]
     expected = [[0.9**k, 0.01 * 1.1**k] for k in range(6)]
     torch.testing.assert_close(way, torch.tensor(expected, dtype=torch.float64))
 
 
 def test_a_path_that_leaves_is_held_at_the_edge() -> None:
-    way = path(saddle, (0.0, 1.0), optimizer(kind="sgd", lr=9.0), 4)
-    assert way[:, 1].tolist() == [1.0, 10.0, 10.0, 10.0, 10.0]
+    way = paths(saddle, (0.0, 1.0), [optimizer(kind="sgd", lr=rate) for rate in (9.0, 1.0, 1e200)], 4)
+    assert way[:, :, 1].T.tolist() == [[1, 10, 10, 10, 10], [1, 2, 4, 8, 10], [1, 10, 10, 10, 10]]
 
 
 def test_momentum_crosses_the_ravine_as_fast_as_theory_says() -> None:
@@ -129,7 +129,7 @@ def test_interaction_is_nothing_for_a_sum_and_all_for_a_diagonal() -> None:
 
 def test_adamw_takes_away_lambda_whatever_the_rate() -> None:
     for settings in copies(Config.model_validate(GRID)):
-        way = path(lambda p: 0 * p.sum(), (1.0, 2.0), settings, 1)
+        way = paths(lambda p: 0 * p.sum(), (1.0, 2.0), [settings], 1)[:, 0]
         decay = settings.weight_decay * settings.lr
         assert way[1].tolist() == pytest.approx([1 - decay, 2 * (1 - decay)])
     taken = [one.weight_decay * one.lr for one in copies(Config.model_validate(GRID))]
@@ -146,7 +146,7 @@ def test_adam_is_algorithm_1() -> None:
         g = np.array([point[0], -point[1]])
         m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
         point = point - rate * (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + eps)
-    way = path(saddle, (-2.0, 1.0), optimizer(kind="adam", lr=rate), 20)
+    way = paths(saddle, (-2.0, 1.0), [optimizer(kind="adam", lr=rate)], 20)[:, 0]
     np.testing.assert_allclose(way[-1].numpy(), point, rtol=1e-6)
 
 
@@ -157,7 +157,7 @@ def test_nesterov_is_sutskevers_equations_3_and_4() -> None:
         ahead = theta + mu * v
         v = mu * v - rate * np.array([ahead[0], -ahead[1]])
         theta = theta + v
-    way = path(saddle, (-2.0, 1.0), optimizer(kind="sgd", lr=rate, momentum=mu, nesterov=True), 10)
+    way = paths(saddle, (-2.0, 1.0), [optimizer(kind="sgd", lr=rate, momentum=mu, nesterov=True)], 10)[:, 0]
     np.testing.assert_allclose(way[-1].numpy(), theta + mu * v, rtol=1e-6)
 
 
@@ -201,21 +201,28 @@ def test_a_rate_that_is_too_high_does_not_end_the_run(data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tree", "metrics", "picture"),
+    ("tree", "metrics", "pictures"),
     [
-        (TINY, {"ravine_updates", "updates_to_target", "basin_width", "train_loss"}, "basin"),
-        (GRID, {"ravine_updates", "interaction_share", "chosen_test_error"}, "landscape"),
+        (TINY, {"ravine_updates", "updates_to_target", "basin_width", "train_loss"}, {"surfaces", "basin"}),
+        (GRID, {"interaction_share", "chosen_test_error"}, {"landscape"}),
     ],
 )
 def test_evaluation_has_every_metric_and_picture(
-    tree: dict[str, Any], metrics: set[str], picture: str, data: Path
+    tree: dict[str, Any], metrics: set[str], pictures: set[str], data: Path
 ) -> None:
     task = trained(tree, data)
     with torch.inference_mode():
         evaluation = task.evaluate()
     assert evaluation.metrics.keys() == metrics
     assert all(math.isfinite(value) for value in evaluation.metrics.values())
-    assert evaluation.pictures.keys() == {"surfaces", picture}
+    assert evaluation.pictures.keys() == pictures
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw"])
+def test_decay_takes_biases_too(kind: str, data: Path) -> None:
+    task = trained(GRID | {"optimizer": {"kind": kind, "lr": 0.01}, "duration": "1step"}, data)
+    for built, settings in zip(task.configure_optimizers(), task.copies, strict=True):
+        assert {group["weight_decay"] for group in built.param_groups} == {settings.weight_decay}
 
 
 # Pictures and refusals
@@ -232,7 +239,7 @@ def test_film_has_a_frame_an_update() -> None:
 def test_heat_map_frames_the_lowest() -> None:
     picture = heat_map(torch.tensor([[1.0, 2.0, 3.0], [0.0, 4.0, 5.0]]), [0.1, 0.2], [0.0, 1.0, 2.0])
     rows, columns = np.nonzero((picture == (220, 70, 40)).all(-1))
-    assert (columns.min(), rows.min()) == (56 + 44, 2 * 44)
+    assert (columns.min(), rows.min()) == (56 + 56, 2 * 56)
 
 
 def test_chart_draws_the_line_where_it_is() -> None:

@@ -9,15 +9,28 @@ import pytest
 from conftest import REPOSITORY
 from reprise.cli import app
 from reprise.core.config import load
-from reprise.core.results import read_verdicts, verdict_markdown
+from reprise.core.results import read_verdicts, verdict_markdown, verdict_rows, verdict_summary
 
 README = (REPOSITORY / "README.md").read_text()
 
 
-def test_the_verdict_table_is_that_of_results():
+PROJECT = load(REPOSITORY)
+FOLDERS = {key: REPOSITORY / "results" / key for key in PROJECT.pipeline.evaluate}
+VERDICTS = {key: read_verdicts(folder) for key, folder in FOLDERS.items() if folder.exists()}
+
+
+def test_the_verdicts_are_those_of_results():
     shown = README.partition("<!-- verdicts -->\n")[2].partition("\n<!-- /verdicts -->")[0]
-    folders = {key: REPOSITORY / "results" / key for key in load(REPOSITORY).pipeline.evaluate}
-    assert shown == verdict_markdown({key: read_verdicts(path) for key, path in folders.items() if path.exists()})
+    years = {key: paper.year for key, paper in PROJECT.pipeline.experiments.items()}
+    assert shown == verdict_summary(VERDICTS, years)
+    assert (REPOSITORY / "results" / "README.md").read_text() == verdict_markdown(VERDICTS) + "\n"
+
+
+def test_what_if_shows_the_verdicts_of_the_cross_breeds():
+    shown = README.partition("<!-- what if -->\n")[2].partition("\n<!-- /what if -->")[0]
+    crossed = [v for claims in VERDICTS.values() for v in claims.values() if v.claim.startswith("what_if")]
+    assert len(crossed) == 3
+    assert shown == "\n".join(verdict_rows(crossed))
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", README))

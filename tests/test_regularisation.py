@@ -24,9 +24,13 @@ from reprise.experiments.regularisation import (
     share_of_zeros,
     shrink_,
     silenced,
+    squared_error,
+    stride,
     weights,
 )
 from reprise.parts.data.store import write_images
+from reprise.parts.optim import build_optimizer
+from reprise.parts.vocabulary import SGD
 
 TINY: dict[str, Any] = {
     "seeds": [0],
@@ -47,6 +51,10 @@ TINY: dict[str, Any] = {
 }
 DROPOUT = TINY | {"network": TINY["network"] | {"input_dropout": 0.2, "hidden_dropout": 0.5}}
 SPARSE = TINY | {"l1": 1e-3, "max_norm": 1.0}
+AUTOENCODER = DROPOUT | {
+    "network": DROPOUT["network"] | {"hidden": [24], "reconstructs": True},
+    "optimizer": {"kind": "sgd", "lr": 0.002, "momentum": 0.9},
+}
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +93,26 @@ def test_soft_threshold_by_hand() -> None:
     torch.testing.assert_close(weight, torch.tensor([0.4, 0.0, 0.0, -0.4, 0.0]))
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_the_proximal_step_ends_where_the_penalised_loss_is_least(momentum: float) -> None:
+    """½ (w - 1)² + λ |w| is least at 1 - λ, for λ < 1, and at 0 for greater ones."""
+    settings = SGD(kind="sgd", lr=0.05, momentum=momentum)
+    for strength, least in ((0.3, 0.7), (1.5, 0.0)):
+        weight = torch.zeros(1, requires_grad=True)
+        optimizer = build_optimizer([weight], settings)
+        for _ in range(300):
+            optimizer.zero_grad()
+            (0.5 * (weight - 1) ** 2).sum().backward()
+            optimizer.step()
+            shrink_(weight, stride(settings) * strength)
+        assert weight.item() == pytest.approx(least, abs=1e-4)
+
+
+def test_squared_error_is_summed_over_pixels() -> None:
+    images = torch.zeros(2, 784)
+    assert squared_error(images + torch.tensor([[0.5], [1.0]]), images).item() == pytest.approx(784 * 0.625)
+
+
 def test_norms_are_bounded_unit_by_unit() -> None:
     weight = torch.tensor([[3.0, 4.0], [0.3, 0.4]])
     bound_norms_(weight, 2.0)
@@ -106,7 +134,7 @@ def test_measures_of_weights_by_hand() -> None:
 
 
 def test_dropout_scales_up_what_it_keeps() -> None:
-    net = networks(Config(**DROPOUT))["classifier"].train()
+    net = networks(Config(**DROPOUT))["network"].train()
     torch.manual_seed(0)
     assert net[0](torch.ones(1000, 784)).unique().tolist() == pytest.approx([0, 1.25])
     assert net[0](torch.ones(1000, 784)).mean().item() == pytest.approx(1, abs=0.01)
@@ -120,17 +148,17 @@ def test_l2_is_the_gradient_of_half_the_squared_weights(data: Path) -> None:
     plain = trained(TINY | {"duration": "1step", "optimizer": {"kind": "sgd", "lr": 0.1}}, data)
     decayed = trained(TINY | {"duration": "1step", "optimizer": {"kind": "sgd", "lr": 0.1, "weight_decay": 0.5}}, data)
     pl.seed_everything(0, verbose=False)
-    start = weights(networks(Config(**TINY))["classifier"])
+    start = weights(networks(Config(**TINY))["network"])
     for before, without, with_decay in zip(start, weights(plain), weights(decayed), strict=True):
         torch.testing.assert_close(with_decay, without - 0.1 * 0.5 * before)
 
 
 def test_l1_and_max_norm_leave_their_marks(data: Path) -> None:
     plain, sparse = trained(TINY | {"duration": "100step"}, data), trained(SPARSE | {"duration": "100step"}, data)
-    matrices = weights(sparse.classifier)
-    assert share_of_zeros(matrices) > share_of_zeros(weights(plain.classifier)) + 0.2
+    matrices = weights(sparse.network)
+    assert share_of_zeros(matrices) > share_of_zeros(weights(plain.network)) + 0.2
     assert all(float(matrix.norm(dim=1).max()) <= 1 + 1e-5 for matrix in matrices[:-1])
-    assert float(weights(plain.classifier)[0].norm(dim=1).max()) > 1
+    assert float(weights(plain.network)[0].norm(dim=1).max()) > 1
 
 
 # Golden and learning
@@ -139,7 +167,11 @@ def test_l1_and_max_norm_leave_their_marks(data: Path) -> None:
 GOLDEN = [
     (TINY, "2.207453 2.476399 2.289846 2.392252 2.204419 2.138922 2.523878 2.440955 1.992466 2.282748"),
     (DROPOUT, "2.815495 3.470547 3.714199 2.614181 2.329052 2.536167 2.434937 2.468970 2.327672 2.340287"),
-    (SPARSE, "2.207453 2.364936 2.278052 2.302240 2.197148 2.242339 2.030014 1.937836 1.935885 1.761337"),
+    (SPARSE, "2.207453 2.365082 2.280491 2.302277 2.202230 2.204167 2.004420 1.845955 1.899611 1.729629"),
+    (
+        AUTOENCODER,
+        "650.865112 132.305557 141.344528 131.714600 122.534729 122.908813 123.309280 122.416405 111.584335 108.402115",
+    ),
 ]
 
 
@@ -149,18 +181,34 @@ def test_ten_steps(tree: dict[str, Any], losses: str, data: Path) -> None:
     assert found == pytest.approx([float(loss) for loss in losses.split()], rel=1e-4), found
 
 
-def test_evaluation_has_every_metric_and_drops_nothing(data: Path) -> None:
-    task = trained(DROPOUT, data)
+@pytest.mark.parametrize("tree", [DROPOUT, AUTOENCODER])
+def test_evaluation_drops_nothing(tree: dict[str, Any], data: Path) -> None:
+    task = trained(tree, data)
     with torch.inference_mode():
         first, second = task.evaluate(), task.evaluate()
     assert first.metrics == second.metrics
     assert all(math.isfinite(value) for value in first.metrics.values())
-    assert first.pictures["first_features"].shape == (178, 358)
+    assert ("squared_error" in first.metrics) == tree["network"].get("reconstructs", False)
+    picture = np.asarray(first.pictures["features"])
+    assert picture.shape == (178, 358)
+    assert picture.std() > 10
+
+
+def test_silencing_costs_nothing_where_units_are_copies_of_one(data: Path) -> None:
+    task = trained(TINY | {"duration": "1step"}, data)
+    *_, hidden, _, _, _, last = task.network.children()
+    with torch.no_grad():
+        for layer in (hidden, last):
+            layer.bias.zero_()
+        hidden.weight.copy_(hidden.weight[:1].expand_as(hidden.weight))
+        last.weight.copy_(last.weight[:, :1].expand_as(last.weight))
+    with torch.inference_mode():
+        assert task.evaluate().metrics["cost_of_silencing"] == pytest.approx(0, abs=1e-6)
 
 
 def test_feature_sheet_is_grey_at_zero_and_white_at_the_largest() -> None:
-    weight = torch.zeros(1, 784)
-    weight[0, 0], weight[0, 1] = 2.0, -2.0
+    weight = torch.zeros(2, 784)
+    weight[1, 0], weight[1, 1] = 2.0, -2.0
     picture = feature_sheet(weight)
     assert picture[0, 0] == 255
     assert picture[0, 1] == 0
@@ -170,3 +218,5 @@ def test_feature_sheet_is_grey_at_zero_and_white_at_the_largest() -> None:
 def test_learns_one_batch(data: Path) -> None:
     history = trained(TINY | {"images": 20, "duration": "100step"}, data, every=10).history
     assert history[-1]["loss"] < 0.05
+    history = trained(AUTOENCODER | {"images": 20, "duration": "100step"}, data, every=10).history
+    assert history[-1]["loss"] < history[0]["loss"] / 2

@@ -1,4 +1,4 @@
-"""Support-vector networks against nets: kernel and bound by hand, parity with scikit-learn, golden losses, learning."""
+"""Support-vector networks against nets: kernel and margin by hand, parity with scikit-learn, golden, learning."""
 
 from __future__ import annotations
 
@@ -98,12 +98,6 @@ def test_two_points_have_the_widest_margin_between_them() -> None:
     assert outputs[:, 2].max() == -math.inf
 
 
-def test_binary_error_counts_wrong_signs() -> None:
-    outputs = torch.full((2, 10), -1.0)
-    outputs[0, 3] = 1.0
-    assert paper.binary_error(outputs, torch.tensor([3, 4])) == pytest.approx(1 / 20)
-
-
 @pytest.mark.parametrize(("errors", "gain"), [({100: 8.0, 200: 4.0, 400: 2.0}, 50), ({250: 9.0, 1000: 9.0}, 0)])
 def test_gain_per_doubling(errors: dict[int, float], gain: float) -> None:
     assert paper.gain_per_doubling(errors) == pytest.approx(gain, abs=1e-6)
@@ -148,7 +142,7 @@ def test_each_size_has_its_own_updates(data: Path) -> None:
 GOLDEN = [
     (MLP, "loss", "2.290806 2.195207 2.091236 2.058746 2.017551 2.304242 2.317491 2.247810 2.266526 2.189605"),
     (CNN, "loss", "2.299609 2.204109 2.161406 1.861145 1.808203 2.418351 2.218213 2.261714 2.043459 2.137396"),
-    (SVM, "support_share", "0 0"),
+    (SVM, "support_share", "0.298 0.16"),
 ]
 
 
@@ -158,7 +152,7 @@ def test_ten_steps(tree: dict[str, Any], column: str, values: str, data: Path) -
     assert [row[column] for row in history] == pytest.approx([float(value) for value in values.split()], rel=1e-4)
 
 
-@pytest.mark.parametrize("tree", [MLP | {"duration": "150step"}, CNN | {"duration": "100step"}, SVM])
+@pytest.mark.parametrize("tree", [MLP | {"duration": "150step"}, CNN | {"duration": "300step"}, SVM])
 def test_learns_and_is_scored(tree: dict[str, Any], data: Path) -> None:
     task = trained(tree, data, every=50)
     with torch.inference_mode():
@@ -168,11 +162,10 @@ def test_learns_and_is_scored(tree: dict[str, Any], data: Path) -> None:
     assert metrics["error_200"] < 25
     assert np.asarray(pictures["worst_mistakes"]).shape[1] == 298
     assert np.asarray(pictures["learning_curve"]).shape == (220, 320)
+    assert all(np.asarray(picture).std() > 10 for picture in pictures.values())
     is_machine = tree["model"]["kind"] == "svm"
     assert ("support_vectors" in pictures) == is_machine
-    assert set(metrics) - {"error_50", "error_200", "gain_per_doubling"} == (
-        {"support_share", "bound_slack"} if is_machine else set()
-    )
+    assert set(metrics) == {"error_50", "error_200", "gain_per_doubling"} | ({"support_share"} if is_machine else set())
 
 
 def test_fitted_machines_come_back_with_their_weights(data: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -176,10 +176,17 @@ def evaluate(experiment: Experiment, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def verdicts(markdown: Annotated[bool, typer.Option("--markdown", help="As a table for a README")] = False) -> None:
-    """The verdict table of every experiment that has results."""
+def verdicts(
+    experiments: Annotated[list[str] | None, typer.Argument(help="Keys of `experiments`; all unless given")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As results/README.md has them")] = False,
+    summary: Annotated[bool, typer.Option("--summary", help="As README.md has them")] = False,
+) -> None:
+    """The verdicts of every experiment that has results, with their intervals."""
     project = _project(papers=())
-    _print_verdicts(project, [key for key in project.pipeline.evaluate if _verdicts(project.root, key)], markdown)
+    for experiment in experiments or ():
+        _known(experiment, project.pipeline.experiments, "experiment")
+    asked = [key for key in experiments or project.pipeline.evaluate if _verdicts(project.root, key)]
+    _print_verdicts(project, asked, "page" if markdown else "summary" if summary else "table")
 
 
 @app.command()
@@ -198,17 +205,22 @@ def _train(experiment: str, stage: Stage, overrides: list[str] | None) -> None:
     train(project, experiment, stage, typer.echo)
 
 
-def _print_verdicts(project: Project, experiments: Sequence[str], markdown: bool = False) -> None:
+def _print_verdicts(
+    project: Project, experiments: Sequence[str], form: Literal["table", "page", "summary"] = "table"
+) -> None:
     from rich.console import Console
 
-    from reprise.core.results import read_verdicts, verdict_markdown, verdict_table
+    from reprise.core.results import read_verdicts, verdict_markdown, verdict_summary, verdict_table
 
     folders = {experiment: project.root / "results" / experiment for experiment in experiments}
     found = {experiment: read_verdicts(folder) for experiment, folder in folders.items()}
-    if markdown:
+    if form == "table":
+        Console(width=None if sys.stdout.isatty() else 140).print(verdict_table(found))
+    elif form == "page":
         typer.echo(verdict_markdown(found))
     else:
-        Console(width=None if sys.stdout.isatty() else 140).print(verdict_table(found))
+        years = {experiment: project.pipeline.experiments[experiment].year for experiment in experiments}
+        typer.echo(verdict_summary(found, years))
 
 
 def _verdicts(root: Path, experiment: str) -> dict[str, str]:

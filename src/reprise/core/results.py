@@ -261,8 +261,7 @@ def verdict_table(verdicts: Mapping[str, Mapping[str, Verdict]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    scales = list(dict.fromkeys(verdict.scale for claims in verdicts.values() for verdict in claims.values()))
-    caption = "\n".join(SCALE_IN_WORDS[scale] for scale in scales)
+    caption = "\n".join(_scales_in_words(verdicts))
     table = Table(title="Verdicts", title_justify="left", caption=caption, caption_justify="left", expand=False)
     table.add_column("claim")
     table.add_column("verdict", no_wrap=True)
@@ -285,15 +284,38 @@ def verdict_table(verdicts: Mapping[str, Mapping[str, Verdict]]) -> Table:
 
 
 def verdict_markdown(verdicts: Mapping[str, Mapping[str, Verdict]]) -> str:
-    """The same as a table of Markdown, less the claims that are judged at another scale."""
-    lines = ["| paper | claim | verdict | estimate [95 % interval] | claimed | seeds |", "|---|---|---|---|---|---|"]
+    """The same as a page of Markdown, a table for each experiment, less the claims that are judged at another scale."""
+    lines = ["# Verdicts", "", "Written by `reprise verdicts --markdown`. " + " ".join(_scales_in_words(verdicts))]
     for experiment, claims in verdicts.items():
-        for verdict in claims.values():
-            if verdict.interval is not None:
-                claim = f"{verdict.says} ({verdict.where})"
-                facts = f"{estimate_in_words(verdict)} | {region_in_words(verdict)} | {verdict.seeds}"
-                lines.append(f"| {experiment} | {claim} | **{verdict.verdict}** | {facts} |")
+        lines += ["", f"## {experiment}", "", *verdict_rows(claims.values())]
     return "\n".join(lines)
+
+
+def verdict_rows(verdicts: Iterable[Verdict]) -> list[str]:
+    """A table of Markdown, a line for each claim that was judged."""
+    lines = ["| claim | verdict | estimate [95 % interval] | claimed | seeds |", "|---|---|---|---|---|"]
+    for verdict in verdicts:
+        if verdict.interval is not None:
+            facts = f"{estimate_in_words(verdict)} | {region_in_words(verdict)} | {verdict.seeds}"
+            lines.append(f"| {verdict.says} ({verdict.where}) | **{verdict.verdict}** | {facts} |")
+    return lines
+
+
+def verdict_summary(verdicts: Mapping[str, Mapping[str, Verdict]], years: Mapping[str, int]) -> str:
+    """A table of Markdown, a row for each experiment, oldest first: its claims, by their verdicts."""
+    kinds = ("reproduced", "refuted", "inconclusive")
+    lines = [f"| paper | {' | '.join(kinds)} |", "|---|---|---|---|"]
+    for experiment in sorted(verdicts, key=lambda key: years[key]):
+        claims = verdicts[experiment].values()
+        names = [[v.claim.replace("_", " ") for v in claims if v.verdict == kind] for kind in kinds]
+        link = f"[{experiment}](results/README.md#{experiment}) {years[experiment]}"
+        lines.append(f"| {link} | {' | '.join('; '.join(some) for some in names)} |")
+    return "\n".join(lines)
+
+
+def _scales_in_words(verdicts: Mapping[str, Mapping[str, Verdict]]) -> list[str]:
+    scales = dict.fromkeys(verdict.scale for claims in verdicts.values() for verdict in claims.values())
+    return [SCALE_IN_WORDS[scale] for scale in scales]
 
 
 def estimate_in_words(verdict: Verdict) -> str:

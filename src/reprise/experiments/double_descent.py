@@ -1,20 +1,20 @@
 """Deep Double Descent: Where Bigger Models and More Data Hurt. Nakkiran, Kaplun, Bansal, Yang, Barak, Sutskever.
 ICLR 2020, https://arxiv.org/abs/1912.02292 (2019). After: Reconciling modern machine-learning practice and the
-classical bias-variance trade-off, Belkin, Hsu, Ma & Mandal 2018 (arXiv:1812.11118).
+classical bias-variance trade-off, Belkin, Hsu, Ma & Mandal, PNAS 2019 (arXiv:1812.11118).
 
-Claimed: as a model grows, its test error falls, rises to a peak where it just manages to interpolate its training set,
-and falls again, below where it was before (Belkin, Figure 2: random features on MNIST, peak at as many features as
-images; Nakkiran, Section 5: networks with label noise). So, near that peak, more data hurts (Nakkiran, Section 7); the
-same is seen along the epochs of one large network (Nakkiran, Section 6).
+Claimed: as a model grows, its test error falls, rises to a peak where the model is just able to interpolate its
+training set, and falls again, below where it was before (Belkin, Figure 2: random features on MNIST, with the peak at
+as many features as images; Nakkiran, Section 5: networks, most clearly with label noise). So, near that peak, more data
+hurts (Nakkiran, Section 7). The same is seen along the epochs of one large network (Nakkiran, Section 6). A tuned ridge
+takes the peak away (Nakkiran, Venkat, Kakade & Ma 2020, arXiv:2003.01897).
 
 Deviations:
-- Nakkiran's networks are convolutional, on CIFAR; here they have one hidden layer and learn MNIST, as Belkin's
-  Figure 3 does, with Nakkiran's label noise, cross-entropy and Adam. No width starts from the weights of
-  another.
-- Features are max(0, w·x) of random w, as in Belkin's appendix; Figure 2 has Fourier features. The least-squares
-  solution of least norm is found by the eigenvalues of the smaller Gram matrix, in float64.
-- Each curve is judged at three points that params.yaml names before the run: one in the classical regime, one at the
-  threshold, and the last. The highest of many points would be biased upwards.
+- Nakkiran's networks are convolutional, on CIFAR. Here they have one hidden layer and learn MNIST, as in Belkin's
+  Figure 3, with Nakkiran's label noise, cross-entropy and Adam; no network starts from the weights of a smaller one.
+- Features are max(0, w·x) of random w, as in Belkin's appendix; his Figure 2 has Fourier features. The solution of
+  least norm comes from the eigenvalues of the smaller Gram matrix, in float64.
+- A curve is judged at three of its points, which params.yaml names before the run: one of the classical regime, one at
+  the interpolation threshold, and the last. The highest of many points would lie too high by its choice alone.
 
 Shapes: n = training images; width = features or hidden units; points = the models of one sweep, or the probes along
 the epochs of one network; scores = loss and error of training, loss and error of test; 10 = digits.
@@ -22,12 +22,11 @@ the epochs of one network; scores = loss and error of training, loss and error o
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from PIL import Image, ImageDraw
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
@@ -40,6 +39,7 @@ from reprise.parts.data.sampling import EpochSampler
 from reprise.parts.data.store import open_images
 from reprise.parts.nn.build import activation, initialize_
 from reprise.parts.optim import build_optimizer, learning_rate_scale
+from reprise.parts.pictures import Chart, charts
 
 Count = Annotated[int, Field(ge=1)]
 HELD_OUT = 5000
@@ -86,6 +86,8 @@ class Config(ExperimentConfig):
     """... and which for the interpolation threshold."""
     test: Annotated[int, Field(ge=1, le=10_000)]
     """Test images to score."""
+    pooling: Literal[1, 2, 4, 7] = 1
+    """Squares of so many pixels a side are averaged into one."""
 
     @model_validator(mode="after")
     def _one_sweep(self) -> Config:
@@ -102,7 +104,7 @@ class Config(ExperimentConfig):
 
 
 class Readout(nn.Module):
-    """[n, 784] to [n, 10]: least squares on `width` random ReLU features.
+    """[n, pixels] to [n, 10]: least squares on `width` random ReLU features.
 
     The features' directions are `draw`n from a seed and never saved; the readout is a buffer, set by `fit`.
     """
@@ -110,24 +112,24 @@ class Readout(nn.Module):
     directions: Tensor
     readout: Tensor
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, pixels: int, width: int) -> None:
         super().__init__()
-        self.register_buffer("directions", torch.zeros(28 * 28, width), persistent=False)
+        self.register_buffer("directions", torch.zeros(pixels, width), persistent=False)
         self.register_buffer("readout", torch.zeros(width, 10, dtype=torch.float64))
 
-    def features(self, images: Float[Tensor, "n 784"]) -> Float[Tensor, "n width"]:
+    def features(self, images: Float[Tensor, "n pixels"]) -> Float[Tensor, "n width"]:
         """max(0, w·x) / sqrt(width)."""
         return ((images @ self.directions).relu() / self.directions.shape[1] ** 0.5).double()
 
-    def forward(self, images: Float[Tensor, "n 784"]) -> Float[Tensor, "n 10"]:
+    def forward(self, images: Float[Tensor, "n pixels"]) -> Float[Tensor, "n 10"]:
         return (self.features(images) @ self.readout).float()
 
     def draw(self, seed: int) -> None:
         """Directions of the features: of `width` of them always the same."""
         drawn = torch.randn(self.directions.shape, generator=torch.Generator().manual_seed(seed))
-        self.directions.copy_(drawn / 28)
+        self.directions.copy_(drawn / len(drawn) ** 0.5)
 
-    def fit(self, images: Float[Tensor, "n 784"], targets: Float[Tensor, "n 10"], ridge: float) -> None:
+    def fit(self, images: Float[Tensor, "n pixels"], targets: Float[Tensor, "n 10"], ridge: float) -> None:
         """Set the readout."""
         self.readout.copy_(least_norm(self.features(images), targets.double(), ridge))
 
@@ -135,17 +137,17 @@ class Readout(nn.Module):
 def networks(config: Config) -> dict[str, nn.Module]:
     """One model for each width and size of the training set, from the config alone."""
     return {
-        f"width_{width}_images_{size}": model_of(config.model, width)
+        f"width_{width}_images_{size}": model_of(config.model, (28 // config.pooling) ** 2, width)
         for width in config.widths
         for size in config.images
     }
 
 
-def model_of(model: RandomFeatures | Perceptrons, width: int) -> nn.Module:
-    """[n, 784] to [n, 10]."""
+def model_of(model: RandomFeatures | Perceptrons, pixels: int, width: int) -> nn.Module:
+    """[n, pixels] to [n, 10]."""
     if isinstance(model, RandomFeatures):
-        return Readout(width)
-    layers = [nn.Linear(28 * 28, width), activation(model.activation), nn.Linear(width, 10)]
+        return Readout(pixels, width)
+    layers = [nn.Linear(pixels, width), activation(model.activation), nn.Linear(width, 10)]
     return initialize_(nn.Sequential(*layers), model.init)
 
 
@@ -155,7 +157,11 @@ def model_of(model: RandomFeatures | Perceptrons, width: int) -> nn.Module:
 def least_norm(
     features: Float[Tensor, "n width"], targets: Float[Tensor, "n outputs"], ridge: float
 ) -> Float[Tensor, "width outputs"]:
-    """Belkin, Section 2: of the weights of least squared error, those of least norm; with `ridge`, ridge regression."""
+    """Belkin, at Figure 2: of the weights of least squared error, those of least norm; with `ridge`, ridge regression.
+
+    Eigenvalues of features·featuresᵀ (more features than images) or featuresᵀ·features are inverted where they are not
+    0; `ridge` times their mean is added to each.
+    """
     wide = features.shape[1] > features.shape[0]
     gram = features @ features.T if wide else features.T @ features
     values, vectors = torch.linalg.eigh(gram)
@@ -165,31 +171,24 @@ def least_norm(
     return features.T @ solved if wide else solved
 
 
-def corrupted(labels: Int[Tensor, " n"], share: float, seed: int) -> Int[Tensor, " n"]:
-    """Nakkiran, Section 4: with probability `share` a label is replaced by one of the nine others."""
-    generator = torch.Generator().manual_seed(seed)
-    wrong = torch.rand(len(labels), generator=generator) < share
+def corrupted(labels: Int[Tensor, " n"], share: float, generator: torch.Generator) -> Int[Tensor, " n"]:
+    """Nakkiran, Section 4: a label is replaced by one of the nine others; here exactly the `share` of them."""
+    wrong = torch.randperm(len(labels), generator=generator) < round(share * len(labels))
     shift = torch.randint(1, 10, (len(labels),), generator=generator)
     return torch.where(wrong, (labels + shift) % 10, labels)
 
 
-class Score(NamedTuple):
-    """Of one model on one set of images."""
+def score(model: nn.Module, images: Float[Tensor, "n pixels"], labels: Int[Tensor, " n"]) -> tuple[float, float]:
+    """Loss and error in percent, against `labels`.
 
-    loss: float
-    """Squared error, summed over the digits, for features; cross-entropy in nats for perceptrons."""
-    error: float
-    """In percent."""
-
-
-def score(model: nn.Module, images: Float[Tensor, "n 784"], labels: Int[Tensor, " n"]) -> Score:
-    """Against `labels`."""
+    The loss of features is the squared error, summed over the digits; that of networks cross-entropy, in nats.
+    """
     outputs = torch.cat([model(some) for some in images.split(2000)])
     if isinstance(model, Readout):
         loss = (outputs - functional.one_hot(labels, 10)).square().sum(1).mean()
     else:
         loss = functional.cross_entropy(outputs, labels)
-    return Score(float(loss), 100 * float((outputs.argmax(1) != labels).float().mean()))
+    return float(loss), 100 * float((outputs.argmax(1) != labels).float().mean())
 
 
 def probe_steps(probes: int, total: int) -> list[int]:
@@ -218,17 +217,20 @@ class Task(task.Task):
             self.log_every = 1
 
     def load_data(self) -> None:
-        """The first images of the training set to learn from, under noisy labels; its last 5,000 to choose on."""
+        """Images that the seed picks to learn from, under noisy labels; the training set's last 5,000 to choose on."""
         train, test = (open_images(self.run.data / "digits", split) for split in ("train", "test"))
         most = len(train.images) - min(HELD_OUT, len(train.images) // 5)
         size = min(max(self.config.images), most)
 
-        def pixels(images: np.ndarray) -> Tensor:
-            return torch.tensor(images).flatten(1).float() / 255
+        def pixels(images: np.ndarray) -> Float[Tensor, "n pixels"]:
+            squares = torch.tensor(images).float().unsqueeze(1) / 255
+            return functional.avg_pool2d(squares, self.config.pooling).flatten(1)
 
-        labels = torch.tensor(train.labels[:size]).long()
-        self.register_buffer("images", pixels(train.images[:size]), persistent=False)
-        self.register_buffer("labels", corrupted(labels, self.config.label_noise, self.run.seed), persistent=False)
+        generator = torch.Generator().manual_seed(self.run.seed)
+        picked = torch.randperm(most, generator=generator)[:size].numpy()
+        labels = torch.tensor(train.labels[picked]).long()
+        self.register_buffer("images", pixels(train.images[picked]), persistent=False)
+        self.register_buffer("labels", corrupted(labels, self.config.label_noise, generator), persistent=False)
         self.register_buffer("test_images", pixels(test.images[: self.config.test]), persistent=False)
         self.register_buffer("test_labels", torch.tensor(test.labels[: self.config.test]).long(), persistent=False)
         self.validation = pixels(train.images[most:]), torch.tensor(train.labels[most:]).long()
@@ -275,7 +277,7 @@ class Task(task.Task):
             assert isinstance(network, Readout)
             images, labels = self.images[:size], self.labels[:size]
             network.fit(images, functional.one_hot(labels, 10).float(), model.ridge)
-            return {"loss": score(network, images, labels).loss}
+            return {"loss": score(network, images, labels)[0]}
         sampler, length = self.samplers[index], self.lengths[index]
         chosen = sampler.indices(own, self.rank, self.world_size)
         loss = functional.cross_entropy(network(self.images[chosen]), self.labels[chosen])
@@ -301,45 +303,45 @@ class Task(task.Task):
             along = probe_steps(len(self.curve), self.total_steps)
             curve = self.curve[: len(along)]
         curve = curve.cpu().numpy()
-        classical, threshold, last = (curve[at] for at in self.chosen(len(curve)))
+        at = self.chosen(len(curve))
         network = list(self.models.values())[-1]
+        error, loss = curve[list(at), 3], curve[list(at), 2]
         metrics = {
-            "rise": threshold[3] - classical[3],
-            "fall": threshold[3] - last[3],
-            "gain": classical[3] - last[3],
-            "loss_rise": threshold[2] - classical[2],
-            "loss_fall": threshold[2] - last[2],
-            "train_error_at_threshold": threshold[1],
-            "last_test_error": last[3],
-            "last_validation_error": score(network, *(part.to(self.device) for part in self.validation)).error,
+            "rise": error[1] - error[0],
+            "fall": error[1] - error[2],
+            "peak": error[1] - max(error[0], error[2]),
+            "gain": error[0] - error[2],
+            "loss_peak": loss[1] - max(loss[0], loss[2]),
+            "train_error_at_threshold": curve[at[1], 1],
+            "last_test_error": error[2],
+            "last_validation_error": score(network, *(part.to(self.device) for part in self.validation))[1],
         }
-        picture = curve_chart(along, curve, self.chosen(len(curve))[1])
+        picture = curve_chart(self.axis, along, curve, at)
         return Evaluation({name: float(value) for name, value in metrics.items()}, {"curve": picture})
+
+    @property
+    def axis(self) -> str:
+        """What the curve runs along."""
+        if len(self.config.images) > 1:
+            return "training images"
+        if len(self.config.widths) > 1:
+            return "features" if isinstance(self.config.model, RandomFeatures) else "hidden units"
+        return "updates"
 
     def chosen(self, points: int) -> tuple[int, int, int]:
         """The three points that are compared."""
         return min(self.config.classical, points - 1), min(self.config.threshold, points - 1), points - 1
 
 
-def curve_chart(along: list[int], curve: Float[np.ndarray, "points 4"], threshold: int) -> Picture:
-    """Error (left) and loss (right, cut off at the top) of training, grey, and test, red, on a logarithmic axis."""
-    size, gap = 260, 40
-    canvas = Image.new("RGB", (2 * (size + gap) + gap, size + 2 * gap), "white")
-    draw = ImageDraw.Draw(canvas)
-    across = np.log(np.asarray(along, dtype=float))
-    across = (across - across[0]) / max(across[-1] - across[0], 1e-9)
-    top_loss = max(3 * float(curve[-1, 2]), float(np.median(curve[:, 2])) * 1.5, 1e-9)
-    panels = [("error %", 1, 3, 100.0), ("loss", 0, 2, top_loss)]
-    for place, (title, train, test, top) in enumerate(panels):
-        left = gap + place * (size + gap)
-        draw.rectangle((left, gap, left + size, gap + size), outline=(160, 160, 160))
-        middle = left + size * float(across[threshold])
-        draw.line((middle, gap, middle, gap + size), fill=(200, 200, 200))
-        draw.text((left, gap - 14), f"{title}, 0 to {top:.3g}", fill=(0, 0, 0))
-        for at in (0, threshold, len(along) - 1):
-            draw.text((left + size * float(across[at]) - 8, gap + size + 4), str(along[at]), fill=(0, 0, 0))
-        for column, colour in ((train, (130, 130, 130)), (test, (200, 30, 30))):
-            heights = gap + size * (1 - np.clip(curve[:, column] / top, 0, 1))
-            points = [(left + size * float(x), float(y)) for x, y in zip(across, heights, strict=True)]
-            draw.line(points, fill=colour, width=2)
-    return np.asarray(canvas)
+def curve_chart(
+    axis: str, along: list[int], curve: Float[np.ndarray, "points 4"], marked: tuple[int, int, int]
+) -> Picture:
+    """Error (left) and loss (right, cut off at the top) of training and test; the three points judged are `marked`."""
+    marks = {str(along[at]): along[at] for at in marked}
+    top = max(min(1.1 * float(curve[:, [0, 2]].max()), 5 * float(curve[:, 2].min())), 1e-9)
+
+    def panel(title: str, train: int, test: int, bounds: tuple[float, float] | None) -> Chart:
+        lines = {"training": (along, curve[:, train]), "test": (along, curve[:, test])}
+        return Chart(title, lines, x=axis, logarithmic="x", bounds=bounds, marks=marks)
+
+    return charts(panel("error, %", 1, 3, None), panel("loss", 0, 2, (0, top)))

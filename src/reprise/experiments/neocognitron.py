@@ -3,18 +3,22 @@ position. Fukushima. Biological Cybernetics 36, 1980, https://doi.org/10.1007/BF
 
 Claimed: layers of S-cells, which find features, and of C-cells, which answer to a feature wherever it lies nearby,
 organise themselves without a teacher when five patterns are shown again and again; in the end each pattern has a C-cell
-of its own in the last layer, which answers to it unaffected by shifts in position and by small changes of shape
-(Section 4); what makes that possible is that each stage of C-cells allows for some shift, a little at a time
-(Section 2).
+of its own in the last layer, which answers to no other (Section 5), and goes on answering when the pattern is shifted.
+A C-cell does, "because another presynaptic S-cell will become to respond instead" (Section 2); and the more stages of
+C-cells lie before a cell, the more tolerant of shifts it is (Section 4).
 
 Deviations, at scale paper:
 - The patterns are digits of MNIST from 0 to 4, halved in size and of two tones, in place of five drawn by the author.
+- Patterns are learned in one place; in the paper in random ones, which it calls harder. So that the network answers to
+  a shifted pattern is due to its structure alone.
 - The layers organise themselves one after another, the deeper when those before are done; in the paper all do at once.
 - The sizes of layers are the paper's. How its cells are spaced follows from them: C-cells two cells apart, their areas
   of 5 x 5 reaching over the border; S-cells of the second stage with a border of one, of the third with none.
 - The weights c and d, in the paper "monotonically decreasing" from the centre, are powers of `falloff` by distance.
 - Initial weights a are small and uniform; in the paper they have a very weak preference for orientations.
 - An S-column, in which cells of all planes compete, is one position with `column` cells to each side.
+- Arms with fewer stages of C-cells are ours: where a stage has none, every second S-cell stands in for them, so that
+  all layers but the last keep their sizes.
 What a smaller scale changes is in params.yaml, and nowhere else.
 
 Shapes: planes = 24 cell-planes of a layer; height, width = cells of a plane; before = planes of the layer before.
@@ -27,7 +31,8 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
+from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -39,6 +44,7 @@ from reprise.parts.data.store import open_images
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+Grey = np.ndarray[Any, np.dtype[np.uint8]]
 RETINA = 16
 STAGES = 3
 
@@ -53,7 +59,7 @@ class Stage(Strict):
     rate: Annotated[float, Field(ge=0)]
     """q: how much is added to the weights of a representative."""
     pooling: bool = True
-    """Whether C-cells gather S-cells over an area; else each has the one before it alone."""
+    """Whether C-cells gather S-cells over an area; else each has the one at its place alone."""
 
 
 class Config(ExperimentConfig):
@@ -78,7 +84,7 @@ class Config(ExperimentConfig):
     """By how many cells patterns are moved, in eight directions, when recognition is scored."""
 
 
-# --- networks ---------------------------------------------------------------------------------------------------------
+# Networks
 
 SIMPLE_PADDING = (2, 1, 0)
 """US1 16 x 16 from 16 x 16, US2 8 x 8 from 10 x 10, US3 2 x 2 from 6 x 6."""
@@ -98,6 +104,11 @@ def falling(size: int, falloff: float) -> Float[Tensor, "size size"]:
     return weights / weights.sum()
 
 
+def shunted(excitation: Tensor, inhibition: Tensor) -> Tensor:
+    """(2) φ[(1 + excitation) / (1 + inhibition) - 1], φ the positive part; written so that small ones keep digits."""
+    return functional.relu((excitation - inhibition) / (1 + inhibition))
+
+
 class Simple(nn.Module):
     """A layer of S-cells: weights `a` and `b`, shared by all cells of a plane."""
 
@@ -111,20 +122,19 @@ class Simple(nn.Module):
         self.register_buffer("c", falling(5, config.falloff) / before, persistent=False)
 
     def inhibition(self, below: Float[Tensor, "batch before h w"]) -> Float[Tensor, "batch 1 height width"]:
-        """(2) v = sqrt(Σ c u²), over the whole receptive field."""
+        """(3) v = sqrt(Σ c u²), over the whole receptive field."""
         kernel = self.c.expand(1, below.shape[1], 5, 5)
         return functional.conv2d(below.square(), kernel, padding=self.padding).clamp(min=0).sqrt()
 
     def forward(self, below: Float[Tensor, "batch before h w"]) -> Float[Tensor, "batch planes height width"]:
         """(1) u = r φ[(1 + Σ a u) / (1 + 2r / (1 + r) b v) - 1]."""
         r = self.stage.selectivity
-        excited = 1 + functional.conv2d(below, self.a, padding=self.padding)
-        inhibited = 1 + 2 * r / (1 + r) * self.b[:, None, None] * self.inhibition(below)
-        return r * functional.relu(excited / inhibited - 1)
+        excitation = functional.conv2d(below, self.a, padding=self.padding)
+        return r * shunted(excitation, 2 * r / (1 + r) * self.b[:, None, None] * self.inhibition(below))
 
     @torch.no_grad()
     def reinforce(self, below: Float[Tensor, "1 before h w"], column: int) -> int:
-        """(5) Δa = q c u and Δb = q v / 2 at each representative; returns how many there were."""
+        """(7) Δa = q c u and (8) Δb = q v / 2 at each representative; returns how many there were."""
         cells = self(below)[0]
         inhibition, chosen = self.inhibition(below)[0, 0], representatives(cells, column)
         padded = functional.pad(below[0], [self.padding] * 4)
@@ -142,19 +152,16 @@ class Complex(nn.Module):
     def __init__(self, size: int, pooling: bool, config: Config) -> None:
         super().__init__()
         self.saturation = config.saturation
-        self.padding, self.stride = (size - 1, 2) if size > 2 else (0, 1)
-        d = falling(size, config.falloff)
-        if not pooling:
-            d = torch.zeros(size, size)
-            d[size // 2, size // 2] = 1.0
-        self.register_buffer("d", d, persistent=False)
+        area = size if pooling else 1
+        self.padding, self.stride = (size // 2 + area // 2, 2) if size > 2 else (0, 1)
+        self.register_buffer("d", falling(area, config.falloff), persistent=False)
 
     def forward(self, simple: Float[Tensor, "batch planes h w"]) -> Float[Tensor, "batch planes height width"]:
-        """(3) u = ψ[(1 + Σ d u) / (1 + v) - 1], (4) v the mean of Σ d u over all planes."""
+        """(4) u = ψ[(1 + Σ d u) / (1 + v) - 1], (5) ψ[x] = φ[x / (α + x)], (6) v the mean of Σ d u over all planes."""
         planes = simple.shape[1]
         kernel = self.d.expand(planes, 1, *self.d.shape)
         gathered = functional.conv2d(simple, kernel, padding=self.padding, stride=self.stride, groups=planes)
-        x = functional.relu((1 + gathered) / (1 + gathered.mean(1, keepdim=True)) - 1)
+        x = shunted(gathered, gathered.mean(1, keepdim=True))
         return x / (self.saturation + x)
 
 
@@ -182,17 +189,16 @@ class Neocognitron(nn.Module):
 def representatives(cells: Float[Tensor, "planes height width"], column: int) -> list[tuple[int, int, int]]:
     """The S-cells that are reinforced, as (plane, row, column); at most one of a plane (Section 3).
 
-    In every S-column, the cells of all planes within `column` of a position, the strongest is a candidate if it answers
-    at all. Of the candidates of one plane the strongest is its representative.
+    Of every S-column, the cells of all planes within `column` of a position, the strongest is a candidate if it answers
+    at all; columns overlap. Of the candidates of one plane the strongest is its representative.
     """
-    strongest = cells.amax(0)
-    around = functional.max_pool2d(strongest[None, None], 2 * column + 1, stride=1, padding=column)[0, 0]
-    candidates = (cells == around) & (cells > 0)
-    found = []
-    for plane in candidates.flatten(1).any(1).nonzero().flatten().tolist():
-        place = int(torch.where(candidates[plane], cells[plane], -1.0).argmax())
-        found.append((plane, *divmod(place, cells.shape[2])))
-    return found
+    strongest, plane = cells.max(0)
+    columns = functional.max_pool2d(strongest[None], 2 * column + 1, stride=1, padding=column, return_indices=True)[1]
+    best: dict[int, tuple[float, int]] = {}
+    for place in columns.unique().tolist():
+        one, answer = int(plane.flatten()[place]), float(strongest.flatten()[place])
+        best[one] = max(best.get(one, (0.0, 0)), (answer, place))
+    return [(one, *divmod(place, cells.shape[2])) for one, (answer, place) in sorted(best.items()) if answer > 0]
 
 
 def moved(patterns: Float[Tensor, "batch 1 16 16"], down: int, right: int) -> Float[Tensor, "batch 1 16 16"]:
@@ -200,20 +206,24 @@ def moved(patterns: Float[Tensor, "batch 1 16 16"], down: int, right: int) -> Fl
     return functional.pad(patterns, [right, -right, down, -down])
 
 
-def recognised(
-    answers: Float[Tensor, "patterns cells"], learned: Float[Tensor, "patterns cells"]
-) -> Float[Tensor, " patterns"]:
-    """1 where the answer of the last layer is nearest, by its cosine, to that of the same pattern as it was learned.
-
-    A silent layer, or one that answers to two patterns alike, recognises nothing.
-    """
-    cosines = functional.normalize(answers, dim=1, eps=1e-8) @ functional.normalize(learned, dim=1, eps=1e-8).T
-    own = cosines.diagonal()
-    others = cosines.masked_fill(torch.eye(len(cosines), dtype=torch.bool, device=cosines.device), -1).amax(1)
-    return (own > others + 1e-6).float()
+def winners(answers: Float[Tensor, "patterns cells"]) -> Int[Tensor, " patterns"]:
+    """The cell that answers most to each pattern; -1 where none does."""
+    strongest, cell = answers.max(1)
+    return torch.where(strongest > 0, cell, -1)
 
 
-# --- training ---------------------------------------------------------------------------------------------------------
+def own(cells: Int[Tensor, " patterns"]) -> Bool[Tensor, " patterns"]:
+    """Whether each pattern's winner is that of no other."""
+    return (cells[:, None] == cells).sum(1).eq(1) & (cells >= 0)
+
+
+def shared(answers: Float[Tensor, "patterns cells"]) -> float:
+    """Of the cells that answer to any pattern, the share that answers to more than one."""
+    patterns_of_each = (answers > 0).sum(0)
+    return float((patterns_of_each > 1).sum() / (patterns_of_each > 0).sum().clamp(min=1))
+
+
+# Training
 
 
 class Task(task.Task):
@@ -266,42 +276,37 @@ class Task(task.Task):
 
     def evaluate(self) -> Evaluation:
         """Which cells answer, and whether they still do when patterns move."""
-        own, silent = [], []
-        by_shift: dict[int, list[Tensor]] = {shift: [] for shift in self.config.shifts}
+        scores: dict[str, list[float]] = {"own_cell": [], "silent": [], "shared": [], "shifted_recognised": []}
         for network, patterns in zip(self.networks, self.patterns, strict=True):
             learned = network(patterns).flatten(1)
-            winners = torch.where(learned.amax(1) > 0, learned.argmax(1), -1)
-            alone = torch.tensor([int((winners == winner).sum()) == 1 for winner in winners])
-            own.append((alone & (winners >= 0).cpu()).float())
-            silent.append((winners < 0).float())
-            for shift, rows in by_shift.items():
+            cells = winners(learned)
+            scores["own_cell"].append(float(own(cells).float().mean()))
+            scores["silent"].append(float((cells < 0).float().mean()))
+            scores["shared"].append(shared(learned))
+            for shift in self.config.shifts:
                 for down, right in directions(shift):
-                    rows.append(recognised(network(moved(patterns, down, right)).flatten(1), learned))
-        scores = {shift: float(torch.stack(rows).mean()) for shift, rows in by_shift.items()}
-        metrics = {
-            "own_cell": float(torch.stack(own).mean()),
-            "silent": float(torch.stack(silent).mean()),
-            "shifted_recognised": float(np.mean(list(scores.values()))),
-        }
+                    now = winners(network(moved(patterns, down, right)).flatten(1))
+                    scores["shifted_recognised"].append(float((own(cells) & (now == cells)).float().mean()))
         pictures: dict[str, Picture] = {"features": self.features(), "shifts": self.answers()}
-        return Evaluation(metrics, pictures)
+        return Evaluation({name: float(np.mean(values)) for name, values in scores.items()}, pictures)
 
-    def features(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """What each plane of the first S-layer of the first network has learned to find."""
+    def features(self) -> Grey:
+        """What each plane of the first S-layer of the first network has learned to find; black if never chosen."""
         simple = self.networks[0].get_submodule("simple.0")
         assert isinstance(simple, Simple)
-        return tiled([one[0] / one.max().clamp(min=1e-12) for one in simple.a.detach()], columns=8, scale=8)
+        weights = simple.a[:, 0] / simple.a.amax((1, 2, 3))[:, None, None] * simple.b.gt(0)[:, None, None]
+        return tiled([enlarged(one, 40, 40) for one in weights], columns=8)
 
-    def answers(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """The first set's patterns, in the middle and moved, and under each the answers of the last C-cells."""
+    def answers(self) -> Grey:
+        """The first set's patterns, in the middle and moved, and below the last layer's planes, the strongest white."""
         network, patterns = self.networks[0], self.patterns[0]
-        rows = []
+        tiles = []
         for down, right in [(0, 0), *directions(max(self.config.shifts))[::2]]:
             shown = moved(patterns, down, right)
-            cells = network(shown).flatten(1)
-            strip = functional.interpolate(cells[:, None, None], size=(2, RETINA), mode="nearest")[:, 0]
-            rows += [torch.cat([one[0], part]) for one, part in zip(shown, strip, strict=True)]
-        return tiled(rows, columns=len(patterns), scale=4)
+            for one, cells in zip(shown, network(shown).amax((2, 3)), strict=True):
+                strip = enlarged(cells[None] / cells.max().clamp(min=1e-30), 12, 96)
+                tiles.append(np.concatenate([enlarged(one[0], 96, 96), np.full((1, 96), 90, np.uint8), strip]))
+        return tiled(tiles, columns=len(patterns))
 
 
 def directions(shift: int) -> list[tuple[int, int]]:
@@ -311,10 +316,15 @@ def directions(shift: int) -> list[tuple[int, int]]:
     ]
 
 
-def tiled(tiles: list[Tensor], columns: int, scale: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Tiles of values from 0 to 1, row by row, each value a square of `scale` pixels, with grey lines between."""
-    grey = [np.kron((one * 255).round().byte().cpu().numpy(), np.ones((scale, scale), np.uint8)) for one in tiles]
-    framed = [np.pad(one, ((0, 3), (0, 3)), constant_values=90) for one in grey]
+def enlarged(values: Float[Tensor, "height width"], height: int, width: int) -> Grey:
+    """Values from 0 to 1 as grey."""
+    small = (values.clamp(0, 1) * 255).round().byte().cpu().numpy()
+    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.NEAREST))
+
+
+def tiled(tiles: list[Grey], columns: int) -> Grey:
+    """Row by row, with grey lines between."""
+    framed = [np.pad(one, ((0, 3), (0, 3)), constant_values=90) for one in tiles]
     framed += [np.full_like(framed[0], 90)] * (-len(framed) % columns)
     rows = [np.concatenate(framed[start : start + columns], 1) for start in range(0, len(framed), columns)]
     return np.concatenate(rows)[:-3, :-3]

@@ -5,7 +5,7 @@ Wu & He 2018 (arXiv:1803.08494).
 
 Claimed: a network of three sigmoid layers learns MNIST faster with batch normalisation, and what enters its last
 sigmoid keeps its distribution (BN, Section 4.1 and Figure 1); normalised networks bear learning rates at which others
-fail (BN, Section 4.2); layer normalisation, too, speeds training up (LN, Section 6.6). Batch normalisation's error
+fail (BN, Section 4.2); layer normalisation, too, speeds training up (LN, Abstract). Batch normalisation's error
 grows as fewer images share its statistics, 23.6 % at 32 of them and 34.7 % at 2, where group normalisation stays at
 24.1 % (GN, Table 2), and is close behind at 32 (GN, Section 4.1).
 
@@ -18,6 +18,8 @@ Deviations:
   batch stays as it is and only the images that share statistics vary: arms see the same images in the same updates,
   and a difference is the statistics' own. Networks without batch statistics are then the same at every such size.
 - Workers' running averages are themselves averaged; Wu & He keep one worker's.
+- Figure 1 (b, c) is drawn with the running averages, as inference sees it. Over a minibatch, batch normalisation's
+  own output has the same mean and variance by construction, and would show nothing.
 
 Shapes: batch = images in a minibatch; units = features or channels of the last hidden layer; probes = moments of
 training, evenly spaced, at which their distribution is looked at.
@@ -58,6 +60,8 @@ class Perceptron(Strict):
     activation: vocabulary.Activation
     normalization: Literal["none", "batch", "layer", "group"]
     """There is no instance normalisation without space."""
+    dropout: vocabulary.Dropout = 0.0
+    """Share of hidden units dropped, after each activation."""
     init: vocabulary.Initialization
 
 
@@ -70,6 +74,8 @@ class Convolutional(Strict):
     normalization: vocabulary.Normalization
     images_per_worker: Count | None = None
     """Images over which batch normalisation takes its statistics; null: all of the batch."""
+    dropout: vocabulary.Dropout = 0.0
+    """Share of the means over space dropped, before the last layer."""
     init: vocabulary.Initialization
 
 
@@ -144,19 +150,26 @@ class Classifier(nn.Module):
 
 def networks(config: Config) -> dict[str, nn.Module]:
     """The classifier of the arm, from its config alone."""
-    build = perceptron if isinstance(config.network, Perceptron) else convolutional
-    return {"classifier": initialize_(build(config.network), config.network.init)}
+    return {"classifier": classifier(config.network)}
+
+
+def classifier(network: Perceptron | Convolutional) -> Classifier:
+    """With its first weights."""
+    net = perceptron(network) if isinstance(network, Perceptron) else convolutional(network)
+    initialize_(net, network.init)
+    return net
 
 
 def perceptron(network: Perceptron) -> Classifier:
     """BN, Section 4.1. Before batch normalisation a layer has no bias: its mean is taken away (BN, Section 3.2)."""
     body, inputs, bias = nn.Sequential(nn.Flatten()), 28 * 28, network.normalization != "batch"
     for units in network.hidden:
-        if inputs != 28 * 28 or len(body) > 1:
-            body.append(activation(network.activation))
+        if len(body) > 1:
+            body.extend([activation(network.activation), nn.Dropout(network.dropout)])
         body.extend([nn.Linear(inputs, units, bias=bias), normalization(network.normalization, units, 0)])
         inputs = units
-    return Classifier(body, nn.Sequential(activation(network.activation), nn.Linear(inputs, 10)))
+    head = [activation(network.activation), nn.Dropout(network.dropout), nn.Linear(inputs, 10)]
+    return Classifier(body, nn.Sequential(*head))
 
 
 def convolutional(network: Convolutional) -> Classifier:
@@ -170,7 +183,7 @@ def convolutional(network: Convolutional) -> Classifier:
             norm = WorkerBatchNorm(channels, network.images_per_worker)
         body.extend([nn.Conv2d(inputs, channels, 3, stride=2, padding=1, bias=bias), norm])
         inputs = channels
-    mean_over_space = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    mean_over_space = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(network.dropout)]
     return Classifier(body, nn.Sequential(activation(network.activation), *mean_over_space, nn.Linear(inputs, 10)))
 
 
@@ -212,8 +225,8 @@ class Task(task.Task):
     def __init__(self, run: Run, config: Config) -> None:
         super().__init__(run, config)
         self.config = config
-        self.classifier = networks(config)["classifier"]
         network = config.network
+        self.classifier = classifier(network)
         units = network.hidden[-1] if isinstance(network, Perceptron) else network.channels[-1]
         self.register_buffer("probed", torch.zeros(PROBES, len(PERCENTILES), units))
 
@@ -224,7 +237,7 @@ class Task(task.Task):
         size = min(self.config.images, len(train.images) - held_out)
         self.register_buffer("images", torch.tensor(train.images[:size]), persistent=False)
         self.register_buffer("labels", torch.tensor(train.labels[:size]).long(), persistent=False)
-        self.register_buffer("probe_images", torch.tensor(train.images[-min(held_out, 500) :]), persistent=False)
+        self.register_buffer("probe_images", torch.tensor(train.images[-min(held_out, 200) :]), persistent=False)
         self.validation = torch.tensor(train.images[-held_out:]), torch.tensor(train.labels[-held_out:]).long()
         most = self.config.test
         self.test = torch.tensor(test.images[:most]), torch.tensor(test.labels[:most]).long()
@@ -264,9 +277,10 @@ class Task(task.Task):
     def evaluate(self) -> Evaluation:
         """Of the last weights."""
         size = min(len(self.images), 5000)
+        steps = steps_to(self.config.target_loss, self.history)
         metrics = {
-            "steps_to_target": steps_to(self.config.target_loss, self.history),
-            "doublings_to_target": float(np.log2(steps_to(self.config.target_loss, self.history))),
+            "steps_to_target": steps,
+            "doublings_to_target": float(np.log2(steps)),
             "train_loss": self.scores(self.images[:size], self.labels[:size])[0],
             "validation_error": self.scores(*self.validation)[1],
             "test_error": self.scores(*self.test)[1],
@@ -280,16 +294,21 @@ def percentile_chart(probed: Float[Tensor, "probes 3 units"], size: int = 160) -
     values = probed.numpy()
     low, high = float(values.min()), max(float(values.max()), float(values.min()) + 1e-6)
     probes, _, units = values.shape
-    canvas = Image.new("RGB", (units * (size + 10) + 10, size + 20), "white")
+    canvas = Image.new("RGB", (40 + units * (size + 10), size + 40), "white")
     draw = ImageDraw.Draw(canvas)
+    draw.text((40, 4), "15 %, 50 % and 85 % of what enters a unit's activation, over training", fill="black")
+
+    def height(value: float) -> float:
+        return 22 + size * (high - value) / (high - low)
+
+    for value in (low, high):
+        draw.text((36, height(value)), f"{value:.1f}", fill="black", anchor="rm")
     for unit in range(units):
-        left = 10 + unit * (size + 10)
-        draw.rectangle((left, 10, left + size, 10 + size), outline=(160, 160, 160))
+        left = 40 + unit * (size + 10)
+        draw.rectangle((left, height(high), left + size, height(low)), outline=(160, 160, 160))
         if low < 0 < high:
-            zero = 10 + size * high / (high - low)
-            draw.line((left, zero, left + size, zero), fill=(220, 220, 220))
+            draw.line((left, height(0), left + size, height(0)), fill=(220, 220, 220))
         for index, colour in enumerate([(120, 160, 220), (20, 40, 120), (120, 160, 220)]):
-            heights = 10 + size * (high - values[:, index, unit]) / (high - low)
-            points = [(left + size * at / max(probes - 1, 1), float(height)) for at, height in enumerate(heights)]
-            draw.line(points, fill=colour, width=2)
+            line = [(left + size * at / max(probes - 1, 1), height(v)) for at, v in enumerate(values[:, index, unit])]
+            draw.line(line, fill=colour, width=2)
     return np.asarray(canvas)

@@ -12,15 +12,19 @@ ravine of condition R in about √R times fewer updates than gradient descent (S
 decoupled from the gradient, the best rate and the best decay can be found separately, and Adam generalises better
 (Loshchilov and Hutter, Section 4.2, Figure 2).
 
-One run trains a copy of the same network at every learning rate of a sweep, and at every weight decay of a grid, on the
-same minibatches.
+One run trains a copy of the same network at every learning rate of a sweep, or at every rate and weight decay of a
+grid, on the same minibatches.
 
 Deviations, at scale paper:
 - Adam's Section 6 prints neither the share of dropout nor the grid, nor the best rates. Ours are in params.yaml.
-- AdaGrad, AdaDelta and SFO, of the same figures, are not trained.
-- Loshchilov and Hutter decay by λ at every update, torch by λ times the learning rate. The grid is of their λ: torch
-  gets λ divided by the rate, or it would be coupled again. Their networks were ResNets on CIFAR-10, and Figure 2 shows
-  test errors; here the network is Kingma and Ba's, on MNIST, and the landscape is of validation loss.
+- AdaGrad, AdaDelta and SFO, of the same figures, are not trained; plain gradient descent and Polyak's momentum, which
+  those figures lack, are.
+- Loshchilov and Hutter trained ResNets on CIFAR-10, and Figure 2 shows test errors over a denser grid. Here the network
+  is Kingma and Ba's, batch-normalised as ResNets are instead of with dropout, on MNIST, and the landscape is one of
+  validation loss.
+- Their Algorithm 2 (line 12) takes λ times a weight away at every update, torch λ times the learning rate. The grid is
+  of their λ: torch gets λ divided by the rate, or the two would be coupled again.
+- They show separability as a picture. Here it is a number: the share of interaction in the landscape's variance.
 - The ravine is a quadratic, turned by 30°: along the axes a method with a rate for each coordinate would not see it.
 What a smaller scale changes is in params.yaml, and nowhere else.
 
@@ -45,7 +49,7 @@ from torch.nn import functional
 
 from reprise.core import task
 from reprise.core.contract import DurationField, ExperimentConfig, Run, Strict
-from reprise.core.task import Evaluation, Picture
+from reprise.core.task import Evaluation
 from reprise.parts import vocabulary
 from reprise.parts.data.sampling import EpochSampler
 from reprise.parts.data.store import Images, open_images
@@ -195,31 +199,32 @@ def saddle(point: Float[Tensor, "*points 2"]) -> Float[Tensor, "*points"]:
     return 0.5 * (x.square() - y.square())
 
 
-def path(surface: Surface, start: tuple[float, float], settings: vocabulary.Optimizer, updates: int) -> Tensor:
-    """[updates + 1, 2]: where an optimiser goes; it is held where it leaves the square of ±10."""
+def paths(
+    surface: Surface, start: tuple[float, float], choices: Sequence[vocabulary.Optimizer], updates: int
+) -> Float[Tensor, "points choices 2"]:
+    """Where each optimiser goes from `start`, a point an update; it is held where it leaves the square of ±10."""
     with torch.inference_mode(False), torch.enable_grad():
-        point = nn.Parameter(torch.tensor(start, dtype=torch.float64))
-        optimizer = build_optimizer([point], settings)
-        passed = [point.detach().clone()]
+        points: list[Tensor] = [nn.Parameter(torch.tensor(start, dtype=torch.float64)) for _ in choices]
+        optimizers = [build_optimizer([point], settings) for point, settings in zip(points, choices, strict=True)]
+        passed = [torch.stack([point.detach() for point in points])]
         for _ in range(updates):
-            if not passed[-1].abs().max() < 10:
-                passed.append(passed[-1])
-                continue
-            optimizer.zero_grad()
-            surface(point).backward()
-            optimizer.step()
-            passed.append(point.detach().clone())
-    return torch.stack(passed).nan_to_num(10.0).clamp(-10, 10)
+            gradients = torch.autograd.grad(surface(torch.stack(points)).sum(), points)
+            for point, gradient, optimizer in zip(points, gradients, optimizers, strict=True):
+                point.grad = gradient
+                optimizer.step()
+            passed.append(torch.stack([point.detach() for point in points]))
+    way, steps = torch.stack(passed), torch.arange(updates + 1)[:, None]
+    inside = (way.abs().amax(-1) < 10).long().cumprod(0)
+    shown = torch.minimum(steps, inside.cumsum(0))  # the first point outside is the last to be shown
+    return way.gather(0, shown[:, :, None].expand_as(way)).clamp(-10, 10)
 
 
 def crossing(start: tuple[float, float], settings: vocabulary.Optimizer, updates: int) -> tuple[int, float]:
     """The fewest updates after which the ravine's height stays under 1/1000 of the start's, and the rate they took."""
-    found = []
-    for rate in RAVINE_RATES:
-        heights = ravine(path(ravine, start, settings.model_copy(update={"lr": rate, "weight_decay": 0.0}), updates))
-        above = (heights > 1e-3 * heights[0]).nonzero()
-        found.append((min(int(above.max()) + 1, updates), rate))
-    return min(found)
+    choices = [settings.model_copy(update={"lr": rate}) for rate in RAVINE_RATES]
+    heights = ravine(paths(ravine, start, choices, updates))
+    above = (heights > 1e-3 * heights[0]) * torch.arange(1, updates + 2)[:, None]
+    return min(zip(above.amax(0).clamp(max=updates).tolist(), RAVINE_RATES, strict=True))
 
 
 class Task(task.Task):
@@ -253,8 +258,9 @@ class Task(task.Task):
         return self.config.duration.steps(self.sampler.steps_per_epoch)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One for each copy."""
-        return [build_optimizer(network, one) for network, one in zip(self.networks, self.copies, strict=True)]
+        """One for each copy, over bare parameters: of a module, adamw would spare the biases, and L2 would not."""
+        pairs = zip(self.networks, self.copies, strict=True)
+        return [build_optimizer(network.parameters(), settings) for network, settings in pairs]
 
     def update(self, step: int) -> dict[str, Tensor | float]:
         """One step of each copy."""
@@ -269,28 +275,36 @@ class Task(task.Task):
         return {"loss": row[f"loss_{self.best:02d}"], **row}
 
     def evaluate(self) -> Evaluation:
-        """Speed and basin of a sweep, or the landscape of a grid; and the two surfaces."""
-        sweep, settings, count = self.config.sweep, self.config.evaluate, self.config.evaluate.images
+        """Of a sweep: speed, basin, and the two surfaces. Of a grid: its landscape."""
+        return self.evaluate_sweep() if len(self.config.sweep.decays) == 1 else self.evaluate_grid()
+
+    def evaluate_sweep(self) -> Evaluation:
+        """The history holds what is asked for; the way across the ravine is made here, from a start of the seed's."""
+        settings, count = self.config.evaluate, self.config.evaluate.images
+        steps = [row["step"] for row in self.history]
+        losses = [[row[f"loss_{index:02d}"] for row in self.history] for index in range(len(self.copies))]
         noise = torch.randn(2, generator=torch.Generator().manual_seed(self.run.seed)).tolist()
         start = on_the_axes(-4.5 + 0.3 * noise[0], 0.5 + 0.1 * noise[1])
         updates, rate = crossing(start, self.config.optimizer, settings.ravine)
-        at_best = self.config.optimizer.model_copy(update={"lr": rate, "weight_decay": 0.0})
-        metrics: dict[str, float] = {"ravine_updates": updates}
-        pictures: dict[str, Picture] = {"surfaces": film(at_best, start)}
-        if len(sweep.decays) == 1:
-            steps = [row["step"] for row in self.history]
-            losses = [[row[f"loss_{index:02d}"] for row in self.history] for index in range(len(self.copies))]
-            metrics["updates_to_target"] = updates_to(settings.target, steps, losses[self.best])
-            metrics["basin_width"] = basin_width(sweep.rates, [min(one) <= settings.target for one in losses])
-            metrics["train_loss"] = self.score(self.best, self.images[:count], self.labels[:count])[0]
-            pictures["basin"] = self.draw_basin(steps, losses)
-        else:
-            scores = [self.score(index, *self.validation) for index in range(len(self.copies))]
-            landscape = torch.tensor([min(loss, WORST) for loss, _ in scores]).log().view(len(sweep.rates), -1)
-            metrics["interaction_share"] = interaction_share(landscape)
-            metrics["chosen_test_error"] = self.score(int(landscape.argmin()), *self.test)[1]
-            pictures["landscape"] = heat_map(landscape, sweep.rates, sweep.decays)
-        return Evaluation(metrics, pictures)
+        metrics = {
+            "updates_to_target": updates_to(settings.target, steps, losses[self.best]),
+            "basin_width": basin_width(self.config.sweep.rates, [min(one) <= settings.target for one in losses]),
+            "train_loss": self.score(self.best, self.images[:count], self.labels[:count])[0],
+            "ravine_updates": updates,
+        }
+        surfaces = film(self.config.optimizer.model_copy(update={"lr": rate}), start)
+        return Evaluation(metrics, {"surfaces": surfaces, "basin": self.draw_basin(steps, losses)})
+
+    def evaluate_grid(self) -> Evaluation:
+        """Validation images show the landscape and choose in it; test images say what the choice is worth."""
+        rates, decays = self.config.sweep.rates, self.config.sweep.decays
+        losses = torch.tensor([self.score(index, *self.validation)[0] for index in range(len(self.copies))])
+        landscape = losses.log().view(len(rates), len(decays))
+        metrics = {
+            "interaction_share": interaction_share(landscape),
+            "chosen_test_error": self.score(int(losses.argmin()), *self.test)[1],
+        }
+        return Evaluation(metrics, {"landscape": heat_map(landscape, rates, decays)})
 
     def score(self, index: int, pixels: Tensor, labels: Tensor) -> tuple[float, float]:
         """Of a copy: mean cross-entropy, in nats, and the share of wrong answers, in %."""
@@ -325,7 +339,8 @@ def film(settings: vocabulary.Optimizer, start: tuple[float, float], updates: in
     """The way down the ravine and off the saddle, a frame an update; bands are of equal height, or of its log."""
     ways = [(ravine, start, 5.0), (saddle, (1.5, 0.01), 2.0)]
     panels = [
-        (path(surface, point, settings, updates), shading(surface, reach), reach) for surface, point, reach in ways
+        (paths(surface, point, [settings], updates)[:, 0], shading(surface, reach), reach)
+        for surface, point, reach in ways
     ]
     return [
         np.hstack([trail(way[: frame + 1], shade, reach) for way, shade, reach in panels])
@@ -356,9 +371,11 @@ def trail(way: Float[Tensor, "points 2"], shade: np.ndarray, reach: float) -> np
 def heat_map(values: Float[Tensor, "rates decays"], rates: Sequence[float], decays: Sequence[float]) -> np.ndarray:
     """uint8 [height, width, 3]: a column a rate, a row a decay, the darkest is the lowest; the lowest is framed."""
     shares = ((values - values.min()) / (values.max() - values.min() + 1e-12)).T.flip(0).numpy()
-    cell, left, below = 44, 56, 20
+    cell, left, below = 56, 56, 36
     image = Image.new("RGB", (left + cell * len(rates), cell * len(decays) + below), "white")
     draw = ImageDraw.Draw(image)
+    draw.text((left + cell * len(rates) / 2, cell * len(decays) + 20), "learning rate", fill="black", anchor="ma")
+    draw.text((left - 4, cell * len(decays) + 4), "decay", fill="black", anchor="ra")
     for (row, column), share in np.ndenumerate(shares):
         box = (left + cell * column, cell * row, left + cell * (column + 1) - 1, cell * (row + 1) - 1)
         colour = (round(40 + 205 * share), round(70 + 170 * share), round(160 + 60 * share))
