@@ -112,7 +112,7 @@ def trained(made: Project, stage: Stage, arm: str, warm_up: int = 0) -> tuple[Ru
         run,
         lambda step, total, row: rows.append((step, time.perf_counter())),
         runtime=made.params.runtime.model_dump(mode="json"),
-        tracking=made.params.tracking,
+        settings=made.params.tracking,
         root=made.root,
     )
     workspace.publish(made.root, run, made.root / "models" / "bert" / stage)
