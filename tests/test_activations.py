@@ -22,7 +22,6 @@ from reprise.experiments.activations import (
     Config,
     Perceptron,
     bias_shift,
-    chart,
     dead_share,
     doublings,
     fixed_point_distance,
@@ -199,7 +198,7 @@ def test_evaluation_has_every_metric_and_picture(normalization: str, data: Path)
     assert all(math.isfinite(value) for value in evaluation.metrics.values())
     assert {"train_loss_2", "train_loss_4", "test_error"} <= evaluation.metrics.keys()
     assert evaluation.metrics["doublings_to_target"] == pytest.approx(math.log2(20))
-    assert np.asarray(evaluation.pictures["depths"]).shape == (240, 1080, 3)
+    assert np.asarray(evaluation.pictures["depths"]).shape == (300, 1260, 3)
 
 
 def test_the_start_is_kept_outside_the_weights(data: Path) -> None:
@@ -210,13 +209,6 @@ def test_the_start_is_kept_outside_the_weights(data: Path) -> None:
 
 
 # Pictures and refusals
-
-
-def test_chart_draws_the_line_where_it_is() -> None:
-    picture = chart("flat", {"": ([0, 1], [0.5, 0.5])}, (0, 1), (0, 1))
-    rows, columns = np.nonzero((picture == (40, 70, 200)).all(-1))
-    assert abs(rows.mean() - (24 + 218) / 2) <= 1
-    assert (columns.min(), columns.max()) == (40, 352)
 
 
 @pytest.mark.parametrize(

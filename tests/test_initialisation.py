@@ -20,7 +20,6 @@ from reprise.experiments import initialisation
 from reprise.experiments.initialisation import (
     Network,
     Perceptron,
-    chart,
     mean_singular_value,
     shown_layers,
     signals,
@@ -181,18 +180,11 @@ def test_evaluation_has_every_metric_and_picture(normalization: str, data: Path)
     assert evaluation.metrics["early_train_loss"] == pytest.approx(np.mean([r["loss"] for r in task.history[:3]]))
     assert 0 <= evaluation.metrics["test_error"] <= 100
     for picture in evaluation.pictures.values():
-        assert np.asarray(picture).shape == (240, 720, 3)
+        assert np.asarray(picture).shape == (300, 840, 3)
         assert np.asarray(picture).dtype == np.uint8
 
 
 # Pictures and refusals
-
-
-def test_chart_draws_the_line_where_it_is() -> None:
-    picture = chart("flat", {"": ([0, 1], [0.5, 0.5])}, (0, 1), (0, 1))
-    rows, columns = np.nonzero((picture == (40, 70, 200)).all(-1))
-    assert abs(rows.mean() - (24 + 218) / 2) <= 1
-    assert (columns.min(), columns.max()) == (40, 352)
 
 
 def test_shown_layers_have_both_ends() -> None:

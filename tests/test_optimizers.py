@@ -19,7 +19,6 @@ from reprise.experiments import optimizers
 from reprise.experiments.optimizers import (
     Config,
     basin_width,
-    chart,
     copies,
     crossing,
     film,
@@ -240,13 +239,6 @@ def test_heat_map_frames_the_lowest() -> None:
     picture = heat_map(torch.tensor([[1.0, 2.0, 3.0], [0.0, 4.0, 5.0]]), [0.1, 0.2], [0.0, 1.0, 2.0])
     rows, columns = np.nonzero((picture == (220, 70, 40)).all(-1))
     assert (columns.min(), rows.min()) == (56 + 56, 2 * 56)
-
-
-def test_chart_draws_the_line_where_it_is() -> None:
-    picture = chart("flat", {"": ([0, 1], [0.5, 0.5])}, (0, 1), (0, 1))
-    rows, columns = np.nonzero((picture == (40, 70, 200)).all(-1))
-    assert abs(rows.mean() - (24 + 218) / 2) <= 1
-    assert (columns.min(), columns.max()) == (40, 352)
 
 
 @pytest.mark.parametrize(

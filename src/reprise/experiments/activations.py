@@ -38,14 +38,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageDraw
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
@@ -58,6 +57,7 @@ from reprise.parts.data.sampling import EpochSampler
 from reprise.parts.data.store import open_images
 from reprise.parts.nn.build import activation, initialize_, normalization
 from reprise.parts.optim import build_optimizer, learning_rate_scale
+from reprise.parts.pictures import Chart, charts
 
 PIXELS, CLASSES = 28 * 28, 10
 WORST = 10.0
@@ -293,38 +293,8 @@ class Task(task.Task):
             for depth in self.config.depths
         }
         shape = {"f": (s.tolist(), curve.tolist()), "f'": (s.tolist(), slopes(self.at_start.function, s).tolist())}
-        return np.hstack(
-            [
-                chart(f"{self.config.activation} and its slope", shape, (-4, 4), (-2, 4)),
-                chart("activations at the start, by layer", signal, (1, max(2, len(before))), (-1, 2)),
-                chart("training loss, by update", losses, (0, self.total_steps), (0, 2.5)),
-            ]
+        return charts(
+            Chart(f"{self.config.activation} and its slope", shape, bounds=(-2, 4)),
+            Chart("activations at the start", signal, x="layer", bounds=(-1, 2)),
+            Chart("training loss, nats", losses, x="update", bounds=(0, 2.5), ordered=True),
         )
-
-
-# Pictures
-
-
-def chart(
-    title: str,
-    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
-    x: tuple[float, float],
-    y: tuple[float, float],
-) -> np.ndarray:
-    """uint8 [240, 360, 3]: lines (x, y) with their names from blue to red, the ends of both axes written out."""
-    image = Image.new("RGB", (360, 240), "white")
-    draw, (left, top, right, bottom) = ImageDraw.Draw(image), (40, 24, 352, 218)
-    draw.rectangle((left, top, right, bottom), outline=(160, 160, 160))
-    draw.text((left, 8), title, fill="black")
-    draw.text((left, bottom + 6), f"{x[0]:g}", fill="black")
-    draw.text((right, bottom + 6), f"{x[1]:g}", fill="black", anchor="ra")
-    draw.text((left - 4, bottom), f"{y[0]:g}", fill="black", anchor="rd")
-    draw.text((left - 4, top), f"{y[1]:g}", fill="black", anchor="ra")
-    for index, (name, (xs, ys)) in enumerate(lines.items()):
-        share = index / max(len(lines) - 1, 1)
-        colour = (round(40 + 180 * share), 70, round(200 - 160 * share))
-        across = left + (np.asarray(xs) - x[0]) / (x[1] - x[0]) * (right - left)
-        up = bottom - (np.clip(ys, *y) - y[0]) / (y[1] - y[0]) * (bottom - top)
-        draw.line(list(zip(across.tolist(), up.tolist(), strict=True)), fill=colour, width=2)
-        draw.text((right - 6, top + 6 + 13 * index), name, fill=colour, anchor="ra")
-    return np.array(image)

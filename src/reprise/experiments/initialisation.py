@@ -28,14 +28,12 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageDraw
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -48,6 +46,7 @@ from reprise.parts.data.sampling import EpochSampler
 from reprise.parts.data.store import open_images
 from reprise.parts.nn.build import activation, initialize_, normalization
 from reprise.parts.optim import build_optimizer, learning_rate_scale
+from reprise.parts.pictures import Chart, charts
 
 PIXELS, CLASSES = 28 * 28, 10
 Count = Annotated[int, Field(ge=1)]
@@ -253,9 +252,6 @@ class Task(task.Task):
 
 # Pictures
 
-Line = tuple[Sequence[float], Sequence[float]]
-"""x and y of its points."""
-
 
 def histograms(found: Signals, bins: int = 61) -> np.ndarray:
     """Figures 6 and 7: the values that activations and gradients have at the start, by layer; each area is 1.
@@ -273,8 +269,8 @@ def histograms(found: Signals, bins: int = 61) -> np.ndarray:
             counts = torch.histc(values[index].clamp(-reach, reach), bins, -reach, reach)
             share = (counts / counts.sum()).tolist()
             lines[f"layer {index + 1}"] = (np.linspace(-reach, reach, bins).tolist(), share)
-        panels.append(chart(title, lines, (-reach, reach), (0, 0.25)))
-    return np.hstack(panels)
+        panels.append(Chart(title, lines, bounds=(0, 0.25), ordered=True))
+    return charts(*panels)
 
 
 def shown_layers(depth: int) -> list[int]:
@@ -283,35 +279,15 @@ def shown_layers(depth: int) -> list[int]:
 
 
 def by_layer(before: Signals, after: Signals) -> np.ndarray:
-    """Decades of variance against the layer: up for activations, down for gradients."""
+    """Variance, in decades, against the layer: up for activations, down for gradients."""
     panels = []
     for title, variances in (
-        ("log10 variance of activations", Signals.activation_variances),
-        ("log10 variance of gradients", Signals.gradient_variances),
+        ("variance of activations", Signals.activation_variances),
+        ("variance of gradients", Signals.gradient_variances),
     ):
         lines = {
-            name: (range(1, len(found.activations) + 1), [math.log10(v + 1e-30) for v in variances(found)])
+            name: (range(1, len(found.activations) + 1), [v + 1e-30 for v in variances(found)])
             for name, found in (("at the start", before), ("trained", after))
         }
-        panels.append(chart(f"{title}, by layer", lines, (1, len(before.activations)), (-12, 2)))
-    return np.hstack(panels)
-
-
-def chart(title: str, lines: Mapping[str, Line], x: tuple[float, float], y: tuple[float, float]) -> np.ndarray:
-    """uint8 [240, 360, 3]: lines with their names from blue to red, the ends of both axes written out."""
-    image = Image.new("RGB", (360, 240), "white")
-    draw, (left, top, right, bottom) = ImageDraw.Draw(image), (40, 24, 352, 218)
-    draw.rectangle((left, top, right, bottom), outline=(160, 160, 160))
-    draw.text((left, 8), title, fill="black")
-    draw.text((left, bottom + 6), f"{x[0]:g}", fill="black")
-    draw.text((right, bottom + 6), f"{x[1]:g}", fill="black", anchor="ra")
-    draw.text((left - 4, bottom), f"{y[0]:g}", fill="black", anchor="rd")
-    draw.text((left - 4, top), f"{y[1]:g}", fill="black", anchor="ra")
-    for index, (name, (xs, ys)) in enumerate(lines.items()):
-        share = index / max(len(lines) - 1, 1)
-        colour = (round(40 + 180 * share), 70, round(200 - 160 * share))
-        across = left + (np.asarray(xs) - x[0]) / (x[1] - x[0]) * (right - left)
-        up = bottom - (np.clip(ys, *y) - y[0]) / (y[1] - y[0]) * (bottom - top)
-        draw.line(list(zip(across.tolist(), up.tolist(), strict=True)), fill=colour, width=2)
-        draw.text((right - 6, top + 6 + 13 * index), name, fill=colour, anchor="ra")
-    return np.array(image)
+        panels.append(Chart(title, lines, x="layer", logarithmic="y", bounds=(1e-12, 1e2)))
+    return charts(*panels)

@@ -11,8 +11,8 @@ principal components do (Figure 3); pretraining helps a classifier to generalise
 Deviations:
 - Fine-tuning is by stochastic gradient descent with momentum, not by conjugate gradients with line searches on batches
   of 1,000; its length and rate are therefore not the paper's.
-- That fine-tuning fails without pretraining is shown in the paper on curves, by a net of two layers more each way; here
-  on digits, as all else. Every arm learns at its own best rate.
+- That a very deep autoencoder fails without pretraining is shown in the paper on curves; here a net of its layers
+  (784-400-200-100-50-25-6, arms `very_deep`) is to reconstruct digits. Every arm learns at its own best rate.
 - The classifier is the autoencoder's own stack with a softmax on its last hidden layer, not a net of 500, 500 and 2000
   units of its own; it learns from 100 and 1,000 labels too, to show where the gain is.
 - Two arms are not in the paper: `scaled`, in which the weights alone start larger (Glorot & Bengio 2010), and `modern`

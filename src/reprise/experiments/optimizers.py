@@ -36,7 +36,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -55,6 +55,7 @@ from reprise.parts.data.sampling import EpochSampler
 from reprise.parts.data.store import Images, open_images
 from reprise.parts.nn.build import activation, initialize_, normalization
 from reprise.parts.optim import build_optimizer, learning_rate_scale
+from reprise.parts.pictures import Chart, charts
 
 PIXELS, CLASSES = 28 * 28, 10
 WORST = 10.0
@@ -315,15 +316,19 @@ class Task(task.Task):
 
     def draw_basin(self, steps: Sequence[float], losses: Sequence[Sequence[float]]) -> np.ndarray:
         """The loss that each rate ended with, and how it came there at the best one and its neighbours."""
-        rates = [math.log10(rate) for rate in self.config.sweep.rates]
+        rates = self.config.sweep.rates
         ends = [float(np.mean(one[-5:])) for one in losses]
         near = range(max(0, self.best - 1), min(len(rates), self.best + 2))
-        curves = {f"rate {self.config.sweep.rates[index]:.2g}": (steps, losses[index]) for index in near}
-        return np.hstack(
-            [
-                chart("training loss at the end, by log10 of the rate", {"": (rates, ends)}, (-5, 1), (0, 2.5)),
-                chart("training loss, by update", curves, (0, self.total_steps), (0, 2.5)),
-            ]
+        curves = {f"rate {rates[index]:.2g}": (steps, losses[index]) for index in near}
+        return charts(
+            Chart(
+                "training loss at the end, nats",
+                {"": (rates, ends)},
+                x="learning rate",
+                logarithmic="x",
+                bounds=(0, 2.5),
+            ),
+            Chart("training loss, nats", curves, x="update", bounds=(0, 2.5), ordered=True),
         )
 
 
@@ -384,29 +389,4 @@ def heat_map(values: Float[Tensor, "rates decays"], rates: Sequence[float], deca
         draw.text((left + cell * (column + 0.5), cell * len(decays) + 4), f"{rate:.0e}", fill="black", anchor="ma")
     for row, decay in enumerate(reversed(decays)):
         draw.text((left - 4, cell * (row + 0.5)), f"{decay:.0e}", fill="black", anchor="rm")
-    return np.array(image)
-
-
-def chart(
-    title: str,
-    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
-    x: tuple[float, float],
-    y: tuple[float, float],
-) -> np.ndarray:
-    """uint8 [240, 360, 3]: lines (x, y) with their names from blue to red, the ends of both axes written out."""
-    image = Image.new("RGB", (360, 240), "white")
-    draw, (left, top, right, bottom) = ImageDraw.Draw(image), (40, 24, 352, 218)
-    draw.rectangle((left, top, right, bottom), outline=(160, 160, 160))
-    draw.text((left, 8), title, fill="black")
-    draw.text((left, bottom + 6), f"{x[0]:g}", fill="black")
-    draw.text((right, bottom + 6), f"{x[1]:g}", fill="black", anchor="ra")
-    draw.text((left - 4, bottom), f"{y[0]:g}", fill="black", anchor="rd")
-    draw.text((left - 4, top), f"{y[1]:g}", fill="black", anchor="ra")
-    for index, (name, (xs, ys)) in enumerate(lines.items()):
-        share = index / max(len(lines) - 1, 1)
-        colour = (round(40 + 180 * share), 70, round(200 - 160 * share))
-        across = left + (np.asarray(xs) - x[0]) / (x[1] - x[0]) * (right - left)
-        up = bottom - (np.clip(ys, *y) - y[0]) / (y[1] - y[0]) * (bottom - top)
-        draw.line(list(zip(across.tolist(), up.tolist(), strict=True)), fill=colour, width=2)
-        draw.text((right - 6, top + 6 + 13 * index), name, fill=colour, anchor="ra")
     return np.array(image)
