@@ -161,7 +161,7 @@ def test_learns_and_is_scored(tree: dict[str, Any], data: Path) -> None:
     assert metrics["error_200"] < metrics["error_50"] < 60
     assert metrics["error_200"] < 25
     assert np.asarray(pictures["worst_mistakes"]).shape[1] == 298
-    assert np.asarray(pictures["learning_curve"]).shape == (220, 320)
+    assert np.asarray(pictures["learning_curve"]).shape == (300, 420, 3)
     assert all(np.asarray(picture).std() > 10 for picture in pictures.values())
     is_machine = tree["model"]["kind"] == "svm"
     assert ("support_vectors" in pictures) == is_machine

@@ -45,6 +45,7 @@ from reprise.parts.data.sampling import EpochSampler
 from reprise.parts.data.store import open_images
 from reprise.parts.nn.build import activation, initialize_, normalization
 from reprise.parts.optim import build_optimizer, learning_rate_scale
+from reprise.parts.pictures import sheet
 
 Count = Annotated[int, Field(ge=1)]
 PIXELS, CLASSES = 28 * 28, 10
@@ -571,13 +572,6 @@ def pictures(
         "codes": scatter(some.cpu().numpy(), labels[:1000].cpu().numpy()),
         "filters": filter_sheet(filters),
     }
-
-
-def sheet(images: Float[Tensor, "n 784"], columns: int = 10) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """uint8 [height, width]: rows of `columns` images, a grey line between them; an incomplete row is left out."""
-    tiles = (images[: len(images) // columns * columns].detach().cpu() * 255).round().byte()
-    framed = functional.pad(tiles.reshape(-1, columns, 28, 28), (0, 2, 0, 2), value=64)
-    return framed.permute(0, 2, 1, 3).reshape(-1, columns * 30)[:-2, :-2].numpy()
 
 
 def filter_sheet(weights: Float[Tensor, "n 784"]) -> np.ndarray[Any, np.dtype[np.uint8]]:

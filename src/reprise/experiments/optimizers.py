@@ -211,7 +211,7 @@ def paths(
         for _ in range(updates):
             gradients = torch.autograd.grad(surface(torch.stack(points)).sum(), points)
             for point, gradient, optimizer in zip(points, gradients, optimizers, strict=True):
-                point.grad = gradient
+                point.grad = gradient.contiguous()  # the fused update reads past one that is expanded
                 optimizer.step()
             passed.append(torch.stack([point.detach() for point in points]))
     way, steps = torch.stack(passed), torch.arange(updates + 1)[:, None]

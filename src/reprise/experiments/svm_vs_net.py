@@ -29,7 +29,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from PIL import Image, ImageDraw
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -42,6 +41,7 @@ from reprise.parts.data.sampling import EpochSampler
 from reprise.parts.data.store import open_images
 from reprise.parts.nn.build import activation, initialize_, normalization
 from reprise.parts.optim import build_optimizer, learning_rate_scale
+from reprise.parts.pictures import Chart, charts, sheet
 
 Count = Annotated[int, Field(ge=1)]
 PIXELS, CLASSES = 28 * 28, 10
@@ -248,9 +248,10 @@ class LearningCurve(task.Task):
         metrics = {f"error_{size}": error for size, error in errors.items()}
         if len(errors) > 1:
             metrics["gain_per_doubling"] = gain_per_doubling(errors)
-        largest = answers[max(errors)]
+        largest, points = answers[max(errors)], {"": (list(errors), list(errors.values()))}
+        curve = Chart("test error, %", points, x="training images", logarithmic="xy", bounds=(0.5, 50))
         pictures: dict[str, task.Picture] = {
-            "learning_curve": curve_chart(errors),
+            "learning_curve": charts(curve),
             "worst_mistakes": sheet(test[worst(largest, labels)]),
         }
         return Evaluation(metrics, pictures)
@@ -352,36 +353,3 @@ def worst(outputs: Float[Tensor, "n classes"], labels: Int[Tensor, " n"], count:
     """The images whose own digit is furthest behind the answer given."""
     behind = outputs.amax(1) - outputs.gather(1, labels[:, None])[:, 0]
     return behind.topk(min(count, len(labels) // 10 * 10)).indices
-
-
-def sheet(images: Float[Tensor, "n 784"], columns: int = 10) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """uint8 [height, width]: rows of `columns` images, a grey line between them; an incomplete row is left out."""
-    tiles = (images[: len(images) // columns * columns].detach().cpu() * 255).round().byte()
-    framed = functional.pad(tiles.reshape(-1, columns, 28, 28), (0, 2, 0, 2), value=64)
-    return framed.permute(0, 2, 1, 3).reshape(-1, columns * 30)[:-2, :-2].numpy()
-
-
-def curve_chart(errors: dict[int, float], width: int = 320, height: int = 220) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """uint8 [height, width]: test error by training examples, both axes logarithmic, 0.5 to 50 % and 100 to 100,000."""
-    image = Image.new("L", (width, height), 255)
-    draw = ImageDraw.Draw(image)
-    left, top, right, bottom = 40, 10, width - 15, height - 25
-
-    def place(size: float, error: float) -> tuple[float, float]:
-        across = (math.log10(size) - 2) / 3
-        down = (math.log10(50) - math.log10(min(max(error, 0.5), 50))) / 2
-        return left + across * (right - left), top + down * (bottom - top)
-
-    for error in (0.5, 1, 2, 5, 10, 20, 50):
-        y = place(100, error)[1]
-        draw.line((left, y, right, y), fill=225)
-        draw.text((5, y - 6), f"{error:g}%", fill=0)
-    for size in (100, 1000, 10_000, 100_000):
-        x = place(size, 1)[0]
-        draw.line((x, top, x, bottom), fill=225)
-        draw.text((min(x - 8, right - 30), bottom + 6), f"{size}", fill=0)
-    points = [place(max(size, 100), error) for size, error in sorted(errors.items())]
-    draw.line(points, fill=0, width=2)
-    for x, y in points:
-        draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=0)
-    return np.asarray(image)
