@@ -12,6 +12,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional
@@ -60,14 +61,16 @@ def _draw(axes: Axes, chart: Chart) -> None:
     for (name, (x, y)), colour in zip(chart.lines.items(), colours, strict=True):
         marker = "o" if np.size(x) <= _FEW else ""
         axes.plot(x, y, color=colour, marker=marker, markersize=3.5, linewidth=1.6, label=name or "_hidden")
-    if "x" in chart.logarithmic:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
-    if "y" in chart.logarithmic:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
     if chart.bounds:
         axes.set_ylim(*chart.bounds)
+    for name in chart.logarithmic:
+        axes.set(**{f"{name}scale": "log"})
+        axis = axes.xaxis if name == "x" else axes.yaxis
+        low, high = axis.get_view_interval()
+        if high < 1000 * low:
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
     x = np.asarray(next(iter(chart.lines.values()))[0])
     if x[0] > x[-1]:
         axes.invert_xaxis()
