@@ -111,6 +111,21 @@ def test_cards_stand_by_year_and_one_not_run_says_so(root: Path):
     assert page.count("not run yet") == 2
 
 
+def test_arms_stand_from_the_worst_to_the_best(root: Path):
+    [card] = report.cards(root, {"gan": made_up.PAPER})
+    assert card.results
+    assert card.measured == {metric for row in card.results.metrics.values() for metric in row}
+    for name, metric in made_up.PAPER.metrics.items():
+        means = {arm: row[name]["mean"] for arm, row in card.results.metrics.items() if name in row}
+        standing = card.standing(name)
+        if metric.better == "neither" or len(set(means.values())) < 2:
+            assert standing == {}
+            continue
+        best, worst = (max, min) if metric.better == "higher" else (min, max)
+        assert {means[arm] for arm, place in standing.items() if place == 1} == {best(means.values())}
+        assert {means[arm] for arm, place in standing.items() if place == 0} == {worst(means.values())}
+
+
 def test_page_without_any_results(tmp_path: Path):
     assert "not run yet" in written(tmp_path, {"gan": made_up.PAPER})
 

@@ -76,6 +76,22 @@ class Card:
         """How many claims of each verdict."""
         return tally(self.verdicts)
 
+    @property
+    def measured(self) -> set[str]:
+        """The metrics that some arm has at this scale."""
+        return {metric for row in (self.results.metrics if self.results else {}).values() for metric in row}
+
+    def standing(self, metric: str) -> dict[str, float]:
+        """Where each arm stands among all by one metric: 1 for the best, 0 for the worst; none if none is better."""
+        better = self.paper.metrics[metric].better
+        rows = self.results.metrics if self.results else {}
+        found = {arm: row[metric]["mean"] for arm, row in rows.items() if metric in row}
+        means = {arm: mean for arm, mean in found.items() if mean is not None}
+        if better == "neither" or len(set(means.values())) < 2:
+            return {}
+        order = sorted(set(means.values()), reverse=better == "lower")
+        return {arm: order.index(mean) / (len(order) - 1) for arm, mean in means.items()}
+
 
 def report(project: Project, echo: Callable[[str], None] = print) -> Path:
     """Write reports/index.html from whatever results there are, and return its path."""
