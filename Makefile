@@ -13,7 +13,7 @@ ifeq ($(EXPERIMENTS),all)
 else
 	$(foreach e,$(EXPERIMENTS),dvc repro evaluate@$(e) &&) dvc repro --single-item report
 endif
-	@reprise verdicts
+	@reprise verdicts $(filter-out all,$(EXPERIMENTS))
 
 test: $(BIN)/.installed
 	pytest -n 2 --dist loadfile

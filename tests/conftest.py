@@ -129,3 +129,11 @@ def toy_project(tmp_path: Path) -> CommandLine:
     commands = CommandLine(tmp_path, sources)
     commands.reprise("prepare", "points")
     return commands
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small set of digits, prepared as MNIST is."""
+    from training import small_digits
+
+    return small_digits(tmp_path_factory.mktemp("mnist"))

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 from pydantic import ValidationError
-from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
 
-from reprise.core.contract import Run
 from reprise.experiments import activations
 from reprise.experiments.activations import (
     Config,
@@ -29,7 +25,7 @@ from reprise.experiments.activations import (
     slopes,
     zero_share,
 )
-from reprise.parts.data.store import write_images
+from training import trained
 
 TINY: dict[str, Any] = {
     "seeds": [0],
@@ -43,34 +39,6 @@ TINY: dict[str, Any] = {
     "duration": "10step",
     "evaluate": {"measured": 4, "target": 25, "images": 200, "probes": 50},
 }
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scikit-learn's 8 x 8 digits, enlarged, in MNIST's place."""
-    folder = tmp_path_factory.mktemp("mnist") / "digits"
-    folder.mkdir()
-    small, labels = map(np.asarray, load_digits(return_X_y=True))
-    images = np.pad(np.kron(small.reshape(-1, 8, 8) * 255 / 16, np.ones((1, 3, 3))), ((0, 0), (2, 2), (2, 2)))
-    write_images(folder, "train", images[:1500], labels[:1500])
-    write_images(folder, "test", images[1500:], labels[1500:])
-    return folder.parent
-
-
-def trained(tree: dict[str, Any], data: Path, every: int = 1) -> activations.Task:
-    """A task at the end of its training, with a row of history for each `every` updates."""
-    pl.seed_everything(0, verbose=False)
-    run = Run("activations", "pretrain", "arm", 0, "smoke", tree, data, Path("model"))
-    task = activations.Task(run, Config.model_validate(tree))
-    task.load_data()
-    task.log_every = every
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pl.Trainer(
-            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False,
-        ).fit(task)  # fmt: skip
-    return task.eval()
 
 
 # Equations
@@ -143,9 +111,11 @@ def test_network_is_torchs_sequential() -> None:
 
 
 def test_depths_share_nothing_but_the_batches(data: Path) -> None:
-    both = trained(TINY, data)
+    both = trained(activations, TINY, data)
     torch.manual_seed(0)
-    alone = trained(TINY | {"depths": [{"hidden": 2}], "evaluate": TINY["evaluate"] | {"measured": 2}}, data)
+    alone = trained(
+        activations, TINY | {"depths": [{"hidden": 2}], "evaluate": TINY["evaluate"] | {"measured": 2}}, data
+    )
     assert [row["loss_2"] for row in both.history] == pytest.approx([row["loss_2"] for row in alone.history])
 
 
@@ -160,11 +130,11 @@ GOLDEN = {
 
 @pytest.mark.parametrize("column", GOLDEN)
 def test_ten_steps(column: str, data: Path) -> None:
-    assert [row[column] for row in trained(TINY, data).history] == pytest.approx(GOLDEN[column], rel=1e-4)
+    assert [row[column] for row in trained(activations, TINY, data).history] == pytest.approx(GOLDEN[column], rel=1e-4)
 
 
 def test_they_learn_one_batch(data: Path) -> None:
-    history = trained(TINY | {"examples": 50, "duration": "200step"}, data, every=10).history
+    history = trained(activations, TINY | {"examples": 50, "duration": "200step"}, data, every=10).history
     assert min(history[0]["loss_2"], history[0]["loss_4"]) > 1
     assert history[-1]["loss_2"] < 0.1
     assert history[-1]["loss_4"] < 0.5
@@ -172,7 +142,9 @@ def test_they_learn_one_batch(data: Path) -> None:
 
 
 def test_a_depth_that_diverges_leaves_the_others(data: Path) -> None:
-    task = trained(TINY | {"depths": [{"hidden": 2}, {"hidden": 4, "lr": 1e6}], "duration": "30step"}, data)
+    task = trained(
+        activations, TINY | {"depths": [{"hidden": 2}, {"hidden": 4, "lr": 1e6}], "duration": "30step"}, data
+    )
     assert task.history[-1]["loss_4"] == activations.WORST
     assert task.history[-1]["loss_2"] < 2
     with torch.inference_mode():
@@ -184,7 +156,7 @@ def test_a_depth_that_diverges_leaves_the_others(data: Path) -> None:
 def test_the_penalty_makes_zeros(data: Path) -> None:
     shares = []
     for sparsity in (0.0, 0.05):
-        task = trained(TINY | {"duration": "60step", "sparsity": sparsity}, data)
+        task = trained(activations, TINY | {"duration": "60step", "sparsity": sparsity}, data)
         with torch.inference_mode():
             shares.append(task.evaluate().metrics["zero_share"])
     assert shares[1] > shares[0] + 0.1
@@ -192,7 +164,7 @@ def test_the_penalty_makes_zeros(data: Path) -> None:
 
 @pytest.mark.parametrize("normalization", ["none", "layer"])
 def test_evaluation_has_every_metric_and_picture(normalization: str, data: Path) -> None:
-    task = trained(TINY | {"normalization": normalization}, data)
+    task = trained(activations, TINY | {"normalization": normalization}, data)
     with torch.inference_mode():
         evaluation = task.evaluate()
     assert all(math.isfinite(value) for value in evaluation.metrics.values())
@@ -202,7 +174,7 @@ def test_evaluation_has_every_metric_and_picture(normalization: str, data: Path)
 
 
 def test_the_start_is_kept_outside_the_weights(data: Path) -> None:
-    task = trained(TINY, data)
+    task = trained(activations, TINY, data)
     assert len(task.at_start.hidden) == 4
     assert not torch.equal(task.at_start.output.weight, task.network(4).output.weight)
     assert not any(name.startswith("at_start") for name in task.state_dict())

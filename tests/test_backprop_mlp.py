@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 from pydantic import ValidationError
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from reprise.core.contract import Run
 from reprise.experiments import backprop_mlp as paper
 from reprise.parts.data.store import write_images
+from training import trained
 
 SYMMETRY: dict[str, Any] = {
     "seeds": [0],
@@ -50,22 +48,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split, count in (("train", 40), ("test", 10)):
         write_images(folder, split, numbers.integers(0, 256, (count, 28, 28)), np.arange(count) % 10)
     return folder.parent
-
-
-def trained(tree: dict[str, Any], data: Path, every: int = 1) -> paper.Task:
-    """A task at the end of its training, with a row of history for each `every` sweeps."""
-    pl.seed_everything(0, verbose=False)
-    run = Run("backprop_mlp", "pretrain", "arm", 0, "smoke", tree, data, Path("model"))
-    task = paper.Task(run, paper.Config(**tree))
-    task.load_data()
-    task.log_every = every
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pl.Trainer(
-            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False,
-        ).fit(task)  # fmt: skip
-    return task.eval()
 
 
 # Equations
@@ -203,13 +185,13 @@ GOLDEN = [
 
 @pytest.mark.parametrize(("tree", "losses"), GOLDEN)
 def test_ten_steps(tree: dict[str, Any], losses: str, data: Path) -> None:
-    history = trained(tree, data).history
+    history = trained(paper, tree, data).history
     assert [row["loss"] for row in history] == pytest.approx([float(loss) for loss in losses.split()], rel=1e-4)
 
 
 def test_two_hidden_units_learn_symmetry_and_its_mirror(data: Path) -> None:
     tree = SYMMETRY | {"duration": "1500step", "replicates": 6}
-    task = trained(tree, data, every=100)
+    task = trained(paper, tree, data, every=100)
     with torch.inference_mode():
         evaluation = task.evaluate()
     assert evaluation.metrics["solved"] > 0.6
@@ -221,7 +203,7 @@ def test_two_hidden_units_learn_symmetry_and_its_mirror(data: Path) -> None:
 
 @pytest.mark.parametrize("tree", [CURVES, SPIRALS])
 def test_hidden_units_bend_the_plane(tree: dict[str, Any], data: Path) -> None:
-    task = trained(tree | {"duration": "600step"}, data, every=100)
+    task = trained(paper, tree | {"duration": "600step"}, data, every=100)
     with torch.inference_mode():
         evaluation = task.evaluate()
         before = paper.probe_accuracy(task.inputs[None], task.labels).item()
@@ -230,7 +212,7 @@ def test_hidden_units_bend_the_plane(tree: dict[str, Any], data: Path) -> None:
 
 
 def test_digits_are_learnt_and_scored(data: Path) -> None:
-    task = trained(DIGITS | {"duration": "200step", "dropout": 0.0}, data, every=100)
+    task = trained(paper, DIGITS | {"duration": "200step", "dropout": 0.0}, data, every=100)
     with torch.inference_mode():
         evaluation = task.evaluate()
     assert task.history[-1]["loss"] < 0.1
@@ -239,7 +221,7 @@ def test_digits_are_learnt_and_scored(data: Path) -> None:
 
 
 def test_sweeps_are_kept_with_the_weights(data: Path) -> None:
-    task = trained(CURVES | {"duration": "300step"}, data, every=100)
+    task = trained(paper, CURVES | {"duration": "300step"}, data, every=100)
     assert "solved_at" in task.state_dict()
     assert task.solved_at.min() < 300
 

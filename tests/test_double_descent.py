@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 from pydantic import ValidationError
-from sklearn.datasets import load_digits
 from sklearn.linear_model import Ridge
 
-from reprise.core.contract import Run
 from reprise.experiments import double_descent
 from reprise.experiments.double_descent import (
     Config,
@@ -26,7 +22,7 @@ from reprise.experiments.double_descent import (
     probe_steps,
     score,
 )
-from reprise.parts.data.store import write_images
+from training import trained
 
 FEATURES: dict[str, Any] = {
     "seeds": [0],
@@ -51,33 +47,6 @@ NETWORKS = FEATURES | {
     "classical": 0,
     "threshold": 2,
 }
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scikit-learn's 8 x 8 digits, enlarged, in MNIST's place."""
-    folder = tmp_path_factory.mktemp("mnist") / "digits"
-    folder.mkdir()
-    small, labels = (np.asarray(part) for part in load_digits(return_X_y=True))
-    images = np.pad(np.kron(small.reshape(-1, 8, 8) * 255 / 16, np.ones((1, 3, 3))), ((0, 0), (2, 2), (2, 2)))
-    write_images(folder, "train", images[:1500], labels[:1500])
-    write_images(folder, "test", images[1500:], labels[1500:])
-    return folder.parent
-
-
-def trained(tree: dict[str, Any], data: Path, every: int = 1) -> double_descent.Task:
-    """A task at the end of its training, with a row of history for each `every` updates."""
-    pl.seed_everything(0, verbose=False)
-    task = double_descent.Task(Run("double_descent", "pretrain", "arm", 0, "smoke", tree, data, Path()), Config(**tree))
-    task.load_data()
-    task.log_every = every
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pl.Trainer(
-            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False,
-        ).fit(task)  # fmt: skip
-    return task.eval()
 
 
 # Equations
@@ -151,7 +120,7 @@ GOLDEN = [
 
 @pytest.mark.parametrize(("tree", "losses"), GOLDEN)
 def test_ten_steps(tree: dict[str, Any], losses: str, data: Path) -> None:
-    found = [row["loss"] for row in trained(tree, data).history]
+    found = [row["loss"] for row in trained(double_descent, tree, data).history]
     assert found == pytest.approx([float(loss) for loss in losses.split()], rel=1e-4), found
 
 
@@ -161,7 +130,7 @@ EPOCH_WISE = NETWORKS | {"model": NETWORKS["model"] | {"duration": "40step", "pr
 @pytest.mark.parametrize("tree", [FEATURES, FEATURES | {"widths": [40], "images": [10, 20, 30, 40, 50, 60]},
                                   NETWORKS, EPOCH_WISE])  # fmt: skip
 def test_evaluation_has_every_metric_and_the_curve(tree: dict[str, Any], data: Path) -> None:
-    task = trained(tree, data)
+    task = trained(double_descent, tree, data)
     with torch.inference_mode():
         evaluation = task.evaluate()
     metrics = evaluation.metrics
@@ -172,18 +141,18 @@ def test_evaluation_has_every_metric_and_the_curve(tree: dict[str, Any], data: P
 
 
 def test_the_last_probe_is_the_trained_network(data: Path) -> None:
-    task = trained(EPOCH_WISE, data)
+    task = trained(double_descent, EPOCH_WISE, data)
     with torch.inference_mode():
         torch.testing.assert_close(task.curve[-1], task.point(next(iter(task.models.values())), 40))
 
 
 def test_a_larger_training_set_holds_the_smaller(data: Path) -> None:
-    small, large = (trained(FEATURES | {"images": [n]}, data) for n in (40, 60))
+    small, large = (trained(double_descent, FEATURES | {"images": [n]}, data) for n in (40, 60))
     assert torch.equal(small.images, large.images[:40])
 
 
 def test_pooling_averages_squares_of_pixels(data: Path) -> None:
-    whole, pooled = (trained(NETWORKS | {"pooling": side}, data) for side in (1, 7))
+    whole, pooled = (trained(double_descent, NETWORKS | {"pooling": side}, data) for side in (1, 7))
     assert pooled.images.shape == (40, 16)
     expected = whole.images.view(40, 4, 7, 4, 7).mean((2, 4)).flatten(1)
     torch.testing.assert_close(pooled.images, expected)
@@ -201,7 +170,7 @@ def test_the_curve_of_the_test_peaks_where_the_scores_do() -> None:
 def test_wide_network_learns_its_noisy_labels(data: Path) -> None:
     tree = NETWORKS | {"model": NETWORKS["model"] | {"duration": "100step"}, "widths": [4, 8, 64]}
     tree |= {"threshold": 1}
-    task = trained(tree, data, every=20)
+    task = trained(double_descent, tree, data, every=20)
     assert task.history[-1]["loss"] < 0.1
 
 

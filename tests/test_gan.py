@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from pydantic import ValidationError
 from scipy.linalg import sqrtm
 from scipy.special import logsumexp
 from scipy.stats import norm
-from sklearn.datasets import load_digits
 from torch import nn
 
 from reprise.core.contract import Run
@@ -29,9 +27,9 @@ from reprise.experiments.gan.networks import (
     negative_elbo,
     sample_gradients,
 )
-from reprise.experiments.gan.task import GenerativeTask, sheet
+from reprise.experiments.gan.task import sheet
 from reprise.parts import metrics
-from reprise.parts.data.store import write_images
+from training import trained
 
 TINY: dict[str, Any] = {
     "seeds": [0],
@@ -65,33 +63,6 @@ VAE = TINY | {
     "momentum_rise": None,
 }
 MIXTURE = TINY | {"model": {"kind": "mixture", "components": 5, "principal": 10, "iterations": 20}}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scikit-learn's 8 x 8 digits, enlarged, in MNIST's place."""
-    folder = tmp_path_factory.mktemp("mnist") / "digits"
-    folder.mkdir()
-    small, labels = load_digits(return_X_y=True)
-    images = np.pad(np.kron(small.reshape(-1, 8, 8) * 255 / 16, np.ones((1, 3, 3))), ((0, 0), (2, 2), (2, 2)))
-    write_images(folder, "train", images[:1500], labels[:1500])
-    write_images(folder, "test", images[1500:], labels[1500:])
-    return folder.parent
-
-
-def trained(tree: dict[str, Any], data: Path, every: int = 1) -> GenerativeTask:
-    """A task at the end of its training, with a row of history for each `every` updates."""
-    pl.seed_everything(0, verbose=False)
-    task = gan.Task(Run("gan", "pretrain", "arm", 0, "smoke", tree, data, Path("model")), gan.Config(**tree))
-    task.load_data()
-    task.log_every = every
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pl.Trainer(
-            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False,
-        ).fit(task)  # fmt: skip
-    return task.eval()
 
 
 # Equations
@@ -135,7 +106,7 @@ def test_elbo_without_information_is_the_cross_entropy() -> None:
 
 
 def test_momentum_rises_epoch_by_epoch(data: Path) -> None:
-    task = trained(TINY | {"duration": "1step"}, data)
+    task = trained(gan, TINY | {"duration": "1step"}, data)
     at = []
     for step in (0, 24, 25, 50, 90):
         task.set_momentum(step)
@@ -144,7 +115,7 @@ def test_momentum_rises_epoch_by_epoch(data: Path) -> None:
 
 
 def test_noise_has_variance_one(data: Path) -> None:
-    z = trained(TINY | {"duration": "1step"}, data).fixed_noise(10_000, seed=1)
+    z = trained(gan, TINY | {"duration": "1step"}, data).fixed_noise(10_000, seed=1)
     assert z.abs().max() <= math.sqrt(3)
     assert z.var().item() == pytest.approx(1, abs=0.02)
 
@@ -234,13 +205,13 @@ GOLDEN = [
 
 @pytest.mark.parametrize(("tree", "column", "losses"), GOLDEN)
 def test_ten_steps(tree: dict[str, Any], column: str, losses: str, data: Path) -> None:
-    history = trained(tree, data).history
+    history = trained(gan, tree, data).history
     assert [row[column] for row in history] == pytest.approx([float(loss) for loss in losses.split()], rel=1e-4)
 
 
 @pytest.mark.parametrize("tree", [TINY, VAE, MIXTURE])
 def test_evaluation_has_every_metric_and_picture(tree: dict[str, Any], data: Path) -> None:
-    task = trained(tree, data)
+    task = trained(gan, tree, data)
     with torch.inference_mode():
         evaluation = task.evaluate()
     assert set(evaluation.pictures) == {"samples", "nearest_training_image", "interpolation"}
@@ -250,7 +221,7 @@ def test_evaluation_has_every_metric_and_picture(tree: dict[str, Any], data: Pat
 
 
 def test_snapshots_leave_the_random_state_alone(data: Path) -> None:
-    task = trained(TINY, data)
+    task = trained(gan, TINY, data)
     before = torch.get_rng_state()
     first, second = task.snapshot()["samples"], task.snapshot()["samples"]
     assert torch.equal(before, torch.get_rng_state())
@@ -267,12 +238,12 @@ def test_generator_starts_at_the_marginals(data: Path) -> None:
 
 
 def test_discriminator_learns_to_tell(data: Path) -> None:
-    history = trained(TINY | {"duration": "200step"}, data, every=50).history
+    history = trained(gan, TINY | {"duration": "200step"}, data, every=50).history
     assert history[-1]["discriminator_loss"] < math.log(4) - 0.3
 
 
 def test_autoencoder_learns(data: Path) -> None:
-    history = trained(VAE | {"duration": "100step"}, data, every=10).history
+    history = trained(gan, VAE | {"duration": "100step"}, data, every=10).history
     assert history[-1]["loss"] < history[0]["loss"] - 20
 
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 from pydantic import ValidationError
-from sklearn.datasets import load_digits
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import PolynomialFeatures
 
 from reprise.core.contract import Run
-from reprise.core.task import Evaluation
 from reprise.experiments import gmdh
 from reprise.experiments.gmdh import (
     Digits,
@@ -31,7 +27,7 @@ from reprise.experiments.gmdh import (
     tree_data,
     within,
 )
-from reprise.parts.data.store import write_images
+from training import scored, trained
 
 PROBLEM: dict[str, Any] = {
     "kind": "tree", "degree": 4, "inputs": 6, "noise": 0.1, "fit": 80, "check": 80, "test": 200
@@ -45,38 +41,6 @@ TREE: dict[str, Any] = {
 TRAINING = TREE | {"model": TREE["model"] | {"criterion": "training"}}
 COMPLETE = TREE | {"model": {"kind": "complete", "degree": 4, "ridges": [0.001, 0.1, 10.0]}}
 DIGITS = TREE | {"problem": {"kind": "digits", "square": 4, "fit": 60, "check": 60, "test": 50}}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scikit-learn's 8 x 8 digits, enlarged, in MNIST's place."""
-    folder = tmp_path_factory.mktemp("mnist") / "digits"
-    folder.mkdir()
-    small, labels = load_digits(return_X_y=True)
-    images = np.pad(np.kron(small.reshape(-1, 8, 8) * 255 / 16, np.ones((1, 3, 3))), ((0, 0), (2, 2), (2, 2)))
-    write_images(folder, "train", images[:1500], labels[:1500])
-    write_images(folder, "test", images[1500:], labels[1500:])
-    return folder.parent
-
-
-def trained(tree: dict[str, Any], data: Path = Path()) -> gmdh.PolynomialTask:
-    """A task at the end of its growth."""
-    pl.seed_everything(0, verbose=False)
-    task = gmdh.Task(Run("gmdh", "pretrain", "arm", 0, "smoke", tree, data, Path("model")), gmdh.Config(**tree))
-    task.load_data()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pl.Trainer(
-            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False,
-        ).fit(task)  # fmt: skip
-    return task.eval()
-
-
-@torch.inference_mode()
-def scored(task: gmdh.PolynomialTask) -> Evaluation:
-    """What the evaluate stage asks for."""
-    return task.evaluate()
 
 
 # Equations
@@ -174,13 +138,13 @@ GOLDEN = [
 
 @pytest.mark.parametrize(("tree", "losses"), GOLDEN)
 def test_criterion_of_every_layer(tree: dict[str, Any], losses: str, data: Path) -> None:
-    history = trained(tree, data).history
+    history = trained(gmdh, tree, data).history
     assert [row["loss"] for row in history] == pytest.approx([float(loss) for loss in losses.split()], rel=1e-4)
 
 
 def test_a_quadratic_is_found_at_once_without_noise() -> None:
     tree = TREE | {"problem": PROBLEM | {"degree": 2, "noise": 0.0}, "model": TREE["model"] | {"improvement": 0.5}}
-    task = trained(tree)
+    task = trained(gmdh, tree)
     metrics = scored(task).metrics
     assert metrics["depth_found"] == 1
     assert metrics["inputs_found"] == 1
@@ -191,7 +155,7 @@ def test_a_quadratic_is_found_at_once_without_noise() -> None:
 
 
 def test_growth_stops_where_the_criterion_does() -> None:
-    task = trained(TREE)
+    task = trained(gmdh, TREE)
     for index in range(3):
         depth = task.networks.depth(index)
         assert (task.networks.widths[index, :depth] > 0).all()
@@ -205,14 +169,14 @@ def test_growth_stops_where_the_criterion_does() -> None:
 
 
 def test_the_error_of_the_fit_always_falls() -> None:
-    task = trained(TRAINING)
+    task = trained(gmdh, TRAINING)
     assert scored(task).metrics["depth"] == 6
     errors = [row["train_error"] for row in task.history]
     assert errors == sorted(errors, reverse=True)
 
 
 def test_digits_are_told_apart(data: Path) -> None:
-    evaluation = scored(trained(DIGITS, data))
+    evaluation = scored(trained(gmdh, DIGITS, data))
     assert evaluation.metrics["mistakes"] < 0.1
     assert set(evaluation.metrics) == {"depth", "train_error", "test_error", "mistakes", "last_to_first_width"}
     looks_at = np.asarray(evaluation.pictures["looks_at"])
@@ -229,7 +193,7 @@ def test_a_network_that_never_grew_gives_the_mean(data: Path) -> None:
 
 
 def test_complete_chooses_its_ridge_on_the_checking_sequence() -> None:
-    task = trained(COMPLETE)
+    task = trained(gmdh, COMPLETE)
     data = task.data[0]
     errors = [
         float(relative_error(task.fitted(data.fit, data.check[0], ridge), data.check[1]))

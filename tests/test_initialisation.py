@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pydantic import ValidationError
-from sklearn.datasets import load_digits
 from torch.nn import functional
 
-from reprise.core.contract import Run
 from reprise.experiments import initialisation
 from reprise.experiments.initialisation import (
     Network,
@@ -24,7 +21,7 @@ from reprise.experiments.initialisation import (
     shown_layers,
     signals,
 )
-from reprise.parts.data.store import write_images
+from training import trained
 
 STANDARD = {"kind": "lecun", "distribution": "uniform", "gain": 1 / math.sqrt(3)}
 NORMALIZED = {"kind": "glorot", "distribution": "uniform"}
@@ -38,34 +35,6 @@ TINY: dict[str, Any] = {
     "early": 0.25,
     "evaluate": {"images": 200, "probes": 50, "jacobians": 1},
 }
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scikit-learn's 8 x 8 digits, enlarged, in MNIST's place."""
-    folder = tmp_path_factory.mktemp("mnist") / "digits"
-    folder.mkdir()
-    small, labels = map(np.asarray, load_digits(return_X_y=True))
-    images = np.pad(np.kron(small.reshape(-1, 8, 8) * 255 / 16, np.ones((1, 3, 3))), ((0, 0), (2, 2), (2, 2)))
-    write_images(folder, "train", images[:1500], labels[:1500])
-    write_images(folder, "test", images[1500:], labels[1500:])
-    return folder.parent
-
-
-def trained(tree: dict[str, Any], data: Path, every: int = 1) -> initialisation.Task:
-    """A task at the end of its training, with a row of history for each `every` updates."""
-    pl.seed_everything(0, verbose=False)
-    run = Run("initialisation", "pretrain", "arm", 0, "smoke", tree, data, Path("model"))
-    task = initialisation.Task(run, initialisation.Config.model_validate(tree))
-    task.load_data()
-    task.log_every = every
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pl.Trainer(
-            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False,
-        ).fit(task)  # fmt: skip
-    return task.eval()
 
 
 def network(**settings: Any) -> Perceptron:
@@ -151,19 +120,19 @@ GOLDEN = [2.489523, 2.209274, 2.294627, 2.086991, 1.937455, 1.904276, 1.698974, 
 
 
 def test_ten_steps(data: Path) -> None:
-    assert [row["loss"] for row in trained(TINY, data).history] == pytest.approx(GOLDEN, rel=1e-4)
+    assert [row["loss"] for row in trained(initialisation, TINY, data).history] == pytest.approx(GOLDEN, rel=1e-4)
 
 
 def test_it_learns_one_batch(data: Path) -> None:
     tree = TINY | {"examples": 50, "duration": "150step", "optimizer": {"kind": "sgd", "lr": 0.3}}
-    history = trained(tree, data, every=10).history
+    history = trained(initialisation, tree, data, every=10).history
     assert history[0]["loss"] > 1
     assert history[-1]["loss"] < 0.05
     assert history[-1]["error"] == 0
 
 
 def test_the_start_is_seen_again_after_training(data: Path) -> None:
-    task = trained(TINY, data)
+    task = trained(initialisation, TINY, data)
     pl.seed_everything(0, verbose=False)
     fresh = Perceptron(task.config.network)
     torch.testing.assert_close(task.at_start.output.weight, fresh.output.weight)
@@ -173,7 +142,7 @@ def test_the_start_is_seen_again_after_training(data: Path) -> None:
 
 @pytest.mark.parametrize("normalization", ["none", "batch"])
 def test_evaluation_has_every_metric_and_picture(normalization: str, data: Path) -> None:
-    task = trained(TINY | {"network": TINY["network"] | {"normalization": normalization}}, data)
+    task = trained(initialisation, TINY | {"network": TINY["network"] | {"normalization": normalization}}, data)
     with torch.inference_mode():
         evaluation = task.evaluate()
     assert all(math.isfinite(value) for value in evaluation.metrics.values())

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 from safetensors.torch import save_model
 from sklearn.datasets import load_digits
@@ -19,10 +17,9 @@ from sklearn.model_selection import LeaveOneOut, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
-from reprise.core.contract import Run, Stage
 from reprise.experiments import layerwise_pretraining as paper
-from reprise.parts.data.store import write_images
 from reprise.parts.vocabulary import NormalInit
+from training import trained
 
 SGD = {"kind": "sgd", "lr": 0.002, "momentum": 0.9}
 TINY: dict[str, Any] = {
@@ -46,37 +43,6 @@ TINY: dict[str, Any] = {
 }
 PCA_TREE = TINY | {"model": {"kind": "pca", "code": 4}}
 INIT = NormalInit(kind="normal", std=0.5)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scikit-learn's 8 x 8 digits, enlarged, in MNIST's place."""
-    folder = tmp_path_factory.mktemp("mnist") / "digits"
-    folder.mkdir()
-    small, labels = load_digits(return_X_y=True)
-    images = np.pad(np.kron(small.reshape(-1, 8, 8) * 255 / 16, np.ones((1, 3, 3))), ((0, 0), (2, 2), (2, 2)))
-    write_images(folder, "train", images[:1500], labels[:1500])
-    write_images(folder, "test", images[1500:], labels[1500:])
-    return folder.parent
-
-
-def trained(
-    tree: dict[str, Any], data: Path, stage: Stage = "pretrain", init: Path | None = None, every: int = 1
-) -> paper.DigitsTask:
-    """A task at the end of its training, with a row of history for each `every` updates."""
-    pl.seed_everything(0, verbose=False)
-    run = Run("layerwise_pretraining", stage, "arm", 0, "smoke", tree, data, Path("model"), init)
-    task = paper.Task(run, paper.Config(**tree))
-    task.load_data()
-    task.log_every = every
-    if task.total_steps:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            pl.Trainer(
-                accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-                enable_model_summary=False,
-            ).fit(task)  # fmt: skip
-    return task.eval()
 
 
 def changed(tree: dict[str, Any], pretrain: str, autoencoder: str, classifier: str) -> dict[str, Any]:
@@ -199,10 +165,10 @@ FINETUNING = "552.239014 549.458984 544.238953 537.039917 528.069763 518.726746"
 
 
 def test_ten_steps(data: Path) -> None:
-    pretraining = trained(TINY, data).history
+    pretraining = trained(paper, TINY, data).history
     found = [next(value for name, value in row.items() if name != "step") for row in pretraining]
     assert found == pytest.approx([float(error) for error in PRETRAINING.split()], rel=1e-4)
-    rows = trained(TINY, data, "finetune").history
+    rows = trained(paper, TINY, data, stage="finetune").history
     assert [row["loss"] for row in rows if "loss" in row] == pytest.approx(
         [float(loss) for loss in FINETUNING.split()], rel=1e-4
     )
@@ -210,12 +176,12 @@ def test_ten_steps(data: Path) -> None:
 
 def test_machines_help_the_autoencoder_to_leave_the_mean_image(data: Path, tmp_path: Path) -> None:
     tree = changed(TINY, "400step", "150step", "100step")
-    stack = trained(tree, data, every=50)
+    stack = trained(paper, tree, data, every=50)
     errors = [row["machine_1_error"] for row in stack.history if "machine_1_error" in row]
     assert errors[-1] < 0.6 * errors[0]
     save_model(stack, str(tmp_path / "stack.safetensors"))
-    helped = trained(tree, data, "finetune", tmp_path / "stack.safetensors", every=50)
-    alone = trained(changed(TINY, "0step", "150step", "100step"), data, "finetune", every=50)
+    helped = trained(paper, tree, data, stage="finetune", init=tmp_path / "stack.safetensors", every=50)
+    alone = trained(paper, changed(TINY, "0step", "150step", "100step"), data, stage="finetune", every=50)
     with torch.inference_mode():
         with_machines, without = helped.evaluate(), alone.evaluate()
     assert with_machines.metrics["explained"] > without.metrics["explained"] + 0.2
@@ -230,9 +196,9 @@ def test_machines_help_the_autoencoder_to_leave_the_mean_image(data: Path, tmp_p
 
 
 def test_components_are_fitted_and_scored(data: Path) -> None:
-    nothing = trained(PCA_TREE, data)
+    nothing = trained(paper, PCA_TREE, data)
     assert nothing.total_steps == 0
-    task = trained(PCA_TREE, data, "finetune")
+    task = trained(paper, PCA_TREE, data, stage="finetune")
     with torch.inference_mode():
         metrics = task.evaluate().metrics
     assert metrics["train_squared_error"] == pytest.approx(task.history[0]["squared_error"], rel=1e-4)
@@ -242,11 +208,11 @@ def test_components_are_fitted_and_scored(data: Path) -> None:
 
 def test_more_labels_than_images_are_refused(data: Path) -> None:
     with pytest.raises(ValueError, match="expected at most 300"):
-        trained(TINY | {"images": 300}, data, "finetune")
+        trained(paper, TINY | {"images": 300}, data, stage="finetune")
 
 
 def test_labelled_images_are_nested(data: Path) -> None:
-    task = trained(changed(TINY, "4step", "0step", "1ep"), data, "finetune")
+    task = trained(paper, changed(TINY, "4step", "0step", "1ep"), data, stage="finetune")
     assert isinstance(task, paper.FinetuningTask)
     assert task.lengths == [0, 2, 20]
     assert task.place(1) == (1, 1)
@@ -254,7 +220,7 @@ def test_labelled_images_are_nested(data: Path) -> None:
 
 
 def test_momentum_and_rates_of_the_machines(data: Path) -> None:
-    task = trained(TINY, data)
+    task = trained(paper, TINY, data)
     groups = [optimizer.param_groups[0] for optimizer in task.raw_optimizers]
     assert [group["lr"] for group in groups] == [0.1, 0.1, 0.1, 0.1, 0.001, 0.001]
     assert [group["weight_decay"] for group in groups] == [0.0002, 0.0] * 3

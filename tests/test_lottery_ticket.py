@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,12 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn.utils import prune
 
-from reprise.core.contract import Run
 from reprise.experiments import lottery_ticket
 from reprise.experiments.lottery_ticket import Config, layers, level_chart, mask_chart, networks, pruned, remaining
-from reprise.parts.data.store import write_images
+from training import trained
 
 PRUNING = {"rounds": 2, "rate": 0.2, "criterion": "magnitude", "start": "rewind"}
 TINY: dict[str, Any] = {
@@ -36,33 +33,6 @@ TINY: dict[str, Any] = {
 }
 REINIT = TINY | {"pruning": PRUNING | {"start": "new"}}
 DENSE = TINY | {"pruning": PRUNING | {"rounds": 0}, "last_duration": "10step"}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scikit-learn's 8 x 8 digits, enlarged, in MNIST's place."""
-    folder = tmp_path_factory.mktemp("mnist") / "digits"
-    folder.mkdir()
-    small, labels = (np.asarray(part) for part in load_digits(return_X_y=True))
-    images = np.pad(np.kron(small.reshape(-1, 8, 8) * 255 / 16, np.ones((1, 3, 3))), ((0, 0), (2, 2), (2, 2)))
-    write_images(folder, "train", images[:1500], labels[:1500])
-    write_images(folder, "test", images[1500:], labels[1500:])
-    return folder.parent
-
-
-def trained(tree: dict[str, Any], data: Path, every: int = 1) -> lottery_ticket.Task:
-    """A task at the end of its training, with a row of history for each `every` updates."""
-    pl.seed_everything(0, verbose=False)
-    task = lottery_ticket.Task(Run("lottery_ticket", "pretrain", "arm", 0, "smoke", tree, data, Path()), Config(**tree))
-    task.load_data()
-    task.log_every = every
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pl.Trainer(
-            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False,
-        ).fit(task)  # fmt: skip
-    return task.eval()
 
 
 # Equations
@@ -114,7 +84,7 @@ def test_pruning_is_torchs_l1_unstructured() -> None:
 
 def test_ticket_starts_from_its_own_values(data: Path) -> None:
     frozen = TINY | {"optimizer": {"kind": "sgd", "lr": 1e-12}}
-    task = trained(frozen, data)
+    task = trained(lottery_ticket, frozen, data)
     pl.seed_everything(0, verbose=False)
     start = layers(networks(Config(**TINY))["network"])
     for layer, before, mask in zip(layers(task.network), start, task.masks, strict=True):
@@ -124,7 +94,7 @@ def test_ticket_starts_from_its_own_values(data: Path) -> None:
 
 
 def test_new_values_come_under_the_same_mask(data: Path) -> None:
-    ticket, reinit = trained(TINY, data), trained(REINIT, data)
+    ticket, reinit = trained(lottery_ticket, TINY, data), trained(lottery_ticket, REINIT, data)
     assert all(torch.equal(a, b) for a, b in zip(ticket.masks, reinit.masks, strict=True))
     assert [row["loss"] for row in ticket.history[:6]] == [row["loss"] for row in reinit.history[:6]]
     assert ticket.history[6]["loss"] != reinit.history[6]["loss"]
@@ -135,7 +105,7 @@ def test_new_values_come_under_the_same_mask(data: Path) -> None:
 
 
 def test_levels_record_shares_and_early_stops(data: Path) -> None:
-    task = trained(TINY, data)
+    task = trained(lottery_ticket, TINY, data)
     assert task.levels[:, 0].tolist() == pytest.approx([1.0, 0.8, 0.64], abs=0.01)
     assert set(task.levels[:, 1].tolist()) <= {2.0, 3.0, 4.0}
     assert remaining(task.masks) == pytest.approx(float(task.levels[-1, 0]))
@@ -153,12 +123,12 @@ GOLDEN = [
 
 @pytest.mark.parametrize(("tree", "losses"), GOLDEN)
 def test_ten_steps(tree: dict[str, Any], losses: str, data: Path) -> None:
-    found = [row["loss"] for row in trained(tree, data).history]
+    found = [row["loss"] for row in trained(lottery_ticket, tree, data).history]
     assert found == pytest.approx([float(loss) for loss in losses.split()], rel=1e-4), found
 
 
 def test_all_that_the_next_level_needs_is_in_the_checkpoint(data: Path) -> None:
-    task, other = trained(TINY, data), trained(DENSE, data)
+    task, other = trained(lottery_ticket, TINY, data), trained(lottery_ticket, DENSE, data)
     state = task.state_dict()
     assert {"mask_0", "mask_1", "mask_2", "levels"} <= state.keys()
     other.load_extra_state(task.extra_state())
@@ -168,7 +138,7 @@ def test_all_that_the_next_level_needs_is_in_the_checkpoint(data: Path) -> None:
 
 def test_error_is_of_the_weights_with_the_lowest_validation_loss(data: Path) -> None:
     tree = DENSE | {"images": 20, "last_duration": "100step"}
-    task = trained(tree, data, every=10)
+    task = trained(lottery_ticket, tree, data, every=10)
     assert float(task.levels[-1, 1]) < 100
     network = networks(Config(**tree))["network"]
     network.load_state_dict(task.best)
@@ -180,7 +150,7 @@ def test_error_is_of_the_weights_with_the_lowest_validation_loss(data: Path) -> 
 
 @pytest.mark.parametrize("tree", [TINY, DENSE])
 def test_evaluation_has_every_metric_and_picture(tree: dict[str, Any], data: Path) -> None:
-    task = trained(tree, data)
+    task = trained(lottery_ticket, tree, data)
     with torch.inference_mode():
         evaluation = task.evaluate()
     assert all(math.isfinite(value) for value in evaluation.metrics.values())
@@ -204,4 +174,4 @@ def test_a_control_stands_apart_from_the_tickets(control: bool) -> None:
 
 def test_learns_one_batch(data: Path) -> None:
     tree = DENSE | {"images": 20, "last_duration": "150step"}
-    assert trained(tree, data, every=10).history[-1]["loss"] < 0.05
+    assert trained(lottery_ticket, tree, data, every=10).history[-1]["loss"] < 0.05

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
-from sklearn.datasets import load_digits
 
-from reprise.core.contract import Run
-from reprise.core.task import Evaluation
 from reprise.experiments import neocognitron
 from reprise.experiments.neocognitron import (
     Complex,
@@ -31,7 +26,7 @@ from reprise.experiments.neocognitron import (
     tiled,
     winners,
 )
-from reprise.parts.data.store import write_images
+from training import scored, small_digits, trained
 
 STAGES = [
     {"planes": 12, "selectivity": 4.0, "rate": 1.0},
@@ -55,36 +50,7 @@ WITHOUT_C = TINY | {"stages": [stage | {"pooling": False} for stage in STAGES]}
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scikit-learn's 8 x 8 digits, enlarged, in MNIST's place."""
-    folder = tmp_path_factory.mktemp("mnist") / "digits"
-    folder.mkdir()
-    small, labels = load_digits(return_X_y=True)
-    images = np.pad(np.kron(small.reshape(-1, 8, 8) * 255 / 16, np.ones((1, 2, 2))), ((0, 0), (6, 6), (6, 6)))
-    write_images(folder, "train", images[:1500], labels[:1500])
-    write_images(folder, "test", images[1500:], labels[1500:])
-    return folder.parent
-
-
-def trained(tree: dict[str, Any], data: Path, every: int = 1) -> neocognitron.Task:
-    """A task at the end of its training, with a row of history for each `every` updates."""
-    pl.seed_everything(0, verbose=False)
-    run = Run("neocognitron", "pretrain", "arm", 0, "smoke", tree, data, Path("model"))
-    task = neocognitron.Task(run, Config(**tree))
-    task.load_data()
-    task.log_every = every
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pl.Trainer(
-            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False,
-        ).fit(task)  # fmt: skip
-    return task.eval()
-
-
-@torch.inference_mode()
-def scored(task: neocognitron.Task) -> Evaluation:
-    """What the evaluate stage asks for."""
-    return task.evaluate()
+    return small_digits(tmp_path_factory.mktemp("mnist"), enlarged=2)
 
 
 def simple_layer(selectivity: float = 1.5, rate: float = 1.0, before: int = 1) -> Simple:
@@ -223,13 +189,13 @@ GOLDEN = [
 
 @pytest.mark.parametrize(("tree", "answers"), GOLDEN)
 def test_every_presentation(tree: dict[str, Any], answers: str, data: Path) -> None:
-    history = trained(tree, data).history
+    history = trained(neocognitron, tree, data).history
     expected = [float(one) for one in answers.split()]
     assert [row["strongest_answer"] for row in history] == pytest.approx(expected, rel=1e-4, abs=1e-10)
 
 
 def test_patterns_get_cells_of_their_own(data: Path) -> None:
-    evaluation = scored(trained(TINY | {"presentations": 20}, data, every=20))
+    evaluation = scored(trained(neocognitron, TINY | {"presentations": 20}, data, every=20))
     assert evaluation.metrics["own_cell"] == 1
     assert evaluation.metrics["silent"] == 0
     assert evaluation.metrics["shared"] == 0
@@ -240,7 +206,7 @@ def test_patterns_get_cells_of_their_own(data: Path) -> None:
 
 
 def test_stages_learn_one_after_another(data: Path) -> None:
-    task = trained(TINY | {"presentations": 0}, data)
+    task = trained(neocognitron, TINY | {"presentations": 0}, data)
     before = [task.networks[0].get_parameter(f"simple.{stage}.b").clone() for stage in range(3)]
     assert all(one.abs().sum() == 0 for one in before)
     task.config = Config(**TINY | {"presentations": 1})
@@ -251,7 +217,7 @@ def test_stages_learn_one_after_another(data: Path) -> None:
 
 
 def test_patterns_are_the_seeds(data: Path) -> None:
-    first, second = (trained(tree | {"presentations": 0}, data).patterns for tree in (TINY, WITHOUT_C))
+    first, second = (trained(neocognitron, tree | {"presentations": 0}, data).patterns for tree in (TINY, WITHOUT_C))
     assert torch.equal(first, second)
     assert first.shape == (1, 3, 1, 16, 16)
     assert set(first.unique().tolist()) == {0.0, 1.0}

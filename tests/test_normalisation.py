@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 from pydantic import ValidationError
-from sklearn.datasets import load_digits
 from torch import nn
 
-from reprise.core.contract import Run
 from reprise.experiments import normalisation
 from reprise.experiments.normalisation import (
     Config,
@@ -25,7 +21,7 @@ from reprise.experiments.normalisation import (
     percentiles,
     steps_to,
 )
-from reprise.parts.data.store import write_images
+from training import trained
 
 PERCEPTRON: dict[str, Any] = {
     "kind": "perceptron",
@@ -54,33 +50,6 @@ TINY: dict[str, Any] = {
     "test": 200,
 }
 TINY_CONV = TINY | {"network": CONVOLUTIONAL, "binary": False, "optimizer": {"kind": "sgd", "lr": 0.1, "momentum": 0.9}}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scikit-learn's 8 x 8 digits, enlarged, in MNIST's place."""
-    folder = tmp_path_factory.mktemp("mnist") / "digits"
-    folder.mkdir()
-    small, labels = load_digits(return_X_y=True)
-    images = np.pad(np.kron(small.reshape(-1, 8, 8) * 255 / 16, np.ones((1, 3, 3))), ((0, 0), (2, 2), (2, 2)))
-    write_images(folder, "train", images[:1500], labels[:1500])
-    write_images(folder, "test", images[1500:], labels[1500:])
-    return folder.parent
-
-
-def trained(tree: dict[str, Any], data: Path, every: int = 1) -> normalisation.Task:
-    """A task at the end of its training, with a row of history for each `every` updates."""
-    pl.seed_everything(0, verbose=False)
-    task = normalisation.Task(Run("normalisation", "pretrain", "arm", 0, "smoke", tree, data, Path()), Config(**tree))
-    task.load_data()
-    task.log_every = every
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pl.Trainer(
-            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False,
-        ).fit(task)  # fmt: skip
-    return task.eval()
 
 
 # Equations
@@ -167,13 +136,13 @@ GOLDEN = [
 
 @pytest.mark.parametrize(("tree", "losses"), GOLDEN)
 def test_ten_steps(tree: dict[str, Any], losses: str, data: Path) -> None:
-    found = [row["loss"] for row in trained(tree, data).history]
+    found = [row["loss"] for row in trained(normalisation, tree, data).history]
     assert found == pytest.approx([float(loss) for loss in losses.split()], rel=1e-4), found
 
 
 @pytest.mark.parametrize("tree", [TINY, TINY_CONV])
 def test_evaluation_has_every_metric_and_the_picture(tree: dict[str, Any], data: Path) -> None:
-    task = trained(tree, data)
+    task = trained(normalisation, tree, data)
     with torch.inference_mode():
         evaluation = task.evaluate()
     assert all(math.isfinite(value) for value in evaluation.metrics.values())
@@ -185,16 +154,16 @@ def test_evaluation_has_every_metric_and_the_picture(tree: dict[str, Any], data:
 
 def test_probes_fill_and_leave_training_alone(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(normalisation, "PROBES", 4)
-    task = trained(TINY, data)
+    task = trained(normalisation, TINY, data)
     assert bool((task.probed[:, 2] > task.probed[:, 0]).all())
     monkeypatch.setattr(normalisation, "PROBES", 1)
-    assert trained(TINY, data).history == task.history
+    assert trained(normalisation, TINY, data).history == task.history
 
 
 @pytest.mark.parametrize("tree", [TINY, TINY_CONV])
 def test_learns_one_batch(tree: dict[str, Any], data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(normalisation, "PROBES", 1)
-    history = trained(tree | {"images": 20, "duration": "300step"}, data, every=10).history
+    history = trained(normalisation, tree | {"images": 20, "duration": "300step"}, data, every=10).history
     assert history[-1]["loss"] < 0.1
 
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 from pydantic import TypeAdapter, ValidationError
-from sklearn.datasets import load_digits
 
-from reprise.core.contract import Run
 from reprise.experiments import optimizers
 from reprise.experiments.optimizers import (
     Config,
@@ -32,7 +28,7 @@ from reprise.experiments.optimizers import (
     updates_to,
 )
 from reprise.parts import vocabulary
-from reprise.parts.data.store import write_images
+from training import trained
 
 TINY: dict[str, Any] = {
     "seeds": [0],
@@ -48,34 +44,6 @@ GRID = TINY | {
     "optimizer": {"kind": "adamw", "lr": 0.01},
     "sweep": {"rates": [0.001, 0.01], "decays": [0.0, 0.001, 0.1]},
 }
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scikit-learn's 8 x 8 digits, enlarged, in MNIST's place."""
-    folder = tmp_path_factory.mktemp("mnist") / "digits"
-    folder.mkdir()
-    small, labels = map(np.asarray, load_digits(return_X_y=True))
-    images = np.pad(np.kron(small.reshape(-1, 8, 8) * 255 / 16, np.ones((1, 3, 3))), ((0, 0), (2, 2), (2, 2)))
-    write_images(folder, "train", images[:1500], labels[:1500])
-    write_images(folder, "test", images[1500:], labels[1500:])
-    return folder.parent
-
-
-def trained(tree: dict[str, Any], data: Path, every: int = 1) -> optimizers.Task:
-    """A task at the end of its training, with a row of history for each `every` updates."""
-    pl.seed_everything(0, verbose=False)
-    run = Run("optimizers", "pretrain", "arm", 0, "smoke", tree, data, Path("model"))
-    task = optimizers.Task(run, Config.model_validate(tree))
-    task.load_data()
-    task.log_every = every
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pl.Trainer(
-            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False,
-        ).fit(task)  # fmt: skip
-    return task.eval()
 
 
 def optimizer(**settings: Any) -> vocabulary.Optimizer:
@@ -166,7 +134,7 @@ def test_copies_are_one_network_that_differ_in_their_rate_alone(data: Path) -> N
         for a, b in zip(first.parameters(), other.parameters(), strict=True):
             assert torch.equal(a, b)
             assert a is not b
-    history = trained(TINY | {"duration": "2step"}, data).history
+    history = trained(optimizers, TINY | {"duration": "2step"}, data).history
     assert history[0]["loss_00"] == history[0]["loss_01"] == history[0]["loss_02"]
     assert len({history[1][f"loss_0{index}"] for index in range(3)}) == 3
 
@@ -178,20 +146,20 @@ GOLDEN = [2.381338, 2.268776, 1.999627, 2.217598, 2.076509, 1.899576, 1.78322, 1
 
 
 def test_ten_steps(data: Path) -> None:
-    history = trained(TINY, data).history
+    history = trained(optimizers, TINY, data).history
     assert [row["loss_01"] for row in history] == pytest.approx(GOLDEN, rel=1e-4)
     assert [row["loss"] for row in history] == [row["loss_01"] for row in history]
 
 
 def test_they_learn_one_batch(data: Path) -> None:
-    history = trained(TINY | {"examples": 50, "duration": "100step"}, data, every=10).history
+    history = trained(optimizers, TINY | {"examples": 50, "duration": "100step"}, data, every=10).history
     assert history[0]["loss_01"] > 1
     assert history[-1]["loss_01"] < 0.1
 
 
 def test_a_rate_that_is_too_high_does_not_end_the_run(data: Path) -> None:
     tree = TINY | {"optimizer": {"kind": "sgd", "lr": 0.1}, "sweep": {"rates": [0.1, 100.0, 1e5]}, "duration": "30step"}
-    task = trained(tree, data)
+    task = trained(optimizers, tree, data)
     assert task.history[-1]["loss_02"] == optimizers.WORST
     assert task.history[-1]["loss"] < 2
     with torch.inference_mode():
@@ -209,7 +177,7 @@ def test_a_rate_that_is_too_high_does_not_end_the_run(data: Path) -> None:
 def test_evaluation_has_every_metric_and_picture(
     tree: dict[str, Any], metrics: set[str], pictures: set[str], data: Path
 ) -> None:
-    task = trained(tree, data)
+    task = trained(optimizers, tree, data)
     with torch.inference_mode():
         evaluation = task.evaluate()
     assert evaluation.metrics.keys() == metrics
@@ -219,7 +187,7 @@ def test_evaluation_has_every_metric_and_picture(
 
 @pytest.mark.parametrize("kind", ["adam", "adamw"])
 def test_decay_takes_biases_too(kind: str, data: Path) -> None:
-    task = trained(GRID | {"optimizer": {"kind": kind, "lr": 0.01}, "duration": "1step"}, data)
+    task = trained(optimizers, GRID | {"optimizer": {"kind": kind, "lr": 0.01}, "duration": "1step"}, data)
     for built, settings in zip(task.configure_optimizers(), task.copies, strict=True):
         assert {group["weight_decay"] for group in built.param_groups} == {settings.weight_decay}
 

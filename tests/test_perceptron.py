@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,12 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from sklearn.datasets import load_digits
 from sklearn.linear_model import Perceptron as Reference
 from torch.nn import functional
 
-from reprise.core.contract import Run
-from reprise.core.task import Evaluation
 from reprise.experiments import perceptron
 from reprise.experiments.perceptron import INPUTS, Digits, Perceptron, loss_of, mosaic, right, shade, truth_table
-from reprise.parts.data.store import write_images
+from training import scored, small_digits, trained
 
 SGD = {"kind": "sgd", "lr": 1.0}
 UNIT: dict[str, Any] = {
@@ -45,36 +41,7 @@ ASSOCIATION = DIGITS | {
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scikit-learn's 8 x 8 digits, enlarged, in MNIST's place."""
-    folder = tmp_path_factory.mktemp("mnist") / "digits"
-    folder.mkdir()
-    small, labels = load_digits(return_X_y=True)
-    images = np.pad(np.kron(small.reshape(-1, 8, 8) * 255 / 16, np.ones((1, 2, 2))), ((0, 0), (6, 6), (6, 6)))
-    write_images(folder, "train", images[:1500], labels[:1500])
-    write_images(folder, "test", images[1500:], labels[1500:])
-    return folder.parent
-
-
-def trained(tree: dict[str, Any], data: Path = Path(), every: int = 1) -> perceptron.PerceptronTask:
-    """A task at the end of its training, with a row of history for each `every` updates."""
-    pl.seed_everything(0, verbose=False)
-    run = Run("perceptron", "pretrain", "arm", 0, "smoke", tree, data, Path("model"))
-    task = perceptron.Task(run, perceptron.Config(**tree))
-    task.load_data()
-    task.log_every = every
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pl.Trainer(
-            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False,
-        ).fit(task)  # fmt: skip
-    return task.eval()
-
-
-@torch.inference_mode()
-def scored(task: perceptron.PerceptronTask) -> Evaluation:
-    """What the evaluate stage asks for."""
-    return task.evaluate()
+    return small_digits(tmp_path_factory.mktemp("mnist"), enlarged=2)
 
 
 # Equations
@@ -136,7 +103,7 @@ def test_losses_are_torchs() -> None:
 
 
 def test_corrections_are_scikit_learns() -> None:
-    task = trained(POINTS)
+    task = trained(perceptron, POINTS)
     for unit in range(5):
         points, targets = task.points[unit].double().numpy(), task.targets[unit].numpy()
         reference = Reference(fit_intercept=False, shuffle=False, tol=None, max_iter=200).fit(points, targets)
@@ -147,12 +114,12 @@ def test_corrections_are_scikit_learns() -> None:
 
 
 def test_a_unit_learns_fourteen_functions_and_three_quarters_of_xor() -> None:
-    metrics = scored(trained(UNIT, every=20)).metrics
+    metrics = scored(trained(perceptron, UNIT, every=20)).metrics
     assert metrics == {"functions_learned": 14, "xor_right": 0.75, "xor_solved": 0, "xor_sweeps": 60}
 
 
 def test_a_hidden_layer_learns_xor() -> None:
-    evaluation = scored(trained(HIDDEN, every=100))
+    evaluation = scored(trained(perceptron, HIDDEN, every=100))
     assert evaluation.metrics["functions_learned"] == 1
     assert evaluation.metrics["xor_solved"] >= 0.8
     assert 10 < evaluation.metrics["xor_sweeps"] < 1000
@@ -160,7 +127,7 @@ def test_a_hidden_layer_learns_xor() -> None:
 
 
 def test_what_is_separable_is_separated_within_the_bound() -> None:
-    task = trained(POINTS, every=50)
+    task = trained(perceptron, POINTS, every=50)
     normals = task.units.weight.detach()
     assert right(torch.einsum("upi,ui->up", task.points, normals), task.targets).all()
     assert (task.corrections <= task.bounds).all()
@@ -196,13 +163,13 @@ GOLDEN = [
 
 @pytest.mark.parametrize(("tree", "losses"), GOLDEN)
 def test_ten_steps(tree: dict[str, Any], losses: str, data: Path) -> None:
-    history = trained(tree, data).history
+    history = trained(perceptron, tree, data).history
     assert [row["loss"] for row in history] == pytest.approx([float(loss) for loss in losses.split()], rel=1e-4)
 
 
 @pytest.mark.parametrize("tree", [DIGITS, ASSOCIATION])
 def test_digits_are_learned(tree: dict[str, Any], data: Path) -> None:
-    evaluation = scored(trained(tree | {"duration": "5ep"}, data, every=100))
+    evaluation = scored(trained(perceptron, tree | {"duration": "5ep"}, data, every=100))
     assert evaluation.metrics["train_error"] < 0.25
     assert evaluation.metrics["test_error"] < 0.35
     assert np.asarray(evaluation.pictures["weights"]).shape == (2 * 83 - 3, 5 * 83 - 3, 3)
@@ -210,7 +177,7 @@ def test_digits_are_learned(tree: dict[str, Any], data: Path) -> None:
 
 def test_one_batch_is_learned_by_heart(data: Path) -> None:
     tree = DIGITS | {"problem": {"kind": "digits", "train": 20, "batch_size": 20}, "duration": "100step"}
-    assert scored(trained(tree, data)).metrics["train_error"] == 0
+    assert scored(trained(perceptron, tree, data)).metrics["train_error"] == 0
 
 
 def test_the_mean_weights_answer_when_asked(data: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from sklearn.datasets import load_digits
 
-from reprise.core.contract import Run
 from reprise.experiments import regularisation
 from reprise.experiments.regularisation import (
     Config,
@@ -28,9 +25,9 @@ from reprise.experiments.regularisation import (
     stride,
     weights,
 )
-from reprise.parts.data.store import write_images
 from reprise.parts.optim import build_optimizer
 from reprise.parts.vocabulary import SGD
+from training import trained
 
 TINY: dict[str, Any] = {
     "seeds": [0],
@@ -55,33 +52,6 @@ AUTOENCODER = DROPOUT | {
     "network": DROPOUT["network"] | {"hidden": [24], "reconstructs": True},
     "optimizer": {"kind": "sgd", "lr": 0.002, "momentum": 0.9},
 }
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scikit-learn's 8 x 8 digits, enlarged, in MNIST's place."""
-    folder = tmp_path_factory.mktemp("mnist") / "digits"
-    folder.mkdir()
-    small, labels = load_digits(return_X_y=True)
-    images = np.pad(np.kron(small.reshape(-1, 8, 8) * 255 / 16, np.ones((1, 3, 3))), ((0, 0), (2, 2), (2, 2)))
-    write_images(folder, "train", images[:1500], labels[:1500])
-    write_images(folder, "test", images[1500:], labels[1500:])
-    return folder.parent
-
-
-def trained(tree: dict[str, Any], data: Path, every: int = 1) -> regularisation.Task:
-    """A task at the end of its training, with a row of history for each `every` updates."""
-    pl.seed_everything(0, verbose=False)
-    task = regularisation.Task(Run("regularisation", "pretrain", "arm", 0, "smoke", tree, data, Path()), Config(**tree))
-    task.load_data()
-    task.log_every = every
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pl.Trainer(
-            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False,
-        ).fit(task)  # fmt: skip
-    return task.eval()
 
 
 # Equations
@@ -145,8 +115,10 @@ def test_dropout_scales_up_what_it_keeps() -> None:
 
 
 def test_l2_is_the_gradient_of_half_the_squared_weights(data: Path) -> None:
-    plain = trained(TINY | {"duration": "1step", "optimizer": {"kind": "sgd", "lr": 0.1}}, data)
-    decayed = trained(TINY | {"duration": "1step", "optimizer": {"kind": "sgd", "lr": 0.1, "weight_decay": 0.5}}, data)
+    plain = trained(regularisation, TINY | {"duration": "1step", "optimizer": {"kind": "sgd", "lr": 0.1}}, data)
+    decayed = trained(
+        regularisation, TINY | {"duration": "1step", "optimizer": {"kind": "sgd", "lr": 0.1, "weight_decay": 0.5}}, data
+    )
     pl.seed_everything(0, verbose=False)
     start = weights(networks(Config(**TINY))["network"])
     for before, without, with_decay in zip(start, weights(plain), weights(decayed), strict=True):
@@ -154,7 +126,10 @@ def test_l2_is_the_gradient_of_half_the_squared_weights(data: Path) -> None:
 
 
 def test_l1_and_max_norm_leave_their_marks(data: Path) -> None:
-    plain, sparse = trained(TINY | {"duration": "100step"}, data), trained(SPARSE | {"duration": "100step"}, data)
+    plain, sparse = (
+        trained(regularisation, TINY | {"duration": "100step"}, data),
+        trained(regularisation, SPARSE | {"duration": "100step"}, data),
+    )
     matrices = weights(sparse.network)
     assert share_of_zeros(matrices) > share_of_zeros(weights(plain.network)) + 0.2
     assert all(float(matrix.norm(dim=1).max()) <= 1 + 1e-5 for matrix in matrices[:-1])
@@ -177,13 +152,13 @@ GOLDEN = [
 
 @pytest.mark.parametrize(("tree", "losses"), GOLDEN)
 def test_ten_steps(tree: dict[str, Any], losses: str, data: Path) -> None:
-    found = [row["loss"] for row in trained(tree, data).history]
+    found = [row["loss"] for row in trained(regularisation, tree, data).history]
     assert found == pytest.approx([float(loss) for loss in losses.split()], rel=1e-4), found
 
 
 @pytest.mark.parametrize("tree", [DROPOUT, AUTOENCODER])
 def test_evaluation_drops_nothing(tree: dict[str, Any], data: Path) -> None:
-    task = trained(tree, data)
+    task = trained(regularisation, tree, data)
     with torch.inference_mode():
         first, second = task.evaluate(), task.evaluate()
     assert first.metrics == second.metrics
@@ -195,7 +170,7 @@ def test_evaluation_drops_nothing(tree: dict[str, Any], data: Path) -> None:
 
 
 def test_silencing_costs_nothing_where_units_are_copies_of_one(data: Path) -> None:
-    task = trained(TINY | {"duration": "1step"}, data)
+    task = trained(regularisation, TINY | {"duration": "1step"}, data)
     *_, hidden, _, _, _, last = task.network.children()
     with torch.no_grad():
         for layer in (hidden, last):
@@ -216,7 +191,7 @@ def test_feature_sheet_is_grey_at_zero_and_white_at_the_largest() -> None:
 
 
 def test_learns_one_batch(data: Path) -> None:
-    history = trained(TINY | {"images": 20, "duration": "100step"}, data, every=10).history
+    history = trained(regularisation, TINY | {"images": 20, "duration": "100step"}, data, every=10).history
     assert history[-1]["loss"] < 0.05
-    history = trained(AUTOENCODER | {"images": 20, "duration": "100step"}, data, every=10).history
+    history = trained(regularisation, AUTOENCODER | {"images": 20, "duration": "100step"}, data, every=10).history
     assert history[-1]["loss"] < history[0]["loss"] / 2

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 from torch.nn import functional
 
-from reprise.core.contract import Run
 from reprise.experiments import svm_vs_net as paper
-from reprise.parts.data.store import write_images
+from training import opened, trained
 
 MLP: dict[str, Any] = {
     "seeds": [0],
@@ -33,40 +30,6 @@ MLP: dict[str, Any] = {
 CNN = MLP | {"model": {"kind": "cnn", "channels": [4, 6], "hidden": [16], "normalization": "batch"}}
 SVM = MLP | {"model": {"kind": "svm", "degree": 4, "gamma": 0.01, "cost": 10.0}}
 MACHINE = paper.SupportVectors(kind="svm", degree=3, gamma=0.1, cost=2.0)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scikit-learn's 8 x 8 digits, enlarged, in MNIST's place."""
-    folder = tmp_path_factory.mktemp("mnist") / "digits"
-    folder.mkdir()
-    small, labels = load_digits(return_X_y=True)
-    images = np.pad(np.kron(small.reshape(-1, 8, 8) * 255 / 16, np.ones((1, 3, 3))), ((0, 0), (2, 2), (2, 2)))
-    write_images(folder, "train", images[:1500], labels[:1500])
-    write_images(folder, "test", images[1500:], labels[1500:])
-    return folder.parent
-
-
-def task_of(tree: dict[str, Any], data: Path, seed: int = 0) -> paper.LearningCurve:
-    """A task with its data open."""
-    pl.seed_everything(seed, verbose=False)
-    run = Run("svm_vs_net", "pretrain", "arm", seed, "smoke", tree, data, Path("model"))
-    task = paper.Task(run, paper.Config(**tree))
-    task.load_data()
-    return task
-
-
-def trained(tree: dict[str, Any], data: Path, every: int = 1) -> paper.LearningCurve:
-    """A task at the end of its training, with a row of history for each `every` updates."""
-    task = task_of(tree, data)
-    task.log_every = every
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pl.Trainer(
-            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False,
-        ).fit(task)  # fmt: skip
-    return task.eval()
 
 
 # Equations
@@ -125,15 +88,15 @@ def test_machines_are_scikit_learn_s() -> None:
 
 
 def test_subsets_are_nested_and_differ_by_seed(data: Path) -> None:
-    small, large = (task_of(MLP | {"sizes": sizes}, data) for sizes in ([50], [200]))
+    small, large = (opened(paper, MLP | {"sizes": sizes}, data) for sizes in ([50], [200]))
     assert torch.equal(small.images, large.images[:50])
-    assert not torch.equal(small.labels, task_of(MLP | {"sizes": [50]}, data, seed=1).labels)
+    assert not torch.equal(small.labels, opened(paper, MLP | {"sizes": [50]}, data, seed=1).labels)
     with pytest.raises(ValueError, match="expected at most 1000"):
-        task_of(MLP | {"sizes": [1001]}, data)
+        opened(paper, MLP | {"sizes": [1001]}, data)
 
 
 def test_each_size_has_its_own_updates(data: Path) -> None:
-    task = task_of(MLP | {"duration": "2ep"}, data)
+    task = opened(paper, MLP | {"duration": "2ep"}, data)
     assert isinstance(task, paper.Nets)
     assert task.lengths == [4, 20]
     assert [task.place(step) for step in (0, 3, 4, 23)] == [(0, 0), (0, 3), (1, 0), (1, 19)]
@@ -148,13 +111,13 @@ GOLDEN = [
 
 @pytest.mark.parametrize(("tree", "column", "values"), GOLDEN)
 def test_ten_steps(tree: dict[str, Any], column: str, values: str, data: Path) -> None:
-    history = trained(tree, data).history
+    history = trained(paper, tree, data).history
     assert [row[column] for row in history] == pytest.approx([float(value) for value in values.split()], rel=1e-4)
 
 
 @pytest.mark.parametrize("tree", [MLP | {"duration": "150step"}, CNN | {"duration": "300step"}, SVM])
 def test_learns_and_is_scored(tree: dict[str, Any], data: Path) -> None:
-    task = trained(tree, data, every=50)
+    task = trained(paper, tree, data, every=50)
     with torch.inference_mode():
         evaluation = task.evaluate()
     metrics, pictures = evaluation.metrics, evaluation.pictures
@@ -169,7 +132,7 @@ def test_learns_and_is_scored(tree: dict[str, Any], data: Path) -> None:
 
 
 def test_fitted_machines_come_back_with_their_weights(data: Path) -> None:
-    task, again = trained(SVM, data), task_of(SVM, data)
+    task, again = trained(paper, SVM, data), opened(paper, SVM, data)
     again.load_state_dict(task.state_dict())
     x = paper.pixels(task.test_split.images[:20])
     torch.testing.assert_close(again.outputs(200, x), task.outputs(200, x))

@@ -194,7 +194,7 @@ def report() -> None:
     """Write reports/index.html from results/."""
     from reprise.stages.report import report as run
 
-    run(_project(), typer.echo)
+    run(_project(papers=()), typer.echo)
 
 
 def _train(experiment: str, stage: Stage, overrides: list[str] | None) -> None:

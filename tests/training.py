@@ -1,0 +1,67 @@
+"""What the papers' tests share: a small set of digits in MNIST's place, and a task trained on it."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from sklearn.datasets import load_digits
+
+from reprise.core.contract import Run, Stage
+from reprise.core.task import Evaluation
+from reprise.parts.data.store import write_images
+
+
+def small_digits(folder: Path, enlarged: int = 3) -> Path:
+    """Scikit-learn's 8 × 8 digits, `enlarged`, with a margin to 28 × 28, prepared in `folder`, which is returned."""
+    (folder / "digits").mkdir()
+    small, labels = map(np.asarray, load_digits(return_X_y=True))
+    margin = (28 - 8 * enlarged) // 2
+    images = np.kron(small.reshape(-1, 8, 8) * 255 / 16, np.ones((1, enlarged, enlarged)))
+    images = np.pad(images, ((0, 0), (margin, margin), (margin, margin)))
+    write_images(folder / "digits", "train", images[:1500], labels[:1500])
+    write_images(folder / "digits", "test", images[1500:], labels[1500:])
+    return folder
+
+
+def opened(
+    paper: ModuleType,
+    tree: dict[str, Any],
+    data: Path = Path(),
+    *,
+    seed: int = 0,
+    stage: Stage = "pretrain",
+    init: Path | None = None,
+) -> Any:
+    """The task of `paper` for the config `tree`, its data open."""
+    pl.seed_everything(seed, verbose=False)
+    key = paper.__name__.rpartition(".")[2]
+    run = Run(key, stage, "arm", seed, "smoke", tree, data, Path("model"), init)
+    task = paper.Task(run, paper.Config.model_validate(tree))
+    task.load_data()
+    return task
+
+
+def trained(paper: ModuleType, tree: dict[str, Any], data: Path = Path(), every: int = 1, **run: Any) -> Any:
+    """The same at the end of its training, with a row of history for each `every` updates; `run`: see `opened`."""
+    task = opened(paper, tree, data, **run)
+    task.log_every = every
+    if task.total_steps:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pl.Trainer(
+                accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                enable_model_summary=False,
+            ).fit(task)  # fmt: skip
+    return task.eval()
+
+
+def scored(task: Any) -> Evaluation:
+    """What the evaluate stage asks of a trained task."""
+    with torch.inference_mode():
+        return task.evaluate()
