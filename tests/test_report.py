@@ -111,19 +111,23 @@ def test_cards_stand_by_year_and_one_not_run_says_so(root: Path):
     assert page.count("not run yet") == 2
 
 
-def test_arms_stand_from_the_worst_to_the_best(root: Path):
-    [card] = report.cards(root, {"gan": made_up.PAPER})
+@pytest.mark.parametrize(("better", "best", "worst"), [("higher", max, min), ("lower", min, max)])
+def test_arms_stand_from_the_worst_to_the_best(root: Path, better: str, best: Any, worst: Any):
+    metrics = {name: metric.model_copy(update={"better": better}) for name, metric in made_up.PAPER.metrics.items()}
+    [card] = report.cards(root, {"gan": made_up.PAPER.model_copy(update={"metrics": metrics})})
     assert card.results
-    assert card.measured == {metric for row in card.results.metrics.values() for metric in row}
-    for name, metric in made_up.PAPER.metrics.items():
-        means = {arm: row[name]["mean"] for arm, row in card.results.metrics.items() if name in row}
+    assert card.measured == metrics.keys()
+    for name in metrics:
+        means = {arm: row[name]["mean"] for arm, row in card.results.metrics.items()}
         standing = card.standing(name)
-        if metric.better == "neither" or len(set(means.values())) < 2:
-            assert standing == {}
-            continue
-        best, worst = (max, min) if metric.better == "higher" else (min, max)
         assert {means[arm] for arm, place in standing.items() if place == 1} == {best(means.values())}
         assert {means[arm] for arm, place in standing.items() if place == 0} == {worst(means.values())}
+
+
+def test_no_arm_stands_above_another_where_nothing_is_better(root: Path):
+    metrics = {name: metric.model_copy(update={"better": "neither"}) for name, metric in made_up.PAPER.metrics.items()}
+    [card] = report.cards(root, {"gan": made_up.PAPER.model_copy(update={"metrics": metrics})})
+    assert [card.standing(name) for name in metrics] == [{}] * len(metrics)
 
 
 def test_page_without_any_results(tmp_path: Path):
