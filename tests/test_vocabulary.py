@@ -72,6 +72,24 @@ def test_optimizer_takes_the_steps_of_its_paper(block: dict[str, Any], expected:
     assert descend(optimizer(lr=0.1, **block), [0.5, -0.2]) == pytest.approx(expected, abs=1e-8)
 
 
+@pytest.mark.parametrize("knobs", [{}, {"centered": True}, {"momentum": 0.9}, {"weight_decay": 0.01}])
+def test_rmsprop_is_torchs(knobs: dict[str, Any]) -> None:
+    """Ours keeps the root away from 0; a parameter whose gradient is always 0 is among these."""
+    draws = torch.Generator().manual_seed(0)
+    ours = [nn.Parameter(torch.randn(5, 3, generator=draws)), nn.Parameter(torch.randn(4, generator=draws))]
+    theirs = [nn.Parameter(p.detach().clone()) for p in ours]
+    block = optimizer(kind="rmsprop", lr=0.01, alpha=0.9, eps=1e-3, **knobs)
+    steppers = [build_optimizer(ours, block), torch.optim.RMSprop(theirs, lr=0.01, alpha=0.9, eps=1e-3, **knobs)]
+    for _ in range(20):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape, generator=draws) * (torch.arange(one.shape[-1]) > 0)
+            other.grad = one.grad.clone()
+        for stepper in steppers:
+            stepper.step()
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+
+
 def test_adamw_decays_weights_apart_from_the_gradient_and_leaves_biases() -> None:
     layer = nn.Linear(2, 2).double()
     norm = nn.LayerNorm(2).double()

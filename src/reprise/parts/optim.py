@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from reprise.parts import vocabulary
 
 _FUSED_DEVICES = {"cpu", "cuda"}
+_LEAST_SQUARE = 1e-20
 
 
 def build_optimizer(
@@ -37,7 +38,7 @@ def build_optimizer(
         case vocabulary.SGD():
             return torch.optim.SGD(params, momentum=config.momentum, nesterov=config.nesterov, **common, **fused)
         case vocabulary.RMSProp():
-            return torch.optim.RMSprop(
+            return RMSprop(
                 params,
                 alpha=config.alpha, eps=config.eps, momentum=config.momentum, centered=config.centered,
                 **common,
@@ -53,6 +54,57 @@ def build_optimizer(
                 ]
                 groups = [group for group in groups if group["params"]]
             return torch.optim.AdamW(groups, betas=_pair(config.betas), eps=config.eps, **common, **fused)
+
+
+class RMSprop(torch.optim.RMSprop):
+    """torch's RMSprop, with one difference: the mean square is not let below 1e-20 before its root is taken.
+
+    The update is the same to float32's last digits (the root is added to eps, and where the mean square is
+    that small so is the gradient). But a processor's vector unit takes the root of 0 and of denormal numbers
+    six to thirty times more slowly than of others, and the gradients of a small Q-network are mostly 0.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update of every parameter that has a gradient."""
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            states = [self._state_of(p, group) for p in params]
+            grads: list[Tensor] = [p.grad for p in params]
+            if group["weight_decay"]:
+                grads = list(torch._foreach_add(grads, params, alpha=group["weight_decay"]))
+            squares = [state["square_avg"] for state in states]
+            torch._foreach_add_([state["step"] for state in states], 1)
+            torch._foreach_mul_(squares, group["alpha"])
+            torch._foreach_addcmul_(squares, grads, grads, value=1 - group["alpha"])
+            scales = squares
+            if group["centered"]:
+                means = [state["grad_avg"] for state in states]
+                torch._foreach_lerp_(means, grads, 1 - group["alpha"])
+                scales = torch._foreach_addcmul(squares, means, means, value=-1)
+            scales = torch._foreach_clamp_min(scales, _LEAST_SQUARE)
+            torch._foreach_sqrt_(scales)
+            torch._foreach_add_(scales, group["eps"])
+            if group["momentum"]:
+                moves = [state["momentum_buffer"] for state in states]
+                torch._foreach_mul_(moves, group["momentum"])
+                torch._foreach_addcdiv_(moves, grads, scales)
+                torch._foreach_add_(params, moves, alpha=-group["lr"])
+            else:
+                torch._foreach_addcdiv_(params, grads, scales, value=-group["lr"])
+
+    def _state_of(self, parameter: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros(())  # torch's own, when it loads a state, asks for it
+            state["square_avg"] = torch.zeros_like(parameter)
+            if group["centered"]:
+                state["grad_avg"] = torch.zeros_like(parameter)
+            if group["momentum"]:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
+        return state
 
 
 def _fusible(parameter: Tensor) -> bool:
