@@ -137,3 +137,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from training import small_digits
 
     return small_digits(tmp_path_factory.mktemp("mnist"))
+
+
+@pytest.fixture(scope="session")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small set of coloured pictures, prepared as CIFAR-10 is."""
+    from training import small_objects
+
+    return small_objects(tmp_path_factory.mktemp("cifar10"))

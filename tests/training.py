@@ -29,6 +29,18 @@ def small_digits(folder: Path, enlarged: int = 3) -> Path:
     return folder
 
 
+def small_objects(folder: Path, train: int = 300, test: int = 100) -> Path:
+    """Noise of 32 × 32 pixels, each class in a colour of its own, prepared in `folder` as CIFAR-10; returns `folder`."""
+    (folder / "objects").mkdir()
+    draws = np.random.default_rng(0)
+    colours = draws.integers(40, 216, (10, 3))
+    for split, count in (("train", train), ("test", test)):
+        labels = np.arange(count) % 10
+        noise = draws.integers(-40, 40, (count, 32, 32, 3))
+        write_images(folder / "objects", split, colours[labels][:, None, None] + noise, labels)
+    return folder
+
+
 def opened(
     paper: ModuleType,
     tree: dict[str, Any],

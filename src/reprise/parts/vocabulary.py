@@ -180,3 +180,5 @@ class ScaledInit(_InitBase):
 Initialization = Annotated[TorchInit | NormalInit | UniformInit | ScaledInit, Field(discriminator="kind")]
 TORCH_INIT = TorchInit(kind="torch")
 Dropout = Fraction
+SmallImages = Literal["digits", "objects"]
+"""MNIST's or CIFAR-10's; what they are to a network is in `reprise.parts.data.small_images`."""
