@@ -47,7 +47,7 @@ class Span:
 
 def reprise(span: Span, overrides: Sequence[str], pair: int) -> Result:
     """The arm `full` at laptop scale, with `overrides`, through the Task and the Trainer of every run."""
-    from reprise.core import config, runs
+    from reprise.core import checkpoints, config, devices, runs
     from reprise.experiments.dqn import Task
     from reprise.stages.train import runs_of
 
@@ -60,8 +60,8 @@ def reprise(span: Span, overrides: Sequence[str], pair: int) -> Result:
     seen: list[tuple[float, int, dict[str, float]]] = []
     task.on_row = lambda row: seen.append((time.perf_counter(), task.updates, row))
     with tempfile.TemporaryDirectory() as folder:
-        checkpoints = runs.Checkpoints(Path(folder), runtime["checkpoint_every"])
-        runs.build_trainer(runtime, runtime["precision"], checkpoints).fit(task)
+        checkpoints = checkpoints.Checkpoints(Path(folder), runtime["checkpoint_every"])
+        devices.build_trainer(runtime, runtime["precision"], checkpoints).fit(task)
     timed = [one for one in seen if one[2][task.x_axis] >= span.clock_from]
     (start, updates_before, first), (end, updates, last) = timed[0], timed[-1]
     done = {"steps": int(last[task.x_axis] - first[task.x_axis]), "updates": updates - updates_before}

@@ -16,16 +16,17 @@ from torch.nn import functional
 from reprise.experiments import activations
 from reprise.experiments.activations import (
     Config,
-    Perceptron,
+    Convolutional,
     bias_shift,
+    by_unit,
     dead_share,
     doublings,
     fixed_point_distance,
-    networks,
+    network,
     slopes,
     zero_share,
 )
-from training import trained
+from training import opened, scored, trained
 
 TINY: dict[str, Any] = {
     "seeds": [0],
@@ -78,10 +79,9 @@ def signal(activation: str, init: dict[str, Any]) -> float:
     tree = TINY | {"activation": activation, "init": init, "width": 256, "depths": [{"hidden": 32}]}
     tree |= {"evaluate": TINY["evaluate"] | {"measured": 32}}
     torch.manual_seed(0)
-    network = networks(Config.model_validate(tree))["depth_32"]
-    assert isinstance(network, Perceptron)
+    deep = network(Config.model_validate(tree), 32)
     with torch.no_grad():
-        return fixed_point_distance(network.trace(torch.randn(300, 784))[1][-1])
+        return fixed_point_distance(deep.trace(torch.randn(300, 784)).activations[-1])
 
 
 def test_32_layers_of_selu_keep_the_fixed_point_and_tanh_does_not() -> None:
@@ -102,12 +102,12 @@ def test_slopes_are_finite_differences(name: activations.vocabulary.Activation) 
 
 def test_network_is_torchs_sequential() -> None:
     torch.manual_seed(0)
-    network = Perceptron(Config.model_validate(TINY), hidden=2)
-    first, second = (layer[0] for layer in network.hidden)  # type: ignore[index]
+    net = network(Config.model_validate(TINY), hidden=2)
+    first, second = (layer[0] for layer in net.hidden)  # type: ignore[index]
     x = torch.randn(5, 784)
-    expected = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), network.output)(x)
-    torch.testing.assert_close(network(x), expected)
-    torch.testing.assert_close(network.trace(x)[2], expected)
+    expected = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), net.output)(x)
+    torch.testing.assert_close(net(x), expected)
+    torch.testing.assert_close(net.trace(x).logits, expected)
 
 
 def test_depths_share_nothing_but_the_batches(data: Path) -> None:
@@ -180,6 +180,78 @@ def test_the_start_is_kept_outside_the_weights(data: Path) -> None:
     assert not any(name.startswith("at_start") for name in task.state_dict())
 
 
+# CIFAR-10
+
+OBJECTS = TINY | {
+    "dataset": "objects",
+    "network": "convolutional",
+    "width": 8,
+    "depths": [{"hidden": 3}],
+    "optimizer": {"kind": "sgd", "lr": 0.005, "momentum": 0.9},
+    "examples": 200,
+    "evaluate": TINY["evaluate"] | {"measured": 3, "images": 100},
+}
+
+
+def convolutional(**changes: Any) -> Convolutional:
+    torch.manual_seed(0)
+    net = network(Config.model_validate(OBJECTS | changes), 3)
+    assert isinstance(net, Convolutional)
+    return net
+
+
+def test_layers_of_the_convolutional_network() -> None:
+    net = convolutional(width=32)
+    counts = [sum(p.numel() for p in layer.parameters()) for layer in (*net.hidden, net.output)]
+    assert counts == [
+        2_432,
+        25_632,
+        51_264,
+        10_250,
+    ]  # 32 · (3 · 25 + 1), 32 · (32 · 25 + 1), 64 · …, 10 · (64 · 4 · 4 + 1)
+    trace = net.trace(torch.randn(2, 3072))
+    assert [tuple(z.shape) for z in trace.activations] == [(2, 32, 32, 32), (2, 32, 16, 16), (2, 64, 8, 8)]
+
+
+def test_convolutions_are_torchs_and_pooling_takes_what_there_is_at_the_edge() -> None:
+    net = convolutional()
+    first, second, third = (layer[0] for layer in net.hidden)  # type: ignore[index]
+    x = torch.randn(2, 3072)
+    edge = (0, 1, 0, 1)  # at the right and below
+    z = functional.pad(first(x.view(2, 3, 32, 32)).relu(), edge, value=-math.inf)
+    z = functional.max_pool2d(z, 3, 2)
+    for layer in (second, third):
+        z = layer(z).relu()
+        filled = functional.avg_pool2d(functional.pad(torch.ones_like(z), edge), 3, 2)
+        z = functional.avg_pool2d(functional.pad(z, edge), 3, 2) / filled
+    torch.testing.assert_close(net(x), net.output(z.flatten(1)))
+
+
+def test_a_filter_is_one_unit_at_all_its_places() -> None:
+    z = torch.tensor([[[[0.0, 1.0]], [[0.0, 0.0]]], [[[2.0, 0.0]], [[0.0, 0.0]]]])  # 2 images, 2 filters, 1 × 2 places
+    torch.testing.assert_close(by_unit(z), torch.tensor([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [0.0, 0.0]]))
+    assert dead_share([by_unit(z)]) == 0.5
+    assert by_unit(z[:, :, 0, 0]).shape == (2, 2)
+
+
+@pytest.mark.parametrize(("activation", "zeros"), [("relu", True), ("tanh", False)])
+def test_objects_are_learnt_and_scored(activation: str, zeros: bool, objects: Path) -> None:
+    task = trained(activations, OBJECTS | {"activation": activation, "duration": "30step"}, objects, every=10)
+    evaluation = scored(task)
+    assert all(math.isfinite(value) for value in evaluation.metrics.values())
+    assert evaluation.metrics["doublings_to_target"] <= math.log2(30)
+    assert evaluation.metrics["test_error"] < 25
+    assert (evaluation.metrics["zero_share"] > 0.1) == zeros
+    assert np.asarray(evaluation.pictures["depths"]).shape == (300, 1260, 3)
+
+
+def test_the_penalty_is_the_mean_norm_of_an_image(objects: Path) -> None:
+    task = opened(activations, OBJECTS | {"sparsity": 1.0}, objects)
+    x = task.standardized(task.images[:50])
+    by_hand = torch.stack([sum(z.abs().sum() for z in task.network(3).trace(one[None]).activations) for one in x])
+    torch.testing.assert_close(activations.mean_norm(task.network(3).trace(x).activations), by_hand.mean())
+
+
 # Pictures and refusals
 
 
@@ -189,6 +261,8 @@ def test_the_start_is_kept_outside_the_weights(data: Path) -> None:
         ({"depths": [{"hidden": 4}, {"hidden": 4}]}, "depths are to differ"),
         ({"evaluate": TINY["evaluate"] | {"measured": 3}}, "measured is 3; expected one of the depths"),
         ({"examples": 60_000}, "less than or equal to 50000"),
+        ({"dataset": "objects", "examples": 50_000}, "at most 40,000 of objects"),
+        ({"network": "convolutional"}, r"expected \[3\]"),
     ],
 )
 def test_config_refuses(change: dict[str, Any], message: str) -> None:

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from reprise.core import runs, workspace
-from reprise.core.contract import Run
+from reprise.core import checkpoints, runs, workspace
+from reprise.core.contract import Run, Stopped
 from reprise.core.tracking import NoTracker
 from reprise.experiments.bert import Config, Task, networks
 from reprise.experiments.bert.examples import UNLABELLED, read_examples
@@ -474,7 +474,7 @@ def test_phases_change_the_length(data):
 
 @pytest.fixture
 def _signals_as_they_were():
-    before = {s: signal.getsignal(s) for s in runs.Checkpoints.SIGNALS}
+    before = {s: signal.getsignal(s) for s in checkpoints.Checkpoints.SIGNALS}
     yield
     for signum, handler in before.items():
         signal.signal(signum, handler)
@@ -626,7 +626,7 @@ def test_fine_tuning_goes_on_bitwise_the_same_within_any_task(data, pretrained, 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FinetuningTask, "update", update_and_be_told_to_stop)
-        with pytest.raises(runs.Stopped):
+        with pytest.raises(Stopped):
             execute(stopped)
     torch.rand(5)
     execute(stopped)

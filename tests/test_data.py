@@ -267,8 +267,18 @@ def test_a_hub_out_of_reach_is_a_source_like_any_other(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(fetching, "_hub_client", lambda: SimpleNamespace(list_repo_files=list_repo_files))
     wanted = source(kind="hub", dataset="x/y", revision="b" * 40, path="*.parquet")
-    with pytest.raises(ValueError, match=r"hub x/y at bbb.*: ConnectionError: no route\n"):
+    with pytest.raises(ValueError, match=r"hub x/y at bbb.*: ConnectionError: no route\n") as caught:
         fetch([wanted], tmp_path / "raw", tmp_path / "scratch", lambda _: None)
+    folder = tmp_path / "raw" / ("hub-x--y-" + 12 * "b")
+    assert f"\n  {folder}/*.parquet\n" in str(caught.value)
+    asked = f"hf download x/y --repo-type dataset --revision {40 * 'b'} --local-dir {folder} --include '*.parquet'"
+    assert asked in str(caught.value)
+
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "train-0.parquet").write_text("train")
+    fetched = fetch([wanted], tmp_path / "raw", tmp_path / "second", lambda _: None)
+    assert [(path.name, path.read_text()) for path in fetched.files] == [("data--train-0.parquet", "train")]
+    assert fetched.origin["downloads"] == {"data--train-0.parquet": sha256_of(folder / "data" / "train-0.parquet")}
 
 
 # --- the store --------------------------------------------------------------------------------------------------------

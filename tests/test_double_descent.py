@@ -14,15 +14,18 @@ from sklearn.linear_model import Ridge
 
 from reprise.experiments import double_descent
 from reprise.experiments.double_descent import (
+    Block,
     Config,
     Readout,
     corrupted,
     curve_chart,
     least_norm,
+    networks,
     probe_steps,
     score,
 )
-from training import trained
+from reprise.parts.data.small_images import open_small_images
+from training import opened, scored, trained
 
 FEATURES: dict[str, Any] = {
     "seeds": [0],
@@ -47,6 +50,22 @@ NETWORKS = FEATURES | {
     "classical": 0,
     "threshold": 2,
 }
+OBJECTS = FEATURES | {
+    "dataset": "objects",
+    "model": {
+        "kind": "cnn",
+        "optimizer": {"kind": "adam", "lr": 0.01},
+        "batch_size": 20,
+        "duration": "2step",
+        "augmented": True,
+    },
+    "label_noise": 0.0,
+    "widths": [1, 2, 4],
+    "images": [100],
+    "classical": 0,
+    "threshold": 1,
+    "test": 50,
+}
 
 
 # Equations
@@ -70,6 +89,34 @@ def test_a_share_of_the_labels_is_wrong_and_every_wrong_one_is_another_digit() -
 def test_probes_are_even_in_the_logarithm_and_end_with_training() -> None:
     assert probe_steps(3, 1000) == [10, 100, 1000]
     assert probe_steps(0, 1000) == []
+
+
+def test_parameters_layer_by_layer() -> None:
+    found = {}
+    for kind in ("cnn", "resnet"):
+        with torch.device("meta"):
+            model = networks(Config(**OBJECTS | {"model": OBJECTS["model"] | {"kind": kind}, "widths": [1, 2, 64]}))
+        layers = model["width_64_images_100"].children()
+        found[kind] = [n for layer in layers if (n := sum(p.numel() for p in layer.parameters()))]
+    stages = [(64 * 27 + 64, 128), (128 * 576 + 128, 256), (256 * 1152 + 256, 512), (512 * 2304 + 512, 1024)]
+    assert found["cnn"] == [count for stage in stages for count in stage] + [5130]
+    blocks = [73_984, 73_984]  # 2 x 2 x 64 of norms, 2 x 9 x 64^2 of convolutions; then twice as wide, with a shortcut
+    for k in (64, 128, 256):
+        blocks += [2 * k + 4 * k + 18 * k**2 + 36 * k**2 + 2 * k**2, 8 * k + 72 * k**2]
+    assert found["resnet"] == [1728, *blocks, 5130]
+    assert (sum(found["cnn"]), sum(found["resnet"])) == (1_558_026, 11_171_146)
+
+
+def test_a_residual_block_adds_to_what_it_is_given() -> None:
+    block, maps = Block(3, 3, 1), torch.randn(4, 3, 8, 8)
+    torch.nn.init.zeros_(block.conv_2.weight)
+    assert torch.equal(block(maps), maps)
+    wider = Block(3, 6, 2)
+    torch.nn.init.zeros_(wider.conv_2.weight)
+    assert wider.shortcut is not None
+    active = torch.nn.functional.batch_norm(maps, None, None, training=True).relu()
+    torch.testing.assert_close(wider(maps), wider.shortcut(active))
+    assert wider(maps).shape == (4, 6, 4, 4)
 
 
 # Parity
@@ -185,3 +232,49 @@ def test_wide_network_learns_its_noisy_labels(data: Path) -> None:
 def test_config_refuses(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Config(**FEATURES | change)
+
+
+# Coloured images
+
+
+@pytest.mark.parametrize("kind", ["cnn", "resnet"])
+def test_convolutional_networks_are_trained_and_scored(kind: str, objects: Path) -> None:
+    task = trained(double_descent, OBJECTS | {"model": OBJECTS["model"] | {"kind": kind}}, objects)
+    assert len(task.history) == 6
+    evaluation = scored(task)
+    assert all(math.isfinite(value) for value in evaluation.metrics.values())
+    assert np.asarray(evaluation.pictures["curve"]).shape == (300, 840, 3)
+    assert task.axis == "channels of the first layer"
+
+
+def test_a_five_layer_network_learns_colours(objects: Path) -> None:
+    tree = OBJECTS | {"model": OBJECTS["model"] | {"duration": "40step"}, "widths": [1, 2, 8]}
+    task = trained(double_descent, tree, objects)
+    assert task.history[-1]["loss"] < 0.6
+    assert scored(task).metrics["last_test_error"] < 50  # chance: 90
+
+
+def test_pixels_go_channel_by_channel(objects: Path) -> None:
+    images = open_small_images(objects, "objects").train.images
+    seen = opened(double_descent, OBJECTS, objects).images[0].view(3, 32, 32).permute(1, 2, 0)
+    found = (np.asarray(images) == (255 * seen).round().byte().numpy()).all((1, 2, 3))
+    assert found.sum() == 1
+
+
+def test_augmentation_changes_what_is_learned_and_not_what_is_scored(objects: Path) -> None:
+    model = OBJECTS["model"] | {"duration": "1step"}
+    plain, moved = (
+        trained(double_descent, OBJECTS | {"model": model | {"augmented": augmented}}, objects)
+        for augmented in (False, True)
+    )
+    assert plain.history[0]["loss"] != moved.history[0]["loss"]  # of the same weights and the same batch
+    assert torch.equal(plain.images, moved.images)
+
+
+def test_a_probe_scores_with_the_running_averages_and_training_goes_on_with_the_batchs(objects: Path) -> None:
+    model = OBJECTS["model"] | {"kind": "resnet", "duration": "12step", "probes": 3}
+    task = trained(double_descent, OBJECTS | {"model": model, "widths": [2]}, objects)
+    network = task.models["width_2_images_100"]
+    with torch.inference_mode():
+        torch.testing.assert_close(task.curve[-1], task.point(network, 100))
+    assert network[2].norm_1.num_batches_tracked == 12

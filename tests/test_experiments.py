@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import torch
 from conftest import REPOSITORY, CommandLine, copy_sources
 from reprise.core.config import Project, load
 from reprise.core.contract import SCALES, ExperimentConfig
+from survival import survived
 
 PROJECT = load(REPOSITORY)
 EXPERIMENTS = list(PROJECT.pipeline.experiments)
@@ -108,6 +111,27 @@ def test_smoke_runs_end_in_results(smoke):
         assert len(rows) == 1 + len(PROJECT.arms(key, "smoke")) * len(config["seeds"])
     assert "not run" in smoke.reprise("verdicts")
     assert (smoke.root / "reports" / "index.html").stat().st_size > 10_000
+
+
+@pytest.mark.timeout(600)
+def test_killed_runs_end_to_the_last_bit_as_others_do(smoke):
+    """One arm of each stage, killed twice; `python tests/survival.py` kills all of them, and more often."""
+    project = load(smoke.root)
+    tallies = [tally for key in EXPERIMENTS for tally in survived(project, key, kills=2, seed=0, arms=1)]
+    assert [(tally.name, tally.differs) for tally in tallies if tally.differs] == []
+    assert sum(tally.kills for tally in tallies) > len(tallies)
+    assert sum(tally.resumed for tally in tallies) > len(tallies) / 2
+
+
+@pytest.mark.timeout(600)
+def test_every_experiment_trains_over_two_processes(smoke):
+    """The same weights on both; and those of one process where nothing is drawn that differs from rank to rank."""
+    script = str(REPOSITORY / "tests" / "spread.py")
+    command = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script)
+    printed = smoke(*command, str(smoke.root), "--arms=1")
+    lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    assert {line["run"].split("/")[0] for line in lines} == {*EXPERIMENTS}
+    assert [line for line in lines if line["between_ranks"] > 0] == []
 
 
 @pytest.mark.timeout(1200)

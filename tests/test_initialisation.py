@@ -14,14 +14,10 @@ from pydantic import ValidationError
 from torch.nn import functional
 
 from reprise.experiments import initialisation
-from reprise.experiments.initialisation import (
-    Network,
-    Perceptron,
-    mean_singular_value,
-    shown_layers,
-    signals,
-)
-from training import trained
+from reprise.experiments.initialisation import mean_singular_value, perceptron, shown_layers, signals
+from reprise.parts.data.small_images import open_small_images, tensors
+from reprise.parts.nn.perceptron import Perceptron
+from training import opened, scored, trained
 
 STANDARD = {"kind": "lecun", "distribution": "uniform", "gain": 1 / math.sqrt(3)}
 NORMALIZED = {"kind": "glorot", "distribution": "uniform"}
@@ -39,7 +35,8 @@ TINY: dict[str, Any] = {
 
 def network(**settings: Any) -> Perceptron:
     torch.manual_seed(0)
-    return Perceptron(Network.model_validate({"depth": 4, "width": 300, "activation": "tanh"} | settings))
+    settings = {"depth": 4, "width": 300, "activation": "tanh"} | settings
+    return perceptron(initialisation.Config.model_validate(TINY | {"network": settings}))
 
 
 def noise(count: int) -> torch.Tensor:
@@ -134,7 +131,7 @@ def test_it_learns_one_batch(data: Path) -> None:
 def test_the_start_is_seen_again_after_training(data: Path) -> None:
     task = trained(initialisation, TINY, data)
     pl.seed_everything(0, verbose=False)
-    fresh = Perceptron(task.config.network)
+    fresh = perceptron(task.config)
     torch.testing.assert_close(task.at_start.output.weight, fresh.output.weight)
     assert not torch.equal(task.network.output.weight, fresh.output.weight)
     assert not any(name.startswith("at_start") for name in task.state_dict())
@@ -153,6 +150,38 @@ def test_evaluation_has_every_metric_and_picture(normalization: str, data: Path)
         assert np.asarray(picture).dtype == np.uint8
 
 
+# CIFAR-10
+
+OBJECTS = TINY | {"dataset": "objects", "examples": 200}
+
+
+def test_objects_enter_by_3072_pixels() -> None:
+    paper = OBJECTS | {"network": TINY["network"] | {"depth": 5, "width": 1000}}
+    with torch.device("meta"):
+        net = perceptron(initialisation.Config.model_validate(paper))
+    counts = [sum(p.numel() for p in layer.parameters()) for layer in (*net.hidden, net.output)]
+    assert counts == [3_073_000, 1_001_000, 1_001_000, 1_001_000, 1_001_000, 10_010]
+
+
+def test_objects_are_standardised_channel_by_channel_in_one_vector(objects: Path) -> None:
+    task = opened(initialisation, OBJECTS, objects)
+    images, _ = tensors(open_small_images(objects, "objects").train, slice(200))
+    x = task.standardized(task.images)
+    assert x.shape == (200, 3072)
+    assert (x.mean().item(), x.std().item()) == pytest.approx((0, 1), abs=1e-4)
+    torch.testing.assert_close(x[7, 1024:2048] * task.std + task.mean, images[7, 1].flatten().float())
+
+
+@pytest.mark.parametrize("activation", ["tanh", "softsign"])
+def test_objects_are_learnt_and_scored(activation: str, objects: Path) -> None:
+    tree = OBJECTS | {"network": TINY["network"] | {"activation": activation}, "duration": "60step"}
+    task = trained(initialisation, tree, objects, every=10)
+    evaluation = scored(task)
+    assert all(math.isfinite(value) for value in evaluation.metrics.values())
+    assert evaluation.metrics["test_error"] < 25
+    assert set(evaluation.pictures) == {"at_start", "by_layer"}
+
+
 # Pictures and refusals
 
 
@@ -166,3 +195,5 @@ def test_shown_layers_have_both_ends() -> None:
 def test_config_refuses_the_validation_images() -> None:
     with pytest.raises(ValidationError, match="less than or equal to 50000"):
         initialisation.Config.model_validate(TINY | {"examples": 60_000})
+    with pytest.raises(ValidationError, match="at most 40,000 of objects"):
+        initialisation.Config.model_validate(OBJECTS | {"examples": 50_000})

@@ -13,9 +13,20 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
+from conftest import REPOSITORY
+from reprise.core.config import load
 from reprise.experiments import lottery_ticket
-from reprise.experiments.lottery_ticket import Config, layers, level_chart, mask_chart, networks, pruned, remaining
-from training import trained
+from reprise.experiments.lottery_ticket import (
+    Config,
+    layers,
+    level_chart,
+    mask_chart,
+    networks,
+    pruned,
+    rates,
+    remaining,
+)
+from training import opened, scored, trained
 
 PRUNING = {"rounds": 2, "rate": 0.2, "criterion": "magnitude", "start": "rewind"}
 TINY: dict[str, Any] = {
@@ -33,6 +44,12 @@ TINY: dict[str, Any] = {
 }
 REINIT = TINY | {"pruning": PRUNING | {"start": "new"}}
 DENSE = TINY | {"pruning": PRUNING | {"rounds": 0}, "last_duration": "10step"}
+CONVOLUTIONAL = TINY | {
+    "dataset": "objects",
+    "network": TINY["network"] | {"modules": [4, 8]},
+    "pruning": PRUNING | {"convolution_rate": 0.5},
+    "optimizer": {"kind": "adam", "lr": 0.005},
+}
 
 
 # Equations
@@ -68,6 +85,32 @@ def test_rounds_leave_the_papers_shares_of_lenet(rounds: int, published: float) 
     assert remaining(masks) == pytest.approx(published, abs=6e-4)
 
 
+# Counts by layer of Conv-2, 4 and 6: 3 × 3 filters, then 256, 256 and 10 units on what is left of 32 × 32 places.
+COUNTS = {
+    "2": [1728, 36864, 64 * 16 * 16 * 256, 65536, 2560],
+    "4": [1728, 36864, 73728, 147456, 128 * 8 * 8 * 256, 65536, 2560],
+    "6": [1728, 36864, 73728, 147456, 294912, 589824, 256 * 4 * 4 * 256, 65536, 2560],
+}
+SHARES = {"2_ticket_9": 8.8, "2_ticket": 4.6, "4_ticket_11": 11.1, "4_ticket": 9.2, "4_dropout": 7.6}
+# Of Conv-6 the paper prints up to 0.2 less than its layers give: see the deviations.
+SHARES_OF_6 = {"6_ticket_26": 26.4, "6_ticket": 15.1, "6_dropout": 10.5}
+
+
+def test_convolutional_arms_have_the_papers_weights_and_shares() -> None:
+    project = load(REPOSITORY, papers=["lottery_ticket"])
+    for arm, published in (SHARES | SHARES_OF_6).items():
+        config = Config.model_validate(project.tree("lottery_ticket", f"objects_conv_{arm}", "paper"))
+        with torch.device("meta"):
+            network = networks(config)["network"]
+            assert network(torch.zeros(2, 3072)).shape == (2, 10)
+        counts = [layer.weight.numel() for layer in layers(network)]
+        assert counts == COUNTS[arm[0]]
+        shares = [(1 - rate) ** config.pruning.rounds for rate in rates(network, config.pruning)]
+        left = 100 * sum(n * share for n, share in zip(counts, shares, strict=True)) / sum(counts)
+        assert left == pytest.approx(published, abs=0.25 if arm in SHARES_OF_6 else 0.055), arm
+        assert rates(network, config.pruning)[-2:] == [0.2, 0.1]
+
+
 # Parity
 
 
@@ -77,6 +120,14 @@ def test_pruning_is_torchs_l1_unstructured() -> None:
     weight, mask = layer.weight.detach().clone(), torch.ones(20, 30)
     prune.l1_unstructured(layer, "weight", amount=0.2)
     assert torch.equal(pruned(weight, mask, 0.2, "magnitude", torch.Generator()), layer.get_buffer("weight_mask"))
+
+
+def test_pruning_of_convolutions_is_torchs_too() -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(6, 8, 3)
+    weight, mask = layer.weight.detach().clone(), torch.ones(8, 6, 3, 3)
+    prune.l1_unstructured(layer, "weight", amount=0.1)
+    assert torch.equal(pruned(weight, mask, 0.1, "magnitude", torch.Generator()), layer.get_buffer("weight_mask"))
 
 
 # The procedure
@@ -109,6 +160,33 @@ def test_levels_record_shares_and_early_stops(data: Path) -> None:
     assert task.levels[:, 0].tolist() == pytest.approx([1.0, 0.8, 0.64], abs=0.01)
     assert set(task.levels[:, 1].tolist()) <= {2.0, 3.0, 4.0}
     assert remaining(task.masks) == pytest.approx(float(task.levels[-1, 0]))
+
+
+def test_convolutions_have_a_rate_of_their_own_and_start_from_their_own_values(objects: Path) -> None:
+    task = trained(lottery_ticket, CONVOLUTIONAL | {"optimizer": {"kind": "sgd", "lr": 1e-12}}, objects)
+    pl.seed_everything(0, verbose=False)
+    start = layers(networks(Config(**CONVOLUTIONAL))["network"])
+    for layer, before, mask in zip(layers(task.network), start, task.masks, strict=True):
+        torch.testing.assert_close(layer.weight, before.weight * mask)
+    assert [tuple(mask.shape) for mask in task.masks[:2]] == [(4, 3, 3, 3), (4, 4, 3, 3)]
+    shares = [float(mask.mean()) for mask in task.masks]
+    assert shares == pytest.approx([0.25] * 4 + [0.64, 0.64, 0.81], abs=0.01)
+
+
+def test_dropout_is_off_where_the_network_is_looked_at(objects: Path) -> None:
+    network = CONVOLUTIONAL["network"] | {"dropout": 0.5}
+    task = opened(lottery_ticket, CONVOLUTIONAL | {"network": network}, objects).train()
+    assert not torch.equal(task.network(task.checked), task.network(task.checked))
+    assert torch.equal(task.logits(task.checked), task.eval().network(task.checked))
+    assert torch.equal(task.train().logits(task.checked), task.logits(task.checked))
+    assert task.network.training
+
+
+def test_many_images_are_looked_at_in_parts(objects: Path) -> None:
+    task = opened(lottery_ticket, CONVOLUTIONAL, objects).eval()
+    many = task.test_images.repeat(11, 1)
+    assert many.shape == (1100, 3072)
+    torch.testing.assert_close(task.logits(many), task.network(task.test_images).repeat(11, 1))
 
 
 # Golden and learning
@@ -161,7 +239,7 @@ def test_evaluation_has_every_metric_and_picture(tree: dict[str, Any], data: Pat
 def test_mask_chart_is_white_where_most_is_kept() -> None:
     mask = torch.zeros(4, 784)
     mask[:, :28], mask[:2, 28] = 1, 1
-    picture = np.asarray(mask_chart(mask))
+    picture = np.asarray(mask_chart(mask, (1, 28, 28)))
     assert [int(picture[y, 0]) for y in (0, 8, 16)] == [255, 127, 0]
 
 
@@ -175,3 +253,13 @@ def test_a_control_stands_apart_from_the_tickets(control: bool) -> None:
 def test_learns_one_batch(data: Path) -> None:
     tree = DENSE | {"images": 20, "last_duration": "150step"}
     assert trained(lottery_ticket, tree, data, every=10).history[-1]["loss"] < 0.05
+
+
+def test_convolutions_learn_the_colours_of_objects(objects: Path) -> None:
+    tree = CONVOLUTIONAL | {"pruning": PRUNING | {"rounds": 1}, "duration": "80step", "last_duration": "80step"}
+    task = trained(lottery_ticket, tree, objects, every=10)
+    evaluation = scored(task)
+    assert task.history[6]["loss"] < 1.5
+    assert all(math.isfinite(value) for value in evaluation.metrics.values())
+    assert evaluation.metrics["test_error"] < 20
+    assert evaluation.pictures.keys() == {"levels"}

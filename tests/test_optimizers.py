@@ -1,4 +1,7 @@
-"""Optimizers: the surfaces by hand, parity with the papers' update rules, golden losses, and that copies learn."""
+"""Optimizers: the surfaces by hand, parity with the papers' update rules, golden losses, and that copies learn.
+
+The networks for CIFAR-10 are counted and followed by hand, and learn pictures of which each class has its colour.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,13 @@ import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
 
 from reprise.experiments import optimizers
 from reprise.experiments.optimizers import (
     Config,
+    ShakeShake,
+    Skip,
     basin_width,
     copies,
     crossing,
@@ -26,13 +32,16 @@ from reprise.experiments.optimizers import (
     ravine,
     saddle,
     updates_to,
+    whitening,
 )
 from reprise.parts import vocabulary
-from training import trained
+from reprise.parts.data.small_images import SHAPES
+from reprise.parts.data.store import open_images, write_images
+from training import scored, trained
 
 TINY: dict[str, Any] = {
     "seeds": [0],
-    "network": {"hidden": [16], "activation": "relu", "init": {"kind": "he"}},
+    "network": {"kind": "perceptron", "hidden": [16], "activation": "relu", "init": {"kind": "he"}},
     "optimizer": {"kind": "adam", "lr": 0.01},
     "sweep": {"rates": [0.001, 0.01, 0.1]},
     "examples": 1000,
@@ -44,6 +53,29 @@ GRID = TINY | {
     "optimizer": {"kind": "adamw", "lr": 0.01},
     "sweep": {"rates": [0.001, 0.01], "decays": [0.0, 0.001, 0.1]},
 }
+CONVOLUTIONAL = TINY | {
+    "dataset": "objects",
+    "network": {
+        "kind": "convolutional",
+        "channels": [16, 16, 16],
+        "hidden": 32,
+        "input_dropout": 0.1,
+        "dropout": 0.1,
+        "init": {"kind": "he"},
+    },
+}
+RESIDUAL = GRID | {"dataset": "objects", "network": {"kind": "residual", "width": 4, "blocks": 1}, "batch_size": 20}
+
+
+@pytest.fixture
+def icons(objects: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The coloured pictures cut down to 8 × 8: to whiten 3,072 pixels takes long."""
+    monkeypatch.setitem(SHAPES, "objects", (3, 8, 8))
+    (tmp_path / "objects").mkdir()
+    for split in ("train", "test"):
+        whole = open_images(objects / "objects", split)
+        write_images(tmp_path / "objects", split, whole.images[:, :8, :8], whole.labels)
+    return tmp_path
 
 
 def optimizer(**settings: Any) -> vocabulary.Optimizer:
@@ -190,6 +222,122 @@ def test_decay_takes_biases_too(kind: str, data: Path) -> None:
     task = trained(optimizers, GRID | {"optimizer": {"kind": kind, "lr": 0.01}, "duration": "1step"}, data)
     for built, settings in zip(task.configure_optimizers(), task.copies, strict=True):
         assert {group["weight_decay"] for group in built.param_groups} == {settings.weight_decay}
+
+
+# The networks for CIFAR-10
+
+
+def counts(net: nn.Module) -> list[int]:
+    return [sum(p.numel() for p in layer.parameters()) for layer in net.children() if list(layer.parameters())]
+
+
+def test_layers_of_the_papers_networks_are_counted_by_hand() -> None:
+    wide = {"channels": [64, 64, 128], "hidden": 1000}
+    with torch.device("meta"):
+        plain = networks(Config.model_validate(CONVOLUTIONAL | {"network": CONVOLUTIONAL["network"] | wide}))
+        deep = networks(Config.model_validate(RESIDUAL | {"network": {"kind": "residual", "width": 64, "blocks": 4}}))
+    # 5 × 5 from 3 to 64, to 64, to 128 channels; 4 × 4 × 128 to 1000; 1000 to 10; each with biases.
+    assert counts(plain["copy_00"]) == [4864, 102464, 204928, 2049000, 10010]
+    # A block of c to c channels: four convolutions of 9 c² and their norms, of 2 c. Where c begins, two of the four are
+    # narrower, and the skip has 1 × 1 convolutions and a norm.
+    same = [4 * (9 * c * c + 2 * c) for c in (64, 128, 256)]
+    first = [2 * (9 * b * c + 9 * c * c + 4 * c) + b * c + 2 * c for b, c in ((16, 64), (64, 128), (128, 256))]
+    blocks = [count for c, d in zip(first, same, strict=True) for count in (c, d, d, d)]
+    assert counts(deep["copy_00"]) == [432, 32, *blocks, 2570]
+    assert sum(counts(deep["copy_00"])) == 11_653_978
+
+
+def test_sides_halve() -> None:
+    net = networks(Config.model_validate(CONVOLUTIONAL))["copy_00"]
+    maps, sides = torch.zeros(1, 3, 32, 32), []
+    for layer in net.children():
+        maps = layer(maps)
+        if isinstance(layer, nn.MaxPool2d):
+            sides.append(tuple(maps.shape[2:]))
+    assert sides == [(16, 16), (8, 8), (4, 4)]
+    deep = nn.Sequential(*list(networks(Config.model_validate(RESIDUAL))["copy_00"].children())[:5])
+    assert deep(torch.zeros(2, 3, 32, 32)).shape == (2, 16, 8, 8)
+
+
+class Constant(nn.Module):
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.value.expand_as(x)
+
+
+def test_branches_are_mixed_by_one_share_and_learn_by_another() -> None:
+    block, x = ShakeShake(4, 4, 1), torch.ones(5, 4, 2, 2)
+    first, second = Constant(2.0), Constant(-1.0)
+    block.first, block.second = nn.Sequential(first), nn.Sequential(second)
+    torch.manual_seed(3)
+    ahead, back = torch.rand(2, 5)
+    torch.manual_seed(3)
+    found = block(x)
+    torch.testing.assert_close(found[:, 0, 0, 0], 1 + 2 * ahead - (1 - ahead))
+    found.sum().backward()
+    torch.testing.assert_close(first.value.grad, 16 * back.sum())
+    torch.testing.assert_close(second.value.grad, 16 * (1 - back).sum())
+    torch.testing.assert_close(block.eval()(x), torch.full_like(x, 1.5))
+
+
+def test_half_of_a_skip_sees_the_neighbour() -> None:
+    skip, x = Skip(1, 2, 2).eval(), torch.arange(16.0).view(1, 1, 4, 4) - 1
+    for half in (skip.here, skip.beside):
+        nn.init.ones_(half.weight)
+    expected = torch.tensor([[[[0.0, 1], [7, 9]], [[0, 0], [0, 4]]]])
+    torch.testing.assert_close(skip(x), expected / math.sqrt(1 + 1e-5))  # the norm of a fresh network
+
+
+def test_whitening_by_hand() -> None:
+    draws = np.random.default_rng(0)
+    images = torch.tensor(draws.normal(128, 30, (400, 1, 1, 1)) + draws.normal(0, 10, (400, 2, 3, 3))).byte()
+    centre, matrix = whitening(images)
+    pixels = images.flatten(1) / 255
+    variances, axes = np.linalg.eigh(np.cov(pixels.numpy().T))
+    left = np.cov(((pixels - centre.flatten()) @ matrix).numpy().T)
+    np.testing.assert_allclose(left, axes * (variances / (variances + 0.1 * variances.mean())) @ axes.T, atol=1e-4)
+    torch.testing.assert_close(matrix, matrix.T)
+
+
+def test_the_convolutional_network_learns(icons: Path) -> None:
+    task = trained(optimizers, CONVOLUTIONAL | {"examples": 50_000, "duration": "100step"}, icons, every=10)
+    assert len(task.images) == 300  # a sweep keeps none back
+    assert task.history[0]["loss_01"] > 2
+    assert task.history[-1]["loss_01"] < 1.2
+    torch.testing.assert_close(task.inputs(task.images).mean(0), torch.zeros(3, 8, 8), atol=1e-3, rtol=0)
+    evaluation = scored(task)
+    assert evaluation.metrics["train_loss"] < 0.8
+    assert evaluation.pictures.keys() == {"surfaces", "basin"}
+
+
+def test_the_residual_network_learns(icons: Path) -> None:
+    task = trained(optimizers, RESIDUAL | {"duration": "30step"}, icons, every=10)
+    assert (len(task.images), len(task.validation[0]), len(task.test[0])) == (240, 60, 100)
+    assert task.history[0]["loss_03"] > 2
+    assert task.history[-1]["loss_03"] < 1.7
+    evaluation = scored(task)
+    assert evaluation.metrics["chosen_test_error"] < 70
+    assert evaluation.pictures.keys() == {"landscape"}
+
+
+def test_only_training_shifts_and_flips(objects: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def noted(x: Tensor) -> Tensor:
+        sizes.append(len(x))
+        return x
+
+    monkeypatch.setattr(optimizers, "shifted_and_flipped", noted)
+    task = trained(optimizers, RESIDUAL | {"duration": "2step"}, objects)
+    scored(task)
+    assert sizes == [20, 20]
+    found = task.inputs(task.images)
+    torch.testing.assert_close(found.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.std((0, 2, 3)), torch.ones(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found[7] * task.scale + task.centre, task.images[7] / 255)
 
 
 # Pictures and refusals

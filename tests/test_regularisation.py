@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from torch import nn
 
+from conftest import REPOSITORY
+from reprise.core.config import load
 from reprise.experiments import regularisation
 from reprise.experiments.regularisation import (
     Config,
     bound_norms_,
+    contrast_normalised,
     feature_sheet,
     networks,
     root_mean_square,
@@ -24,10 +28,11 @@ from reprise.experiments.regularisation import (
     squared_error,
     stride,
     weights,
+    zca,
 )
 from reprise.parts.optim import build_optimizer
 from reprise.parts.vocabulary import SGD
-from training import trained
+from training import scored, trained
 
 TINY: dict[str, Any] = {
     "seeds": [0],
@@ -52,6 +57,19 @@ AUTOENCODER = DROPOUT | {
     "network": DROPOUT["network"] | {"hidden": [24], "reconstructs": True},
     "optimizer": {"kind": "sgd", "lr": 0.002, "momentum": 0.9},
 }
+OBJECTS = TINY | {
+    "dataset": "objects",
+    "network": TINY["network"] | {"convolutions": [{"filters": 4}, {"filters": 6}]},
+    "optimizer": {"kind": "sgd", "lr": 0.03, "momentum": 0.9},
+    "max_norm": 4.0,
+    "images": 20,
+}
+
+
+@pytest.fixture
+def centred(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pixels less their mean, ten times as far, where they would be whitened, which takes seconds."""
+    monkeypatch.setattr(regularisation, "zca", lambda images: (images.mean(0), 10 * torch.eye(images.shape[1])))
 
 
 # Equations
@@ -103,6 +121,36 @@ def test_measures_of_weights_by_hand() -> None:
     assert root_mean_square(matrices) == pytest.approx(2.5, rel=1e-5)
 
 
+def test_contrast_is_about_the_mean_of_each_channel() -> None:
+    images = torch.tensor([[1.0, 3.0, 5.0, 9.0]])
+    assert contrast_normalised(images, channels=2).tolist() == [[-1, 1, -2, 2]]
+
+
+def test_zca_by_hand_and_of_images_without_contrast() -> None:
+    corners = torch.tensor([[5.0, 1.5], [5.0, 0.5], [1.0, 1.5], [1.0, 0.5]])
+    mean, whitening = zca(corners)
+    torch.testing.assert_close(mean, torch.tensor([3.0, 1.0]))
+    torch.testing.assert_close(whitening, torch.diag(torch.tensor([1 / 2, 2.0])), rtol=1e-5, atol=1e-6)
+    draws = torch.Generator().manual_seed(0)
+    mixed = torch.randn(400, 6, generator=draws) @ torch.randn(6, 6, generator=draws)
+    images = contrast_normalised(mixed, channels=2)
+    mean, whitening = zca(images)
+    torch.testing.assert_close(whitening, whitening.T, rtol=1e-3, atol=1e-3)
+    white = (images - mean) @ whitening
+    of_components = torch.linalg.eigvalsh(white.T @ white / 400)
+    torch.testing.assert_close(of_components, torch.tensor([0.0, 0, 1, 1, 1, 1]), rtol=0, atol=1e-3)
+
+
+def test_convolutional_layers_of_the_paper() -> None:
+    tree = load(REPOSITORY).resolve("regularisation", "objects_dropout", "paper")
+    with torch.device("meta"):
+        net = networks(Config.model_validate(tree))["network"]
+        assert net(torch.zeros(2, 3 * 32 * 32)).shape == (2, 10)
+    counts = [sum(p.numel() for p in layer.parameters()) for layer in net if isinstance(layer, nn.Conv2d | nn.Linear)]
+    assert counts == [96 * 76, 128 * 2401, 256 * 3201, 2048 * (3 * 3 * 256 + 1), 2048 * 2049, 10 * 2049]
+    assert [layer.p for layer in net if isinstance(layer, nn.Dropout)] == [0.1, 0.25, 0.25, 0.5, 0.5, 0.5]
+
+
 def test_dropout_scales_up_what_it_keeps() -> None:
     net = networks(Config(**DROPOUT))["network"].train()
     torch.manual_seed(0)
@@ -134,6 +182,15 @@ def test_l1_and_max_norm_leave_their_marks(data: Path) -> None:
     assert share_of_zeros(matrices) > share_of_zeros(weights(plain.network)) + 0.2
     assert all(float(matrix.norm(dim=1).max()) <= 1 + 1e-5 for matrix in matrices[:-1])
     assert float(weights(plain.network)[0].norm(dim=1).max()) > 1
+
+
+@pytest.mark.usefixtures("centred")
+def test_every_weight_of_a_convolutional_network_is_bounded(objects: Path) -> None:
+    task = trained(regularisation, OBJECTS | {"max_norm": 0.5, "duration": "3step"}, objects)
+    layers = [layer for layer in task.network if isinstance(layer, nn.Conv2d | nn.Linear)]
+    norms = [layer.weight.flatten(1).norm(dim=1) for layer in layers]
+    assert [len(norm) for norm in norms] == [4, 6, 24, 16, 10]
+    assert all(0.49 < float(norm.max().detach()) <= 0.5 + 1e-5 for norm in norms)
 
 
 # Golden and learning
@@ -169,6 +226,20 @@ def test_evaluation_drops_nothing(tree: dict[str, Any], data: Path) -> None:
     assert picture.std() > 10
 
 
+@pytest.mark.usefixtures("centred")
+def test_convolutional_networks_have_the_metrics_of_classifiers(data: Path, objects: Path) -> None:
+    dropped = [{"filters": 4, "dropout": 0.25}, {"filters": 6, "dropout": 0.5}]
+    tree = OBJECTS | {"network": DROPOUT["network"] | {"convolutions": dropped}, "images": 240, "duration": "2step"}
+    task = trained(regularisation, tree, objects)
+    assert task.inputs(task.images).shape == (240, 3072)
+    torch.testing.assert_close(task.inputs(task.images).mean(0), torch.zeros(3072), rtol=0, atol=1e-5)
+    first, second = scored(task), scored(task)
+    assert first.metrics == second.metrics
+    assert all(math.isfinite(value) for value in first.metrics.values())
+    assert first.metrics.keys() == scored(trained(regularisation, TINY | {"duration": "1step"}, data)).metrics.keys()
+    assert first.pictures == {}
+
+
 def test_silencing_costs_nothing_where_units_are_copies_of_one(data: Path) -> None:
     task = trained(regularisation, TINY | {"duration": "1step"}, data)
     *_, hidden, _, _, _, last = task.network.children()
@@ -195,3 +266,10 @@ def test_learns_one_batch(data: Path) -> None:
     assert history[-1]["loss"] < 0.05
     history = trained(regularisation, AUTOENCODER | {"images": 20, "duration": "100step"}, data, every=10).history
     assert history[-1]["loss"] < history[0]["loss"] / 2
+
+
+@pytest.mark.usefixtures("centred")
+def test_a_convolutional_network_learns_one_batch(objects: Path) -> None:
+    history = trained(regularisation, OBJECTS | {"duration": "40step"}, objects, every=10).history
+    assert history[0]["loss"] > 1
+    assert history[-1]["loss"] < 0.05

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import toy
-from reprise.core import runs, workspace
+from reprise.core import checkpoints, runs, workspace
 from reprise.core.contract import Run, Stopped
 from reprise.core.tracking import NoTracker
 from reprise.parts.vocabulary import SGD
@@ -42,7 +45,7 @@ def _toy_is_an_experiment(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _signals_as_they_were():
-    before = {s: signal.getsignal(s) for s in runs.Checkpoints.SIGNALS}
+    before = {s: signal.getsignal(s) for s in checkpoints.Checkpoints.SIGNALS}
     yield
     for signum, handler in before.items():
         signal.signal(signum, handler)
@@ -113,6 +116,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys):
             return real(self, step)
 
         patch.setattr(toy.Task, "update", update)
+        patch.setattr(checkpoints, "COST", math.inf)
         with pytest.raises(RuntimeError, match="power cut"):
             execute(run, tmp_path, checkpoint_every=0)
     older, newer = sorted(workspace.work_folder(tmp_path, run).glob("*.ckpt"))
@@ -135,7 +139,50 @@ def test_nan_ends_the_run_and_names_the_step(tmp_path):
     assert execute(run, tmp_path) == "diverged"
     record = json.loads((workspace.work_folder(tmp_path, run) / "done" / "run.json").read_text())
     assert record["diverged"] == "loss became nan at step 23"
+    assert record["first_bad"] == "the loss, in update 23"
+    assert record["last_good_checkpoint"] is None
     assert execute(run, tmp_path) == "diverged"
+
+
+@pytest.mark.parametrize(
+    ("lr", "first"),
+    [(20.0, "the loss, in update {}"), (1e38, "the output of line.1 (Linear), in update {}")],
+)
+def test_divergence_names_the_tensor_that_first_went_bad_and_keeps_the_last_good_checkpoint(
+    tmp_path, monkeypatch, lr, first
+):
+    """A loss that overflows when it is squared, and one that is told of too large numbers by the layer before it."""
+    monkeypatch.setattr(checkpoints, "COST", math.inf)
+    run = make_run(tmp_path, "burst", dropout=0.0, optimizer={"kind": "sgd", "lr": lr})
+    assert execute(run, tmp_path, checkpoint_every=0) == "diverged"
+    work = workspace.work_folder(tmp_path, run)
+    record = json.loads((work / "done" / "run.json").read_text())
+    step = int(re.fullmatch(r"loss became (inf|nan) at step (\d+)", record["diverged"])[2])
+    assert record["first_bad"] == first.format(step)
+    kept = workspace.newest_checkpoint(work)
+    assert record["last_good_checkpoint"] == (kept.name if kept else None)
+    assert (kept is not None) == (step > toy.Task.log_every)
+
+
+def test_large_checkpoints_are_written_less_often_than_asked(tmp_path, monkeypatch):
+    """A checkpoint that took 0.5 s leaves 25 s of training before the next."""
+    now = [0.0]
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(checkpoints, "_greatest", lambda trainer, task, *values: list(values))
+    task = runs.build_task(make_run(tmp_path, "large"))
+    trainer = SimpleNamespace(is_global_zero=True)
+    written = []
+
+    def write(trainer, task):
+        written.append(now[0])
+        callback.last, callback.took = now[0], 0.5
+
+    callback = checkpoints.Checkpoints(tmp_path, 10.0)
+    monkeypatch.setattr(callback, "write", write)
+    for second in range(100):
+        now[0] = float(second)
+        callback.on_train_batch_end(trainer, task)
+    assert written == [11.0, 37.0, 63.0, 89.0]
 
 
 def test_evaluation_sees_the_trained_weights_and_the_history(tmp_path):

@@ -30,7 +30,7 @@ def small_digits(folder: Path, enlarged: int = 3) -> Path:
 
 
 def small_objects(folder: Path, train: int = 300, test: int = 100) -> Path:
-    """Noise of 32 × 32 pixels, each class in a colour of its own, prepared in `folder` as CIFAR-10; returns `folder`."""
+    """Noise of 32 × 32 pixels, a colour for each class, prepared as CIFAR-10 is in `folder`, which is returned."""
     (folder / "objects").mkdir()
     draws = np.random.default_rng(0)
     colours = draws.integers(40, 216, (10, 3))

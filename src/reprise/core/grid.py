@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import takewhile
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -27,7 +30,9 @@ KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_":
 
 A convolution's update of 5.4 ms, with 855 page faults, takes 3.7 with 6. What the environment says already stays.
 """
-Job = Callable[[Run, Callable[[int, int, dict[str, float]], None]], str]
+Report = Callable[[int, int, dict[str, float]], None]
+"""Called with step, total steps and a row of history."""
+Job = Callable[[Run, Report], str]
 """What a process does for a run: reports steps as it goes, returns the outcome's one word."""
 
 
@@ -41,23 +46,68 @@ class Outcomes:
     """Run name to the error that ended it."""
 
 
-def count_gpus() -> int:
-    """How many GPUs the machine shows, asked without importing torch."""
+@dataclass
+class Ledger:
+    """What is heard of the runs of a grid: shown as it comes, and how each ended."""
+
+    progress: Progress
+    outcomes: Outcomes = field(default_factory=Outcomes)
+
+    def hear(self, run: Run, kind: str, *content: Any) -> None:
+        """One message of or about `run`.
+
+        `start`; `row` with step, total steps and a row of history; `end` with the outcome; `error` with what went
+        wrong, and with the traceback if there is one, which goes to a file.
+        """
+        step, total, loss, state = 0, 0, None, "running"
+        if kind == "row":
+            step, total, row = content
+            loss, state = _loss(row), "running" if row else "resumed"
+        elif kind == "end":
+            self.outcomes.ended[run.name] = state = content[0]
+        elif kind == "error":
+            cause, *trace = content
+            self.outcomes.failed[run.name] = cause + (_kept(run, trace[0]) if trace else "")
+            state = "failed"
+        self.progress.update(run.name, step, total, loss, state)
+
+    def has_end_of(self, run: Run) -> bool:
+        """Whether it is known how `run` ended."""
+        return run.name in self.outcomes.ended or run.name in self.outcomes.failed
+
+
+def attempt(job: Job, run: Run, report: Report, threads: int) -> tuple[str, ...]:
+    """Do a run in this process, on `threads` threads; returns the message of how it ended.
+
+    Told to stop by a signal, the process ends with the signal's status.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    try:
+        return "end", job(run, report)
+    except Stopped as stop:
+        os._exit(128 + stop.signum)
+    except Exception as error:
+        return "error", f"{type(error).__name__}: {error}", traceback.format_exc()
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; asked without importing torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return len([one for one in visible.split(",") if one.strip()])
+        names = [name.strip() for name in visible.split(",")]
+        return list(takewhile(lambda name: name and not name.startswith("-"), names))  # as CUDA reads it: -1 hides all
     if shutil.which("nvidia-smi") is None:
-        return 0
+        return []
     listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    return listing.stdout.count("GPU ")
+    return re.findall(r"^GPU (\d+):", listing.stdout, re.MULTILINE)
 
 
-def count_workers(runtime: dict[str, Any], runs: int) -> tuple[int, int]:
-    """(processes, GPUs): as many as there are devices for, never more than there are runs."""
-    gpus = 0 if runtime["accelerator"] == "cpu" else count_gpus()
-    cores = len(os.sched_getaffinity(0))
-    wanted = (gpus or cores) if runtime["workers"] == "auto" else runtime["workers"]
-    return max(1, min(wanted, runs)), gpus
+def count_workers(runtime: dict[str, Any], runs: int, gpus: int) -> int:
+    """Processes side by side: as many as there are devices for, never more than there are runs."""
+    wanted = (gpus or len(os.sched_getaffinity(0))) if runtime["workers"] == "auto" else runtime["workers"]
+    return max(1, min(wanted, runs))
 
 
 def run_grid(title: str, runs: Sequence[Run], job: Job, runtime: dict[str, Any], preload: Sequence[str]) -> Outcomes:
@@ -67,70 +117,61 @@ def run_grid(title: str, runs: Sequence[Run], job: Job, runtime: dict[str, Any],
     """
     if not runs:
         return Outcomes()
-    workers, gpus = count_workers(runtime, len(runs))
+    gpus = [] if runtime["accelerator"] == "cpu" else visible_gpus()
+    workers = count_workers(runtime, len(runs), len(gpus))
     threads = str(max(1, len(os.sched_getaffinity(0)) // workers))
     os.environ |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
     os.environ.update({name: size for name, size in KEEP_MEMORY.items() if name not in os.environ})
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
-    waiting, running, outcomes = deque(runs), {}, Outcomes()
-    free_slots = deque(range(workers))
-    with Progress(title, len(runs)) as progress, _Signals() as signals:
+    waiting, running, free_slots = deque(runs), {}, deque(range(workers))
+    with Progress(title, len(runs)) as progress, Signals() as signals:
+        ledger = Ledger(progress)
         while (waiting and signals.received is None) or running:
             while waiting and free_slots and signals.received is None:
                 run, slot = waiting.popleft(), free_slots.popleft()
                 ours, theirs = context.Pipe(duplex=False)
-                gpu = slot % gpus if gpus else None
+                gpu = gpus[slot % len(gpus)] if gpus else None
                 process = context.Process(target=_work, args=(job, run, theirs, gpu, int(threads)), name=run.name)
                 process.start()
                 theirs.close()
                 running[ours] = (run, process, slot)
-                progress.update(run.name, 0, 0, None, "running")
-            signals.forward_to([process for _, process, _ in running.values()])
+                ledger.hear(run, "start")
+            if signum := signals.news():
+                for _, process, _ in running.values():
+                    with suppress(ProcessLookupError):
+                        os.kill(process.pid, signum)
             for connection in wait(list(running), timeout=0.5):
                 run, process, slot = running[connection]  # type: ignore[index]
                 try:
-                    kind, *content = connection.recv()  # type: ignore[union-attr]
+                    ledger.hear(run, *connection.recv())  # type: ignore[union-attr]
                 except EOFError:
                     process.join()
-                    if run.name not in outcomes.ended and run.name not in outcomes.failed:
-                        outcomes.failed[run.name] = _cause_of_death(process.exitcode)
-                        progress.update(run.name, 0, 0, None, "failed")
+                    if not ledger.has_end_of(run):
+                        ledger.hear(run, "error", _cause_of_death(process.exitcode))
                     del running[connection]  # type: ignore[arg-type]
                     free_slots.append(slot)
-                    continue
-                if kind == "row":
-                    step, total, row = content
-                    progress.update(run.name, step, total, _loss(row), "running" if row else "resumed")
-                elif kind == "end":
-                    outcomes.ended[run.name] = content[0]
-                    progress.update(run.name, 0, 0, None, content[0])
-                else:
-                    outcomes.failed[run.name] = content[0]
-                    progress.update(run.name, 0, 0, None, "failed")
     if signals.received is not None:
         raise Stopped(signals.received)
-    return outcomes
+    return ledger.outcomes
 
 
-def _work(job: Job, run: Run, connection: Connection, gpu: int | None, threads: int) -> None:
+def _work(job: Job, run: Run, connection: Connection, gpu: str | None, threads: int) -> None:
     if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the run has handlers of its own; not a traceback
-    import torch
+    connection.send(attempt(job, run, lambda step, total, row: connection.send(("row", step, total, row)), threads))
 
-    torch.set_num_threads(threads)
+
+def _kept(run: Run, trace: str) -> str:
+    """Where a traceback went, in words; nothing if the disk, which may be what failed, has no room for it."""
+    log = Path(".reprise") / "errors" / (run.name.replace("/", "-") + ".log")
     try:
-        outcome = job(run, lambda step, total, row: connection.send(("row", step, total, row)))
-    except Stopped as stop:
-        os._exit(128 + stop.signum)
-    except Exception as error:
-        log = Path(".reprise") / "errors" / (run.name.replace("/", "-") + ".log")
         log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(traceback.format_exc())
-        connection.send(("error", f"{type(error).__name__}: {error} (traceback in {log})"))
-        return
-    connection.send(("end", outcome))
+        log.write_text(trace)
+    except OSError:
+        return ""
+    return f" (traceback in {log})"
 
 
 def _loss(row: dict[str, float]) -> float | None:
@@ -145,14 +186,14 @@ def _cause_of_death(exitcode: int | None) -> str:
     return f"its process ended with status {exitcode}"
 
 
-class _Signals:
-    """Notes the first signal, and passes it on to the processes once."""
+class Signals:
+    """Context manager that notes the first signal that says to stop."""
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self.forwarded: set[int] = set()
+        self.told = False
 
-    def __enter__(self) -> _Signals:
+    def __enter__(self) -> Signals:
         self.old = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
         return self
 
@@ -160,13 +201,12 @@ class _Signals:
         for signum, handler in self.old.items():
             signal.signal(signum, handler)
 
+    def news(self) -> int | None:
+        """The signal, the first time that it is asked for."""
+        if self.told or self.received is None:
+            return None
+        self.told = True
+        return self.received
+
     def _note(self, signum: int, frame: object) -> None:
         self.received = self.received or signum
-
-    def forward_to(self, processes: Sequence[Any]) -> None:
-        if self.received is None:
-            return
-        for process in processes:
-            if process.pid not in self.forwarded:
-                self.forwarded.add(process.pid)
-                os.kill(process.pid, self.received)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from reprise.core.contract import Scale, Strict
 from reprise.core.pipeline import Name
@@ -23,12 +23,20 @@ class Runtime(Strict):
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """auto: bfloat16 autocast where the experiment allows it and the processor has it, else float32."""
-    engine: Literal["local"] = "local"
-    """Where the grid of arms and seeds runs: processes of this machine."""
+    engine: Literal["local", "ray"] = "local"
+    """Where the grid of arms and seeds runs: processes of this machine, or a Ray cluster."""
+    address: Annotated[str, Field(pattern=r"^(auto|[^/\s]+:[0-9]+)$")] = "auto"
+    """The head of the Ray cluster, host:port; auto: of the cluster that this machine is a node of."""
     workers: Count | Literal["auto"] = "auto"
     """Runs side by side; auto: one for each core, or each GPU."""
     checkpoint_every: Annotated[float, Field(gt=0)] = 60.0
     """Seconds: the most that a kill can cost."""
+
+    @model_validator(mode="after")
+    def _one_device_on_ray(self) -> Runtime:
+        if self.engine == "ray" and (self.devices not in (1, "auto") or self.num_nodes > 1):
+            raise ValueError("engine: ray gives each run one device, so devices and num_nodes are 1")
+        return self
 
 
 class Tracking(Strict):

@@ -1,13 +1,10 @@
-"""One run, from its data to its weights; the only place that builds a Trainer."""
+"""One run, from its data to its weights."""
 
 from __future__ import annotations
 
 import importlib
-import logging
 import shutil
-import signal
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,10 @@ from PIL import Image
 from safetensors.torch import load_model, save_model
 
 from reprise.core import workspace
-from reprise.core.contract import Run, Stopped
+from reprise.core.checkpoints import Checkpoints, resume
+from reprise.core.contract import Run
+from reprise.core.culprit import Watch, first_bad
+from reprise.core.devices import attach, build_trainer, gathered, resolve_precision, without_lightnings_warnings
 from reprise.core.task import Diverged, Picture, Task
 from reprise.core.workspace import Outcome
 
@@ -37,13 +37,20 @@ def build_task(run: Run) -> Task:
 
 
 def execute(run: Run, runtime: dict[str, Any], root: Path, open_tracker: Callable[[], Any], report: Report) -> Outcome:
-    """Train `run` to its end, from its newest checkpoint if it has one; leaves `done/` in its work folder."""
+    """Train `run` to its end, from its newest checkpoint if it has one; leaves `done/` in its work folder.
+
+    Of several ranks the first alone tracks, reports and writes.
+    """
     if (before := workspace.outcome(root, run)) is not None:
         return before
     work = workspace.work_folder(root, run)
     work.mkdir(parents=True, exist_ok=True)
     task = build_task(run)
     total, started = task.total_steps, time.monotonic()
+    precision = resolve_precision(runtime["precision"], task)
+    trainer = build_trainer(runtime, precision, Checkpoints(work, runtime["checkpoint_every"]))
+    if not trainer.is_global_zero:
+        return _follow(run, task, trainer, work)
     tracker = open_tracker()
 
     def on_row(row: dict[str, float]) -> None:
@@ -53,102 +60,52 @@ def execute(run: Run, runtime: dict[str, Any], root: Path, open_tracker: Callabl
     def on_snapshot(name: str, picture: Picture, step: int) -> None:
         tracker.picture(name, write_picture(work / "pictures" / f"{name}_{step:08d}", picture), step)
 
-    precision = resolve_precision(runtime["precision"], task)
-    diverged = None
-    if total > 0:
-        trainer = build_trainer(runtime, precision, Checkpoints(work, runtime["checkpoint_every"]))
-        if trainer.is_global_zero:
-            task.on_row, task.on_snapshot = on_row, on_snapshot
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
-                warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-                checkpoint = workspace.newest_checkpoint(work)
-                if checkpoint:
-                    report(int(checkpoint.stem.removeprefix("step-")), total, {})
-                trainer.fit(task, ckpt_path=str(checkpoint) if checkpoint else None)
-        except Diverged as error:
-            diverged = str(error)
-        except BaseException:
-            tracker.finish(ok=False)
-            raise
-        if not trainer.is_global_zero:
-            return "done"
-    facts = {"seconds": round(time.monotonic() - started, 2), "precision": precision, "torch": torch.__version__}
-    _write_done(work, run, task, diverged, facts)
+    task.on_row, task.on_snapshot = on_row, on_snapshot
+    facts: dict[str, Any] = {"diverged": None}
+    try:
+        if total > 0:
+            if checkpoint := workspace.newest_checkpoint(work):
+                report(int(checkpoint.stem.removeprefix("step-")), total, {})
+            task = _fit(run, task, trainer, checkpoint)
+    except Diverged as error:
+        facts = {"diverged": str(error)} | _circumstances(run, runtime, precision, work)
+    except BaseException:
+        tracker.finish(ok=False)
+        raise
+    facts |= {"seconds": round(time.monotonic() - started, 2), "precision": precision, "torch": torch.__version__}
+    _write_done(work, run, task, facts)
     tracker.summary(task.history[-1] if task.history else {})
-    tracker.finish(ok=diverged is None)
-    return "diverged" if diverged else "done"
+    tracker.finish(ok=facts["diverged"] is None)
+    return "diverged" if facts["diverged"] else "done"
 
 
-def build_trainer(runtime: dict[str, Any], precision: str, checkpoints: Checkpoints) -> pl.Trainer:
-    """Lightning's Trainer with nothing on that the project does itself."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    devices = runtime["devices"]
-    return pl.Trainer(
-        accelerator=runtime["accelerator"],
-        devices=1 if devices == "auto" else devices,
-        num_nodes=runtime["num_nodes"],
-        # A GAN's step leaves one of its two networks without gradient.
-        strategy="ddp_find_unused_parameters_true" if runtime["strategy"] == "ddp" else runtime["strategy"],
-        precision=precision,  # type: ignore[arg-type]
-        max_epochs=1,
-        logger=False,
-        callbacks=[checkpoints],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-    )
+def _fit(run: Run, task: Task, trainer: pl.Trainer, checkpoint: Path | None) -> Task:
+    """Train; the task that holds the whole weights."""
+    attach(task, trainer)
+    with without_lightnings_warnings():
+        trainer.fit(task, ckpt_path=str(checkpoint) if checkpoint else None)
+        return gathered(task, trainer, lambda: build_task(run))
 
 
-def resolve_precision(wanted: str, task: Task) -> str:
-    """`auto`: bfloat16 autocast where the task allows it and the processor multiplies in it, else float32."""
-    if wanted != "auto":
-        return wanted
-    native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
-    return "bf16-mixed" if task.prefers_bf16 and native else "32-true"
+def _follow(run: Run, task: Task, trainer: pl.Trainer, work: Path) -> Outcome:
+    """A further rank's part of the training."""
+    checkpoint = workspace.newest_checkpoint(work)
+    resume(task, checkpoint, trainer.global_rank)
+    try:
+        if task.total_steps > 0:
+            _fit(run, task, trainer, checkpoint)
+    except Diverged:
+        return "diverged"
+    return "done"
 
 
-class Checkpoints(pl.Callback):
-    """Writes a checkpoint every `seconds`, and one more when a signal asks the run to stop."""
-
-    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-
-    def __init__(self, work: Path, seconds: float) -> None:
-        self.work, self.seconds = work, seconds
-        self.signum: int | None = None
-        self.last = time.monotonic()
-
-    def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        """Take the signals over from Lightning, whose SIGTERM ends with status 0 and no checkpoint."""
-
-        def ask_to_stop(signum: int, frame: object) -> None:
-            self.signum = signum
-            task.stop_requested = True  # type: ignore[assignment]
-
-        for signum in self.SIGNALS:
-            signal.signal(signum, ask_to_stop)
-
-    def on_train_batch_end(self, trainer: pl.Trainer, task: pl.LightningModule, *_: object) -> None:
-        """Between two calls of `training_step`: the state is whole here."""
-        due = time.monotonic() - self.last > self.seconds
-        if (trainer.strategy.broadcast(due) if trainer.world_size > 1 else due) or self.signum is not None:
-            self.write(trainer, task)
-        if self.signum is not None:
-            raise Stopped(self.signum)
-
-    def write(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        """Temporary name, fsync, checksum, rename; the two newest are kept."""
-        path = self.work / f"step-{task.step:012d}.ckpt"
-        temporary = path.with_suffix(".tmp")
-        trainer.save_checkpoint(temporary)
-        if trainer.is_global_zero:
-            path.with_suffix(".sha256").write_text(workspace.sha256(temporary, sync=True))
-            temporary.rename(path)
-            workspace.keep_newest(self.work, 2)
-        self.last = time.monotonic()
+def _circumstances(run: Run, runtime: dict[str, Any], precision: str, work: Path) -> dict[str, Any]:
+    """Of a run that diverged: its last good checkpoint, and the tensor that first went bad (of one device)."""
+    checkpoint = workspace.newest_checkpoint(work)
+    found = None
+    if runtime["devices"] in (1, "auto") and runtime["num_nodes"] == 1:
+        found = first_bad(lambda: build_task(run), build_trainer(runtime, precision, Watch()), checkpoint)
+    return {"last_good_checkpoint": checkpoint.name if checkpoint else None, "first_bad": found}
 
 
 def evaluate(run: Run, root: Path) -> Outcome:
@@ -185,11 +142,11 @@ def write_picture(stem: Path, picture: Picture) -> Path:
     return path
 
 
-def _write_done(work: Path, run: Run, task: Task, diverged: str | None, facts: dict[str, Any]) -> None:
+def _write_done(work: Path, run: Run, task: Task, facts: dict[str, Any]) -> None:
     temporary = work / "done.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    if not diverged:
+    if not facts["diverged"]:
         save_model(task.to("cpu"), str(temporary / "weights.safetensors"))
     workspace.write_history(temporary / "history.csv", task.history, task.x_axis)
     record = {
@@ -197,9 +154,8 @@ def _write_done(work: Path, run: Run, task: Task, diverged: str | None, facts: d
         "scale": run.scale,
         "fingerprint": run.fingerprint,
         "steps": task.step,
-        "diverged": diverged,
         "config": run.config,
         **facts,
     }
     workspace.write_json(temporary / "run.json", record)
-    workspace.finish(work, temporary)
+    workspace.finish(work, temporary, keep_checkpoints=facts["diverged"] is not None)

@@ -16,11 +16,12 @@ from typing import Any, Protocol
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from jaxtyping import Float
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from reprise.core.contract import ExperimentConfig, Run
+from reprise.core.contract import ExperimentConfig, Failed, Run
 
 Picture = np.ndarray | list[np.ndarray]
 """uint8 [height, width] or [height, width, 3]; a list of them is a film."""
@@ -73,6 +74,8 @@ class Task(pl.LightningModule):
         self.stop_requested = False
         self.on_row: Callable[[dict[str, float]], None] = lambda row: None
         self.on_snapshot: Callable[[str, Picture, int], None] = lambda name, picture, step: None
+        self.on_configure: Callable[[], None] = lambda: None
+        self.rank_resume: dict[str, Any] = {}
         self._pending: list[dict[str, Tensor | float]] = []
         self._plain_backward = False
 
@@ -123,6 +126,23 @@ class Task(pl.LightningModule):
         optimizers = self.optimizers(use_pl_optimizer=False)
         return list(optimizers) if isinstance(optimizers, Sequence) else [optimizers]
 
+    def weight_among_ranks(self, count: Tensor) -> Tensor | float:
+        """What the mean over this rank's `count` terms is multiplied by, so that the ranks' average is that over all.
+
+        Needed where the ranks' shares of a batch hold unequal numbers of terms, as words that have a tag.
+        """
+        if self.world_size == 1:
+            return 1.0
+        total = count.detach().clone().float()
+        torch.distributed.all_reduce(total)
+        return count * self.world_size / total
+
+    def same_on_all_ranks(self, module: nn.Module) -> None:
+        """Give every rank the first one's weights, after they were drawn anew in the midst of training."""
+        if self.world_size > 1:
+            for tensor in module.state_dict().values():
+                torch.distributed.broadcast(tensor, src=0)
+
     def descend(
         self, loss: Tensor, optimizer: torch.optim.Optimizer, settings: Descent, lr_scale: float = 1.0
     ) -> Tensor | None:
@@ -137,6 +157,7 @@ class Task(pl.LightningModule):
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             if settings.clip_norm is not None:
                 norm = nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
+                norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of weights in shards
             if settings.clip_value is not None:
                 nn.utils.clip_grad_value_(parameters, settings.clip_value)
         for group in optimizer.param_groups:
@@ -145,6 +166,10 @@ class Task(pl.LightningModule):
         return norm
 
     # How Lightning drives it
+
+    def configure_model(self) -> None:
+        """Before the optimisers are built: where the networks are spread over devices that none of them fits on."""
+        self.on_configure()
 
     def train_dataloader(self) -> DataLoader:
         """A loader of calls, not of data: it ends when `step` reaches `total_steps`."""
@@ -161,18 +186,18 @@ class Task(pl.LightningModule):
             self.step += 1
             if self.snapshots and self.step * self.snapshots // total > (self.step - 1) * self.snapshots // total:
                 self._take_snapshot()
-            if self.stop_requested and self.step < end:
+            if self.stop_requested and self.step < end and self.world_size == 1:  # ranks stop together: see Checkpoints
                 return
         self._flush()
 
     def _take_snapshot(self) -> None:
-        if self.rank == 0:
-            training = self.training
-            self.eval()
-            with torch.no_grad():
-                for name, picture in self.snapshot().items():
+        training = self.training
+        self.eval()
+        with torch.no_grad():
+            for name, picture in self.snapshot().items():  # by every rank: each may hold a part of the weights alone
+                if self.rank == 0:
                     self.on_snapshot(name, picture, self.step * self.x_scale)
-            self.train(training)
+        self.train(training)
 
     def _flush(self) -> None:
         """Turn the pending values into one row of history; a value that is not finite ends the run."""
@@ -180,29 +205,28 @@ class Task(pl.LightningModule):
         for values in self._pending:
             for name, value in values.items():
                 series.setdefault(name, []).append(value)
-        means = {name: torch.stack([torch.as_tensor(v).float() for v in vs]) for name, vs in series.items()}
-        first = self.step - len(self._pending)
-        for name, values in means.items():
-            if not values.isfinite().all():
-                at = [i for i, row in enumerate(self._pending) if name in row][
-                    int(values.isfinite().logical_not().nonzero()[0])
-                ]
-                raise Diverged(f"{name} became {values[~values.isfinite()][0].item()} at step {first + at + 1}")
-        totals = {name: (float(values.double().sum()), len(values)) for name, values in means.items()}
+        stacked = {name: torch.stack([torch.as_tensor(v).float() for v in vs]) for name, vs in series.items()}
+        bad = next((self._first_bad(name, vs) for name, vs in stacked.items() if not vs.isfinite().all()), None)
+        totals = {name: (float(values.double().sum()), len(values)) for name, values in stacked.items()}
         if self.world_size > 1:
-            totals = _sum_over_ranks(totals, self.world_size)
+            totals, bad = _over_ranks(totals, bad, self.world_size)
+        if bad is not None:
+            raise Diverged(bad)
         row = {self.x_axis: float(self.step * self.x_scale)} | {name: s / n for name, (s, n) in totals.items()}
         self._pending = []
         self.history.append(row)
         self.on_row(row)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Everything that the next update depends on."""
+    def _first_bad(self, name: str, values: Float[Tensor, " pending"]) -> str:
+        """What to say of a quantity that is not finite somewhere in the pending values."""
+        at = int(values.isfinite().logical_not().nonzero()[0])
+        place = [i for i, row in enumerate(self._pending) if name in row][at]
+        return f"{name} became {values[at].item()} at step {self.step - len(self._pending) + place + 1}"
+
+    def rank_state(self) -> dict[str, Any]:
+        """What the next update depends on and no other rank has: random states, and the paper's own state."""
         numpy_name, numpy_keys, *numpy_rest = np.random.get_state()
-        checkpoint["reprise"] = {
-            "step": self.step,
-            "history": self.history,
-            "pending": self._pending,
+        return {
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "numpy": [numpy_name, torch.from_numpy(np.asarray(numpy_keys).astype(np.int64)), *numpy_rest],
@@ -210,25 +234,46 @@ class Task(pl.LightningModule):
             "extra": self.extra_state(),
         }
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Everything that the next update depends on; of several ranks, the first one's."""
+        checkpoint["reprise"] = {
+            "step": self.step,
+            "history": self.history,
+            "pending": self._pending,
+            "world_size": self.world_size,
+            **self.rank_state(),
+        }
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The opposite; random states wait for `on_train_start`, past Lightning's own use of them."""
-        self._resume = checkpoint["reprise"]
+        """The opposite; random states wait for `on_train_start`, past Lightning's own use of them.
+
+        `rank_resume`, if it holds anything, is this rank's own state.
+        """
+        self._resume = checkpoint["reprise"] | self.rank_resume
+        if self._resume["extra"] and (begun := self._resume["world_size"]) != self.world_size:
+            raise Failed(f"{self.run.name} was begun on {begun} device(s) and cannot go on on {self.world_size}")
         self.step, self.history, self._pending = (self._resume[k] for k in ("step", "history", "pending"))
         self.load_extra_state(self._resume["extra"])
 
     def on_train_start(self) -> None:
-        """Put random states back after a resume; spare what Lightning's backward pass costs where it adds nothing."""
+        """Put random states back after a resume; spare what Lightning's backward pass costs where it adds nothing.
+
+        A rank after the first draws from a seed of its own, lest all of them drop the same units and see the same
+        noise. Where nothing is learned by gradients every rank does the same work, and draws the same.
+        """
         self._plain_backward = isinstance(self.trainer.strategy, SingleDeviceStrategy) and self.trainer.scaler is None
         state = self.__dict__.pop("_resume", None)
-        if state is None:
-            return
-        torch.set_rng_state(state["torch"])
-        if state["cuda"]:
-            torch.cuda.set_rng_state_all(state["cuda"])
-        name, keys, *rest = state["numpy"]
-        np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
-        version, internal, gauss = state["python"]
-        random.setstate((version, tuple(internal), gauss))
+        if self.rank > 0 and not self.rank_resume and any(p.requires_grad for p in self.parameters()):
+            own = np.random.SeedSequence([self.run.seed, self.rank, self.step]).generate_state(1)
+            pl.seed_everything(int(own[0]), verbose=False)
+        elif state is not None:
+            torch.set_rng_state(state["torch"])
+            if state["cuda"]:
+                torch.cuda.set_rng_state_all(state["cuda"])
+            name, keys, *rest = state["numpy"]
+            np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+            version, internal, gauss = state["python"]
+            random.setstate((version, tuple(internal), gauss))
 
 
 class _Calls(IterableDataset):
@@ -240,11 +285,16 @@ class _Calls(IterableDataset):
             yield self.task.step
 
 
-def _sum_over_ranks(totals: dict[str, tuple[float, int]], world_size: int) -> dict[str, tuple[float, int]]:
+def _over_ranks(
+    totals: dict[str, tuple[float, int]], bad: str | None, world_size: int
+) -> tuple[dict[str, tuple[float, int]], str | None]:
+    """Sums and counts of all ranks, and the first rank's word of what went bad on it."""
     gathered: list[Any] = [None] * world_size
-    torch.distributed.all_gather_object(gathered, totals)
-    names = dict.fromkeys(name for one in gathered for name in one)
-    return {
-        name: (sum(one.get(name, (0.0, 0))[0] for one in gathered), sum(one.get(name, (0.0, 0))[1] for one in gathered))
+    torch.distributed.all_gather_object(gathered, (totals, bad))
+    sums = [one for one, _ in gathered]
+    names = dict.fromkeys(name for one in sums for name in one)
+    added = {
+        name: (sum(one.get(name, (0.0, 0))[0] for one in sums), sum(one.get(name, (0.0, 0))[1] for one in sums))
         for name in names
     }
+    return added, next((word for _, word in gathered if word is not None), None)

@@ -1,6 +1,6 @@
 """What a run leaves on disk, apart from training it: `.reprise/runs/<fingerprint>/`.
 
-    step-*.ckpt, step-*.sha256               while the run is unfinished
+    step-*.ckpt, step-*.sha256               while the run is unfinished; step-*.rank-<n>.ckpt of further devices
     pictures/                                as the run takes them
     done/                                    weights.safetensors, history.csv, run.json: once it is whole
     evaluation-<hash>/                       metrics.json, pictures/: one for each dataset and `evaluate` block
@@ -32,34 +32,67 @@ def work_folder(root: Path, run: Run) -> Path:
 
 def outcome(root: Path, run: Run) -> Outcome | None:
     """How a run that is whole ended; None if it is not whole."""
-    record = work_folder(root, run) / "done" / "run.json"
-    if not record.exists():
+    if not (work_folder(root, run) / "done" / "run.json").exists():
         return None
-    return "diverged" if json.loads(record.read_text())["diverged"] else "cached"
+    return "diverged" if read_record(root, run)["diverged"] else "cached"
+
+
+def divergence(record: dict[str, Any]) -> str:
+    """What went bad in a run that diverged, from its run.json; the same whenever and wherever it is run."""
+    first = record.get("first_bad")
+    return record["diverged"] + (f"; first to go bad: {first}" if first else "")
+
+
+def read_record(root: Path, run: Run) -> dict[str, Any]:
+    """The run.json of a run that is whole."""
+    return json.loads((work_folder(root, run) / "done" / "run.json").read_text())
 
 
 def newest_checkpoint(work: Path) -> Path | None:
     """The newest checkpoint whose bytes are those that were written."""
-    for path in sorted(work.glob("step-*.ckpt"), reverse=True):
-        digest = path.with_suffix(".sha256")
-        if digest.exists() and digest.read_text() == sha256(path):
+    for path in _checkpoints(work)[::-1]:
+        if is_whole(path):
             return path
         print(f"warning: {path.name} of {work.name} is damaged; using the checkpoint before it", file=sys.stderr)
     return None
 
 
+def is_whole(path: Path) -> bool:
+    """Whether the bytes of `path` are those that `seal` put there."""
+    digest = path.with_suffix(".sha256")
+    return path.exists() and digest.exists() and digest.read_text() == sha256(path)
+
+
+def seal(temporary: Path, path: Path) -> None:
+    """Bring a file's bytes to the disk, note their checksum, then give the file its name."""
+    digest = sha256(temporary, sync=True)
+    path.with_suffix(".sha256").write_text(digest)
+    temporary.rename(path)
+
+
+def of_rank(checkpoint: Path, rank: int) -> Path:
+    """Where the state is that this rank alone has, beside the first one's checkpoint."""
+    return checkpoint.with_suffix(f".rank-{rank}.ckpt")
+
+
 def keep_newest(work: Path, count: int) -> None:
     """Delete all but the `count` newest checkpoints."""
-    for old in sorted(work.glob("step-*.ckpt"))[:-count]:
-        old.unlink()
-        old.with_suffix(".sha256").unlink(missing_ok=True)
+    for old in _checkpoints(work)[:-count]:
+        for path in work.glob(f"{old.stem}.*"):
+            path.unlink()
 
 
-def finish(work: Path, temporary: Path) -> None:
-    """Rename `temporary` to `done`, and drop the checkpoints."""
+def _checkpoints(work: Path) -> list[Path]:
+    """From the oldest to the newest, without those of further ranks."""
+    return sorted(path for path in work.glob("step-*.ckpt") if "." not in path.stem)
+
+
+def finish(work: Path, temporary: Path, keep_checkpoints: bool) -> None:
+    """Rename `temporary` to `done`; the checkpoints of a run that went well are of no more use."""
     temporary.rename(work / "done")
-    for leftover in work.glob("step-*"):
-        leftover.unlink()
+    if not keep_checkpoints:
+        for leftover in work.glob("step-*"):
+            leftover.unlink()
 
 
 def publish(root: Path, run: Run, into: Path) -> None:

@@ -9,24 +9,32 @@ hurts (Nakkiran, Section 7). The same is seen along the epochs of one large netw
 takes the peak away (Nakkiran, Venkat, Kakade & Ma 2020, arXiv:2003.01897).
 
 Deviations:
-- Nakkiran's networks are convolutional, on CIFAR. Here they have one hidden layer and learn MNIST, as in Belkin's
-  Figure 3, with Nakkiran's label noise, cross-entropy and Adam; no network starts from the weights of a smaller one.
+- Nakkiran's networks are convolutional, on CIFAR-10. So they are at paper scale, in the arms called objects_...; else
+  they have one hidden layer and learn MNIST, as in Belkin's Figure 3, with Nakkiran's label noise, cross-entropy and
+  Adam; no network starts from the weights of a smaller one.
+- The last 5,000 training images are kept back, so CIFAR-10's networks learn from 45,000 images, Nakkiran's from 50,000.
+  Pixels go from 0 to 1; whether theirs were normalised is not printed. Errors are against true test labels, as in all
+  their figures but Figure 1, which has noise in the test labels too.
+- The rate of their SGD is 0.1 / sqrt(1 + floor(t / 512)) (Appendix B.2). Here it falls as 1/sqrt(t) in every update,
+  which is the same at the end of each 512, and the first 512 are a warm-up.
 - Features are max(0, w·x) of random w, as in Belkin's appendix; his Figure 2 has Fourier features. The solution of
   least norm comes from the eigenvalues of the smaller Gram matrix, in float64.
 - A curve is judged at three of its points, which params.yaml names before the run: one of the classical regime, one at
   the interpolation threshold, and the last. The highest of many points would lie too high by its choice alone.
 
-Shapes: n = training images; width = features or hidden units; points = the models of one sweep, or the probes along
-the epochs of one network; scores = loss and error of training, loss and error of test; 10 = digits.
+Shapes: n = training images; pixels = channels × height × width of an image, in this order; width = features, hidden
+units or channels of the first layer; points = the models of one sweep, or the probes along the epochs of one network;
+scores = loss and error of training, loss and error of test; 10 = classes.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
@@ -36,7 +44,7 @@ from reprise.core.contract import DurationField, ExperimentConfig, Run, Strict
 from reprise.core.task import Evaluation, Picture
 from reprise.parts import vocabulary
 from reprise.parts.data.sampling import EpochSampler
-from reprise.parts.data.store import open_images
+from reprise.parts.data.small_images import SHAPES, open_small_images, shifted_and_flipped, tensors
 from reprise.parts.nn.build import activation, initialize_
 from reprise.parts.optim import build_optimizer, learning_rate_scale
 from reprise.parts.pictures import Chart, charts
@@ -55,12 +63,7 @@ class RandomFeatures(Strict):
     """Added to the Gram matrix's eigenvalues, as a share of their mean; 0: the solution of least norm."""
 
 
-class Perceptrons(Strict):
-    """Networks of one hidden layer, trained one after another."""
-
-    kind: Literal["perceptrons"]
-    activation: vocabulary.Activation
-    init: vocabulary.Initialization
+class _Trained(Strict):
     optimizer: vocabulary.Optimizer
     schedule: vocabulary.Schedule = vocabulary.CONSTANT
     batch_size: Count
@@ -70,16 +73,35 @@ class Perceptrons(Strict):
     """How often, evenly spaced in the logarithm of the step, one network is scored: the epoch-wise curve."""
 
 
+class Perceptrons(_Trained):
+    """Networks of one hidden layer, trained one after another."""
+
+    kind: Literal["perceptrons"]
+    activation: vocabulary.Activation
+    init: vocabulary.Initialization
+
+
+class Convolutional(_Trained):
+    """Networks of k, 2k, 4k and 8k channels (Nakkiran, Appendix B.1), trained one after another; the width is k."""
+
+    kind: Literal["cnn", "resnet"]
+    """Five layers, or the pre-activation ResNet-18, whose k is 64."""
+    augmented: bool
+    """Whether each image is shifted by up to 4 pixels, and half of them mirrored (Nakkiran, Appendix B.2)."""
+
+
 class Config(ExperimentConfig):
     """A sweep over widths, over sizes of the training set, or over the epochs of one network."""
 
-    model: Annotated[RandomFeatures | Perceptrons, Field(discriminator="kind")]
+    dataset: vocabulary.SmallImages = "digits"
+    """Which images: MNIST's digits or CIFAR-10's objects."""
+    model: Annotated[RandomFeatures | Perceptrons | Convolutional, Field(discriminator="kind")]
     widths: Annotated[list[Count], Field(min_length=1)]
-    """Features or hidden units."""
+    """Features, hidden units, or channels of the first layer."""
     images: Annotated[list[Annotated[int, Field(ge=1, le=60_000 - HELD_OUT)]], Field(min_length=1)]
     """Sizes of the training set; each holds the ones before it."""
     label_noise: vocabulary.Fraction
-    """Share of the training labels replaced by another digit."""
+    """Share of the training labels replaced by another class."""
     classical: Annotated[int, Field(ge=0)]
     """Which point of the curve, from 0, stands for the classical regime ..."""
     threshold: Annotated[int, Field(ge=0)]
@@ -91,7 +113,7 @@ class Config(ExperimentConfig):
 
     @model_validator(mode="after")
     def _one_sweep(self) -> Config:
-        probes = self.model.probes if isinstance(self.model, Perceptrons) else 0
+        probes = 0 if isinstance(self.model, RandomFeatures) else self.model.probes
         axes = [len(self.widths), len(self.images), max(probes, 1)]
         if sum(length > 1 for length in axes) != 1:
             raise ValueError("exactly one of widths, images and model.probes has several values")
@@ -137,18 +159,73 @@ class Readout(nn.Module):
 def networks(config: Config) -> dict[str, nn.Module]:
     """One model for each width and size of the training set, from the config alone."""
     return {
-        f"width_{width}_images_{size}": model_of(config.model, (28 // config.pooling) ** 2, width)
+        f"width_{width}_images_{size}": model_of(config.model, shape_of(config), width)
         for width in config.widths
         for size in config.images
     }
 
 
-def model_of(model: RandomFeatures | Perceptrons, pixels: int, width: int) -> nn.Module:
-    """[n, pixels] to [n, 10]."""
+def shape_of(config: Config) -> tuple[int, int, int]:
+    """Channels, height and width of an image, pooled."""
+    channels, height, width = SHAPES[config.dataset]
+    return channels, height // config.pooling, width // config.pooling
+
+
+def model_of(model: RandomFeatures | Perceptrons | Convolutional, shape: tuple[int, int, int], width: int) -> nn.Module:
+    """[n, pixels] to [n, 10], for images of `shape`."""
+    pixels = math.prod(shape)
     if isinstance(model, RandomFeatures):
         return Readout(pixels, width)
+    if isinstance(model, Convolutional):
+        layers = five_layers(shape, width) if model.kind == "cnn" else resnet_18(shape[0], width)
+        return nn.Sequential(nn.Unflatten(1, shape), *layers)
     layers = [nn.Linear(pixels, width), activation(model.activation), nn.Linear(width, 10)]
     return initialize_(nn.Sequential(*layers), model.init)
+
+
+def five_layers(shape: tuple[int, int, int], width: int) -> list[nn.Module]:
+    """Nakkiran, Appendix B.1: four times convolution, batch norm, ReLU and pooling by 1, 2, 2, 8; and a linear layer.
+
+    An image smaller than 32 × 32 is pooled by less in the end.
+    """
+    inputs, height, _ = shape
+    layers: list[nn.Module] = []
+    for stage, pool in enumerate((1, 2, 2, height // 4)):
+        outputs = width * 2**stage
+        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(pool)]
+        inputs = outputs
+    return [*layers, nn.Flatten(), nn.Linear(inputs, 10)]
+
+
+def resnet_18(channels: int, width: int) -> list[nn.Module]:
+    """Nakkiran, Appendix B.1: four stages of two blocks, of strides 1, 2, 2, 2; as released, no norm after the last."""
+    layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1, bias=False)]
+    inputs = width
+    for stage, stride in enumerate((1, 2, 2, 2)):
+        outputs = width * 2**stage
+        layers += [Block(inputs, outputs, stride), Block(outputs, outputs, 1)]
+        inputs = outputs
+    return [*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10)]
+
+
+class Block(nn.Module):
+    """Twice batch norm, ReLU and convolution, beside a shortcut (He et al. 2016, arXiv:1603.05027, Figure 1 b).
+
+    Where the shape changes, the shortcut is a convolution of 1 × 1 after the first ReLU.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.norm_1, self.norm_2 = nn.BatchNorm2d(inputs), nn.BatchNorm2d(outputs)
+        self.conv_1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.conv_2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        same = stride == 1 and inputs == outputs
+        self.shortcut = None if same else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, maps: Float[Tensor, "n inputs height width"]) -> Float[Tensor, "n outputs newheight newwidth"]:
+        active = self.norm_1(maps).relu()
+        kept = maps if self.shortcut is None else self.shortcut(active)
+        return kept + self.conv_2(self.norm_2(self.conv_1(active)).relu())
 
 
 # Objective
@@ -181,7 +258,7 @@ def corrupted(labels: Int[Tensor, " n"], share: float, generator: torch.Generato
 def score(model: nn.Module, images: Float[Tensor, "n pixels"], labels: Int[Tensor, " n"]) -> tuple[float, float]:
     """Loss and error in percent, against `labels`.
 
-    The loss of features is the squared error, summed over the digits; that of networks cross-entropy, in nats.
+    The loss of features is the squared error, summed over the classes; that of networks cross-entropy, in nats.
     """
     outputs = torch.cat([model(some) for some in images.split(2000)])
     if isinstance(model, Readout):
@@ -211,33 +288,34 @@ class Task(task.Task):
         self.config = config
         self.models = nn.ModuleDict(networks(config))
         self.points = [(width, size) for width in config.widths for size in config.images]
-        probes = config.model.probes if isinstance(config.model, Perceptrons) else 0
+        probes = 0 if isinstance(config.model, RandomFeatures) else config.model.probes
         self.register_buffer("curve", torch.zeros(probes, 4, dtype=torch.float64))
         if isinstance(config.model, RandomFeatures):
             self.log_every = 1
 
     def load_data(self) -> None:
         """Images that the seed picks to learn from, under noisy labels; the training set's last 5,000 to choose on."""
-        train, test = (open_images(self.run.data / "digits", split) for split in ("train", "test"))
-        most = len(train.images) - min(HELD_OUT, len(train.images) // 5)
+        splits = open_small_images(self.run.data, self.config.dataset, HELD_OUT)
+        most = len(splits.train.images)
         size = min(max(self.config.images), most)
 
-        def pixels(images: np.ndarray) -> Float[Tensor, "n pixels"]:
-            squares = torch.tensor(images).float().unsqueeze(1) / 255
-            return functional.avg_pool2d(squares, self.config.pooling).flatten(1)
+        def pixels(images: UInt8[Tensor, "n channels height width"]) -> Float[Tensor, "n pixels"]:
+            return functional.avg_pool2d(images.float() / 255, self.config.pooling).flatten(1)
 
         generator = torch.Generator().manual_seed(self.run.seed)
         picked = torch.randperm(most, generator=generator)[:size].numpy()
-        labels = torch.tensor(train.labels[picked]).long()
-        self.register_buffer("images", pixels(train.images[picked]), persistent=False)
+        images, labels = tensors(splits.train, picked)
+        self.register_buffer("images", pixels(images), persistent=False)
         self.register_buffer("labels", corrupted(labels, self.config.label_noise, generator), persistent=False)
-        self.register_buffer("test_images", pixels(test.images[: self.config.test]), persistent=False)
-        self.register_buffer("test_labels", torch.tensor(test.labels[: self.config.test]).long(), persistent=False)
-        self.validation = pixels(train.images[most:]), torch.tensor(train.labels[most:]).long()
+        images, labels = tensors(splits.test, slice(self.config.test))
+        self.register_buffer("test_images", pixels(images), persistent=False)
+        self.register_buffer("test_labels", labels, persistent=False)
+        images, labels = tensors(splits.validation)
+        self.validation = pixels(images), labels
         for model in self.models.values():
             if isinstance(model, Readout):
                 model.draw(self.run.seed)
-        if isinstance(self.config.model, Perceptrons):
+        if not isinstance(self.config.model, RandomFeatures):
             sizes = [min(size, len(self.images)) for _, size in self.points]
             self.samplers = [EpochSampler(n, min(self.config.model.batch_size, n), self.run.seed) for n in sizes]
 
@@ -254,7 +332,7 @@ class Task(task.Task):
         return sum(self.lengths)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One for each perceptron."""
+        """One for each network."""
         model = self.config.model
         if isinstance(model, RandomFeatures):
             return []
@@ -269,7 +347,7 @@ class Task(task.Task):
         raise IndexError(step)
 
     def update(self, step: int) -> dict[str, Tensor | float]:
-        """Solve for one readout, or one minibatch of one perceptron."""
+        """Solve for one readout, or one minibatch of one network."""
         index, own = self.place(step)
         network, size = list(self.models.values())[index], self.points[index][1]
         model = self.config.model
@@ -280,12 +358,17 @@ class Task(task.Task):
             return {"loss": score(network, images, labels)[0]}
         sampler, length = self.samplers[index], self.lengths[index]
         chosen = sampler.indices(own, self.rank, self.world_size)
-        loss = functional.cross_entropy(network(self.images[chosen]), self.labels[chosen])
+        images = self.images[chosen]
+        if isinstance(model, Convolutional) and model.augmented:
+            images = shifted_and_flipped(images.unflatten(1, shape_of(self.config))).flatten(1)
+        loss = functional.cross_entropy(network(images), self.labels[chosen])
         scale = learning_rate_scale(model.schedule, own, length, sampler.steps_per_epoch)
         self.descend(loss, self.raw_optimizers[index], model.optimizer, scale)
         if own + 1 in (steps := probe_steps(model.probes, length)):
+            network.eval()
             with torch.no_grad():
                 self.curve[steps.index(own + 1)] = self.point(network, size)
+            network.train()
         return {"loss": loss.detach()}
 
     def point(self, network: nn.Module, size: int) -> Float[Tensor, " scores"]:
@@ -325,7 +408,8 @@ class Task(task.Task):
         if len(self.config.images) > 1:
             return "training images"
         if len(self.config.widths) > 1:
-            return "features" if isinstance(self.config.model, RandomFeatures) else "hidden units"
+            names = {"random_features": "features", "perceptrons": "hidden units"}
+            return names.get(self.config.model.kind, "channels of the first layer")
         return "updates"
 
     def chosen(self, points: int) -> tuple[int, int, int]:

@@ -33,6 +33,7 @@ from torch.nn import functional as F
 from reprise.core import task
 from reprise.core.contract import Duration, DurationField, ExperimentConfig, Run, Strict
 from reprise.parts import games
+from reprise.parts.data.sampling import share_of
 from reprise.parts.nn.build import activation, initialize_
 from reprise.parts.optim import build_optimizer, learning_rate_scale
 from reprise.parts.replay import Replay, Transitions
@@ -255,7 +256,6 @@ class Task(task.Task):
         self.log_every = min(max(self.total_steps // 50, 1), 1000)
         self.updates = 0
         self._scores: list[float] = []
-        self._running = torch.zeros(config.environments)
         self._games: games.Games | None = None
 
     @property
@@ -266,13 +266,17 @@ class Task(task.Task):
         return build_optimizer(self.q, self.config.optimizer)
 
     def _open(self) -> None:
-        """Start playing, each device at games of its own."""
+        """Start playing: a device's share of the environments, which remembers its share of what is remembered."""
         config, seed = self.config, 1000 * self.run.seed + self.rank
-        self._games = open_games(config.game, config.environments, seed)
+        if config.environments % self.world_size:
+            raise ValueError(f"environments is {config.environments}; expected a multiple of {self.world_size} devices")
+        count = config.environments // self.world_size
+        self._running = torch.zeros(count)
+        self._games = open_games(config.game, count, seed)
         self._random = torch.Generator().manual_seed(seed)
         shape = self._games.frame_shape
-        count = config.environments
-        self._replay = Replay(config.replay or count, count, shape, config.stack, config.multi_step)
+        remembered = (config.replay or config.environments) // self.world_size
+        self._replay = Replay(remembered, count, shape, config.stack, config.multi_step)
         self._replay.start(self._games.start())
 
     def update(self, step: int) -> dict[str, Tensor | float]:
@@ -323,10 +327,11 @@ class Task(task.Task):
         if config.replay is None:
             batch = replay.latest(config.discount)
         else:
-            batch = replay.sample(config.batch, config.discount, self._random)
+            mine = share_of(config.batch, self.rank, self.world_size)
+            batch = replay.sample(mine.stop - mine.start, config.discount, self._random)
         q, loss = self._loss(batch.to(self.device))
         scale = learning_rate_scale(config.schedule, step, self.total_steps, 1)
-        total = loss.sum() if config.reduction == "sum" else loss.mean()
+        total = loss.sum() * self.world_size if config.reduction == "sum" else loss.mean()
         self.descend(total, self.raw_optimizers[0], config.optimizer, scale)
         self.updates += 1
         if self.target is not None and config.target_every and self.updates % config.target_every == 0:
@@ -382,11 +387,9 @@ class Task(task.Task):
         }
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        """Of several devices only the first saves its play: the others begin new games, with its memory."""
         self._open()
         assert self._games is not None
         self._replay.load_state_dict(state["replay"])
         self.updates, self._scores, self._running = state["updates"], state["scores"], state["running"]
-        if self.rank == 0:
-            self._games.load_state_dict(state["games"])
-            self._random.set_state(state["random"])
+        self._games.load_state_dict(state["games"])
+        self._random.set_state(state["random"])

@@ -31,7 +31,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageDraw
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -42,13 +42,12 @@ from reprise.core.contract import DurationField, ExperimentConfig, Run, Strict
 from reprise.core.task import Evaluation, Picture
 from reprise.parts import vocabulary
 from reprise.parts.data.sampling import EpochSampler
-from reprise.parts.data.store import open_images
+from reprise.parts.data.small_images import open_small_images, tensors
 from reprise.parts.nn.build import activation, initialize_, normalization
 from reprise.parts.optim import build_optimizer, learning_rate_scale
 
 Count = Annotated[int, Field(ge=1)]
 PROBES, PERCENTILES = 40, (0.15, 0.5, 0.85)
-HELD_OUT = 5000
 
 
 class Perceptron(Strict):
@@ -87,7 +86,7 @@ class Config(ExperimentConfig):
     schedule: vocabulary.Schedule = vocabulary.CONSTANT
     binary: bool
     """Whether pixels are 0 or 1, as in BN's Section 4.1, or shades between."""
-    images: Annotated[int, Field(ge=1, le=60_000 - HELD_OUT)]
+    images: Annotated[int, Field(ge=1, le=55_000)]
     """Of the training set, to learn from."""
     batch_size: Count
     duration: DurationField
@@ -232,16 +231,13 @@ class Task(task.Task):
 
     def load_data(self) -> None:
         """The first `images` of the training set to learn from, its last 5,000 to choose on."""
-        train, test = (open_images(self.run.data / "digits", split) for split in ("train", "test"))
-        held_out = min(HELD_OUT, len(train.images) // 5)
-        size = min(self.config.images, len(train.images) - held_out)
-        self.register_buffer("images", torch.tensor(train.images[:size]), persistent=False)
-        self.register_buffer("labels", torch.tensor(train.labels[:size]).long(), persistent=False)
-        self.register_buffer("probe_images", torch.tensor(train.images[-min(held_out, 200) :]), persistent=False)
-        self.validation = torch.tensor(train.images[-held_out:]), torch.tensor(train.labels[-held_out:]).long()
-        most = self.config.test
-        self.test = torch.tensor(test.images[:most]), torch.tensor(test.labels[:most]).long()
-        self.sampler = EpochSampler(size, self.config.batch_size, self.run.seed)
+        splits = open_small_images(self.run.data, "digits")
+        images, labels = tensors(splits.train, slice(self.config.images))
+        self.register_buffer("images", images, persistent=False)
+        self.register_buffer("labels", labels, persistent=False)
+        self.validation, self.test = tensors(splits.validation), tensors(splits.test, slice(self.config.test))
+        self.register_buffer("probe_images", self.validation[0][-200:], persistent=False)
+        self.sampler = EpochSampler(len(images), self.config.batch_size, self.run.seed)
 
     @property
     def total_steps(self) -> int:
@@ -250,8 +246,9 @@ class Task(task.Task):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build_optimizer(self.classifier, self.config.optimizer)
 
-    def pixels(self, images: Tensor) -> Float[Tensor, "batch 28 28"]:
+    def pixels(self, images: UInt8[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch 28 28"]:
         """Bytes as numbers of 0 to 1."""
+        images = images.squeeze(1)
         return images.gt(127).float() if self.config.binary else images.float() / 255
 
     def update(self, step: int) -> dict[str, Tensor | float]:

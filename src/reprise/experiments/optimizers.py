@@ -4,31 +4,34 @@ Kingma and Ba: Adam: A Method for Stochastic Optimization. 2014, https://arxiv.o
 of speeding up the convergence of iteration methods. 1964; Nesterov 1983, in the form of Sutskever, Martens, Dahl and
 Hinton: On the importance of initialization and momentum in deep learning. ICML 2013; Tieleman and Hinton: RMSProp,
 Lecture 6.5 of Neural Networks for Machine Learning, 2012; Loshchilov and Hutter: Decoupled Weight Decay
-Regularization. 2017, https://arxiv.org/abs/1711.05101.
+Regularization. 2017, https://arxiv.org/abs/1711.05101, on the network of Gastaldi: Shake-Shake regularization. 2017,
+https://arxiv.org/abs/1705.07485.
 
 Claimed: Adam needs fewer updates than the others, each at the best setting of a dense grid, on a network of two hidden
-layers with dropout (Kingma and Ba, Section 6.2, Figure 2), and little tuning (their Abstract). Momentum crosses a
-ravine of condition R in about √R times fewer updates than gradient descent (Sutskever et al., Section 2). With decay
-decoupled from the gradient, the best rate and the best decay can be found separately, and Adam generalises better
-(Loshchilov and Hutter, Section 4.2, Figure 2).
+layers with dropout (Kingma and Ba, Section 6.2, Figure 2), and little tuning (their Abstract); on a convolutional one
+it improves marginally on momentum (Section 6.3, Figure 3). Momentum crosses a ravine of condition R in about √R times
+fewer updates than gradient descent (Sutskever et al., Section 2). With decay decoupled from the gradient, the best rate
+and the best decay can be found separately, and Adam generalises better (Loshchilov and Hutter, Section 4.2, Figure 2).
 
 One run trains a copy of the same network at every learning rate of a sweep, or at every rate and weight decay of a
-grid, on the same minibatches.
+grid, on the same minibatches. Arms objects_…, on CIFAR-10, are of the paper scale alone.
 
 Deviations, at scale paper:
-- Adam's Section 6 prints neither the share of dropout nor the grid, nor the best rates. Ours are in params.yaml.
-- AdaGrad, AdaDelta and SFO, of the same figures, are not trained; plain gradient descent and Polyak's momentum, which
-  those figures lack, are.
-- Loshchilov and Hutter trained ResNets on CIFAR-10, and Figure 2 shows test errors over a denser grid. Here the network
-  is Kingma and Ba's, batch-normalised as ResNets are instead of with dropout, on MNIST, and the landscape is one of
-  validation loss.
+- Adam's Section 6 prints neither the shares of dropout nor the grid, nor the best rates. Ours are in params.yaml. Nor
+  does Section 6.3 say how images are whitened (here by ZCA) and padded (here so that the sides are 32, 16, 8 and 4).
+- AdaGrad, AdaDelta and SFO, of the same figures, are not trained, nor is Figure 3 without dropout; plain gradient
+  descent and Polyak's momentum, which those figures lack, are.
+- Loshchilov and Hutter's Figure 2 shows test errors over a denser grid, of which ours is a part: here the landscape is
+  one of validation loss, and the last 5,000 training images, on which it is taken, are not learned from. Their network
+  is shaken, as by the commands of their released code; the text does not say so.
+- Arms adam_l2 and adamw have Kingma and Ba's network on MNIST, batch-normalised as ResNets are, without dropout.
 - Their Algorithm 2 (line 12) takes λ times a weight away at every update, torch λ times the learning rate. The grid is
   of their λ: torch gets λ divided by the rate, or the two would be coupled again.
 - They show separability as a picture. Here it is a number: the share of interaction in the landscape's variance.
 - The ravine is a quadratic, turned by 30°: along the axes a method with a rate for each coordinate would not see it.
 What a smaller scale changes is in params.yaml, and nowhere else.
 
-Shapes: batch = images; 784 = 28 × 28 pixels; rates × decays = the copies.
+Shapes: n = images; pixels = channels × height × width: 784 of a digit, 3,072 of an object; rates × decays = the copies.
 """
 
 from __future__ import annotations
@@ -37,11 +40,11 @@ import copy
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -52,26 +55,52 @@ from reprise.core.contract import DurationField, ExperimentConfig, Run, Strict
 from reprise.core.task import Evaluation
 from reprise.parts import vocabulary
 from reprise.parts.data.sampling import EpochSampler
-from reprise.parts.data.store import Images, open_images
+from reprise.parts.data.small_images import CLASSES, SHAPES, open_small_images, shifted_and_flipped, tensors
 from reprise.parts.nn.build import activation, initialize_, normalization
 from reprise.parts.optim import build_optimizer, learning_rate_scale
 from reprise.parts.pictures import Chart, charts
 
-PIXELS, CLASSES = 28 * 28, 10
+HELD_OUT: dict[vocabulary.SmallImages, int] = {"digits": 10_000, "objects": 5_000}
+"""Training images that a grid is chosen on; a sweep, judged by its training loss, may learn from all."""
 WORST = 10.0
 """Nats at which the loss of a copy is cut off: a rate that is too high is a result, not the end of the run."""
 Count = Annotated[int, Field(ge=1)]
 
 
-class Network(Strict):
+class Perceptron(Strict):
     """Hidden layers, each: linear, normalisation, activation, dropout."""
 
+    kind: Literal["perceptron"]
     hidden: Annotated[list[Count], Field(min_length=1)]
     """Units of each."""
     activation: vocabulary.Activation
     normalization: vocabulary.Normalization = "none"
     dropout: vocabulary.Dropout = 0.0
     init: vocabulary.Initialization
+
+
+class Convolutional(Strict):
+    """Kingma and Ba's Section 6.3: stages of convolution, rectifiers and pooling, then a layer; images are whitened."""
+
+    kind: Literal["convolutional"]
+    channels: Annotated[list[Count], Field(min_length=1)]
+    """Of each stage: 5 × 5 convolution, 3 × 3 max pooling with stride 2."""
+    hidden: Count
+    """Rectifiers after the last stage."""
+    input_dropout: vocabulary.Dropout
+    dropout: vocabulary.Dropout
+    """Of the layer of rectifiers."""
+    init: vocabulary.Initialization
+
+
+class Residual(Strict):
+    """Gastaldi's ResNet of 2 + 6 × `blocks` layers and two branches; images are shifted and flipped."""
+
+    kind: Literal["residual"]
+    width: Count
+    """Channels of a branch in the first of three stages; each of the others has twice as many as the one before."""
+    blocks: Count
+    """Of each stage."""
 
 
 class Sweep(Strict):
@@ -104,15 +133,17 @@ class Evaluate(Strict):
 
 
 class Config(ExperimentConfig):
-    """One optimiser at many rates, on MNIST."""
+    """One optimiser at many rates, on small images."""
 
-    network: Network
+    dataset: vocabulary.SmallImages = "digits"
+    """Which images: MNIST's digits, or CIFAR-10's objects."""
+    network: Annotated[Perceptron | Convolutional | Residual, Field(discriminator="kind")]
     optimizer: vocabulary.Optimizer
     """Its `lr` is the best of the sweep's rates, as found on other seeds."""
     sweep: Sweep
     schedule: vocabulary.Schedule = vocabulary.CONSTANT
     examples: Annotated[int, Field(ge=2, le=50_000)]
-    """Training images: the first of them. The last 10,000 of the training set are the validation split."""
+    """Training images: the first of them. Of a grid's, the last 10,000 digits or 5,000 objects are for validation."""
     batch_size: Count
     duration: DurationField
     evaluate: Evaluate
@@ -141,14 +172,121 @@ def torch_decay(optimizer: vocabulary.Optimizer, rate: float, decay: float) -> f
 
 def networks(config: Config) -> dict[str, nn.Module]:
     """One copy for each rate and decay; all start from the same weights."""
-    net, inputs = nn.Sequential(), PIXELS
-    for units in config.network.hidden:
-        net.extend([nn.Linear(inputs, units), normalization(config.network.normalization, units, 0)])
-        net.extend([activation(config.network.activation), nn.Dropout(config.network.dropout)])
+    shape = SHAPES[config.dataset]
+    match config.network:
+        case Perceptron():
+            net = perceptron(config.network, math.prod(shape))
+        case Convolutional():
+            net = convolutional(config.network, *shape)
+        case Residual():
+            net = residual(config.network, shape[0])
+    return {f"copy_{index:02d}": copy.deepcopy(net) for index, _ in enumerate(copies(config))}
+
+
+def perceptron(settings: Perceptron, inputs: int) -> nn.Sequential:
+    """[n, inputs] to logits."""
+    net = nn.Sequential()
+    for units in settings.hidden:
+        net.extend([nn.Linear(inputs, units), normalization(settings.normalization, units, 0)])
+        net.extend([activation(settings.activation), nn.Dropout(settings.dropout)])
         inputs = units
     net.append(nn.Linear(inputs, CLASSES))
-    initialize_(net, config.network.init)
-    return {f"copy_{index:02d}": copy.deepcopy(net) for index, _ in enumerate(copies(config))}
+    initialize_(net, settings.init)
+    return net
+
+
+def convolutional(settings: Convolutional, inputs: int, height: int, width: int) -> nn.Sequential:
+    """[n, inputs, height, width] to logits. Windows that hang over the edge are pooled too, as in cuda-convnet."""
+    net = nn.Sequential(nn.Dropout(settings.input_dropout))
+    for channels in settings.channels:
+        net.extend([nn.Conv2d(inputs, channels, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True)])
+        inputs, height, width = channels, math.ceil((height - 1) / 2), math.ceil((width - 1) / 2)
+    net.extend([nn.Flatten(), nn.Linear(inputs * height * width, settings.hidden), nn.ReLU()])
+    net.extend([nn.Dropout(settings.dropout), nn.Linear(settings.hidden, CLASSES)])
+    initialize_(net, settings.init)
+    return net
+
+
+def residual(settings: Residual, inputs: int) -> nn.Sequential:
+    """[n, inputs, height, width] to logits; weights start as in Gastaldi's released code."""
+    net, channels = nn.Sequential(nn.Conv2d(inputs, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)), 16
+    for stage, block in itertools.product(range(3), range(settings.blocks)):
+        outputs = settings.width * 2**stage
+        net.append(ShakeShake(channels, outputs, 2 if stage > 0 and block == 0 else 1))
+        channels = outputs
+    net.extend([nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, CLASSES)])
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out")
+        elif isinstance(layer, nn.Linear):
+            nn.init.zeros_(layer.bias)
+    return net
+
+
+class ShakeShake(nn.Module):
+    """A residual block of two branches, mixed in a random share for each image, in another one on the way back.
+
+    Gastaldi 2017, Shake-Shake-Image. In evaluation the share is a half.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.first, self.second = (branch(inputs, outputs, stride) for _ in range(2))
+        self.skip = nn.Identity() if inputs == outputs else Skip(inputs, outputs, stride)
+
+    def forward(self, x: Float[Tensor, "n inputs height width"]) -> Float[Tensor, "n outputs rows columns"]:
+        first, second = self.first(x), self.second(x)
+        if not self.training:
+            return self.skip(x) + (first + second) / 2
+        ahead, back = torch.rand(2, len(x), 1, 1, 1, device=x.device)
+        between = first - second
+        return self.skip(x) + second + back * between + (ahead - back) * between.detach()
+
+
+def branch(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    """Rectifiers, convolution and normalisation, twice."""
+    return nn.Sequential(
+        nn.ReLU(), nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs),
+        nn.ReLU(), nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs),
+    )  # fmt: skip
+
+
+class Skip(nn.Module):
+    """The way round a block that changes the width: half of the channels see the image one pixel further down right."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.here, self.beside = (nn.Conv2d(inputs, outputs // 2, 1, stride, bias=False) for _ in range(2))
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Float[Tensor, "n inputs height width"]) -> Float[Tensor, "n outputs rows columns"]:
+        x = x.relu()
+        moved = functional.pad(x, (1, -1, 1, -1))
+        return self.norm(torch.cat([self.here(x), self.beside(moved)], 1))
+
+
+# What the networks see
+
+
+def whitening(
+    images: UInt8[Tensor, "n channels height width"],
+) -> tuple[Float[Tensor, "channels height width"], Float[Tensor, "pixels pixels"]]:
+    """The mean image, and ZCA's matrix, of pixels in 0 to 1 (Krizhevsky 2009).
+
+    A tenth of the mean variance is added to each, as by pylearn2, or noise would be raised to the height of shapes.
+    """
+    pixels = images.flatten(1).float() / 255
+    variances, axes = torch.linalg.eigh(pixels.T.cov())
+    matrix = axes * (variances + 0.1 * variances.mean()).rsqrt() @ axes.T
+    return pixels.mean(0).view(images.shape[1:]), matrix
+
+
+def standardization(
+    images: UInt8[Tensor, "n channels height width"],
+) -> tuple[Float[Tensor, "channels 1 1"], Float[Tensor, "channels 1 1"]]:
+    """Mean and standard deviation of each channel, of pixels in 0 to 1."""
+    pixels = images.float() / 255
+    return pixels.mean((0, 2, 3))[:, None, None], pixels.std((0, 2, 3))[:, None, None]
 
 
 # What is measured
@@ -234,6 +372,8 @@ class Task(task.Task):
     log_every = 10
     images: Tensor
     labels: Tensor
+    centre: Tensor
+    scale: Tensor
 
     def __init__(self, run: Run, config: Config) -> None:
         super().__init__(run, config)
@@ -243,15 +383,30 @@ class Task(task.Task):
         self.best = config.sweep.rates.index(config.optimizer.lr) * len(config.sweep.decays)
 
     def load_data(self) -> None:
-        """MNIST, pixels in 0 to 1."""
-        train, test = (open_images(self.run.data / "digits", split) for split in ("train", "test"))
-        first, count = len(train.images) * 5 // 6, self.config.evaluate.images
-        self.validation = images_and_labels(train, first, first + count)
-        self.test = images_and_labels(test, 0, count)
-        pixels, labels = images_and_labels(train, 0, self.config.examples)
-        self.register_buffer("images", pixels, persistent=False)
+        """Bytes, and what of the training images `inputs` needs to make the networks' inputs of them."""
+        config, count = self.config, self.config.evaluate.images
+        held_out = HELD_OUT[config.dataset] if len(config.sweep.decays) > 1 else 0
+        train, validation, test = open_small_images(self.run.data, config.dataset, held_out)
+        self.validation, self.test = tensors(validation, slice(count)), tensors(test, slice(count))
+        images, labels = tensors(train, slice(config.examples))
+        self.register_buffer("images", images, persistent=False)
         self.register_buffer("labels", labels, persistent=False)
-        self.sampler = EpochSampler(len(pixels), self.config.batch_size, self.run.seed)
+        if not isinstance(config.network, Perceptron):
+            centre, scale = (whitening if isinstance(config.network, Convolutional) else standardization)(images)
+            self.register_buffer("centre", centre, persistent=False)
+            self.register_buffer("scale", scale, persistent=False)
+        self.sampler = EpochSampler(len(images), config.batch_size, self.run.seed)
+
+    def inputs(self, images: UInt8[Tensor, "n channels height width"]) -> Float[Tensor, "n ..."]:
+        """Pixels in 0 to 1, flat for a perceptron, else whitened or standardised."""
+        pixels = images.float().div_(255)
+        match self.config.network:
+            case Perceptron():
+                return pixels.flatten(1)
+            case Convolutional():
+                return ((pixels - self.centre).flatten(1) @ self.scale).view_as(pixels)
+            case Residual():
+                return (pixels - self.centre) / self.scale
 
     @property
     def total_steps(self) -> int:
@@ -266,7 +421,9 @@ class Task(task.Task):
     def update(self, step: int) -> dict[str, Tensor | float]:
         """One step of each copy."""
         at = self.sampler.indices(step, self.rank, self.world_size)
-        x, labels = self.images[at].float().div_(255), self.labels[at]
+        x, labels = self.inputs(self.images[at]), self.labels[at]
+        if isinstance(self.config.network, Residual):
+            x = shifted_and_flipped(x)
         scale = learning_rate_scale(self.config.schedule, step, self.total_steps, self.sampler.steps_per_epoch)
         row = {}
         for index, (settings, optimizer) in enumerate(zip(self.copies, self.raw_optimizers, strict=True)):
@@ -307,10 +464,10 @@ class Task(task.Task):
         }
         return Evaluation(metrics, {"landscape": heat_map(landscape, rates, decays)})
 
-    def score(self, index: int, pixels: Tensor, labels: Tensor) -> tuple[float, float]:
+    def score(self, index: int, images: Tensor, labels: Tensor) -> tuple[float, float]:
         """Of a copy: mean cross-entropy, in nats, and the share of wrong answers, in %."""
-        pixels, labels = pixels.to(self.device), labels.to(self.device)
-        logits = torch.cat([self.networks[index](some.float() / 255) for some in pixels.split(1000)]).nan_to_num()
+        images, labels = images.to(self.device), labels.to(self.device)
+        logits = torch.cat([self.networks[index](self.inputs(some)) for some in images.split(1000)]).nan_to_num()
         wrong = (logits.argmax(1) != labels).float().mean()
         return float(functional.cross_entropy(logits, labels).clamp(max=WORST)), 100 * float(wrong)
 
@@ -330,11 +487,6 @@ class Task(task.Task):
             ),
             Chart("training loss, nats", curves, x="update", bounds=(0, 2.5), ordered=True),
         )
-
-
-def images_and_labels(split: Images, first: int, end: int) -> tuple[Tensor, Tensor]:
-    """uint8 [images, 784] and int64 [images]: those from `first` to before `end`."""
-    return torch.tensor(split.images[first:end]).flatten(1), torch.tensor(split.labels[first:end]).long()
 
 
 # Pictures

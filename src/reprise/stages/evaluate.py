@@ -11,8 +11,7 @@ from typing import Any
 from reprise.core import results, workspace
 from reprise.core.config import Project
 from reprise.core.contract import Failed, Run
-from reprise.core.grid import run_grid
-from reprise.stages.train import preload, raise_failures, runs_of
+from reprise.stages.train import grid, preload, raise_failures, runs_of
 
 
 def evaluate(project: Project, experiment: str) -> None:
@@ -21,13 +20,12 @@ def evaluate(project: Project, experiment: str) -> None:
     data = project.root / "data" / "prepared" / section.data
     runs = [replace(run, data=data) for run in runs_of(project, experiment, section.model)]
     records = {(run.arm, run.seed): json.loads(run.model.with_suffix(".run.json").read_text()) for run in runs}
-    failures = {key: record["diverged"] for key, record in records.items() if record["diverged"]}
+    failures = {key: workspace.divergence(record) for key, record in records.items() if record["diverged"]}
     whole = [run for run in runs if (run.arm, run.seed) not in failures]
     waiting = [run for run in whole if workspace.read_metrics(project.root, run) is None]
     runtime = project.params.runtime.model_dump(mode="json")
-    outcomes = run_grid(
-        f"evaluate {experiment}", waiting, partial(evaluate_one, root=project.root), runtime, preload(experiment)
-    )
+    job = partial(evaluate_one, root=project.root)
+    outcomes = grid(project, preload(experiment))(f"evaluate {experiment}", waiting, job, runtime)
     raise_failures(outcomes, len(whole) - len(waiting))
 
     scores = {(run.arm, run.seed): workspace.read_metrics(project.root, run) or {} for run in whole}

@@ -7,8 +7,9 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from reprise.core.config import Project
 from reprise.core.contract import Failed, Run, Stage
 from reprise.core.grid import Outcomes, run_grid
 from reprise.core.source import source_hash
+from reprise.core.yaml import ConfigError, Problem
 from reprise.stages.inputs import counted
 
 
@@ -78,7 +80,7 @@ def train(project: Project, experiment: str, stage: Stage, echo: Callable[[str],
     else:
         job = partial(train_one, runtime=runtime, settings=project.params.tracking, root=project.root)
         modules = [*preload(experiment), *tracking.modules(project.params.tracking)]
-        outcomes = run_grid(f"{stage} {experiment}", waiting, job, runtime, modules)
+        outcomes = grid(project, modules)(f"{stage} {experiment}", waiting, job, runtime)
     raise_failures(outcomes, len(known))
 
     target = project.root / "models" / experiment / stage
@@ -90,8 +92,29 @@ def train(project: Project, experiment: str, stage: Stage, echo: Callable[[str],
     temporary.rename(target)
     ended = known | outcomes.ended
     echo(f"{stage} {experiment}: {len(waiting)} of {len(runs)} runs trained, {len(known)} were there already")
-    for name in (name for name, outcome in ended.items() if outcome == "diverged"):
-        echo(f"{stage} {experiment}: {name} diverged; its claims are not run")
+    for run in (run for run in runs if ended[run.name] == "diverged"):
+        record = workspace.read_record(project.root, run)
+        kept = record.get("last_good_checkpoint")
+        where = (
+            f"last good checkpoint: {workspace.work_folder(project.root, run) / kept}" if kept else "no checkpoint yet"
+        )
+        echo(f"{run.name} diverged: {workspace.divergence(record)}; {where}; its claims are not run")
+
+
+def grid(project: Project, modules: Sequence[str]) -> Callable[..., Outcomes]:
+    """The grid of the engine that params.yaml asks for, called with title, runs, job and runtime.
+
+    On this machine its processes have imported `modules` before they start.
+    """
+    if project.params.runtime.engine == "local":
+        return partial(run_grid, preload=modules)
+    if find_spec("ray") is None:
+        path = ("runtime", "engine")
+        message = "ray is not installed: pip install 'reprise[ray]' on every node"
+        raise ConfigError([Problem(project.reading.params.value_mark(path), ".".join(path), message)])
+    from reprise.core.ray_grid import run_ray_grid
+
+    return run_ray_grid
 
 
 def preload(experiment: str) -> list[str]:

@@ -156,6 +156,8 @@ class FinetuningTask(Task):
         rows = sampler.indices(local, self.rank, self.world_size)
         ids, segments, mask, labels = self._batch(self.training_examples[name], rows)
         loss = head_loss(self.models[name](ids, segments, mask), labels, mask, task.kind)
+        if task.kind == "tagging":
+            loss = loss * self.weight_among_ranks((labels != UNLABELLED).sum())
         optimizer = self.raw_optimizers[list(self.tasks).index(name)]
         scale = learning_rate_scale(task.schedule, local, self.steps[name], sampler.steps_per_epoch)
         self.descend(loss, optimizer, task.optimizer, scale)

@@ -87,6 +87,23 @@ class Pretrainer(nn.Module):
         initialize_(self.transform, config.init)
         initialize_(self.next_sentence, config.init)
 
+    def forward(
+        self,
+        ids: Int[Tensor, "batch seq"],
+        segments: Int[Tensor, "batch seq"],
+        at: Int[Tensor, "batch n"],
+        *,
+        causal: bool = False,
+        next_sentence: bool = False,
+    ) -> tuple[Float[Tensor, "batch*n vocab"], Float[Tensor, "batch 2"] | None]:
+        """Scores of every WordPiece at the positions `at` alone, and if asked of whether B follows A."""
+        if not next_sentence:
+            hidden = self.encoder(ids, segments, causal=causal, at=at)
+            return self.token_logits(hidden.flatten(0, 1)), None
+        hidden = self.encoder(ids, segments, causal=causal, at=F.pad(at, (1, 0)))
+        summary, hidden = hidden.tensor_split([1], 1)
+        return self.token_logits(hidden.flatten(0, 1)), self.next_sentence_logits(summary.squeeze(1))
+
     def token_logits(self, hidden: Float[Tensor, "n dim"]) -> Float[Tensor, "n vocab"]:
         """Scores of every WordPiece, at the hidden states of the predicted positions only."""
         return F.linear(self.transform(hidden), self.encoder.tokens.weight, self.bias)

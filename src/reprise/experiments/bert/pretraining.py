@@ -17,7 +17,7 @@ from reprise.core.contract import Run
 from reprise.core.task import Evaluation, Task
 from reprise.experiments.bert import config as settings
 from reprise.experiments.bert.model import Pretrainer, load_published_
-from reprise.parts.data.sampling import EpochSampler
+from reprise.parts.data.sampling import EpochSampler, share_of
 from reprise.parts.data.store import open_texts
 from reprise.parts.optim import build_optimizer, learning_rate_scale
 from reprise.parts.text import SPECIAL, Packed, WordPiece, corrupt, packed_with_vocabulary
@@ -92,17 +92,12 @@ def pretraining_losses(model: Pretrainer, batch: Batch, objective: str) -> dict[
     A masked model predicts a token from its own position, a left-to-right one from the position before. Only
     hidden states that something is predicted from are computed in the last block, and meet the vocabulary.
     """
-    if objective == "left_to_right":
-        hidden = model.encoder(batch.shown, batch.segments, causal=True, at=batch.positions - 1)
-    elif objective == "mlm":
-        hidden = model.encoder(batch.shown, batch.segments, at=batch.positions)
-    else:
-        at = nn.functional.pad(batch.positions, (1, 0))
-        summary, hidden = model.encoder(batch.shown, batch.segments, at=at).tensor_split([1], 1)
-    token_logits = model.token_logits(hidden.flatten(0, 1))
+    causal = objective == "left_to_right"
+    at = batch.positions - 1 if causal else batch.positions
+    asked = objective == "mlm_nsp"
+    token_logits, next_sentence = model(batch.shown, batch.segments, at, causal=causal, next_sentence=asked)
     losses = {"token_loss": F.cross_entropy(token_logits, batch.targets.flatten())}
-    if objective == "mlm_nsp":
-        next_sentence = model.next_sentence_logits(summary.squeeze(1))
+    if next_sentence is not None:
         losses["next_sentence_loss"] = F.cross_entropy(next_sentence, batch.is_random)
     return losses
 
@@ -159,11 +154,13 @@ class PretrainingTask(Task):
         return [p.length for p, begins in zip(phases, begun, strict=True) if step >= begins * self.total_steps][-1]
 
     def batch(self, step: int) -> Batch:
-        """What update `step` sees: a function of the seed and the step, the same in every arm but for NSP's B."""
+        """What update `step` sees: a function of the seed and the step, the same in every arm but for NSP's B.
+
+        Every device draws the whole batch, and takes its share of it.
+        """
         length = self.length(step)
-        indices = self.samplers[length].indices(step, self.rank, self.world_size).numpy()
-        stream = _BATCHES + step * self.world_size + self.rank
-        generator = np.random.Generator(np.random.Philox(key=[self.run.seed, stream]))
+        indices = self.samplers[length].indices(step).numpy()
+        generator = np.random.Generator(np.random.Philox(key=[self.run.seed, _BATCHES + step]))
         ids, segments, is_random = two_sentences(
             self.packed,
             indices * (length - 3),
@@ -183,7 +180,9 @@ class PretrainingTask(Task):
         if self.settings.objective == "left_to_right":
             shown = ids
         targets = np.take_along_axis(ids, positions, axis=1)
-        return Batch(*(torch.from_numpy(a).to(self.device) for a in (shown, segments, positions, targets, is_random)))
+        mine = share_of(self.settings.batch_size, self.rank, self.world_size)
+        whole = (shown, segments, positions, targets, is_random)
+        return Batch(*(torch.from_numpy(array[mine]).to(self.device) for array in whole))
 
     def update(self, step: int) -> dict[str, Tensor | float]:
         """One update, as in Section A.2."""

@@ -78,10 +78,12 @@ def fetch(sources: Sequence[Source], raw: Path, scratch: Path, echo: Echo = prin
             failures.append(f"  {describe(source)}: {error}")
             echo(f"  cannot use {describe(source)}: {error}")
     wanted = [f"  {raw / f'{sha256}-{name}'}" for source in sources for name, sha256 in _expected(source).items()]
+    wanted += [f"  {_by_hand(one, raw)}/{path}" for one in sources if isinstance(one, HubSource) for path in one.paths]
     raise ValueError(
         "\n".join(
             ["none of the sources can be had:", *failures]
             + (["Put the files of one of them here, fetched by other means:", *wanted] if wanted else [])
+            + [f"  that is: {_hub_command(one, raw)}" for one in sources if isinstance(one, HubSource)]
             + ["Or run `reprise prepare` on a machine that reaches them, and copy its data/raw."]
         )
     )
@@ -122,6 +124,8 @@ def _kept(source: Source, raw: Path) -> Downloads | None:
         return {} if _installed(source) == source.version else None
     if isinstance(source, HubSource):
         manifest = _manifest(source, raw)
+        if not manifest.exists() and (found := _put_by_hand(source, raw)) is not None:
+            return found
         expected = json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else None
     else:
         expected = _expected(source)
@@ -142,11 +146,16 @@ def _find(raw: Path, sha256: str) -> Path | None:
     return next(iter(sorted(raw.glob(f"{sha256}*"))), None)
 
 
+def _hash_of(kept: Path) -> str:
+    """What is kept has it in its name, what a person put there has not."""
+    return found[1] if (found := re.match(r"([0-9a-f]{64})-", kept.name)) else sha256_of(kept)
+
+
 def _opened(source: Source, downloads: Downloads, scratch: Path) -> Fetched:
     origin = source.model_dump(mode="json", exclude_none=True, exclude={"sha256", "max_mib"})
     if isinstance(source, InstalledSource):
         return Fetched([], origin)
-    origin["downloads"] = {name: path.name[:64] for name, path in downloads.items()}
+    origin["downloads"] = {name: _hash_of(path) for name, path in downloads.items()}
     named: list[Path] = []
     (scratch / "downloads").mkdir(parents=True)
     for name, path in downloads.items():
@@ -241,6 +250,26 @@ def _manifest(source: HubSource, raw: Path) -> Path:
     """Which downloads a revision's wanted files are: the hub has no hash to ask `raw` for."""
     key = json.dumps([source.dataset, source.revision, source.paths])
     return raw / f"hub-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+
+
+def _by_hand(source: HubSource, raw: Path) -> Path:
+    """Where a person may put the files of a revision, each under its own path."""
+    return raw / f"hub-{source.dataset.replace('/', '--')}-{source.revision.replace('/', '--')[:12]}"
+
+
+def _put_by_hand(source: HubSource, raw: Path) -> Downloads | None:
+    """What a person put there, if there is something for every wanted path."""
+    folder = _by_hand(source, raw)
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    found = [fnmatch.filter(names, pattern) for pattern in source.paths]
+    return {name.replace("/", "--"): folder / name for each in found for name in each} if all(found) else None
+
+
+def _hub_command(source: HubSource, raw: Path) -> str:
+    """What fetches the files where the hub can be reached."""
+    wanted = " ".join(f"--include '{path}'" for path in source.paths)
+    where = f"--repo-type dataset --revision {source.revision} --local-dir {_by_hand(source, raw)}"
+    return f"hf download {source.dataset} {where} {wanted}"
 
 
 def _from_hub(source: HubSource, folder: Path, raw: Path, echo: Echo) -> Downloads:

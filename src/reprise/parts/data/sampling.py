@@ -7,6 +7,14 @@ import torch
 from torch import Tensor
 
 
+def share_of(batch_size: int, rank: int, world_size: int) -> slice:
+    """The part of a global batch that is `rank`'s; ValueError if the parts cannot be equal."""
+    if batch_size % world_size:
+        raise ValueError(f"batch_size is {batch_size}; expected a multiple of the {world_size} devices")
+    share = batch_size // world_size
+    return slice(rank * share, (rank + 1) * share)
+
+
 class EpochSampler:
     """Batches drawn without replacement, in a new order every epoch; a last partial batch is dropped."""
 
@@ -27,13 +35,10 @@ class EpochSampler:
         The shares of all ranks, one after another, are the batch of one rank alone. ValueError if
         they cannot be equal.
         """
-        if self.batch_size % world_size:
-            raise ValueError(f"batch_size is {self.batch_size}; expected a multiple of the {world_size} devices")
+        share = share_of(self.batch_size, rank, world_size)
         epoch, batch = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             shuffle = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
             self._order = torch.from_numpy(shuffle.permutation(self.size))
             self._epoch = epoch
-        share = self.batch_size // world_size
-        start = batch * self.batch_size + rank * share
-        return self._order[start : start + share]
+        return self._order[batch * self.batch_size : (batch + 1) * self.batch_size][share]

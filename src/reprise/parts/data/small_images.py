@@ -40,7 +40,9 @@ def open_small_images(data: Path, of: vocabulary.SmallImages, held_out: int = HE
     return Splits(kept, held, test)
 
 
-def tensors(split: Images, which: Any = slice(None)) -> tuple[UInt8[Tensor, "n channels height width"], Int[Tensor, " n"]]:
+def tensors(
+    split: Images, which: Any = slice(None)
+) -> tuple[UInt8[Tensor, "n channels height width"], Int[Tensor, " n"]]:
     """Some of a split's images, and their labels; `which` is a slice or an array of places, and is copied."""
     images, labels = torch.tensor(split.images[which]), torch.tensor(split.labels[which]).long()
     return (images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()), labels
@@ -49,7 +51,7 @@ def tensors(split: Images, which: Any = slice(None)) -> tuple[UInt8[Tensor, "n c
 def shifted_and_flipped(
     images: Float[Tensor, "n channels height width"], padding: int = 4
 ) -> Float[Tensor, "n channels height width"]:
-    """The usual augmentation of CIFAR-10 (He et al. 2016, Section 4.2): a crop of the image padded by zeros, half of them mirrored.
+    """The usual augmentation of CIFAR-10 (He et al. 2016, Section 4.2): crops of images padded by zeros, half mirrored.
 
     Draws from torch's own generator of the images' device.
     """

@@ -1,4 +1,4 @@
-"""CIFAR-10 (Krizhevsky 2009), from PNG files of one image a row: 10,000 rows of 32 × 32 pixels, and lists of classes."""
+"""CIFAR-10 (Krizhevsky 2009), from PNG files whose rows are images of 32 × 32 pixels, and lists of their classes."""
 
 from __future__ import annotations
 
@@ -39,5 +39,6 @@ def _rows(path: Path) -> np.ndarray:
     """[n, 32, 32, 3]: a row of the picture is one image, its pixels by rows."""
     with Image.open(path) as picture:
         if picture.mode != "RGB" or picture.width != SIDE * SIDE:
-            raise ValueError(f"{path.name}: expected RGB rows of {SIDE * SIDE} pixels, found {picture.mode} of {picture.width}")
+            found = f"{picture.mode} of {picture.width}"
+            raise ValueError(f"{path.name}: expected RGB rows of {SIDE * SIDE} pixels, found {found}")
         return np.asarray(picture).reshape(-1, SIDE, SIDE, 3)

@@ -1,0 +1,58 @@
+"""The grid on one machine: which GPU a run has, shown with lists of devices that are not there."""
+
+from __future__ import annotations
+
+import os
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from reprise.core.contract import Run
+from reprise.core.grid import run_grid, visible_gpus
+
+ENVIRONMENT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM")
+
+
+def gpu_and_time(run: Run, report: object) -> str:
+    begun = time.monotonic()
+    time.sleep(0.2)
+    return f"{os.environ['CUDA_VISIBLE_DEVICES']} {begun} {time.monotonic()}"
+
+
+def test_each_run_has_a_gpu_of_its_own(monkeypatch, tmp_path):
+    for name in ENVIRONMENT:
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5,GPU-7")
+    runs = [Run("toy", "pretrain", "arm", seed, "smoke", {}, tmp_path, tmp_path / "model") for seed in range(7)]
+    outcomes = run_grid("three GPUs", runs, gpu_and_time, {"accelerator": "auto", "workers": "auto"}, ["torch"])
+    assert outcomes.failed == {}
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for ended in outcomes.ended.values():
+        gpu, begun, end = ended.split()
+        spans.setdefault(gpu, []).append((float(begun), float(end)))
+    assert spans.keys() == {"2", "5", "GPU-7"}
+    assert max(len(own) for own in spans.values()) > 1
+    for own in map(sorted, spans.values()):
+        assert all(end <= begun for (_, end), (begun, _) in pairwise(own))
+
+
+@pytest.mark.parametrize(
+    ("said", "seen"), [("2,5", ["2", "5"]), (" 0 , MIG-1a ", ["0", "MIG-1a"]), ("", []), ("-1", []), ("3,-1,4", ["3"])]
+)
+def test_gpus_as_the_environment_names_them(monkeypatch, said, seen):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
+    assert visible_gpus() == seen
+
+
+def test_gpus_as_the_driver_lists_them(monkeypatch, tmp_path: Path):
+    listed = ["GPU 0: NVIDIA GPU A (UUID: GPU-1f)", "  MIG 1g.5gb Device 0: (UUID: MIG-2)", "GPU 1: B (UUID: GPU-2e)"]
+    command = tmp_path / "nvidia-smi"
+    command.write_text("#!/bin/sh\n" + "\n".join(f"echo '{line}'" for line in listed) + "\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_gpus() == ["0", "1"]
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    assert visible_gpus() == []

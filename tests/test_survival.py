@@ -1,0 +1,130 @@
+"""What a run outlives: a full disk, a folder that cannot be written, a checkpoint that is no checkpoint."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from conftest import CommandLine
+from reprise.core import workspace
+
+PRETRAIN = [sys.executable, "-m", "reprise", "pretrain", "toy"]
+
+
+def pretrain(project: CommandLine, before=None, *words: str) -> subprocess.CompletedProcess[str]:
+    """`reprise pretrain toy`, in a process that calls `before` first."""
+    return subprocess.run(
+        [*PRETRAIN, *words], cwd=project.root, env=project.environment, preexec_fn=before,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+
+
+def small_files_only() -> None:
+    """No file may grow beyond 100 bytes: what a full disk is to weights."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+
+
+def as_any_user() -> None:
+    """Without root's leave to write everywhere (PR_CAPBSET_DROP of CAP_DAC_OVERRIDE); for others it changes nothing."""
+    ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)
+
+
+def test_a_full_disk_is_named_with_its_run_and_nothing_is_lost(toy_project):
+    """The third seed finds the disk full, what the others left is used."""
+    toy_project.reprise("pretrain", "toy")
+    toy_project("rm", "-r", "models")
+    ended = pretrain(toy_project, small_files_only, "seeds=[0, 1, 2]")
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stdout
+    assert "2 run(s) failed; the other 4 are kept" in ended.stdout
+    told = [line for line in ended.stdout.splitlines() if "File too large" in line]
+    assert [line.partition(": ")[0] for line in told] == ["toy/pretrain/fast/s2", "toy/pretrain/slow/s2"]
+    assert not (toy_project.root / "models").exists()
+    printed = toy_project.reprise("pretrain", "toy", "seeds=[0, 1, 2]")
+    assert "2 of 6 runs trained, 4 were there already" in printed
+
+
+def test_a_folder_that_cannot_be_written_is_named(toy_project):
+    runs = toy_project.root / ".reprise" / "runs"
+    runs.mkdir(parents=True)
+    runs.chmod(0o555)
+    ended = pretrain(toy_project, as_any_user)
+    runs.chmod(0o755)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stdout
+    assert f"toy/pretrain/fast/s0: PermissionError: [Errno 13] Permission denied: '{runs}/" in ended.stdout
+    assert "4 of 4 runs trained" in toy_project.reprise("pretrain", "toy")
+
+
+class Trap:
+    """What unpickling would do, if anything unpickled it."""
+
+    def __init__(self, touched: Path) -> None:
+        self.touched = touched
+
+    def __reduce__(self):
+        return Path.touch, (self.touched,)
+
+
+def test_a_pickle_is_no_checkpoint(toy_project):
+    """Its checksum is right, so it is opened: as tensors and plain values, or not at all."""
+    slowly = ["runtime.checkpoint_every=0.05", "experiments.toy.paper.pause=0.05"]
+    process = toy_project.start("pretrain", "toy", *slowly)
+    work = toy_project.root / ".reprise" / "runs"
+    while len({path.parent for path in work.glob("*/step-*.ckpt")}) < 2:
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    touched = toy_project.root / "touched"
+    for path in work.glob("*/step-*.ckpt"):
+        path.write_bytes(pickle.dumps(Trap(touched)))
+        path.with_suffix(".sha256").write_text(workspace.sha256(path))
+    ended = pretrain(toy_project, None, *slowly)
+    assert ended.returncode == 1
+    assert "toy/pretrain/fast/s0: UnpicklingError: " in ended.stdout
+    assert not touched.exists()
+
+
+def test_pickles_are_no_weights(tmp_path):
+    touched, weights = tmp_path / "touched", tmp_path / "weights.safetensors"
+    weights.write_bytes(pickle.dumps(Trap(touched)))
+    with pytest.raises(Exception, match="header"):
+        load_file(weights)
+    assert not touched.exists()
+
+
+def test_divergence_is_told_with_its_tensor_and_its_checkpoint(toy_project):
+    (params := toy_project.root / "params.yaml").write_text(
+        params.read_text().replace("fast: {}", "fast: {nan_at: 37, pause: 0.02}")
+    )
+    printed = toy_project.reprise("pretrain", "toy", "runtime.checkpoint_every=0.05")
+    told = [line for line in printed.splitlines() if "toy/pretrain/fast/s1 diverged: " in line]
+    assert len(told) == 1
+    assert "loss became nan at step 37; first to go bad: the loss, in update 37; last good checkpoint: /" in told[0]
+    toy_project.reprise("evaluate", "toy")
+    claim = json.loads((toy_project.root / "results" / "toy" / "claims.json").read_text())["faster"]
+    assert (claim["verdict"], "first to go bad: the loss, in update 37" in claim["reason"]) == ("not run", True)
+
+
+def test_a_worker_that_the_system_kills_is_named(toy_project):
+    """As it kills for want of memory; the other runs go on, and the next call does what is missing."""
+    source = toy_project.sources / "reprise" / "experiments" / "toy.py"
+    dies = "        if self.run.name == 'toy/pretrain/slow/s0' and step == 30:\n            os.kill(os.getpid(), 9)\n"
+    text = source.read_text().replace("        import time\n", f"        import os\n        import time\n\n{dies}")
+    source.write_text(text)
+    ended = pretrain(toy_project)
+    assert ended.returncode == 1
+    assert "toy/pretrain/slow/s0: its process was killed by SIGKILL: the machine may be out of memory" in ended.stdout
+    assert "the other 3 are kept" in ended.stdout
+    assert len([*(toy_project.root / ".reprise" / "runs").glob("*/done")]) == 3
+    assert os.listdir(toy_project.root / "models") == [] if (toy_project.root / "models").exists() else True
