@@ -3,9 +3,9 @@
     python tests/survival.py [--kills 3] [--seed 0] [--scale smoke] [EXPERIMENT ...]
 
 Every arm of every stage is trained at smoke scale with a checkpoint after each row of history, a row an update, and
-killed so many times: after a random row and a random few milliseconds, which now and then is in the midst of writing
-a checkpoint. Two of three kills are SIGKILL, the others SIGTERM. Weights, history and metrics have to be the same to
-the last bit. The data has to be prepared; weights to start fine-tuning from are trained on the way.
+killed so many times: a random few milliseconds after a random row, or after it began to write a checkpoint. Two of
+three kills are SIGKILL, the others SIGTERM. Weights, history, pictures and metrics have to be the same to the last bit.
+The data has to be prepared; weights to start fine-tuning from are trained on the way.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from reprise.stages.train import preload, runs_of
 RUNTIME = {
     "accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "precision": "auto", "checkpoint_every": 0,
 }  # fmt: skip
-LONGEST = 0.03
-"""Seconds after a row until the kill: a checkpoint of these runs is written within the first third."""
+LONGEST = 0.006
+"""Seconds from a row, or the beginning of a checkpoint, until the kill: writing one of these takes about as long."""
 
 
 @dataclass
@@ -64,44 +64,69 @@ def survived(project: Project, experiment: str, kills: int, seed: int, arms: int
 
 
 def kill_and_compare(run: Run, whole: Path, killed: Path, kills: int, chance: random.Random) -> Tally:
-    """Train `run` in the folder `whole` in peace, in `killed` with `kills`."""
+    """Train `run` in the folder `whole` in peace, in `killed` with at most `kills`, each later than the one before."""
     tally = Tally(run.name)
-    rows, _ = attempt(run, whole)
-    for number in range(kills):
-        last = attempt(run, killed, 1 + chance.randrange(max(rows - 1, 1)), chance.random() * LONGEST, number % 3 == 2)
-        tally.resumed += last[1]
-        if workspace.outcome(killed, run) is not None:
-            break
-        tally.kills += 1
-        tally.torn += any(workspace.work_folder(killed, run).glob("*.tmp"))
-    tally.resumed += attempt(run, killed)[1]
+    rows = attempt(run, whole).rows
+    for number, row in enumerate(sorted(chance.sample(range(1, rows), min(kills, rows - 1))) if rows else ()):
+        signum = signal.SIGTERM if number % 3 == 2 else signal.SIGKILL
+        ended = attempt(run, killed, Kill(row, chance.choice(["row", "writing"]), chance.random() * LONGEST, signum))
+        tally.resumed += ended.resumed
+        tally.torn += ended.torn
+        tally.kills += workspace.outcome(killed, run) is None
+    tally.resumed += attempt(run, killed).resumed
     tally.differs = difference(workspace.work_folder(whole, run), workspace.work_folder(killed, run))
     return tally
 
 
-def attempt(run: Run, root: Path, row: int | None = None, delay: float = 0.0, term: bool = False) -> tuple[int, bool]:
-    """Train in a process of its own, killed `delay` seconds after its `row`-th row; (rows, whether it resumed)."""
+@dataclass(frozen=True)
+class Kill:
+    """When and how."""
+
+    row: int
+    """Of the whole run, from 1."""
+    after: str
+    """`row`: its row; `writing`: the beginning of the checkpoint that follows."""
+    delay: float
+    """Seconds after that."""
+    signum: int
+
+
+@dataclass
+class Ended:
+    """How an attempt went."""
+
+    rows: int = 0
+    """Of the whole run, at its end."""
+    resumed: bool = False
+    torn: bool = False
+    """Whether it was killed while it wrote a checkpoint."""
+
+
+def attempt(run: Run, root: Path, kill: Kill | None = None) -> Ended:
+    """Train and score in a process of its own."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(preload(run.experiment))
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_train, args=(run, root, theirs))
     process.start()
     theirs.close()
-    rows, resumed = 0, False
+    ended = Ended()
     try:
         while True:
-            kind = ours.recv()
-            resumed |= kind == "resumed"
-            rows += kind == "row"
-            if kind == "row" and rows == row:
-                time.sleep(delay)
+            kind, step = ours.recv()
+            ended.resumed |= kind == "resumed"
+            ended.torn = kind == "writing"
+            ended.rows = max(ended.rows, step)
+            if kill and kind == kill.after and step >= kill.row:
+                time.sleep(kill.delay)
                 assert process.pid is not None
-                os.kill(process.pid, signal.SIGTERM if term else signal.SIGKILL)
-    except EOFError:
+                os.kill(process.pid, kill.signum)
+                kill = None
+    except (EOFError, ConnectionResetError):
         process.join()
-    if row is None and process.exitcode:
+    if process.exitcode not in (0, -signal.SIGKILL, 128 + signal.SIGTERM):
         raise RuntimeError(f"{run.name} ended with status {process.exitcode}")
-    return rows, resumed
+    return ended
 
 
 def _train(run: Run, root: Path, connection: Connection) -> None:
@@ -112,16 +137,23 @@ def _train(run: Run, root: Path, connection: Connection) -> None:
 
     torch.set_num_threads(1)
     checkpoints.COST = math.inf  # as often as there are rows, whatever they cost
-    build = runs.build_task
+    build, write = runs.build_task, checkpoints.Checkpoints.write
 
     def task_with_a_row_each_update(run: Run) -> runs.Task:
         task = build(run)
         task.log_every = 1
         return task
 
-    runs.build_task = task_with_a_row_each_update
+    def write_and_tell(self: checkpoints.Checkpoints, trainer: object, task: runs.Task) -> None:
+        connection.send(("writing", task.step))
+        write(self, trainer, task)
+        connection.send(("written", task.step))
+
+    runs.build_task, checkpoints.Checkpoints.write = task_with_a_row_each_update, write_and_tell
     try:
-        runs.execute(run, RUNTIME, root, NoTracker, lambda *row: connection.send("row" if row[2] else "resumed"))
+        runs.execute(
+            run, RUNTIME, root, NoTracker, lambda step, _, row: connection.send(("row" if row else "resumed", step))
+        )
     except Stopped as stop:
         os._exit(128 + stop.signum)
     models = root / "models" / run.experiment / run.stage

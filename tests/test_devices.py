@@ -14,9 +14,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import distributed
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from conftest import REPOSITORY, CommandLine
-from reprise.core.devices import ReplicasStrategy, ShardsStrategy, strategy
+from reprise.core.config import load
+from reprise.core.contract import Run
+from reprise.core.devices import ReplicasStrategy, ShardsStrategy, shard, strategy
+from reprise.experiments import bert
 
 RUN = ("run", "toy", "pretrain", "fast", "0")
 TWO = ("runtime.devices=2", "runtime.strategy=ddp")
@@ -72,6 +79,32 @@ def test_two_nodes_of_torchrun_are_two_devices_of_one(toy_project):
     assert same(alone, done(toy_project))
 
 
+def test_shards_train_what_replicas_do(toy_project):
+    toy_project.reprise(*RUN, *TWO)
+    replicas, _ = done(toy_project)
+    toy_project.reprise(*RUN, "runtime.devices=2", "runtime.strategy=fsdp")
+    shards, _ = done(toy_project)
+    assert shards.keys() == replicas.keys()
+    for name, weight in replicas.items():
+        torch.testing.assert_close(shards[name], weight, rtol=1e-5, atol=1e-6)
+
+
+def test_of_bert_large_each_of_eight_devices_holds_an_eighth():
+    """Without the memory of even one: weights on the meta device, devices that only say that they are there."""
+    config = bert.Config.model_validate(load(REPOSITORY, papers=["bert"]).resolve("bert", "large", "paper"))
+    with torch.device("meta"):
+        task = bert.Task(Run("bert", "pretrain", "large", 0, "paper", {}, Path(), Path()), config)
+    whole = sum(p.numel() for p in task.parameters())
+    distributed.init_process_group("fake", rank=0, world_size=8, store=FakeStore())
+    try:
+        shard(task, init_device_mesh("cpu", (8,)))
+        held = [p.to_local().numel() for p in task.parameters() if isinstance(p, DTensor)]
+        assert len(held) == len([*task.parameters()])
+        assert whole / 8 <= sum(held) < 1.01 * whole / 8
+    finally:
+        distributed.destroy_process_group()
+
+
 def test_a_run_that_remembers_more_than_weights_goes_on_on_as_many_devices(toy_project):
     source = toy_project.sources / "reprise" / "experiments" / "toy.py"
     source.write_text(source.read_text() + "\n    def extra_state(self):\n        return {'something': 1}\n")
@@ -117,7 +150,7 @@ def test_the_sbatch_template_parses_and_starts_one_process_for_each_gpu(tmp_path
     wanted = {name: value for name, _, value in lines}
     assert wanted["#SBATCH --ntasks-per-node"] == wanted["#SBATCH --gpus-per-node"]
     commands = slurm_job(tmp_path, f'printf "%s\\n" "$@" > {tmp_path}/srun.log')
-    words = ["bert", "pretrain", "bert_base", "0"]
+    words = ["bert", "pretrain", "large", "0"]
     subprocess.run(["bash", SBATCH, *words], env=slurm(tmp_path, commands), cwd=tmp_path, check=True)
     expected = [".venv/bin/python", "-m", "reprise", "run", *words]
     expected += ["scale=paper", "runtime.devices=8", "runtime.num_nodes=2"]
