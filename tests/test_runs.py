@@ -205,7 +205,7 @@ def test_reports_and_snapshots_come_on_time(tmp_path):
     execute(run, tmp_path, report=lambda step, total, row: rows.append((step, total)))
     assert rows == [(10, 57), (20, 57), (30, 57), (40, 57), (50, 57), (57, 57)]
     pictures = sorted(p.name for p in (workspace.work_folder(tmp_path, run) / "pictures").iterdir())
-    assert pictures == ["weights_00000029.png", "weights_00000057.png"]
+    assert pictures == ["line_00000029.png", "line_00000057.png"]
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,13 @@ class ShardsStrategy(ModelParallelStrategy):
     def __init__(self, devices: int) -> None:
         super().__init__(data_parallel_size=devices, tensor_parallel_size=1, save_distributed_checkpoint=False)
 
+    def setup_optimizers(self, trainer: pl.Trainer) -> None:
+        """torch's fused SGD does not know shards (its fused Adam does)."""
+        super().setup_optimizers(trainer)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups if isinstance(optimizer, torch.optim.SGD) else ():
+                group["fused"] = False
+
 
 @contextmanager
 def without_lightnings_warnings() -> Iterator[None]:
