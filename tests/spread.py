@@ -43,8 +43,8 @@ def trained(run: Run, devices: int) -> Task:
 
 
 def compare_gradients(task: Task) -> None:
-    """Make `task.gradients` the greatest distance of a gradient from the mean of what each rank finds by itself."""
-    backward, task.gradients = task.manual_backward, 0.0
+    """Note in `task.gradients` how far each gradient is from the mean of what the ranks find by themselves."""
+    backward, task.gradients = task.manual_backward, []
 
     def compared(loss: torch.Tensor) -> None:
         weights = [p for p in task.parameters() if p.requires_grad]
@@ -53,8 +53,8 @@ def compare_gradients(task: Task) -> None:
         for weight, own in zip(weights, found, strict=True):
             if own is not None and weight.grad is not None:
                 distributed.all_reduce(own)
-                apart = float((weight.grad - own / 2).abs().max() / weight.grad.abs().max().clamp(min=1e-6))
-                task.gradients = max(task.gradients, apart)
+                apart = (weight.grad - own / 2).abs().max() / weight.grad.abs().max().clamp(min=1e-6)
+                task.gradients.append(float(apart))
 
     task.manual_backward = compared
 
@@ -87,7 +87,9 @@ def main(root: Path, experiments: list[str], arms: int | None) -> None:
         weights = weights_of(task)
         everywhere: list[Any] = [None, None]
         distributed.all_gather_object(everywhere, weights)
-        lines.append({"run": run.name, "between_ranks": distance(*everywhere), "gradients": task.gradients})
+        lines.append(
+            {"run": run.name, "between_ranks": distance(*everywhere), "gradients": max(task.gradients, default=None)}
+        )
         kept.append((weights, task.history))
     distributed.destroy_process_group()
     if rank > 0:

@@ -20,17 +20,24 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
+from PIL import Image
 from pyarrow import parquet
 from pydantic import TypeAdapter
+from torch.nn import functional
 
+from conftest import REPOSITORY
+from reprise.core.config import load
+from reprise.core.contract import SCALES
 from reprise.core.pipeline import Dataset, Source
 from reprise.parts.data import fetch as fetching
-from reprise.parts.data import store
+from reprise.parts.data import small_images, store
 from reprise.parts.data.archive import extract
 from reprise.parts.data.fetch import fetch, sha256_of
 from reprise.parts.data.readers import (
     atari,
     brown,
+    cifar10,
     glue,
     hub_text,
     minatar,
@@ -182,6 +189,30 @@ def test_a_wrong_byte_in_raw_is_an_error_too(tmp_path: Path) -> None:
         fetch([url(file)], tmp_path / "raw", tmp_path / "again", lambda _: None)
 
 
+def declared_hashes() -> dict[str, Any]:
+    """Every source of pipeline.yaml whose bytes are known beforehand, by dataset, part and kind."""
+    datasets = load(REPOSITORY, papers=()).pipeline.datasets
+    return {
+        f"{name}/{part}/{one.kind}": one
+        for name, dataset in datasets.items()
+        for scale in SCALES
+        for part, entry in dataset.parts_at(scale).items()
+        for one in entry.sources
+        if fetching._expected(one)
+    }
+
+
+@pytest.mark.parametrize(("name", "declared"), declared_hashes().items())
+def test_a_wrong_byte_in_any_source_is_refused(tmp_path: Path, name: str, declared: Any) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for download, sha256 in fetching._expected(declared).items():
+        (raw / f"{sha256}-{download}").write_bytes(b"not what it says")
+    with pytest.raises(ValueError, match="wrong bytes: expected SHA-256"):
+        fetch([declared], raw, tmp_path / "scratch", lambda _: None)
+    assert not (tmp_path / "scratch").exists()
+
+
 def test_sources_are_tried_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     second = make_zip(tmp_path / "second.zip", {"toy/x.txt": b"x"})
     monkeypatch.setattr(fetching.sys, "executable", "no-such-python")
@@ -323,6 +354,47 @@ def test_mnist_is_the_same_from_csv_and_from_idx(tmp_path: Path) -> None:
     opened = store.open_images(tmp_path / "from_csv", "test")
     np.testing.assert_array_equal(opened.images, images)
     np.testing.assert_array_equal(opened.labels, labels)
+
+
+def test_cifar10_is_read_in_the_order_of_the_original(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    names = ("data_batch_1", "data_batch_2", "test_batch")
+    pictures = {name: rng.integers(0, 256, (4, 32, 32, 3), np.uint8) for name in names}
+    labels = {"train": [0, 1, 2, 3, 9, 8, 7, 6], "test": [5, 4, 3, 2]}
+    for name, rows in pictures.items():
+        Image.fromarray(rows.reshape(4, 1024, 3)).save(tmp_path / f"{name}.png")
+    for split, numbers in labels.items():
+        (tmp_path / f"{split}_lables.json").write_text(json.dumps(numbers))
+    (tmp_path / "objects").mkdir()
+    facts = cifar10.read(sorted(tmp_path.glob("*.*")), tmp_path / "objects", cifar10.Options())
+    assert (facts["splits"], facts["shape"]) == ({"train": 8, "test": 4}, [32, 32, 3])
+    assert store.label_names(tmp_path / "objects")[9] == "truck"
+    train, validation, test = small_images.open_small_images(tmp_path, "objects", held_out=3)
+    assert [len(split.images) for split in (train, validation, test)] == [7, 1, 4]  # of so few a fifth is held out
+    images, found = small_images.tensors(validation)
+    assert found.tolist() == [6]
+    np.testing.assert_array_equal(images[0].numpy().transpose(1, 2, 0), pictures["data_batch_2"][3])
+
+
+def test_cifar10_refuses_pictures_of_another_shape(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 32, 3), np.uint8)).save(tmp_path / "data_batch_1.png")
+    with pytest.raises(ValueError, match=r"data_batch_1\.png: expected RGB rows of 1024 pixels, found RGB of 32"):
+        cifar10.read([tmp_path / "data_batch_1.png"], tmp_path, cifar10.Options())
+
+
+def test_augmented_images_are_crops_half_of_them_mirrored() -> None:
+    """Each is one of the 9 × 9 crops of the padded image, or that of its mirror image; shifts and mirrors are even."""
+    torch.manual_seed(0)
+    image = torch.arange(1.0, 1 + 2 * 8 * 8).view(1, 2, 8, 8)
+    found = small_images.shifted_and_flipped(image.expand(3000, -1, -1, -1))
+    padded = functional.pad(image[0], (4, 4, 4, 4))
+    crops = torch.stack([padded[:, i : i + 8, j : j + 8] for i in range(9) for j in range(9)])
+    both = torch.cat([crops, crops.flip(-1)]).flatten(1)
+    which = (found.flatten(1)[:, None] == both).all(-1)
+    assert which.any(1).all()
+    first = which.float().argmax(1)
+    assert abs(float((first >= 81).float().mean()) - 0.5) < 0.04
+    assert torch.bincount(first % 81, minlength=81).min() > 15
 
 
 @pytest.fixture

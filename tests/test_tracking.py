@@ -15,6 +15,7 @@ import time
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -258,8 +259,34 @@ def test_runs_go_offline_while_the_server_is_away(
     ]
 
 
-def test_an_unreachable_server_does_not_stop_a_run(tmp_path: Path) -> None:
-    """The real wandb, a key, and nobody listening at the address."""
+class Refusal(BaseHTTPRequestHandler):
+    """A server that knows no key."""
+
+    def do_POST(self) -> None:
+        self.send_error(401)
+
+    def do_GET(self) -> None:
+        self.do_POST()
+
+    def log_message(self, *_: object) -> None:
+        """Quietly."""
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    """The address of such a server."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusal) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("server", ["nobody", "refusing"])
+def test_a_server_that_is_away_or_refuses_does_not_stop_a_run(
+    tmp_path: Path, server: str, request: pytest.FixtureRequest
+) -> None:
+    """The real wandb, a key, and nobody listening at the address, or one who does not take the key."""
+    address = "http://127.0.0.1:9" if server == "nobody" else request.getfixturevalue(server)
     script = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]); "
         "from reprise.core import tracking; from test_tracking import a_run, Settings; tracking.INIT_SECONDS = 1.0; "
@@ -271,7 +298,7 @@ def test_an_unreachable_server_does_not_stop_a_run(tmp_path: Path) -> None:
         "HOME": str(tmp_path),
         "PYTHONPATH": str(SOURCE.parent),
         "WANDB_API_KEY": "0" * 40,
-        "WANDB_BASE_URL": "http://127.0.0.1:9",
+        "WANDB_BASE_URL": address,
     }
     ended = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path), str(Path(__file__).parent)],
