@@ -23,12 +23,22 @@ from reprise.core.contract import Failed
 from reprise.core.yaml import ConfigError
 from reprise.stages.train import grid
 
-RESUMED = """
+GATES = """
+
+class Task(Task):
     def on_load_checkpoint(self, checkpoint):
         super().on_load_checkpoint(checkpoint)
         with (self.run.data / "resumed").open("a") as file:
             file.write(f"{self.step}\\n")
+
+    def update(self, step):
+        if step in (20, 40):
+            (self.run.data / f"{self.run.seed} at {step}").touch()
+            while not (self.run.data / "open").exists() and not self.stop_requested:
+                time.sleep(0.05)
+        return super().update(step)
 """
+"""For the toy paper: each run says where it is resumed, and waits at two steps until told to go on."""
 
 
 class Cluster:
@@ -83,7 +93,7 @@ def cluster(toy_project: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not condition():
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, "waited in vain"
@@ -105,46 +115,46 @@ def trained(root: Path) -> dict[str, bytes]:
 def test_stopped_resumed_and_a_node_killed_it_ends_as_on_one_machine(toy_project: CommandLine, cluster: Cluster):
     root = toy_project.root
     source = toy_project.sources / "reprise" / "experiments" / "toy.py"
-    source.write_text(source.read_text() + RESUMED)
+    source.write_text(source.read_text().replace("import torch\n", "import time\n\nimport torch\n", 1) + GATES)
     edit(root / "params.yaml", "      slow: {optimizer: {lr: 0.001}}\n", "")
     edit(root / "params.yaml", "checkpoint_every: 60", "checkpoint_every: 0.2")
-    edit(root / "params.yaml", "batch_size: 16", "batch_size: 16\n      pause: 0.05")
-    edit(root / "params.yaml", "duration: 60step", "duration: 100step")
+    edit(root / "params.yaml", "batch_size: 16", "batch_size: 16\n      pause: 0.03")
     edit(root / "pipeline.yaml", "higher: slow, lower: fast", "kind: below, arm: fast, value: 1")
-    work, resumed = root / ".reprise" / "runs", root / "data" / "prepared" / "points" / "resumed"
+    data, work = root / "data" / "prepared" / "points", root / ".reprise" / "runs"
     on_ray = ("toy", "runtime.engine=ray", f"runtime.address={cluster.address}")
 
     def steps() -> list[int]:
         """How far each run is, by its newest checkpoint."""
-        return sorted(max((int(p.stem[5:]) for p in run.glob("step-*.ckpt")), default=0) for run in work.glob("*"))
+        return [max(int(path.stem[5:]) for path in run.glob("step-*.ckpt")) for run in work.glob("*")]
 
     process = toy_project.start("pretrain", *on_ray, "runtime.workers=1")
-    until(lambda: steps() and steps()[0] > 0, process)
+    until((data / "0 at 20").exists, process)
     process.send_signal(signal.SIGTERM)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 143, printed
     assert printed.splitlines()[-1].startswith("stopped by SIGTERM"), printed
     assert "Traceback" not in printed
     assert not (root / "models").exists()
-    [stopped_at] = steps()
+    assert steps() == [21]
 
     process = toy_project.start("pretrain", *on_ray)
-    until(lambda: len(steps()) == 2 and steps()[0] > 0 and steps()[1] > stopped_at, process)
+    until(lambda: (data / "0 at 40").exists() and (data / "1 at 20").exists(), process)
     killed_at = steps()
     assert cluster.kill("second") > 1
+    (data / "open").touch()
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 0, printed
     assert "2 of 2 runs trained" in printed
-    first, second = (int(line) for line in resumed.read_text().splitlines())
-    assert first == stopped_at
-    assert second >= killed_at[0]
+    first, second = (int(line) for line in (data / "resumed").read_text().splitlines())
+    assert first == 21
+    assert second in killed_at
 
-    on_ray_trained = trained(root)
-    assert len(on_ray_trained) == 4
+    on_cluster = trained(root)
+    assert len(on_cluster) == 4
     for folder in (".reprise", "models"):
         shutil.rmtree(root / folder)
     toy_project.reprise("pretrain", "toy")
-    assert trained(root) == on_ray_trained
+    assert trained(root) == on_cluster
 
 
 def test_a_run_has_one_core_or_a_gpu_with_its_part_of_the_cores():
