@@ -176,8 +176,8 @@ def test_without_its_text_bert_has_its_size_and_says_what_to_prepare(root):
     assert found["not_counted"] == ["pretrain mlm", "finetune mlm"]
 
 
-def test_bert_at_paper_scale_but_for_ten_layers_and_four_tasks(root):
-    left_out = {"mnli", "qqp", "qnli", "sst2"}
+def test_bert_at_paper_scale_but_for_ten_layers_and_five_tasks(root):
+    left_out = {"mnli", "qqp", "qnli", "sst2", "squad"}
     found = planned(root, "bert", ["mlm"], "paper", "model.layers=2", *(f"finetune.{task}=null" for task in left_out))
     pretraining, finetuning = found["runs"]
     assert pretraining["updates"] == 1_000_000
@@ -190,9 +190,9 @@ def test_bert_at_paper_scale_but_for_ten_layers_and_four_tasks(root):
     assert pretraining["flops"] == pytest.approx(6 * products + 7 * (attention + shorter), rel=0.01)
     assert pretraining["optimizer_state"] == pytest.approx(2 * pretraining["weights"], rel=0.02)
     examples = sum(0.95 * count for task, (count, *_) in GLUE.items() if task not in left_out)
-    assert 3 * examples / 32 < finetuning["updates"] < 3 * (examples + 1.2 * 0.95 * 87_599) / 32
+    assert finetuning["updates"] == pytest.approx(3 * examples / 32, rel=0.08)  # whole batches of few
     assert any(f"1/{round(1 / SHARE)}" in note for note in finetuning["notes"])
-    assert finetuning["gradients"] < finetuning["gradients_of_all"] / 4  # five copies, one after another
+    assert finetuning["gradients"] < finetuning["gradients_of_all"] / 3  # four copies, one after another
     assert found["hours"]["H100 SXM"] < found["hours"]["A100 SXM"] < found["hours"]["T4"]
 
 
@@ -231,7 +231,7 @@ def test_the_command(toy_project, reprise):
 
 
 def test_the_users_mistakes(toy_project: CommandLine):
-    assert "did you mean toy?" in toy_project.reprise("plan", "toi", status=2)
+    assert "did you mean toy?" in toy_project.reprise("plan", "toyy", status=2)
     assert "did you mean slow?" in toy_project.reprise("plan", "toy", "--arm", "slo", status=2)
     assert "did you mean paper?" in toy_project.reprise("plan", "toy", "--scale", "papr", status=2)
     assert "at most 1" in toy_project.reprise("plan", "toy", "--utilisation", "35", status=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -88,17 +89,41 @@ def show(
     _known(experiment, project.pipeline.experiments, "experiment")
     if arm is not None:
         _known(arm, project.arms(experiment), f"arm of {experiment}")
-    tree = project.resolve(experiment, arm)
     if as_json:
-        typer.echo(json.dumps(tree, indent=1))
+        typer.echo(json.dumps(project.resolve(experiment, arm), indent=1))
         return
-    origins = project.origins(experiment, arm)
-    lines = [(".".join(map(str, path)), value, origins.get(path)) for path, value in _leaves(tree)]
-    left = max(len(f"{path}: {json.dumps(value)}") for path, value, _ in lines)
-    for path, value, origin in lines:
-        typer.echo(
-            f"{f'{path}: {json.dumps(value)}':<{left}}  # {origin}" if origin else f"{path}: {json.dumps(value)}"
-        )
+    _print_config(project, experiment, arm)
+
+
+@app.command()
+def plan(
+    experiment: Experiment,
+    overrides: Overrides = None,
+    arm: Annotated[str | None, typer.Option(help="This arm alone; without it, all of them")] = None,
+    scale: ScaleOption = None,
+    utilisation: Annotated[float, typer.Option(help="Share of its peak that a device is assumed to reach")] = 0.35,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts")] = False,
+) -> None:
+    """What training takes: parameters, FLOPs, memory, downloads, hours on named devices; train nothing."""
+    if not 0 < utilisation <= 1:
+        raise UsageError(f"--utilisation is {utilisation:g}; expected a share above 0, at most 1")
+    project = _project(overrides, scale, experiment, papers=[experiment])
+    _known(experiment, project.pipeline.experiments, "experiment")
+    if arm is not None:
+        _known(arm, project.arms(experiment), f"arm of {experiment}")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # an arm that starts from published weights would fetch them
+    from rich.console import Console
+
+    from reprise.stages.plan import plan as run
+    from reprise.stages.plan import tables
+
+    with Console(stderr=True).status("") as status:
+        found = run(project, experiment, [arm] if arm else project.arms(experiment), utilisation, status.update)
+    if as_json:
+        typer.echo(json.dumps({"config": project.resolve(experiment, arm), **found}, indent=1))
+        return
+    _print_config(project, experiment, arm)
+    Console(width=None if sys.stdout.isatty() else 140).print(tables(found))
 
 
 @app.command()
@@ -203,6 +228,18 @@ def _train(experiment: str, stage: Stage, overrides: list[str] | None) -> None:
     from reprise.stages.train import train
 
     train(project, experiment, stage, typer.echo)
+
+
+def _print_config(project: Project, experiment: str, arm: str | None) -> None:
+    """Every resolved value, and where it was written."""
+    origins = project.origins(experiment, arm)
+    lines = [
+        (f"{'.'.join(map(str, path))}: {json.dumps(value)}", origins.get(path))
+        for path, value in _leaves(project.resolve(experiment, arm))
+    ]
+    left = max(len(line) for line, _ in lines)
+    for line, origin in lines:
+        typer.echo(f"{line:<{left}}  # {origin}" if origin else line)
 
 
 def _print_verdicts(

@@ -157,7 +157,8 @@ class Task(pl.LightningModule):
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             if settings.clip_norm is not None:
                 norm = nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
-                norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of weights in shards
+                # Of weights in shards each device has a part.
+                norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # type: ignore[attr-defined]
             if settings.clip_value is not None:
                 nn.utils.clip_grad_value_(parameters, settings.clip_value)
         for group in optimizer.param_groups:
@@ -297,4 +298,4 @@ def _over_ranks(
         name: (sum(one.get(name, (0.0, 0))[0] for one in sums), sum(one.get(name, (0.0, 0))[1] for one in sums))
         for name in names
     }
-    return added, next((word for _, word in gathered if word is not None), None)
+    return added, next((word for _, word in gathered if word is not None), None)  # type: ignore[return-value]

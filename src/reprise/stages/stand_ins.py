@@ -1,0 +1,147 @@
+"""Made-up data where none is prepared: as many examples, of the same shapes, for a task that is only planned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reprise.core.config import Project
+from reprise.core.pipeline import Part
+from reprise.parts.data import store
+from reprise.parts.data.readers.glue import TASKS
+
+SHARE = 1 / 16
+"""Of labelled texts, how many a stand-in has."""
+LONGEST_TEXT = 64 << 20
+"""Bytes; text that is longer has a stand-in although it is prepared: to open a text is to tokenise it."""
+MNIST, CIFAR10 = (28, 28), (32, 32, 3)
+TEXT_WORDS = 500_000
+GLUE = {  # training examples as in the hub's card; WordPieces of the first and second text, about their mean
+    "cola": (8_551, 11),
+    "sst2": (67_349, 12),
+    "mrpc": (3_668, 26, 26),
+    "qqp": (363_846, 14, 14),
+    "stsb": (5_749, 13, 13),
+    "mnli": (392_702, 26, 13),
+    "qnli": (104_743, 14, 37),
+    "rte": (2_490, 56, 12),
+}
+SQUAD = (87_599, 18_891, 150, 13)
+"""Questions, contexts, and WordPieces of a context and a question, about their mean."""
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A dataset to plan by."""
+
+    folder: Path
+    """The prepared one if every part of it is there."""
+    half: Path | None = None
+    """The same with half of the texts, if texts are stood in for."""
+    stood_in: tuple[str, ...] = ()
+    unknown: bool = False
+    """Whether the size of a text is not known."""
+    needed: str | None = None
+    """What to do for a part that is not there, and that nothing stands in for."""
+
+
+def stand_in(project: Project, dataset: str, below: Path) -> StandIn:
+    """`dataset` at the project's scale, what is not prepared of it made up below `below`."""
+    prepared = project.root / "data" / "prepared" / dataset
+    parts = project.pipeline.datasets[dataset].parts_at(project.params.scale)
+    made_up = {
+        name: part
+        for name, part in parts.items()
+        if not is_prepared(prepared / name, part) or (part.reader in STAND_INS and _is_long(prepared / name))
+    }
+    missing = [name for name, part in made_up.items() if part.reader not in STAND_INS]
+    if not made_up:
+        return StandIn(prepared)
+    folders = [below / size / "data" / "prepared" / dataset for size in ("whole", "half")]
+    for folder, share in zip(folders, (SHARE, SHARE / 2), strict=True):
+        folder.mkdir(parents=True)
+        for name, part in parts.items():
+            if name not in made_up:
+                (folder / name).symlink_to((prepared / name).resolve())
+            elif part.reader in STAND_INS:
+                (folder / name).mkdir()
+                STAND_INS[part.reader](folder / name, part.options, share)
+    readers = {part.reader for part in made_up.values()}
+    return StandIn(
+        folders[0],
+        folders[1] if readers & {"glue", "squad", "hub_text"} else None,
+        tuple(f"{dataset}/{name}" for name, part in made_up.items() if part.reader in STAND_INS),
+        "hub_text" in readers,
+        f"needs `reprise prepare {dataset}`" if missing else None,
+    )
+
+
+def is_prepared(folder: Path, part: Part) -> bool:
+    """Whether `folder` holds `part` as it is declared."""
+    if not (folder / "card.json").exists():
+        return False
+    card = store.open_card(folder)
+    return card["reader"] == part.reader and all(card["options"].get(k) == v for k, v in part.options.items())
+
+
+def _is_long(folder: Path) -> bool:
+    return sum(path.stat().st_size for path in folder.glob("*_text.npy")) > LONGEST_TEXT
+
+
+def _images(folder: Path, shape: tuple[int, ...], **counts: int) -> None:
+    """Black, of all ten classes."""
+    for split, count in counts.items():  # the system's empty pages: they take no room
+        np.lib.format.open_memmap(folder / f"{split}_images.npy", "w+", np.uint8, (count, *shape))
+        np.save(folder / f"{split}_labels.npy", (np.arange(count) % 10).astype(np.uint8))
+
+
+def _texts(count: int, mean: int, seed: int = 0) -> Iterator[str]:
+    """Made-up words: from a half to one and a half times `mean` of them."""
+    random = np.random.default_rng(seed)
+    syllables = np.array([a + b for a in "bdfgklmnprstvz" for b in "aeiou"])
+    words = random.choice(syllables, 10_000).tolist()
+    lengths = random.integers(mean // 2, mean + mean // 2 + 1, count)
+    for begin, length in zip(random.integers(0, len(words) // 2, count).tolist(), lengths.tolist(), strict=True):
+        yield " ".join(words[begin : begin + length])
+
+
+def _plain_text(folder: Path, options: Mapping[str, Any], share: float) -> None:
+    sentences = iter(_texts(round(TEXT_WORDS * share / SHARE / 20), 20))
+    store.write_texts(folder, "train", (". ".join(some) + "." for some in zip(*[sentences] * 25, strict=False)))
+
+
+def _glue(folder: Path, options: Mapping[str, Any], share: float) -> None:
+    task, (examples, *means) = options["task"], GLUE[options["task"]]
+    count, names = round(examples * (1 - options.get("validation", 0.05)) * share), TASKS[task].labels
+    labels = (np.arange(count) % len(names)).tolist() if names else np.linspace(0, 5, count).tolist()
+    texts = [_texts(count, mean, seed) for seed, mean in enumerate(means)]
+    if len(texts) == 2:
+        store.write_pairs(folder, "train", zip(*texts, labels, strict=True))
+    else:
+        store.write_texts(folder, "train", texts[0])
+        store.write_labels(folder, "train", labels)
+    store.write_label_names(folder, names)
+
+
+def _squad(folder: Path, options: Mapping[str, Any], share: float) -> None:
+    kept = share * (1 - 1 / options.get("validation_every", 20))
+    questions, contexts, of_context, of_question = SQUAD
+    texts = [f"{number} {text}" for number, text in enumerate(_texts(round(contexts * kept), of_context))]
+    asked = enumerate(_texts(round(questions * kept), of_question, seed=1))
+    store.write_questions(
+        folder, "train", (store.Question(texts[number % len(texts)], text, [(0, 1)]) for number, text in asked)
+    )
+
+
+STAND_INS: dict[str, Callable[[Path, Mapping[str, Any], float], None]] = {
+    "mnist": lambda folder, options, share: _images(folder, MNIST, train=60_000, test=10_000),
+    "cifar10": lambda folder, options, share: _images(folder, CIFAR10, train=50_000, test=10_000),
+    "hub_text": _plain_text,
+    "glue": _glue,
+    "squad": _squad,
+}
+"""By the reader of a part: what makes one up from its options, and the share of labelled texts to have."""
