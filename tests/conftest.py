@@ -7,12 +7,27 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from finished import Finished
+
 REPOSITORY = Path(__file__).parents[1]
+
+LONGEST = [
+    f"test_{name}.py" for name in ("experiments", "pipeline", "devices", "dvc", "docs", "survival", "ray", "wandb")
+]
+"""Handed out first, so that no process is left waiting for another at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files before the others, which stay in order."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
 
 TOY_PARAMS = """\
 scale: laptop
@@ -75,6 +90,7 @@ class CommandLine:
             "PYTHONPATH": str(self.sources),
             "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
             "OMP_NUM_THREADS": "1",
+            "PYTHONDONTWRITEBYTECODE": "",
             "WANDB_MODE": "offline",
         }
 
@@ -116,17 +132,22 @@ def tiny_idx_files(root: Path) -> list[str]:
     return entries
 
 
-@pytest.fixture
-def toy_project(tmp_path: Path) -> CommandLine:
-    """A folder with the toy paper alone, its data prepared."""
-    sources = copy_sources(tmp_path)
+def make_toy_project(root: Path, params: str = TOY_PARAMS) -> CommandLine:
+    """`root` with the toy paper alone; its data lie beside the project's files, unprepared."""
+    sources = copy_sources(root)
     for path in (sources / "reprise" / "experiments").iterdir():
         if path.name not in {"toy.py", "__init__.py"}:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    (tmp_path / "params.yaml").write_text(TOY_PARAMS)
-    (tmp_path / "pipeline.yaml").write_text(TOY_PIPELINE.replace("FILES", ", ".join(tiny_idx_files(tmp_path))))
-    shutil.copyfile(REPOSITORY / "dvc.yaml", tmp_path / "dvc.yaml")
-    commands = CommandLine(tmp_path, sources)
+    (root / "params.yaml").write_text(params)
+    (root / "pipeline.yaml").write_text(TOY_PIPELINE.replace("FILES", ", ".join(tiny_idx_files(root))))
+    shutil.copyfile(REPOSITORY / "dvc.yaml", root / "dvc.yaml")
+    return CommandLine(root, sources)
+
+
+@pytest.fixture
+def toy_project(tmp_path: Path) -> CommandLine:
+    """A folder with the toy paper alone, its data prepared."""
+    commands = make_toy_project(tmp_path)
     commands.reprise("prepare", "points")
     return commands
 
@@ -145,3 +166,17 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from training import small_objects
 
     return small_objects(tmp_path_factory.mktemp("cifar10"))
+
+
+@pytest.fixture(scope="session")
+def models_of_all_kinds(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Finished:
+    """A project with finished models, trained at smoke scale."""
+    from finished import finish
+
+    return finish(tmp_path_factory.mktemp("finished"), data)
+
+
+@pytest.fixture
+def finished(models_of_all_kinds: Finished, capsys: pytest.CaptureFixture[str]) -> Finished:
+    """The same, and `reprise` in it."""
+    return replace(models_of_all_kinds, capture=capsys)

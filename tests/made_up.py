@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import math
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 from PIL import Image
 
 from reprise.core import results
 from reprise.core.claims import Verdict
+from reprise.core.config import Project, load
 from reprise.core.pipeline import Paper
 
 ARMS = {"minimax": 1.0, "non_saturating": 2.0, "gaussian_mixture": 0.5}
@@ -33,8 +37,17 @@ PAPER = Paper.model_validate(
             "modes": {"says": "Digits that at least 1 % of the samples show", "unit": "digits", "better": "higher"},
         },
         "published": [
-            {"what": "Adversarial nets, MNIST", "value": 225.0, "error": 2.0, "unit": "nats", "where": "Table 1"},
+            {
+                "what": "Adversarial nets, MNIST",
+                "value": 225.0,
+                "error": 2.0,
+                "unit": "nats",
+                "where": "Table 1",
+                "arm": "minimax",
+            },
             {"what": "Deep GSN, MNIST", "value": 214.0, "error": 1.1, "unit": "nats", "where": "Table 1"},
+            {"what": "Modes", "value": 10.0, "where": "Nowhere", "arm": "minimax", "metric": "modes"},
+            {"what": "Adversarial nets, faces", "value": 2057.0, "where": "Table 1", "arm": "faces"},
         ],
         "claims": {
             "stronger_early_gradient": {
@@ -85,8 +98,105 @@ PAPER = Paper.model_validate(
 )
 
 
-def write(root: Path, paper: Paper = PAPER, key: str = "gan") -> dict[str, Verdict]:
-    """Write `root`/results/`key`, from runs whose files are made up in `root`/models."""
+MODULE = '''\
+"""A made-up paper, https://example.org/.
+
+Claimed: `minimax` saturates, and *nothing else* does (Section <3>).
+
+Deviations, at scale paper:
+- Its data are made up,
+  on two lines.
+- So are its runs.
+What a smaller scale changes is in params.yaml.
+"""
+from reprise.core.contract import DurationField, ExperimentConfig
+
+
+class Config(ExperimentConfig):
+    """All of it."""
+
+    images: int
+    """Of the training set, to learn from.
+
+    More than it needs.
+    """
+    duration: DurationField
+    loss: str
+    rates: dict[str, float]
+    """One for each <network>."""
+'''
+KNOBS = {
+    "paper": {
+        "images": 60000,
+        "duration": "50_000step",
+        "loss": "minimax",
+        "rates": {"generator": 0.1, "discriminator": 0.1},
+        "arms": {"faces": {"images": 100000}},
+    },
+    "arms": {"minimax": {}, "non_saturating": {"loss": "other"}, "gaussian_mixture": {"duration": "1step"}},
+    "laptop": {"images": 2000, "duration": "500step", "arms": {"gaussian_mixture": {"rates": {"generator": 0.2}}}},
+    "smoke": {"images": 10},
+}
+
+
+def project(root: Path, papers: dict[str, Paper]) -> Project:
+    """The files of YAML and Python that belong to `papers`, in `root`, read as a project."""
+    (root / "papers").mkdir(exist_ok=True)
+    for key in papers:
+        (root / "papers" / f"{key}.py").write_text(MODULE)
+    stages = {key: {"data": "digits"} for key in papers}
+    source = {"kind": "installed", "package": "made-up", "version": "1"}
+    parts = {"digits": {"reader": "mnist", "licence": "none", "sources": [source]}}
+    faces = {"faces": {"reader": "mnist", "licence": "none", "sources": [source]}}
+    pipeline = {
+        "datasets": {
+            "digits": {"title": "Digits", "about": "Made up.", "parts": parts, "at": {"paper": parts | faces}}
+        },
+        "pretrain": stages,
+        "evaluate": {key: {"model": "pretrain", **stage} for key, stage in stages.items()},
+        "experiments": {key: paper.model_dump(mode="json", exclude_defaults=True) for key, paper in papers.items()},
+    }
+    params = {"scale": "laptop", "seeds": list(SEEDS), "experiments": dict.fromkeys(papers, KNOBS)}
+    _write_yaml(root / "pipeline.yaml", pipeline)
+    _write_yaml(root / "params.yaml", params)
+    return load(root, experiments=root / "papers", papers=())
+
+
+def multiply(repository: Path, root: Path, times: int) -> None:
+    """The experiments of `repository` so many times over, under other names, with their results."""
+    whole = load(repository, papers=())
+    params, pipeline = whole.reading.params.data, whole.reading.pipeline.data
+    names = {key: [key, *(f"{key}_{copy}" for copy in range(2, times + 1))] for key in pipeline["experiments"]}
+    for section in (
+        params["experiments"],
+        *(pipeline[part] for part in ("pretrain", "finetune", "evaluate", "experiments")),
+    ):
+        section |= {name: section[key] for key in list(section) for name in names[key]}
+    (root / "results").mkdir()
+    (root / "papers").mkdir()
+    for key, file in whole.reading.files.items():
+        paper = file.parent if file.stem != key else file
+        for name in names.get(key, ()):
+            shutil.copytree(repository / "results" / key, root / "results" / name)
+            copied = root / "papers" / paper.name.replace(key, name)
+            shutil.copytree(paper, copied) if paper.is_dir() else shutil.copyfile(paper, copied)
+    _write_yaml(root / "params.yaml", params)
+    _write_yaml(root / "pipeline.yaml", pipeline)
+
+
+def _write_yaml(path: Path, content: dict[str, Any]) -> None:
+    """Without anchors: nothing is written once and referred to elsewhere."""
+    plain = type("Plain", (yaml.SafeDumper,), {"ignore_aliases": lambda self, data: True})
+    path.write_text(yaml.dump(content, Dumper=plain, sort_keys=False))
+
+
+def write(
+    root: Path, paper: Paper = PAPER, key: str = "gan", seconds: float = 30.0, **facts: Any
+) -> dict[str, Verdict]:
+    """Write `root`/results/`key`, from runs whose files are made up in `root`/models.
+
+    Each took `seconds`; `facts` are what else its record says of its cost.
+    """
     rng = np.random.default_rng(0)
     runs, histories, pictures = {}, {}, {}
     for arm, strength in ARMS.items():
@@ -104,10 +214,21 @@ def write(root: Path, paper: Paper = PAPER, key: str = "gan") -> dict[str, Verdi
             for name in ("interpolation", *(f"samples_{step:08d}" for step in range(1000, 9000, 1000))):
                 Image.fromarray(rng.integers(0, 256, (56, 140), dtype=np.uint8)).save(stem / f"{name}.png")
                 pictures[arm, seed][name] = stem / f"{name}.png"
+            first, *others = [Image.fromarray(frame) for frame in rng.integers(0, 256, (3, 40, 40), dtype=np.uint8)]
+            first.save(stem / "game.gif", save_all=True, append_images=others, duration=100, loop=0)
+            pictures[arm, seed]["game"] = stem / "game.gif"
     fingerprints = {(arm, seed): f"{arm}{seed}" for arm, seed in runs}
     folder = root / "results" / key
+    records = {key: {"seconds": seconds, **facts} for key in histories}
     return results.write(
-        folder, paper, "laptop", runs, histories=histories, pictures=pictures, fingerprints=fingerprints
+        folder,
+        paper,
+        "laptop",
+        runs,
+        histories=histories,
+        pictures=pictures,
+        fingerprints=fingerprints,
+        records=records,
     )
 
 

@@ -19,7 +19,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from conftest import REPOSITORY, CommandLine
+from conftest import REPOSITORY, CommandLine, make_toy_project
 from reprise.core.config import load
 from reprise.core.contract import Run
 from reprise.core.devices import ReplicasStrategy, ShardsStrategy, shard, strategy
@@ -59,9 +59,16 @@ def test_two_devices_stop_together_and_go_on_bitwise_the_same(toy_project):
     assert same(whole, done(toy_project))
 
 
-def test_two_nodes_of_torchrun_are_two_devices_of_one(toy_project):
-    toy_project.reprise(*RUN, *TWO)
-    alone = done(toy_project)
+@pytest.fixture(scope="module")
+def two_devices(tmp_path_factory) -> tuple[dict[str, torch.Tensor], str]:
+    """What a run over two devices of one machine comes to."""
+    project = make_toy_project(tmp_path_factory.mktemp("two"))
+    project.reprise("prepare", "points")
+    project.reprise(*RUN, *TWO)
+    return done(project)
+
+
+def test_two_nodes_of_torchrun_are_two_devices_of_one(toy_project, two_devices):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -74,14 +81,17 @@ def test_two_nodes_of_torchrun_are_two_devices_of_one(toy_project):
         )
         for rank in range(2)
     ]
-    printed = [agent.communicate(timeout=120)[0] for agent in agents]
+    try:
+        printed = [agent.communicate(timeout=120)[0] for agent in agents]
+    finally:
+        for agent in agents:
+            agent.terminate()  # which ends their workers too
     assert [agent.returncode for agent in agents] == [0, 0], printed
-    assert same(alone, done(toy_project))
+    assert same(two_devices, done(toy_project))
 
 
-def test_shards_train_what_replicas_do(toy_project):
-    toy_project.reprise(*RUN, *TWO)
-    replicas, _ = done(toy_project)
+def test_shards_train_what_replicas_do(toy_project, two_devices):
+    replicas, _ = two_devices
     toy_project.reprise(*RUN, "runtime.devices=2", "runtime.strategy=fsdp")
     shards, _ = done(toy_project)
     assert shards.keys() == replicas.keys()

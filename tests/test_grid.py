@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reprise.core.contract import Run
-from reprise.core.grid import run_grid, visible_gpus
+from reprise.core.grid import count_workers, run_grid, visible_gpus
 
 ENVIRONMENT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM")
 
@@ -36,6 +36,12 @@ def test_each_run_has_a_gpu_of_its_own(monkeypatch, tmp_path):
     assert max(len(own) for own in spans.values()) > 1
     for own in map(sorted, spans.values()):
         assert all(end <= begun for (_, end), (begun, _) in pairwise(own))
+
+
+def test_a_system_that_does_not_say_which_cores_are_ours_has_all_of_them(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert count_workers({"workers": "auto"}, 10, 0) == 6
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,20 @@ def test_round_trip(tmp_path: Path):
     assert found.card["arms"] == list(made_up.ARMS)
     assert found.card["axes"] == {"pretrain": "step"}
     assert found.curves.keys() == {"pretrain_generator_loss", "pretrain_gradient_norm", "pretrain_validation"}
-    assert len(found.pictures) == 9 * len(made_up.ARMS)
+    assert len(found.pictures) == 10 * len(made_up.ARMS)
     assert {verdict.verdict for verdict in verdicts.values()} == {"reproduced", "refuted", "inconclusive", "not run"}
+
+
+def test_costs_as_they_were_recorded(tmp_path: Path):
+    records = {
+        ("finetune", "minimax", 0): {"seconds": 2.5, "steps": 9},
+        ("pretrain", "minimax", 0): {"seconds": 71.25, "cores": 2, "device": "AMD EPYC", "joules": 350.5},
+    }
+    results.write(tmp_path / "gan", made_up.PAPER, "smoke", {("minimax", 0): {"modes": 10.0}}, records=records)
+    assert results.read(tmp_path / "gan").costs == [
+        results.RunCost("pretrain", "minimax", 0, 71.25, 2, "AMD EPYC", 350.5),
+        results.RunCost("finetune", "minimax", 0, 2.5, None, None, None),
+    ]
 
 
 def test_same_runs_same_bytes(tmp_path: Path):

@@ -6,6 +6,7 @@ import ast
 import json
 import logging
 import multiprocessing
+import os
 import random
 import struct
 import subprocess
@@ -98,6 +99,14 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
 
 
 def write_offline_run(root: Path) -> None:
+    added, put = [], os.putenv
+
+    def noted(name: bytes, value: bytes) -> None:
+        if threading.current_thread() is not threading.main_thread() and name not in os.environb:
+            added.append(name.decode())
+        put(name, value)
+
+    os.putenv = noted
     Image.fromarray(np.full((8, 8), 255, np.uint8)).save(root / "sheet.png")
     tracker = open_tracker(a_run(), Settings(), root, "f1ngerpr1nt0", "s0urce")
     for step in range(1000):
@@ -106,6 +115,7 @@ def write_offline_run(root: Path) -> None:
     tracker.picture("array", np.zeros((4, 4, 3), np.uint8), 999)
     tracker.summary({"log_likelihood": 225.0})
     tracker.finish(ok=True)
+    (root / "added.json").write_text(json.dumps([added, os.environ.get("WANDB_SILENT")]))
 
 
 def test_offline_run_holds_identity_and_config(offline: tuple[Path, list[Any]]) -> None:
@@ -151,6 +161,10 @@ def test_offline_run_holds_summary(offline: tuple[Path, list[Any]]) -> None:
     assert summary["log_likelihood"] == 225.0
     (end,) = [record.exit for record in offline[1] if record.HasField("exit")]
     assert end.exit_code == 0
+
+
+def test_no_thread_adds_to_the_environment(offline: tuple[Path, list[Any]]) -> None:
+    assert json.loads((offline[0] / "added.json").read_text()) == [[], "true"]
 
 
 def test_logging_costs_microseconds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -350,6 +364,20 @@ def test_a_key_in_netrc_is_found(host: str, tmp_path: Path) -> None:
     netrc.write_text(f"machine {host} login user password {'0' * 40}\n")
     netrc.chmod(0o600)
     assert wandb_mode(Settings("auto")) == ("offline" if host == "elsewhere.org" else "online")
+
+
+@pytest.mark.parametrize("host", ["elsewhere.org:8080", "api.wandb.ai"])
+def test_a_key_for_the_server_logged_in_to_is_found(host: str, tmp_path: Path) -> None:
+    """As `wandb login --host` leaves it; a key of another server's is of no use there."""
+    settings = tmp_path / ".config" / "wandb" / "settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("[default]\nbase_url = http://elsewhere.org:8080\n")
+    netrc = tmp_path / ".netrc"
+    netrc.write_text(f"machine {host} login user password {'0' * 40}\n")
+    netrc.chmod(0o600)
+    assert wandb_mode(Settings("auto")) == ("online" if host == "elsewhere.org:8080" else "offline")
+    settings.write_text("neither head nor tail")
+    assert wandb_mode(Settings("auto")) == ("online" if host == "api.wandb.ai" else "offline")
 
 
 def test_random_numbers_of_training_are_left_alone(tmp_path: Path) -> None:

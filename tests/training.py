@@ -16,6 +16,17 @@ from reprise.core.contract import Run, Stage
 from reprise.core.task import Evaluation
 from reprise.parts.data.store import write_images
 
+WORDS = [
+    "the", "a", "film", "story", "actor", "plot", "was", "is", "seems", "very", "quite", "good", "bad", "long", "short",
+    "and", "but",
+]  # fmt: skip
+"""Of made-up reviews."""
+
+
+def sentences(generator: np.random.Generator, count: int) -> list[str]:
+    """Made-up ones, of three to eight words."""
+    return [" ".join(generator.choice(WORDS, generator.integers(3, 9))) for _ in range(count)]
+
 
 def small_digits(folder: Path, enlarged: int = 3) -> Path:
     """Scikit-learn's 8 × 8 digits, `enlarged`, with a margin to 28 × 28, prepared in `folder`, which is returned."""

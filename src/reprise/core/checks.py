@@ -133,6 +133,7 @@ class _Paper:
         """What it names that does not exist, and the claims that have too few seeds."""
         for index, number in enumerate(self.published):
             yield from self._arm_problems((*self.path, "published", index, "arm"), number.get("arm"), ["paper"])
+            yield from self._metric_problems((*self.path, "published", index, "metric"), number.get("metric"))
         for model, count in block(self.section, "parameters").items():
             yield from self._count_problems(model, block(count))
         for name, claim in block(self.section, "claims").items():
@@ -147,11 +148,13 @@ class _Paper:
                 if problem.mark.file == PIPELINE:
                     yield problem
 
-    def _claim_problems(self, path: Path, claim: dict[str, Any]) -> Iterator[Problem]:
-        metric, metrics = claim.get("metric"), block(self.section, "metrics")
+    def _metric_problems(self, path: Path, metric: Any) -> Iterator[Problem]:
+        metrics = block(self.section, "metrics")
         if isinstance(metric, str) and metric not in metrics:
-            message = f"unknown metric {metric}{did_you_mean(metric, metrics)}"
-            yield _at_value(self.document, (*path, "metric"), message)
+            yield _at_value(self.document, path, f"unknown metric {metric}{did_you_mean(metric, metrics)}")
+
+    def _claim_problems(self, path: Path, claim: dict[str, Any]) -> Iterator[Problem]:
+        yield from self._metric_problems((*path, "metric"), claim.get("metric"))
         what, names = claim.get("published"), [str(number.get("what")) for number in self.published]
         if isinstance(what, str) and what not in names:
             message = f"no published number is called {shown(what)}{did_you_mean(what, names)}"

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from reprise.core.contract import Run, Stopped
+from reprise.core.machine import cores
 from reprise.core.progress import Progress
 
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
@@ -106,7 +107,7 @@ def visible_gpus() -> list[str]:
 
 def count_workers(runtime: dict[str, Any], runs: int, gpus: int) -> int:
     """Processes side by side: as many as there are devices for, never more than there are runs."""
-    wanted = (gpus or len(os.sched_getaffinity(0))) if runtime["workers"] == "auto" else runtime["workers"]
+    wanted = (gpus or cores()) if runtime["workers"] == "auto" else runtime["workers"]
     return max(1, min(wanted, runs))
 
 
@@ -119,7 +120,7 @@ def run_grid(title: str, runs: Sequence[Run], job: Job, runtime: dict[str, Any],
         return Outcomes()
     gpus = [] if runtime["accelerator"] == "cpu" else visible_gpus()
     workers = count_workers(runtime, len(runs), len(gpus))
-    threads = str(max(1, len(os.sched_getaffinity(0)) // workers))
+    threads = str(max(1, cores() // workers))
     os.environ |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
     os.environ.update({name: size for name, size in KEEP_MEMORY.items() if name not in os.environ})
     context = multiprocessing.get_context("forkserver")

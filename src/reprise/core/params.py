@@ -17,10 +17,13 @@ class Runtime(Strict):
     """On what, and how, runs execute; none of it but `precision` changes what they compute."""
 
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    """What runs compute on; auto: a GPU where there is one."""
     devices: Count | Literal["auto"] = "auto"
     """Devices of one run. With more than one, runs go one after another, each by DDP."""
     num_nodes: Count = 1
+    """Machines that one run is spread over."""
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    """How a run is spread over devices; auto: as Lightning chooses."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """auto: bfloat16 autocast where the experiment allows it and the processor has it, else float32."""
     engine: Literal["local", "ray"] = "local"
@@ -45,7 +48,9 @@ class Tracking(Strict):
     wandb: Literal["auto", "online", "offline", "off"] = "auto"
     """auto: online where there is a key, else offline."""
     project: Annotated[str, Field(min_length=1)] = "reprise"
+    """The W&B project that runs go to."""
     entity: str | None = None
+    """The W&B team or user; null: your own."""
 
 
 class Section(Strict):
@@ -65,8 +70,12 @@ class Params(Strict):
     """The whole of params.yaml."""
 
     scale: Scale
+    """How large the problem is: smoke for seconds, laptop for minutes on two cores, paper as in the paper."""
     seeds: Seeds
     """Replicates; arms are compared paired by seed."""
     runtime: Runtime = Runtime()
+    """On what, and how, runs execute."""
     tracking: Tracking = Tracking()
+    """Weights & Biases."""
     experiments: dict[Name, Section]
+    """The knobs of each paper."""

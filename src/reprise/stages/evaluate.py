@@ -8,10 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from reprise.core import results, workspace
+from reprise.core import results, tracking, workspace
 from reprise.core.config import Project
 from reprise.core.contract import Failed, Run
-from reprise.stages.train import grid, preload, raise_failures, runs_of
+from reprise.core.progress import Progress
+from reprise.core.source import source_hash
+from reprise.stages.train import about, grid, preload, raise_failures, runs_of
 
 
 def evaluate(project: Project, experiment: str) -> None:
@@ -36,20 +38,48 @@ def evaluate(project: Project, experiment: str) -> None:
             f"pipeline.yaml: experiments.{experiment}.metrics lacks what evaluation returned: {', '.join(unlisted)}"
         )
     models = project.root / "models" / experiment
+    files = {
+        (stage, run.arm, run.seed): models / stage / run.arm / f"seed{run.seed}"
+        for stage in project.pipeline.stages(experiment)
+        for run in runs
+    }
     results.write(
         project.root / "results" / experiment,
         paper,
         project.params.scale,
         scores,
         failures,
-        histories={
-            (stage, run.arm, run.seed): models / stage / run.arm / f"seed{run.seed}.history.csv"
-            for stage in project.pipeline.stages(experiment)
-            for run in runs
-        },
+        histories={key: file.with_suffix(".history.csv") for key, file in files.items()},
         pictures={(run.arm, run.seed): _pictures(project.root, run) for run in whole},
         fingerprints={(run.arm, run.seed): run.fingerprint for run in runs},
+        records={key: json.loads(file.with_suffix(".run.json").read_text()) for key, file in files.items()},
     )
+    track(project, waiting)
+
+
+def track(project: Project, scored: list[Run]) -> None:
+    """Put the scores and pictures of `scored` on their W&B pages, which training has left."""
+    settings, root = project.params.tracking, project.root
+    if not scored or tracking.wandb_mode(settings) == "off":
+        return
+    experiment = scored[0].experiment
+    said, source = about(project, experiment), source_hash(experiment)[0]
+    with Progress(f"W&B {experiment}", 1) as progress:
+        for done, run in enumerate(scored):
+            progress.update("scores", done, len(scored), None, "running")
+            tracker = tracking.open_tracker(run, settings, root, run.fingerprint, source, said)
+            history = workspace.read_history(run.model.with_suffix(".history.csv"))
+            last = dict(history[-1]) if history else {}
+            axis, *_ = [*last, ""]  # its first column
+            step = int(last.pop(axis, -1)) + 1  # W&B drops what comes at a step that it has
+            for path in sorted((workspace.evaluation_folder(root, run) / "pictures").glob("*.*")):
+                tracker.picture(path.stem, path, step)
+            tracker.summary(last | (workspace.read_metrics(root, run) or {}))
+            tracker.finish(ok=True)
+            if not tracker.works:  # each further one would wait as long in vain
+                progress.update("scores", done, len(scored), None, "failed")
+                return
+        progress.update("scores", len(scored), len(scored), None, "done")
 
 
 def _pictures(root: Path, run: Run) -> dict[str, Path]:
@@ -62,4 +92,5 @@ def evaluate_one(run: Run, report: Any, *, root: Path) -> str:
     """One run of the grid, in a process of its own."""
     from reprise.core.runs import evaluate
 
-    return evaluate(run, root)
+    with workspace.alone(root, run):
+        return evaluate(run, root)

@@ -13,6 +13,7 @@ from typing import Any
 
 from reprise.core.config import Project
 from reprise.core.source import reader_hash, source_hash
+from reprise.core.workspace import checkout
 
 STAGE_BLOCKS = ("pretrain", "finetune", "evaluate")
 """A block of a Config that has a stage's name counts for that stage and those after it."""
@@ -40,6 +41,14 @@ def write_all(project: Project) -> list[Path]:
             path.write_text(text)
             changed.append(path)
     return changed
+
+
+def other_code(project: Project) -> list[str]:
+    """The papers whose code, as DVC copied it for an experiment, is not the installed package's, which is what runs."""
+    copied = project.root / "src" / "reprise"
+    if checkout(project.root) == project.root or not copied.exists():
+        return []
+    return [key for key in project.pipeline.experiments if source_hash(key) != source_hash(key, copied)]
 
 
 def _inputs(project: Project) -> list[tuple[str, str, dict[str, Any]]]:

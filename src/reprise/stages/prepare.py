@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from reprise.core.pipeline import Part
+from reprise.core.workspace import checkout
 from reprise.core.yaml import did_you_mean
 from reprise.parts.data import readers
 from reprise.parts.data.fetch import fetch, sha256_of
@@ -34,7 +35,7 @@ def prepare(project: Project, dataset: str, echo: Echo = print) -> None:
     entry = _known("dataset", dataset, project.pipeline.datasets)
     parts = entry.parts_at(project.params.scale)
     ready = {name: _reader(f"{dataset}/{name}", part) for name, part in parts.items()}
-    raw, prepared = project.root / "data" / "raw", project.root / "data" / "prepared"
+    raw, prepared = checkout(project.root) / "data" / "raw", project.root / "data" / "prepared"
     prepared.mkdir(parents=True, exist_ok=True)
     for left_by_a_kill in prepared.glob(f".{dataset}-*"):
         shutil.rmtree(left_by_a_kill)

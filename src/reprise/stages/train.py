@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
@@ -16,7 +17,9 @@ from typing import Any
 from reprise.core import tracking, workspace
 from reprise.core.config import Project
 from reprise.core.contract import Failed, Run, Stage
+from reprise.core.energy import Meter
 from reprise.core.grid import Outcomes, run_grid
+from reprise.core.machine import cores, processor
 from reprise.core.source import source_hash
 from reprise.core.yaml import ConfigError, Problem
 from reprise.stages.inputs import counted
@@ -75,12 +78,17 @@ def train(project: Project, experiment: str, stage: Stage, echo: Callable[[str],
     known = {run.name: outcome for run in runs if (outcome := workspace.outcome(project.root, run)) is not None}
     waiting = [run for run in runs if run.name not in known]
     runtime = project.params.runtime.model_dump(mode="json")
-    if isinstance(runtime["devices"], int) and runtime["devices"] * runtime["num_nodes"] > 1:
-        outcomes = _one_after_another(project, waiting)
-    else:
-        job = partial(train_one, runtime=runtime, settings=project.params.tracking, root=project.root)
-        modules = [*preload(experiment), *tracking.modules(project.params.tracking)]
-        outcomes = grid(project, modules)(f"{stage} {experiment}", waiting, job, runtime)
+    with Meter() as meter:
+        if _spread(runtime):
+            outcomes = _one_after_another(project, waiting)
+        else:
+            settings, said = project.params.tracking, about(project, experiment)
+            job = partial(train_alone, runtime=runtime, settings=settings, root=project.root, about=said)
+            modules = [*preload(experiment), *tracking.modules(project.params.tracking)]
+            outcomes = grid(project, modules)(f"{stage} {experiment}", waiting, job, runtime)
+    if meter.joules is not None and runtime["engine"] == "local":
+        trained = [run for run in waiting if outcomes.ended.get(run.name) in ("done", "diverged")]
+        share_energy(project.root, trained, meter.joules)
     raise_failures(outcomes, len(known))
 
     target = project.root / "models" / experiment / stage
@@ -122,14 +130,56 @@ def preload(experiment: str) -> list[str]:
     return ["torch", "pytorch_lightning", "reprise.core.runs", f"reprise.experiments.{experiment}"]
 
 
-def train_one(run: Run, report: Any, *, runtime: dict[str, Any], settings: Any, root: Path) -> str:
-    """One run of the grid, in a process of its own."""
+def about(project: Project, experiment: str) -> tracking.About:
+    """What the W&B page of each of `experiment`'s runs says."""
+    return tracking.about(project.pipeline.experiments[experiment], project.params.tracking, project.root)
+
+
+def train_one(
+    run: Run,
+    report: Any,
+    *,
+    runtime: dict[str, Any],
+    settings: Any,
+    root: Path,
+    about: tracking.About | None = None,
+) -> str:
+    """One run, in this process; or a rank's part of it."""
     from reprise.core.runs import execute
 
     source = source_hash(run.experiment)[0]
-    return execute(
-        run, runtime, root, lambda: tracking.open_tracker(run, settings, root, run.fingerprint, source), report
-    )
+    tracker = partial(tracking.open_tracker, run, settings, root, run.fingerprint, source, about)
+    return execute(run, runtime, root, tracker, report)
+
+
+def train_alone(run: Run, report: Any, *, root: Path, **how: Any) -> str:
+    """One run of the grid, in a process of its own; ranks, which work at one run side by side, do not come here."""
+    import torch
+
+    with workspace.alone(root, run):
+        ended = train_one(run, report, root=root, **how)
+        workspace.note(root, run, **hardware(how["runtime"], torch.get_num_threads()))
+    return ended
+
+
+def hardware(runtime: dict[str, Any], threads: int) -> dict[str, Any]:
+    """What a run was trained on, for its record: `cores`, and `device`, the name of a GPU or of the processor."""
+    import torch
+
+    on_gpu = runtime["accelerator"] != "cpu" and torch.cuda.is_available()
+    return {"cores": threads, "device": torch.cuda.get_device_name() if on_gpu else processor()}
+
+
+def _spread(runtime: dict[str, Any]) -> bool:
+    """Whether a run takes several processes."""
+    return isinstance(runtime["devices"], int) and runtime["devices"] * runtime["num_nodes"] > 1
+
+
+def share_energy(root: Path, runs: Sequence[Run], joules: float) -> None:
+    """Note in the records of runs that were trained together what each used: of `joules` by its share of their time."""
+    seconds = [workspace.read_record(root, run)["seconds"] for run in runs]
+    for run, took in zip(runs, seconds, strict=True):
+        workspace.note(root, run, joules=round(joules * took / sum(seconds), 1) if took else 0.0)
 
 
 def raise_failures(outcomes: Outcomes, known: int) -> None:
@@ -147,11 +197,13 @@ def _one_after_another(project: Project, runs: list[Run]) -> Outcomes:
     for run in runs:
         words = ["run", run.experiment, run.stage, run.arm, str(run.seed), *project.overrides]
         command = [sys.executable, "-m", "reprise", *words]
-        status = subprocess.run(command, cwd=project.root, check=False).returncode
+        with workspace.alone(project.root, run):
+            status = subprocess.run(command, cwd=project.root, check=False).returncode
         if status:
             outcomes.failed[run.name] = f"its process ended with status {status}"
         else:
             outcomes.ended[run.name] = "done"
+            workspace.note(project.root, run, **hardware(project.params.runtime.model_dump(mode="json"), cores()))
     return outcomes
 
 
@@ -162,8 +214,14 @@ def train_here(
     [run] = [r for r in runs_of(project, experiment, stage) if (r.arm, r.seed) == (arm, seed)]
     runtime = project.params.runtime.model_dump(mode="json")
 
+    first: list[tuple[int, float]] = []
+
     def report(step: int, total: int, row: dict[str, float]) -> None:
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
-        echo(f"{run.name}  {step}/{total}  {numbers}")
+        first.append((step, time.monotonic()))
+        (start, then), (_, now) = first[0], first.pop() if len(first) > 1 else first[0]
+        left = f"  ETA {(now - then) * (total - step) / (step - start):.0f}s" if step > start else ""
+        echo(f"{run.name}  {step}/{total}  {numbers}{left}")
 
-    train_one(run, report, runtime=runtime, settings=project.params.tracking, root=project.root)
+    settings = project.params.tracking
+    train_one(run, report, runtime=runtime, settings=settings, root=project.root, about=about(project, experiment))

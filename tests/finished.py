@@ -1,0 +1,127 @@
+"""A project with finished models in it: trained at smoke scale, on small data, in this process."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import REPOSITORY
+from reprise import cli
+from reprise.core import runs, workspace
+from reprise.core.config import Project, load
+from reprise.core.contract import Run, Stage
+from reprise.core.task import Task
+from reprise.core.tracking import NoTracker
+from reprise.parts.data import store
+from reprise.stages.train import runs_of
+from reprise.trying import models
+from training import sentences
+
+MODELS: list[tuple[str, Stage, str]] = [
+    ("gan", "pretrain", "non_saturating"),
+    ("gan", "pretrain", "minimax"),
+    ("dqn", "pretrain", "full"),
+    ("dqn", "pretrain", "random"),
+    ("bert", "pretrain", "mlm"),
+    ("bert", "finetune", "mlm"),
+    ("normalisation", "pretrain", "batch"),
+    ("regularisation", "pretrain", "autoencoder"),
+    ("svm_vs_net", "pretrain", "svm"),
+    ("gmdh", "pretrain", "complete"),
+]
+
+
+@dataclass
+class Finished:
+    """The project, and `reprise` in it."""
+
+    root: Path
+    project: Project
+    capture: pytest.CaptureFixture[str] | None = None
+
+    def __call__(self, *words: str, status: int = 0) -> str:
+        """What `reprise` prints, run in this process; of a failure, what it says on standard error."""
+        assert self.capture is not None
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.argv", ["reprise", *words])
+            patch.chdir(self.root)
+            with pytest.raises(SystemExit) as stopped:
+                cli.main()
+        out, err = self.capture.readouterr()
+        assert (stopped.value.code or 0) == status, out + err
+        return err if status else out
+
+    def model(self, experiment: str, stage: Stage, arm: str) -> Path:
+        """Its weights."""
+        return self.root / "models" / experiment / stage / arm / "seed0.safetensors"
+
+    def run(self, experiment: str, stage: Stage, arm: str) -> Run:
+        """As it was trained."""
+        data = self.root / "data" / "prepared" / getattr(self.project.pipeline, stage)[experiment].data
+        return models.read_run(self.model(experiment, stage, arm), stage, data, None)[0]
+
+    def task(self, experiment: str, stage: Stage, arm: str, *, with_data: bool = False) -> Task:
+        """With its weights."""
+        return models.load(self.run(experiment, stage, arm), with_data=with_data)
+
+
+def finish(root: Path, digits: Path) -> Finished:
+    """Train MODELS in `root`; `digits` is a prepared dataset of them."""
+    torch.set_num_threads(1)
+    params = (REPOSITORY / "params.yaml").read_text()
+    assert "\nscale: laptop" in params
+    (root / "params.yaml").write_text(params.replace("\nscale: laptop", "\nscale: smoke"))
+    shutil.copyfile(REPOSITORY / "pipeline.yaml", root / "pipeline.yaml")
+    prepared = root / "data" / "prepared"
+    for name in ("mnist", "small_images"):
+        shutil.copytree(digits, prepared / name)
+    write_english(prepared)
+    for name in ("mnist", "small_images", "games", "english_text", "english_tasks"):
+        (prepared / name).mkdir(exist_ok=True)
+        (prepared / name / "card.json").write_text("{}")
+    project = load(root, papers=list(dict.fromkeys(key for key, _, _ in MODELS)))
+    runtime = project.params.runtime.model_dump(mode="json") | {"precision": "32-true", "accelerator": "cpu"}
+    for experiment, stage, arm in MODELS:
+        [run] = [one for one in runs_of(project, experiment, stage) if (one.arm, one.seed) == (arm, 0)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            runs.execute(run, runtime, root, NoTracker, lambda *_: None)
+        workspace.publish(root, run, root / "models" / experiment / stage)
+    return Finished(root, project)
+
+
+def write_english(prepared: Path) -> None:
+    """A little of each of BERT's datasets, of seventeen words."""
+    draws = np.random.default_rng(0)
+    reviews, tasks = prepared / "english_text" / "reviews", prepared / "english_tasks"
+    for folder in (reviews, tasks / "tags", tasks / "sentiment", tasks / "pairs"):
+        folder.mkdir(parents=True)
+
+    store.write_texts(reviews, "train", [". ".join(sentences(draws, 6)).capitalize() + "." for _ in range(120)])
+    for split, count in (("train", 80), ("test", 30)):
+        words = [one.split() for one in sentences(draws, count)]
+        store.write_tags(tasks / "tags", split, [(one, [len(word) % 3 for word in one]) for one in words])
+        lines = sentences(draws, count)
+        store.write_texts(tasks / "sentiment", split, lines)
+        store.write_labels(tasks / "sentiment", split, [int("good" in line) for line in lines])
+        store.write_pairs(tasks / "pairs", split, [(one, lines[i - 1], i % 2) for i, one in enumerate(lines)])
+    store.write_label_names(tasks / "tags", [f"tag{number}" for number in range(92)])
+    store.write_label_names(tasks / "sentiment", ["negative", "positive"])
+    store.write_label_names(tasks / "pairs", ["other", "same"])
+
+
+def pretend_scored(finished: Finished, fingerprint: str) -> None:
+    """Put the repository's results of gan into the project, as if the run of that fingerprint had been scored."""
+    folder = finished.root / "results" / "gan"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(REPOSITORY / "results" / "gan", folder, ignore=shutil.ignore_patterns("pictures", "plots"))
+    card = json.loads((folder / "card.json").read_text())
+    card["fingerprints"]["non_saturating/s0"] = fingerprint
+    (folder / "card.json").write_text(json.dumps(card))
