@@ -1,36 +1,42 @@
-"""reports/index.html: whole, offline, and no claim without its verdict."""
+"""reports/: whole, offline, and no claim without its verdict."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+import time
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import made_up
-from reprise.core.pipeline import Paper
+from conftest import REPOSITORY
+from reprise import cli
+from reprise.core.config import load
+from reprise.core.contract import SCALES
 from reprise.core.results import Curve
 from reprise.stages import report, svg
+from reprise.stages.page import cards as cards_module
+from reprise.stages.page import charts, gallery
+from reprise.stages.page.account import account, passage
+from reprise.stages.page.cards import Card, cards
+from reprise.stages.page.knobs import amount, knobs, sizes, spelled
 
 LATER = made_up.PAPER.model_copy(update={"title": "A later paper", "year": 2020})
 EARLIER = made_up.PAPER.model_copy(update={"title": "An earlier paper", "year": 1958})
+VENDOR = REPOSITORY / "src" / "reprise" / "stages" / "page" / "vendor"
 
 
-def project(root: Path, papers: dict[str, Paper]) -> Any:
-    """As much of a Project as the report looks at."""
-    return SimpleNamespace(root=root, pipeline=SimpleNamespace(experiments=papers))
-
-
-def written(root: Path, papers: dict[str, Paper]) -> str:
-    """The page."""
+def written(root: Path, papers: dict[str, Any]) -> dict[str, str]:
+    """Every page, by its name in reports/."""
     said: list[str] = []
-    path = report.report(project(root, papers), said.append)
+    path = report.report(made_up.project(root, papers), said.append)
     assert path == root / "reports" / "index.html"
-    assert said[0].startswith("reports/index.html: ")
-    return path.read_text(encoding="utf-8")
+    assert re.fullmatch(rf"reports/index.html: {len(papers)} experiments, [0-9.]+ MB", said[0])
+    return {file.relative_to(path.parent).as_posix(): file.read_text() for file in path.parent.rglob("*.html")}
 
 
 @pytest.fixture(scope="module")
@@ -41,80 +47,253 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(root: Path) -> str:
+def pages(root: Path) -> dict[str, str]:
     return written(root, {"gan": made_up.PAPER})
 
 
-class Tags(HTMLParser):
-    """Addresses that a browser would fetch, and tags that never close."""
+@pytest.fixture(scope="module")
+def page(pages: dict[str, str]) -> str:
+    return pages["gan.html"]
 
-    VOID = ("meta", "link", "img", "br")
+
+@pytest.fixture(scope="module")
+def card(root: Path) -> Card:
+    [only] = cards(made_up.project(root, {"gan": made_up.PAPER}))
+    return only
+
+
+class Tags(HTMLParser):
+    """Addresses that a browser would fetch or follow, names to jump to, and tags that never close."""
+
+    VOID = ("meta", "link", "img", "br", "input")
 
     def __init__(self) -> None:
         super().__init__()
         self.fetched: list[str] = []
+        self.followed: list[str] = []
+        self.names: list[str] = []
         self.open: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag != "a":
-            self.fetched += [
-                value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "poster")
-            ]
+        said = {name: value or "" for name, value in attrs}
+        found = [said[name] for name in ("src", "href", "srcset", "data", "poster") if name in said]
+        (self.followed if tag == "a" else self.fetched).extend(found)
+        self.names += [said["id"]] if "id" in said else []
         if tag not in self.VOID:
             self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        pass
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
 
-def test_page_is_well_formed_and_fetches_nothing(page: str):
-    tags = Tags()
-    tags.feed(page)
-    assert tags.open == []
-    assert len(tags.fetched) > 10, "the pictures"
-    assert all(address.startswith("data:") for address in tags.fetched)
-    assert not re.search(r"@import|url\(|<script|<iframe", page)
+def tags(text: str) -> Tags:
+    parsed = Tags()
+    parsed.feed(text)
+    assert parsed.open == []
+    return parsed
 
 
-def test_every_claim_has_its_verdict_and_interval(root: Path, page: str):
+def test_pages_are_well_formed_and_everything_they_need_lies_in_the_folder(root: Path, pages: dict[str, str]):
+    folder = root / "reports"
+    assert pages.keys() == {"index.html", "gan.html", "source/gan.html"}
+    names = {name: set(tags(text).names) for name, text in pages.items()}
+    for name, text in pages.items():
+        parsed = tags(text)
+        assert len(parsed.names) == len(set(parsed.names)), "an anchor stands twice"
+        for address in parsed.fetched:
+            assert address == "data:," or ((folder / name).parent / address).is_file()
+        for address in parsed.followed:
+            file, _, anchor = address.partition("#")
+            target = ((folder / name).parent / file).resolve() if file else folder / name
+            if not address.startswith("https://"):
+                assert target.is_file(), address
+                assert not anchor or anchor in names[target.relative_to(folder.resolve()).as_posix()], address
+        assert not re.search(r"@import|url\(|<iframe", text)
+    assert len(tags(pages["gan.html"]).fetched) > 20, "the pictures"
+
+
+def test_the_libraries_are_those_that_were_vendored():
+    table = re.findall(r"\| (\S+\.js) \| .* \| ([0-9a-f]{64}) \|", (VENDOR / "README.md").read_text())
+    assert {name for name, _ in table} == set(report.LIBRARIES) == {path.name for path in VENDOR.glob("*.js")}
+    assert all(hashlib.sha256((VENDOR / name).read_bytes()).hexdigest() == digest for name, digest in table)
+
+
+def test_every_claim_has_its_verdict_and_interval(root: Path, pages: dict[str, str], page: str):
     verdicts = made_up.write(root)
-    for verdict in verdicts.values():
+    for name, verdict in verdicts.items():
+        assert f'id="{name}"' in page
         assert f'class="pill {verdict.verdict.replace(" ", "-")}"' in page
         if verdict.interval:
             low, high = map(report.number, verdict.interval)
             assert f"[{low}, {high}]" in page
+            assert f'<li class="{verdict.verdict}"><a href="gan.html#{name}">' in pages["index.html"]
         else:
             assert verdict.reason in page
     assert page.count('<svg class="interval') == sum(verdict.interval is not None for verdict in verdicts.values())
-    assert page.count('<svg class="curves') == 3
+    assert page.count('<figure class="curve">') == 3
     assert "dvc repro evaluate@gan" in page
 
 
-def test_the_papers_numbers_stand_beside_ours_and_the_scale_is_said(page: str):
-    assert "225 ± 2 nats" in page
-    assert "Here, at laptop scale" in page
+def test_the_papers_numbers_stand_beside_ours(card: Card, page: str):
+    assert card.results
+    by_claim, no_arm, by_metric, elsewhere = made_up.PAPER.published
+    assert [card.ours(number) for number in (by_claim, no_arm, by_metric, elsewhere)] == [
+        ("minimax", "log_likelihood"),
+        None,
+        ("minimax", "modes"),
+        None,
+    ]
+    assert [(number.what, arm, metric) for number, arm, metric, _ in card.beside] == [
+        ("Adversarial nets, MNIST", "minimax", "log_likelihood"),
+        ("Modes", "minimax", "modes"),
+    ]
+    assert card.alone == [no_arm, elsewhere]
+    [row] = re.findall(r"<tr><th[^>]*>Adversarial nets, MNIST.*?</tr>", page, re.DOTALL)
+    assert "225" in row
+    assert report.number(card.results.metrics["minimax"]["log_likelihood"]["mean"]) in row
+    assert "2 numbers of the paper that nothing of ours stands beside, at laptop scale" in page
+    assert "All of ours, at laptop scale" in page
+
+
+def test_the_difference_in_size_is_said(card: Card, page: str):
+    assert card.sizes == [
+        ("images", ": 2,000 here, 60,000 in the paper, 30 times that"),
+        ("duration", " (minimax, non_saturating): 500 updates here, 50,000 updates in the paper, 100 times that"),
+    ]
+    assert "30 times that" in page
+    assert "<b>data</b>: without faces" in page
     assert "smaller problem than the paper" in page
+
+
+@pytest.mark.parametrize(
+    ("here", "expected"),
+    [(["a", "b"], ""), (["a"], "without b"), (["a", "c"], "c in place of b"), (["a", "b", "c"], "c besides")],
+)
+def test_how_data_differ(here: list[str], expected: str):
+    assert cards_module.data_in_words(here, ["a", "b"]) == expected
+
+
+def test_data_that_other_papers_share_and_this_one_does_not_use_are_not_lacking():
+    found = {card.key: card.data for card in cards_module.cards(load(REPOSITORY, papers=()))}
+    assert found["activations"] == "without objects"  # CIFAR-10; its arms at paper scale name it
+    assert found["double_descent"] == "without objects"
+    assert found["normalisation"] == found["gan"] == ""  # digits alone
+    assert found["bert"].startswith("tags, sentiment, pairs in place of cola")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (3, ("3", 3, "")),
+        ([1000, 10], ("1,000, 10", None, "list")),
+        ("2_500step", ("2,500 updates", 2500.0, "step")),
+        ("0.5ep", ("0.5 epochs", 0.5, "ep")),
+        ("1ep", ("1 epoch", 1.0, "ep")),
+        (True, None),
+        (0.1, None),
+        ([0.1], None),
+        ("relu", None),
+        (None, None),
+    ],
+)
+def test_what_is_a_size(value: Any, expected: Any):
+    assert amount(value) == expected
+
+
+def test_the_configuration_is_the_resolved_one_and_says_where_it_differs(root: Path, card: Card, page: str):
+    rows = {(knob.path, knob.arms): knob for knob in card.knobs}
+    assert rows["images", ()].here == 2000
+    assert rows["images", ()].paper == 60000
+    assert rows["images", ()].differs
+    assert rows["loss", ("non_saturating",)].here == rows["loss", ("non_saturating",)].paper == "other"
+    assert not rows["loss", ("non_saturating",)].differs
+    assert rows["rates.generator", ("gaussian_mixture",)].paper == 0.1
+    assert rows["rates.discriminator", ()].here == 0.1
+    lines = (root / "params.yaml").read_text().splitlines()
+    for knob in card.knobs:
+        for mark in knob.origins:
+            assert spelled(knob.here).strip("[]").split(",")[0] in " ".join(lines[mark.line - 1 : mark.line + 1])
+            assert card.line(mark) is None if knob.path == "seeds" else f'href="{card.line(mark)}"' in page
+    assert "Of the training set, to learn from." in page
+    assert "More than it needs" not in page
+    assert page.count('<tr class="differs">') == sum(knob.differs for knob in card.knobs) == 3
+
+
+def test_knobs_are_all_of_every_arm_at_every_scale():
+    project = load(REPOSITORY, papers=())
+    for experiment in ("gan", "bert", "double_descent"):
+        for scale in SCALES:
+            rows = knobs(project, experiment, scale)
+            for arm in project.arms(experiment, scale):
+                mine = [row for row in rows if not row.arms or arm in row.arms]
+                origins = {".".join(map(str, path)) for path in project.origins(experiment, arm, scale)}
+                assert {row.path for row in mine if row.origins} >= origins
+                assert len({row.path for row in mine}) == len(mine)
+            assert scale != "paper" or (not any(row.differs for row in rows) and not sizes(rows))
+
+
+def test_what_a_docstring_says(root: Path, page: str):
+    said = account(root / "papers" / "gan.py", root / "papers" / "gan.py")
+    assert said.claimed == ["Claimed: `minimax` saturates, and *nothing else* does (Section <3>)."]
+    [deviations] = said.deviations
+    assert deviations.items == ["Its data are made up, on two lines.", "So are its runs."]
+    assert deviations.end == "What a smaller scale changes is in params.yaml."
+    assert said.knobs == {"images": "Of the training set, to learn from.", "rates": "One for each <network>."}
+    assert "<code>minimax</code> saturates, and <em>nothing else</em> does (Section &lt;3&gt;)" in page
+    assert passage("Deviations: none.").items == []
+
+
+def test_every_paper_says_what_is_claimed_and_where_it_deviates():
+    project = load(REPOSITORY, papers=())
+    for key in project.pipeline.experiments:
+        config = project.reading.files[key]
+        said = account(config if config.stem == key else config.with_name("__init__.py"), config)
+        assert said.claimed, key
+        assert sum(len(some.items) for some in said.deviations) >= 3, key
+        assert said.knobs, key
+
+
+def test_the_cost_is_that_of_the_runs(tmp_path: Path):
+    made_up.write(tmp_path, seconds=30.0)
+    page = written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
+    assert "15 runs took 8 min together. As many" in page
+    assert "No counter of energy could be read" in page
+    made_up.write(tmp_path, seconds=4000.0, cores=2, device="AMD EPYC", joules=720_000)
+    page = written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
+    assert "15 runs took 16.7 h together, each on 2 cores (AMD EPYC). As many" in page
+    assert "They used 3 kWh" in page
+
+
+def test_results_of_an_earlier_version_have_no_cost(tmp_path: Path):
+    made_up.write(tmp_path)
+    (tmp_path / "results" / "gan" / "cost.csv").unlink()
+    assert 'id="cost"' not in written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
 
 
 def test_text_is_escaped(page: str):
     assert "&lt;better&gt;" in page
     assert "<better>" not in page
+    assert report.script({"a": "</script>"}) == '{"a":"\\u003c/script>"}'
 
 
-def test_cards_stand_by_year_and_one_not_run_says_so(root: Path):
-    page = written(root, {"later": LATER, "gan": made_up.PAPER, "earlier": EARLIER})
-    places = [page.index(f'<article class="card" id="{key}">') for key in ("earlier", "gan", "later")]
+def test_papers_stand_by_year_and_one_not_run_says_so(root: Path):
+    pages = written(root, {"later": LATER, "gan": made_up.PAPER, "earlier": EARLIER})
+    places = [pages["index.html"].index(f'<h3 id="title-{key}">') for key in ("earlier", "gan", "later")]
     assert places == sorted(places)
-    assert page.count("not run yet") == 2
+    assert pages["index.html"].count("Not run yet") == 2
+    assert "Not run yet" in pages["later.html"]
+    assert "Samples are at least competitive" in pages["later.html"]
+    assert re.findall(r'<a href="(\w+).html" rel="(\w+)"', pages["gan.html"]) == [
+        ("earlier", "prev"),
+        ("later", "next"),
+    ]
+    assert not (root / "reports" / "pictures" / "later").exists()
 
 
 @pytest.mark.parametrize(("better", "best", "worst"), [("higher", max, min), ("lower", min, max)])
 def test_arms_stand_from_the_worst_to_the_best(root: Path, better: str, best: Any, worst: Any):
     metrics = {name: metric.model_copy(update={"better": better}) for name, metric in made_up.PAPER.metrics.items()}
-    [card] = report.cards(root, {"gan": made_up.PAPER.model_copy(update={"metrics": metrics})})
+    [card] = cards(made_up.project(root, {"gan": made_up.PAPER.model_copy(update={"metrics": metrics})}))
     assert card.results
     assert card.measured == metrics.keys()
     for name in metrics:
@@ -126,25 +305,47 @@ def test_arms_stand_from_the_worst_to_the_best(root: Path, better: str, best: An
 
 def test_no_arm_stands_above_another_where_nothing_is_better(root: Path):
     metrics = {name: metric.model_copy(update={"better": "neither"}) for name, metric in made_up.PAPER.metrics.items()}
-    [card] = report.cards(root, {"gan": made_up.PAPER.model_copy(update={"metrics": metrics})})
+    [card] = cards(made_up.project(root, {"gan": made_up.PAPER.model_copy(update={"metrics": metrics})}))
     assert [card.standing(name) for name in metrics] == [{}] * len(metrics)
 
 
-def test_page_without_any_results(tmp_path: Path):
-    assert "not run yet" in written(tmp_path, {"gan": made_up.PAPER})
+def test_same_results_same_pages(tmp_path: Path):
+    def everything() -> dict[Path, bytes]:
+        written(tmp_path, {"gan": made_up.PAPER})
+        return {file: file.read_bytes() for file in (tmp_path / "reports").rglob("*") if file.is_file()}
+
+    made_up.write(tmp_path)
+    assert everything() == everything()
+    assert not list(tmp_path.glob(".reports*"))
 
 
-def test_same_results_same_page(root: Path, page: str):
-    assert written(root, {"gan": made_up.PAPER}) == page
-
-
-def test_pictures_beyond_the_limit_are_links(root: Path, monkeypatch: pytest.MonkeyPatch):
-    sizes = sorted((root / "results" / "gan" / "pictures").rglob("*.png"), key=lambda path: path.stat().st_size)
-    monkeypatch.setattr(report, "PICTURE_BYTES", 4 * sizes[-1].stat().st_size)
-    page = written(root, {"gan": made_up.PAPER})
-    assert page.count("<img") == 4, "the three that are not of a training, then one of the last snapshots"
-    assert page.count('href="../results/gan/pictures/') == 3 * (1 + report.SNAPSHOTS_SHOWN) - 4
+def test_pictures_beyond_the_limit_are_counted(root: Path, monkeypatch: pytest.MonkeyPatch):
+    final = [*(root / "results/gan/pictures").glob("*/inter*.png"), *(root / "results/gan/pictures").glob("*/*.gif")]
+    room = sum(path.stat().st_size for path in final)
+    monkeypatch.setattr(cards_module, "PICTURE_BYTES", room + 100)
+    page = written(root, {"gan": made_up.PAPER})["gan.html"]
+    shown = [path.name for path in (root / "reports" / "pictures" / "gan").rglob("*.*")]
+    assert sorted(set(shown)) == ["game.gif", "game.still.png", "interpolation.png"], "not the snapshots"
+    assert f"{3 * gallery.SNAPSHOTS_SHOWN} more are in" in page
     assert 'alt="interpolation of minimax' in page
+
+
+def test_a_film_waits_until_it_is_asked_for(card: Card, page: str):
+    [film] = [some.rows["minimax"][0] for some in card.galleries if some.name == "game"]
+    assert (film.still, film.seconds, film.shape) == (Path("minimax/game.still.png"), 0.3, "pixels")
+    assert '<details class="film"><summary>Film, 0.3 s' in page
+
+
+def test_sixty_experiments_in_five_seconds_and_thirty_megabytes(tmp_path: Path):
+    """The sixteen of this repository, four times over."""
+    made_up.multiply(REPOSITORY, tmp_path, 4)
+    started = time.process_time()
+    project = load(tmp_path, experiments=tmp_path / "papers", papers=())
+    report.report(project, lambda _: None)
+    spent = time.process_time() - started
+    assert len(list((tmp_path / "reports").glob("*.html"))) == 1 + 4 * 16
+    assert spent < 5
+    assert sum(file.stat().st_size for file in (tmp_path / "reports").rglob("*") if file.is_file()) < 30e6
 
 
 @pytest.mark.parametrize(
@@ -161,12 +362,31 @@ def test_ticks(low: float, high: float, spaces: int, expected: list[float]):
     assert svg.ticks(low, high, spaces) == expected
 
 
-@pytest.mark.parametrize("values", [[1.0], [0.0, 0.0], [-1.0, 5.0], [1e-6, 1.0, 1e6], [3.0, 3.0 + 1e-15]])
-def test_any_curve_can_be_drawn(values: list[float]):
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ([0.0, 0.0], "linear"),
+        ([-1.0, 5.0], "linear"),
+        ([1e-6, 1.0, 1e6], "log"),
+        ([0.0, 1e6], "linear"),
+        ([1.0, 300.0], "linear"),
+    ],
+)
+def test_a_curve_over_many_decades_is_logarithmic(values: list[float], scale: str):
     steps = [float(step) for step in range(len(values))]
-    figure = svg.curve_figure({"b": Curve(steps, values, values, values)}, ["a", "b"], "step")
-    assert "nan" not in figure
-    assert 'class="curve c1"' in figure
+    chart = charts.curve_chart("loss", "", {"b": Curve(steps, values, values, values)}, ["a", "b"], "agent_steps")
+    assert {layer["encoding"]["y"]["scale"]["type"] for layer in chart["layer"]} == {scale}
+    assert chart["encoding"]["color"]["scale"] == {"domain": ["b"], "range": ["var(--c1)"]}
+    assert chart["description"].startswith("loss against agent steps, mean over seeds. At the end: b ")
+    assert json.loads(json.dumps(chart)) == chart
+
+
+def test_a_curve_of_one_point_is_a_point():
+    made = [
+        charts.curve_chart("loss", "", {"a": Curve(steps, steps, steps, steps)}, ["a"], "step")
+        for steps in ([1.0], [1.0, 2.0])
+    ]
+    assert [chart["layer"][1]["mark"]["point"] for chart in made] == [True, False]
 
 
 def test_numbers_are_short():
@@ -178,3 +398,18 @@ def test_numbers_are_short():
         "0.0001234",
     ]
     assert [svg.label(value) for value in (20_000_000.0, 1500.0, -0.5, 0.0)] == ["20M", "1.5k", "−0.5", "0"]
+    assert [report.span(seconds) for seconds in (0.4, 31.2, 725.0, 12240.0)] == ["0.4 s", "31 s", "12 min", "3.4 h"]
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_the_command_opens_the_page(
+    root: Path, found: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    opened: list[str] = []
+    monkeypatch.setattr(cli, "_project", lambda papers: made_up.project(root, {"gan": made_up.PAPER}))
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or found)
+    cli.report()
+    assert opened == []
+    cli.report(show=True)
+    assert opened == [(root / "reports" / "index.html").as_uri()]
+    assert ("no browser found" in capsys.readouterr().err) is not found

@@ -1,4 +1,4 @@
-"""Figures of the report as inline SVG: an interval against its margin, and curves with bands over seeds.
+"""An interval against its margin, as inline SVG.
 
 Colours are classes and variables of the page's style sheet, so that one figure serves light and dark.
 """
@@ -6,17 +6,13 @@ Colours are classes and variables of the page's style sheet, so that one figure 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
 
 from reprise.core.claims import Verdict
-from reprise.core.results import Curve
 
-CURVE_WIDTH, CURVE_HEIGHT = 360, 220
-LEFT, RIGHT, TOP, BOTTOM = 46, 14, 10, 38
-DECADES_FOR_LOG = 2.5
-"""A positive curve that spans more decades than this gets a logarithmic axis."""
+COLOURS = 8
+"""Of the style sheet: c0 to c7."""
 
 
 def ticks(low: float, high: float, spaces: int) -> list[float]:
@@ -78,58 +74,6 @@ def interval_figure(verdict: Verdict) -> Markup:
     )
 
 
-def curve_figure(curves: Mapping[str, Curve], arms: Sequence[str], axis: str) -> Markup:
-    """Mean over seeds as a line, lowest to highest seed as a band; the colour of an arm is its place in `arms`."""
-    lows = [value for curve in curves.values() for value in curve.low]
-    highs = [value for curve in curves.values() for value in curve.high]
-    steps = [step for curve in curves.values() for step in curve.step]
-    bottom, top, left, right = min(lows), max(highs), min(steps), max(steps)
-    logarithmic = bottom > 0 and math.log10(top / bottom) > DECADES_FOR_LOG
-    if logarithmic:
-        bottom, top = math.log10(bottom), math.log10(top)
-    if top - bottom <= 1e-9 * max(abs(top), abs(bottom)):
-        bottom, top = bottom - (abs(bottom) or 1.0) * 0.5, top + (abs(top) or 1.0) * 0.5
-    if left == right:
-        left, right = left - 1, right + 1
-
-    def x(step: float) -> float:
-        return LEFT + (CURVE_WIDTH - LEFT - RIGHT) * (step - left) / (right - left)
-
-    def y(value: float) -> float:
-        height = math.log10(value) if logarithmic else value
-        return TOP + (CURVE_HEIGHT - TOP - BOTTOM) * (top - height) / (top - bottom)
-
-    def path(steps: Sequence[float], values: Sequence[float]) -> str:
-        return " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in zip(steps, values, strict=True))
-
-    heights = _decades(bottom, top) if logarithmic else ticks(bottom, top, 3)
-    parts = [
-        f'<line class="grid" x1="{LEFT}" x2="{CURVE_WIDTH - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
-        f'<text x="{LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{label(tick)}</text>'
-        for tick in heights
-    ]
-    floor = CURVE_HEIGHT - BOTTOM
-    parts += [
-        f'<text x="{x(tick):.1f}" y="{floor + 15}" text-anchor="middle">{label(tick)}</text>'
-        for tick in ticks(left, right, 3)
-    ]
-    caption = f"{axis}, logarithmic height" if logarithmic else axis
-    parts.append(f'<text x="{CURVE_WIDTH - RIGHT}" y="{CURVE_HEIGHT - 4}" text-anchor="end">{escape(caption)}</text>')
-    for arm, curve in curves.items():
-        colour = colour_class(arms.index(arm))
-        there, back = path(curve.step, curve.high), path(curve.step[::-1], curve.low[::-1])
-        parts.append(f'<polygon class="band {colour}" points="{there} {back}"/>')
-    for arm, curve in curves.items():
-        colour, points = colour_class(arms.index(arm)), path(curve.step, curve.mean)
-        parts.append(f'<polyline class="curve {colour}" points="{points}"><title>{escape(arm)}</title></polyline>')
-    return Markup(f'<svg class="curves" viewBox="0 0 {CURVE_WIDTH} {CURVE_HEIGHT}" role="img">{"".join(parts)}</svg>')
-
-
-def _decades(bottom: float, top: float) -> list[float]:
-    every = max(1, round((top - bottom) / 5))
-    return [10.0**power for power in range(math.ceil(bottom), math.floor(top) + 1, every)]
-
-
 def colour_class(place: int) -> str:
-    """Eight colours; beyond them the lines are dashed."""
-    return f"c{place % 8}" + (" dashed" if place >= 8 else "")
+    """The class of an arm by its place among all; beyond eight of them the lines are dashed."""
+    return f"c{place % COLOURS}" + (" dashed" if place >= COLOURS else "")

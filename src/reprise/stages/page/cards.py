@@ -1,0 +1,237 @@
+"""What the page says about one experiment, from results/, both YAML files and the paper's own file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from reprise.core import results
+from reprise.core.claims import Verdict
+from reprise.core.config import Project
+from reprise.core.contract import Scale
+from reprise.core.pipeline import Paper, Published
+from reprise.core.results import Results
+from reprise.core.yaml import Mark, leaves
+from reprise.stages.page import excerpt
+from reprise.stages.page.account import Account, account, module_of
+from reprise.stages.page.charts import axis_in_words, curve_chart
+from reprise.stages.page.cost import Cost, by_arm
+from reprise.stages.page.excerpt import Excerpt
+from reprise.stages.page.gallery import Gallery, Picture, galleries, thumbnail
+from reprise.stages.page.knobs import Knob, knobs, sizes
+
+RULINGS = {"reproduced": "✓", "refuted": "✕", "inconclusive": "?", "not run": "–"}
+PICTURE_BYTES = 16_000_000
+"""Of all pictures together: of sixty experiments the folder stays under 30 MB."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the page says about one experiment."""
+
+    key: str
+    paper: Paper
+    scale: Scale
+    """That of its results; params.yaml's where it has not been run."""
+    data: str
+    """How its dataset differs from the paper's, in words; empty if it does not."""
+    account: Account
+    knobs: list[Knob]
+    excerpts: list[Excerpt]
+    """Of params.yaml and pipeline.yaml."""
+    marks: dict[str, Mark]
+    """Where each claim stands."""
+    sources: list[Excerpt]
+    results: Results | None = None
+    """None where it has not been run."""
+    galleries: list[Gallery] = field(default_factory=list)
+    left_out: int = 0
+    """Pictures for which there was no room."""
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """Of its claims, in the order of pipeline.yaml."""
+        return list(self.results.verdicts.values()) if self.results else []
+
+    @property
+    def judged(self) -> list[Verdict]:
+        """Those that have an interval."""
+        return [verdict for verdict in self.verdicts if verdict.interval is not None]
+
+    @property
+    def waiting(self) -> list[Verdict]:
+        """Those that have none."""
+        return [verdict for verdict in self.verdicts if verdict.interval is None]
+
+    @cached_property
+    def tally(self) -> dict[str, int]:
+        """How many claims of each verdict."""
+        return tally(self.verdicts) if self.results else {"not run": len(self.paper.claims)}
+
+    @property
+    def arms(self) -> list[str]:
+        """Of its results."""
+        return self.results.card["arms"] if self.results else []
+
+    @property
+    def measured(self) -> set[str]:
+        """The metrics that some arm has at this scale."""
+        return {metric for row in (self.results.metrics if self.results else {}).values() for metric in row}
+
+    def standing(self, metric: str) -> dict[str, float]:
+        """Where each arm stands among all by one metric: 1 for the best, 0 for the worst; none if none is better."""
+        better = self.paper.metrics[metric].better
+        rows = self.results.metrics if self.results else {}
+        found = {arm: row[metric]["mean"] for arm, row in rows.items() if metric in row}
+        means = {arm: mean for arm, mean in found.items() if mean is not None}
+        if better == "neither" or len(set(means.values())) < 2:
+            return {}
+        order = sorted(set(means.values()), reverse=better == "lower")
+        return {arm: order.index(mean) / (len(order) - 1) for arm, mean in means.items()}
+
+    def ours(self, published: Published) -> tuple[str, str] | None:
+        """Arm and metric of ours that measure what a published number does, as it says itself or a claim of its arm."""
+        if published.arm is None:
+            return None
+        claims = [claim for claim in self.paper.claims.values() if getattr(claim, "published", None) == published.what]
+        said = [claim.metric for claim in claims if claim.arms_named == [published.arm]]
+        metric = next(iter(said), published.metric)
+        return (published.arm, metric) if metric else None
+
+    @property
+    def beside(self) -> list[tuple[Published, str, str, dict[str, float | None]]]:
+        """The published numbers that one of ours at this scale stands beside: with its arm, metric, mean and spread."""
+        metrics = self.results.metrics if self.results else {}
+        pairs = [(published, self.ours(published)) for published in self.paper.published]
+        return [
+            (some, *like, metrics[like[0]][like[1]])
+            for some, like in pairs
+            if like and like[1] in metrics.get(like[0], ())
+        ]
+
+    @property
+    def alone(self) -> list[Published]:
+        """The other published numbers."""
+        paired = [published.what for published, *_ in self.beside]
+        return [published for published in self.paper.published if published.what not in paired]
+
+    @property
+    def sizes(self) -> list[tuple[str, str]]:
+        """How the problem differs in size from the paper's, in words."""
+        return sizes(self.knobs)
+
+    @cached_property
+    def charts(self) -> list[tuple[str, dict[str, Any]]]:
+        """Title and Vega-Lite of each learning curve."""
+        if self.results is None:
+            return []
+        made, stages = [], self.results.card["axes"]
+        for name, curves in self.results.curves.items():
+            stage = next(stage for stage in stages if name.startswith(f"{stage}_"))
+            said = name.removeprefix(f"{stage}_") if len(stages) == 1 else name.replace("_", ": ", 1)
+            title, text = said.replace("_", " "), (self.results.folder / "plots" / f"{name}.csv").read_text()
+            made.append((title, curve_chart(title, text, curves, self.arms, stages[stage])))
+        return made
+
+    @property
+    def thumbnail(self) -> Picture | None:
+        """The picture that stands for it."""
+        return thumbnail(self.galleries)
+
+    @property
+    def cost(self) -> Cost:
+        """Of all its runs."""
+        return Cost("", "", self.results.costs if self.results else [])
+
+    @property
+    def costs(self) -> list[Cost]:
+        """The same, by stage and arm."""
+        return by_arm(self.cost.runs)
+
+    def line(self, mark: Mark) -> str | None:
+        """The anchor of a line of YAML that the page carries; None of any other."""
+        found = next((some for some in self.excerpts if some.file == mark.file and mark.line in some), None)
+        return f"#{found.anchor}-{mark.line}" if found else None
+
+
+def cards(project: Project) -> list[Card]:
+    """A card for each paper, by year."""
+    papers = project.pipeline.experiments
+    keys = sorted(papers, key=lambda key: (papers[key].year, key))
+    folders = {key: project.root / "results" / key for key in keys}
+    whole = {key: results.read(folder) for key, folder in folders.items() if (folder / "card.json").exists()}
+    texts = {
+        document.file: (project.root / document.file).read_text(encoding="utf-8").splitlines()
+        for document in (project.reading.params, project.reading.pipeline)
+    }
+    named = {key: values(project, key) for key in keys}
+    by_any = set[str]().union(*named.values())
+    made, room, waiting = [], PICTURE_BYTES, len(whole)
+    for key in keys:
+        hung, left_out = [], 0
+        if key in whole:
+            axes = whole[key].card["axes"].values()
+            axis = axis_in_words(next(reversed(axes), "step"))
+            hung, spent, left_out = galleries(whole[key], axis, room // waiting)
+            room, waiting = room - spent, waiting - 1
+        made.append(card(project, key, texts, by_any - named[key], whole.get(key), hung, left_out))
+    return made
+
+
+def card(
+    project: Project,
+    key: str,
+    texts: dict[str, list[str]],
+    unused: set[str],
+    found: Results | None,
+    hung: list[Gallery],
+    left_out: int,
+) -> Card:
+    """One of them; `texts` are the lines of both YAML files.
+
+    `unused` are values that other papers' knobs have: a part of shared data that is named so is none of this one's.
+    """
+    paper, reading = project.pipeline.experiments[key], project.reading
+    scale: Scale = found.card["scale"] if found else project.params.scale
+    config = reading.files[key]
+    module = module_of(key, config)
+    dataset = project.pipeline.datasets[project.pipeline.evaluate[key].data]
+    here = list(dataset.parts_at(scale))
+    return Card(
+        key,
+        paper,
+        scale,
+        data_in_words(here, [part for part in dataset.parts_at("paper") if part in here or part not in unused]),
+        account(module, config),
+        knobs(project, key, scale),
+        [excerpt.section(document, texts[document.file], key) for document in (reading.params, reading.pipeline)],
+        {name: reading.pipeline.key_mark(("experiments", key, "claims", name)) for name in paper.claims},
+        excerpt.sources(module),
+        found,
+        hung,
+        left_out,
+    )
+
+
+def values(project: Project, key: str) -> set[str]:
+    """Every word that is a knob's value in some arm of the paper's configuration."""
+    trees = [project.tree(key, arm, "paper") for arm in project.arms(key, "paper")]
+    return {value for tree in trees for value in leaves(tree).values() if isinstance(value, str)}
+
+
+def data_in_words(here: list[str], paper: list[str]) -> str:
+    """What the parts of a dataset lack, and have instead."""
+    lacking = ", ".join(part for part in paper if part not in here)
+    instead = ", ".join(part for part in here if part not in paper)
+    if lacking and instead:
+        return f"{instead} in place of {lacking}"
+    return f"without {lacking}" if lacking else f"{instead} besides" if instead else ""
+
+
+def tally(verdicts: Iterable[Verdict]) -> dict[str, int]:
+    """How many of each verdict, the best first."""
+    counts = Counter(verdict.verdict for verdict in verdicts)
+    return {ruling: counts[ruling] for ruling in RULINGS if counts[ruling]}

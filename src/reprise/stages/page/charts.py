@@ -1,0 +1,132 @@
+"""Learning curves as Vega-Lite: the mean over seeds as a line, lowest to highest seed as a band.
+
+Colours are variables of the page's style sheet, so that one chart serves light, dark and paper.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reprise.core.results import Curve
+from reprise.stages.svg import COLOURS, label
+
+DECADES_FOR_LOG = 2.5
+"""A positive curve that spans more decades than this gets a logarithmic axis."""
+AXIS_IN_WORDS = {"step": "updates", "agent_steps": "agent steps"}
+
+CONFIG: dict[str, Any] = {
+    "background": None,
+    "font": "system-ui, sans-serif",
+    "view": {"stroke": None},
+    "axis": {
+        "domain": False,
+        "gridColor": "var(--line)",
+        "tickColor": "var(--line)",
+        "labelColor": "var(--soft)",
+        "labelFontSize": 12,
+        "titleColor": "var(--soft)",
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+    },
+    "axisX": {"grid": False, "format": "~s", "tickCount": 5, "labelFlush": True},
+    "axisY": {"tickCount": 5, "title": None},
+    "axisQuantitative": {"labelOverlap": "greedy"},
+}
+"""What all charts share."""
+
+
+def curve_chart(title: str, text: str, curves: Mapping[str, Curve], arms: Sequence[str], axis: str) -> dict[str, Any]:
+    """The chart of one column of history; its signal `hidden` lists the arms that are not shown.
+
+    Args:
+        title: what is drawn, in words.
+        text: the CSV of results/<experiment>/plots/, whose columns are `Curve`'s, `arm` and `seeds`.
+        curves: the same, read, by arm.
+        arms: all of the experiment; the colour of one is its place among them.
+        axis: what steps count.
+    """
+    drawn = [arm for arm in arms if arm in curves]
+    places = [arms.index(arm) for arm in drawn]
+    lines = {
+        "x": {"field": "step", "type": "quantitative", "title": axis_in_words(axis), "scale": {"nice": False}},
+        "color": {
+            "field": "arm",
+            "type": "nominal",
+            "legend": None,
+            "scale": {"domain": drawn, "range": [f"var(--c{place % COLOURS})" for place in places]},
+        },
+    }
+    dashes = {"domain": drawn, "range": [[5, 3] if place >= COLOURS else [1, 0] for place in places]}
+    height: dict[str, Any] = {"type": "quantitative", "scale": {"type": "linear", "zero": False}}
+    if is_logarithmic(curves):
+        height |= {"scale": {"type": "log"}, "axis": {"values": decades(*extremes(curves)), "format": "~g"}}
+    tooltip = [
+        {"field": "arm", "type": "nominal"},
+        {"field": "step", "type": "quantitative", "title": axis_in_words(axis), "format": ","},
+        *({"field": name, "type": "quantitative", "format": ".4~g"} for name in ("mean", "low", "high")),
+        {"field": "seeds", "type": "quantitative"},
+    ]
+    lone = any(len(curve.step) == 1 for curve in curves.values())
+    pointed = {"type": "point", "on": "pointerover", "clear": "pointerout"}
+    return {
+        "description": in_words(title, curves, arms, axis),
+        "width": "container",
+        "height": 220,
+        "data": {"values": text, "format": {"type": "csv"}},
+        "params": [{"name": "hidden", "value": []}],
+        "transform": [{"filter": "indexof(hidden, datum.arm) < 0"}],
+        "encoding": lines,
+        "layer": [
+            {
+                "mark": {"type": "area", "opacity": 0.16, "aria": False},
+                "encoding": {"y": {"field": "low", **height}, "y2": {"field": "high"}},
+            },
+            {
+                "mark": {"type": "line", "strokeWidth": 1.8, "strokeJoin": "round", "point": lone, "aria": False},
+                "encoding": {
+                    "y": {"field": "mean", **height},
+                    "strokeDash": {"field": "arm", "type": "nominal", "legend": None, "scale": dashes},
+                },
+            },
+            {
+                "params": [{"name": "near", "select": pointed}],
+                "mark": {"type": "point", "filled": True, "size": 90, "aria": False},
+                "encoding": {
+                    "y": {"field": "mean", **height},
+                    "opacity": {"condition": {"param": "near", "empty": False, "value": 1}, "value": 0},
+                    "tooltip": tooltip,
+                },
+            },
+        ],
+    }
+
+
+def extremes(curves: Mapping[str, Curve]) -> tuple[float, float]:
+    """The lowest and the highest value of any seed."""
+    lowest = min(value for curve in curves.values() for value in curve.low)
+    return lowest, max(value for curve in curves.values() for value in curve.high)
+
+
+def is_logarithmic(curves: Mapping[str, Curve]) -> bool:
+    """Whether all is above 0 and spans many decades."""
+    lowest, highest = extremes(curves)
+    return lowest > 0 and math.log10(highest / lowest) > DECADES_FOR_LOG
+
+
+def decades(lowest: float, highest: float) -> list[float]:
+    """Powers of ten around both, at most eight of them."""
+    first, last = math.floor(math.log10(lowest)), math.ceil(math.log10(highest))
+    return [10.0**power for power in range(first, last + 1, 1 + (last - first) // 8)]
+
+
+def in_words(title: str, curves: Mapping[str, Curve], arms: Sequence[str], axis: str) -> str:
+    """What a screen reader says of the chart."""
+    ends = ", ".join(f"{arm.replace('_', ' ')} {label(curves[arm].mean[-1])}" for arm in arms if arm in curves)
+    return f"{title} against {axis_in_words(axis)}, mean over seeds. At the end: {ends}."
+
+
+def axis_in_words(axis: str) -> str:
+    """What steps count, in the plural."""
+    return AXIS_IN_WORDS.get(axis, axis.replace("_", " "))

@@ -1,0 +1,63 @@
+"""Pieces of the project's files that the page carries with it, with the numbers of their lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reprise.core.yaml import Document
+
+PAPERS = "src/reprise/experiments"
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """Some lines of a file."""
+
+    file: str
+    """Relative to the project's root."""
+    first: int
+    """The number of the first line."""
+    lines: Sequence[str]
+
+    @property
+    def last(self) -> int:
+        """The number of the last line."""
+        return self.first + len(self.lines) - 1
+
+    @property
+    def anchor(self) -> str:
+        """What the anchors of its lines begin with."""
+        return Path(self.file).stem
+
+    def __contains__(self, line: int) -> bool:
+        return self.first <= line <= self.last
+
+
+def section(document: Document, lines: Sequence[str], experiment: str) -> Excerpt:
+    """Of params.yaml or pipeline.yaml, whose lines are `lines`: an experiment's key, and what is indented below it."""
+    first = document.key_mark(("experiments", experiment)).line
+    margin = indentation(lines[first - 1])
+    last = first
+    for number, line in enumerate(lines[first:], start=first + 1):
+        if line.strip() and indentation(line) <= margin:
+            break
+        last = number if line.strip() else last
+    return Excerpt(document.file, first, lines[first - 1 : last])
+
+
+def indentation(line: str) -> int:
+    """Spaces before its first letter."""
+    return len(line) - len(line.lstrip(" "))
+
+
+def sources(module: Path) -> list[Excerpt]:
+    """The whole files of a paper: its module, or those of its package."""
+    package = module.name == "__init__.py"
+    files = sorted(module.parent.glob("*.py")) if package else [module]
+    papers = module.parent.parent if package else module.parent
+    return [
+        Excerpt(f"{PAPERS}/{file.relative_to(papers)}", 1, file.read_text(encoding="utf-8").splitlines())
+        for file in files
+    ]

@@ -1,0 +1,123 @@
+"""The pictures and films of an experiment: which of them the page shows, and their files in reports/."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from reprise.core.results import Results
+
+SNAPSHOTS_SHOWN = 6
+PIXELS = 300
+"""A picture that is no wider is one of pixels: a digit, a game; it is never smoothed."""
+WIDE = 480
+"""A picture that is wider is a chart, and gets the whole width."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture, or a film with a frame of it."""
+
+    file: Path
+    """Where it is, under results/."""
+    caption: str
+    step: int | None
+    """At which it was taken, if that was while the run trained."""
+    width: int
+    height: int
+    still: Path | None = None
+    """Of a film: its middle frame, relative to pictures/<experiment>/."""
+    seconds: float = 0.0
+    """Of a film."""
+    name: str = ""
+    """`minimax/samples.png`, relative to pictures/<experiment>/."""
+
+    @property
+    def shape(self) -> str:
+        """The class that it gets."""
+        return "pixels" if self.width <= PIXELS else "wide" if self.width > WIDE else "plain"
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures of one name: a row for each arm, over training where they were taken while it trained."""
+
+    name: str
+    rows: dict[str, list[Picture]] = field(default_factory=dict)
+
+
+def galleries(found: Results, axis: str, room: int) -> tuple[list[Gallery], int, int]:
+    """The pictures as far as `room` bytes reach, the bytes used, how many were left out; final ones come first."""
+    series: dict[str, dict[str, list[tuple[int | None, dict[str, Any]]]]] = {}
+    for entry in found.pictures:
+        taken = re.fullmatch(r"(.+)_(\d{8})", entry["name"])
+        name, step = (taken[1], int(taken[2])) if taken else (entry["name"], None)
+        series.setdefault(name, {}).setdefault(entry["arm"], []).append((step, entry))
+    chosen = [
+        (name, arm, step, entry)
+        for name, by_arm in series.items()
+        for arm, taken in by_arm.items()
+        for step, entry in spread(sorted(taken, key=lambda item: -1 if item[0] is None else item[0]))
+    ]
+    shown, spent = set(), 0
+    for _, _, _, entry in sorted(chosen, key=lambda item: (item[2] is not None, -(item[2] or 0))):
+        size = (found.folder / "pictures" / entry["file"]).stat().st_size
+        if spent + size <= room:
+            shown.add(entry["file"])
+            spent += size
+    hung: dict[str, Gallery] = {}
+    for name, arm, step, entry in chosen:
+        if entry["file"] in shown:
+            caption = f"seed {entry['seed']}"
+            if len(series[name][arm]) > 1:
+                caption += (
+                    ", at the end"
+                    if step is None
+                    else f", after {step:,} {axis if step != 1 else axis.removesuffix('s')}"
+                )
+            picture = opened(found.folder / "pictures", entry["file"], caption, step)
+            hung.setdefault(name, Gallery(name)).rows.setdefault(arm, []).append(picture)
+    return list(hung.values()), spent, len(chosen) - len(shown)
+
+
+def spread(items: Sequence[Any]) -> list[Any]:
+    """At most six of `items`, evenly spaced, the first and the last among them."""
+    if len(items) <= SNAPSHOTS_SHOWN:
+        return list(items)
+    last = len(items) - 1
+    return [items[round(place * last / (SNAPSHOTS_SHOWN - 1))] for place in range(SNAPSHOTS_SHOWN)]
+
+
+def opened(folder: Path, name: str, caption: str, step: int | None) -> Picture:
+    """A picture with its size; a film also with its length."""
+    file = folder / name
+    with Image.open(file) as image:
+        width, height = image.size
+        frames = getattr(image, "n_frames", 1)
+        if frames == 1:
+            return Picture(file, caption, step, width, height, name=name)
+        seconds = frames * image.info.get("duration", 0) / 1000
+    return Picture(file, caption, step, width, height, Path(name).with_suffix(".still.png"), seconds, name)
+
+
+def hang(picture: Picture, folder: Path) -> None:
+    """Put its files into `folder`, which is reports/pictures/<experiment>."""
+    target = folder / picture.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(picture.file.read_bytes())
+    if picture.still is not None:
+        with Image.open(picture.file) as image:
+            image.seek(getattr(image, "n_frames", 1) // 2)
+            image.convert("RGB").save(folder / picture.still)
+
+
+def thumbnail(some: Sequence[Gallery]) -> Picture | None:
+    """The picture that stands for an experiment: of its first arm, final, and nearly square if there is one."""
+    final = [picture for gallery in some for picture in next(iter(gallery.rows.values()))[-1:]]
+    square = [picture for picture in final if 0.6 < picture.width / picture.height < 1.7]
+    return next(iter(square or final), None)

@@ -1,0 +1,117 @@
+"""The resolved configuration of an experiment beside the paper's, and how their sizes differ, in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reprise.core.config import Project
+from reprise.core.contract import Duration, Scale
+from reprise.core.yaml import Mark, leaves
+
+ABSENT = "–"
+SIZES_SAID = 8
+ARMS_NAMED = 3
+NOT_SIZES = ("seeds",)
+UNITS = {"step": "updates", "ep": "epochs"}
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One value of the configuration, and the arms that have it."""
+
+    path: str
+    """`optimizer.lr`."""
+    here: Any
+    """None where there is none at this scale."""
+    paper: Any
+    arms: tuple[str, ...]
+    """Empty where all arms share it."""
+    origins: tuple[Mark, ...]
+    """Where it is written, for one arm or another."""
+    compared: bool
+    """Whether the paper's configuration has these arms."""
+
+    @property
+    def differs(self) -> bool:
+        """Whether the paper has another value, or none."""
+        return self.compared and self.here != self.paper
+
+
+def knobs(project: Project, experiment: str, scale: Scale) -> list[Knob]:
+    """Every value at `scale`, in the order of params.yaml; arms that agree on one share its row."""
+    arms, known = project.arms(experiment, scale), set(project.arms(experiment, "paper"))
+    here = {arm: leaves(project.tree(experiment, arm, scale)) for arm in arms}
+    paper = {arm: leaves(project.tree(experiment, arm, "paper")) for arm in arms if arm in known}
+    origins = {arm: project.origins(experiment, arm, scale) for arm in arms}
+    paths = list(dict.fromkeys(path for arm in arms for tree in (here, paper) for path in tree.get(arm, ())))
+    blocks = list(dict.fromkeys(path[0] for path in paths))
+    rows: list[Knob] = []
+    for path in sorted(paths, key=lambda path: blocks.index(path[0])):
+        groups: dict[tuple[str, str, bool], list[str]] = {}
+        for arm in arms:
+            if path in here[arm] or path in paper.get(arm, ()):
+                values = json.dumps(here[arm].get(path)), json.dumps(paper.get(arm, {}).get(path))
+                groups.setdefault((*values, arm in known), []).append(arm)
+        for (ours, theirs, compared), group in groups.items():
+            marks = dict.fromkeys(origins[arm][path].mark for arm in group if path in origins[arm])
+            some = () if len(group) == len(arms) else tuple(group)
+            name = ".".join(map(str, path))
+            rows.append(Knob(name, json.loads(ours), json.loads(theirs), some, tuple(marks), compared))
+    return rows
+
+
+def spelled(value: Any) -> str:
+    """As YAML has it."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return f"[{', '.join(map(spelled, value))}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {spelled(item)}" for key, item in value.items()) + "}"
+    return ABSENT if value is None else json.dumps(value)
+
+
+# --- sizes ------------------------------------------------------------------------------------------------------------
+
+
+def sizes(rows: Sequence[Knob]) -> list[tuple[str, str]]:
+    """How the problem differs in size from the paper's: the knob and the words, for each that counts something.
+
+    The whole run's come before those of a block, such as the network's.
+    """
+    lines: list[tuple[str, str]] = []
+    for row in sorted(rows, key=lambda row: row.path.count(".")):
+        if not row.differs or row.path.split(".")[0] in NOT_SIZES:
+            continue
+        ours, theirs = amount(row.here), amount(row.paper)
+        if ours and theirs:
+            named = ", ".join(row.arms) if len(row.arms) <= ARMS_NAMED else f"{len(row.arms)} arms"
+            arms = f" ({named})" if row.arms else ""
+            lines.append((row.path, f"{arms}: {ours[0]} here, {theirs[0]} in the paper{_ratio(ours, theirs)}"))
+    return lines
+
+
+def amount(value: Any) -> tuple[str, float | None, str] | None:
+    """In words, as a number if it is one, and its unit; None of what is no size."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}", value, ""
+    if isinstance(value, list) and value and all(isinstance(item, int) for item in value):
+        return ", ".join(f"{item:,}" for item in value), None, "list"
+    try:
+        duration = Duration.parse(value)
+    except ValueError:
+        return None
+    unit = UNITS[duration.unit] if duration.amount != 1 else UNITS[duration.unit].removesuffix("s")
+    return f"{duration.amount:,.10g} {unit}", duration.amount, duration.unit
+
+
+def _ratio(ours: tuple[str, float | None, str], theirs: tuple[str, float | None, str]) -> str:
+    if ours[2] != theirs[2] or not ours[1] or not theirs[1]:
+        return ""
+    ratio = theirs[1] / ours[1]
+    if ratio >= 1.5:
+        return f", {ratio:,.2g} times that" if ratio < 10 else f", {ratio:,.0f} times that"
+    return ""

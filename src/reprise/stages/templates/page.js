@@ -1,0 +1,45 @@
+"use strict";
+
+// The index: papers in the order asked for, and how many there are.
+const form = document.querySelector("#filters");
+if (form) {
+  const list = document.querySelector(".timeline");
+  const papers = [...list.children];
+  const order = document.querySelector("#order");
+  const compared = (key) => (a, b) => (isNaN(a[key]) ? a[key].localeCompare(b[key]) : a[key] - b[key]);
+  const arrange = () => {
+    const key = order.value.replace("-", "");
+    const sign = order.value.startsWith("-") ? -1 : 1;
+    const by = compared(key);
+    list.append(...[...papers].sort((a, b) => sign * by(a.dataset, b.dataset)));
+    list.dataset.order = order.value;
+    const shown = papers.filter((paper) => getComputedStyle(paper).display !== "none").length;
+    document.querySelector("#count").value = shown === 1 ? "1 paper" : `${shown} papers`;
+    document.querySelector(".none").hidden = shown > 0;
+  };
+  form.addEventListener("change", arrange);
+  form.addEventListener("reset", () => setTimeout(arrange));
+  addEventListener("pageshow", arrange);
+}
+
+// A paper's page: Vega-Lite draws the curves, those within <details> once it is open.
+const views = [];
+const hidden = () => [...document.querySelectorAll("input[name=arm]:not(:checked)")].map((box) => box.value);
+const draw = async (figures) => {
+  const config = JSON.parse(document.querySelector("#chart-config").textContent);
+  const options = { config, renderer: "svg", actions: false, defaultStyle: false, tooltip: { disableDefaultStyle: true } };
+  for (const figure of figures) {
+    figure.classList.add("drawn");
+    const chart = JSON.parse(figure.querySelector("script").textContent);
+    const { view } = await vegaEmbed(figure.querySelector(".chart"), chart, options);
+    views.push(view.signal("hidden", hidden()));
+    await view.runAsync();
+  }
+};
+document.addEventListener("change", (event) => {
+  if (event.target.name === "arm") views.forEach((view) => view.signal("hidden", hidden()).runAsync());
+});
+if (document.querySelector("#chart-config")) draw(document.querySelectorAll("figure.curve:not(details *)"));
+document.querySelectorAll("details.more").forEach((more) => {
+  more.addEventListener("toggle", () => draw(more.querySelectorAll("figure.curve:not(.drawn)")));
+});

@@ -1,0 +1,261 @@
+"""reports/ in a real browser: it opens in silence, asks for nothing, filters, draws, and can be used by everyone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect, sync_playwright
+
+import made_up
+from conftest import REPOSITORY
+from reprise.core.config import load
+from reprise.stages import report
+from reprise.stages.page.cards import cards
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+"""None: the one that `playwright install chromium` fetched, if it did."""
+
+LAPTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+PAPERS = {
+    "earlier": made_up.PAPER.model_copy(update={"title": "An earlier paper", "year": 1958, "family": "vision"}),
+    "gan": made_up.PAPER,
+    "waits": made_up.PAPER.model_copy(update={"title": "A paper that waits", "year": 2020}),
+}
+
+
+class Tab:
+    """One page of the folder, open; whatever it says or asks for outside the folder is kept."""
+
+    def __init__(self, browser: Any, folder: Path, name: str, **settings: Any) -> None:
+        self.context = browser.new_context(**settings)
+        self.page = self.context.new_page()
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto((folder / name).as_uri())
+        self.inside = folder.as_uri()
+
+    def settled(self) -> Any:
+        """The page, once every curve that is open has been drawn."""
+        waiting = self.page.locator("figure.curve:not(details:not([open]) *):not(:has(.mark-line path))")
+        expect(waiting).to_have_count(0)
+        return self.page
+
+    def silent(self) -> bool:
+        """Whether it said nothing and asked for nothing but its own files."""
+        outside = [url for url in self.asked if not url.startswith((self.inside, "data:"))]
+        assert (self.said, outside) == ([], [])
+        return True
+
+    def audited(self) -> list[str]:
+        """What axe finds against WCAG 2.2 at level AA and its own best practices."""
+        found = Axe().run(self.page).response["violations"]
+        return [f"{each['id']}: {node['html'][:200]}" for each in found for node in each["nodes"]]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_playwright() as playwright:
+        if CHROMIUM is None and not Path(playwright.chromium.executable_path).exists():
+            pytest.skip("no Chromium: neither on PATH (Debian's package of that name) nor by `playwright install`")
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made-up papers: two with results, one without."""
+    root = tmp_path_factory.mktemp("project")
+    made_up.write(root)
+    shutil.copytree(root / "results" / "gan", root / "results" / "earlier")
+    return report.report(made_up.project(root, PAPERS), lambda _: None).parent
+
+
+@pytest.fixture
+def opened(browser: Any, folder: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Opens a page of `folder`, closed after the test."""
+    tabs: list[Tab] = []
+
+    def start(name: str, **settings: Any) -> Tab:
+        tabs.append(Tab(browser, folder, name, **settings))
+        return tabs[-1]
+
+    yield start
+    for tab in tabs:
+        tab.context.close()
+
+
+def shown(page: Any) -> list[str]:
+    """The papers that are shown, in their order."""
+    return page.locator(".paper:visible h3").all_inner_texts()
+
+
+ALL = ["An earlier paper", "Generative Adversarial Nets", "A paper that waits"]
+
+
+def test_filters(opened: Any):
+    tab = opened("index.html", viewport=LAPTOP)
+    page = tab.page
+    assert shown(page) == ALL
+    for choice, expected in (
+        ("vision", ALL[:1]),
+        ("all papers", ALL),
+        ("2010s", ALL[1:2]),
+        ("all years", ALL),
+        ("refuted", ALL[:2]),
+        ("not run", ALL),
+    ):
+        page.locator(".chip", has_text=choice).first.click()
+        assert shown(page) == expected, choice
+        assert page.locator("#count").inner_text() == f"{len(expected)} paper{'s' if len(expected) > 1 else ''}"
+    assert {text[0] for text in page.locator(".marks li:visible").all_inner_texts()} == {"–"}
+    page.locator(".chip", has_text="reproduced").first.click()
+    page.locator(".chip", has_text="2020s").click()
+    assert shown(page) == []
+    assert page.locator(".none").is_visible()
+    page.locator(".none button").click()
+    assert shown(page) == ALL
+    assert tab.silent()
+
+
+def test_orders(opened: Any):
+    page = opened("index.html").page
+    for order, expected in (("-year", ALL[::-1]), ("title", [ALL[2], ALL[0], ALL[1]]), ("year", ALL)):
+        page.select_option("#order", order)
+        assert shown(page) == expected
+    page.select_option("#order", "-refuted")
+    assert shown(page)[-1] == "A paper that waits"
+
+
+def test_the_keyboard_reaches_all(opened: Any):
+    page = opened("index.html").page
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.url.endswith("#main")
+    page.locator("#verdict-all").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#verdict-reproduced").is_checked()
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowRight")
+    assert page.locator("input[name=family]:checked").get_attribute("id") != "family-all"
+    page.locator("h3 a:visible").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/*.html")
+    assert page.locator("h1").inner_text() in ALL
+
+
+def test_curves_draw_and_arms_can_be_taken_away(opened: Any):
+    tab = opened("gan.html", viewport=LAPTOP)
+    page = tab.settled()
+    curves = page.locator("figure.curve")
+    assert curves.count() == 3
+    assert curves.locator("svg").count() == 3
+    lines = curves.first.locator(".mark-line path")
+    assert lines.count() == 3
+    assert len({line.evaluate("line => getComputedStyle(line).stroke") for line in lines.all()}) == 3
+    assert "At the end: minimax " in curves.first.locator(".chart").get_attribute("aria-label")
+    box = page.locator(".legend input").first
+    box.focus()
+    page.keyboard.press("Space")
+    expect(curves.locator(".mark-line path")).to_have_count(6)
+    box.check()
+    expect(curves.locator(".mark-line path")).to_have_count(9)
+    point = curves.first.locator(".mark-symbol path").nth(20).bounding_box()
+    page.mouse.move(point["x"] + point["width"] / 2, point["y"] + point["height"] / 2)
+    expect(page.locator("#vg-tooltip-element.visible")).to_contain_text("mean")
+    assert tab.silent()
+
+
+@pytest.fixture(scope="module")
+def paper(browser: Any, folder: Path) -> Iterator[Any]:
+    """The page of one paper, for tests that leave it as it was."""
+    tab = Tab(browser, folder, "gan.html", viewport=LAPTOP)
+    yield tab.page
+    tab.context.close()
+
+
+def test_only_what_differs(paper: Any):
+    rows = paper.locator(".knobs tbody tr:visible")
+    everything = rows.count()
+    paper.locator(".only").check()
+    assert 0 < rows.count() < everything
+    assert rows.count() == paper.locator(".knobs .mark:visible").count()
+    paper.locator(".only").uncheck()
+
+
+def test_a_line_of_yaml_opens_where_it_stands(paper: Any):
+    link = paper.locator(".knobs .origins a").first
+    link.click()
+    _, _, anchor = paper.url.partition("#")
+    assert anchor == link.inner_text().replace(".yaml:", "-")
+    assert paper.locator(f"#{anchor}").is_visible()
+
+
+def test_films_stand_still_until_they_are_asked_to_run(paper: Any):
+    figure = paper.locator("figure", has=paper.locator(".film")).first
+    film, still = figure.locator(".film img"), figure.locator(".still")
+    assert (still.is_visible(), film.is_visible()) == (True, False)
+    figure.locator("summary").click()
+    assert (still.is_visible(), film.is_visible()) == (False, True)
+
+
+@pytest.mark.parametrize(("viewport", "scheme"), [(LAPTOP, "light"), (PHONE, "dark")], ids=["laptop", "phone"])
+@pytest.mark.parametrize("name", ["index.html", "gan.html"])
+def test_axe_finds_nothing(opened: Any, name: str, viewport: dict[str, int], scheme: str):
+    tab = opened(name, viewport=viewport, color_scheme=scheme)
+    page = tab.settled()
+    page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    tab.settled()
+    assert tab.audited() == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it scrolls sideways"
+
+
+def test_on_paper_there_are_no_controls(opened: Any):
+    page = opened("index.html", color_scheme="dark").page
+    page.emulate_media(media="print")
+    assert not page.locator(".filters").is_visible()
+    assert page.locator(".paper:visible").count() == 3
+    assert page.evaluate("getComputedStyle(document.querySelector('.tile')).backgroundColor") == "rgb(255, 255, 255)"
+
+
+DRAW_ALL = """async (charts) => {
+  const place = document.body.appendChild(document.createElement("div"));
+  place.style.width = "400px";
+  const lines = [];
+  for (const chart of charts) {
+    const { view } = await vegaEmbed(place, chart, { renderer: "svg", actions: false });
+    lines.push(place.querySelectorAll(".mark-line path").length);
+    view.finalize();
+  }
+  return lines;
+}"""
+
+
+def test_this_repositorys_pages_open_in_silence_and_all_their_curves_draw(browser: Any, tmp_path: Path):
+    """Opened are the index, the longest tables, and the most curves and films; every curve of every paper is drawn."""
+    shutil.copytree(REPOSITORY / "results", tmp_path / "results")
+    for name in ("params.yaml", "pipeline.yaml"):
+        shutil.copyfile(REPOSITORY / name, tmp_path / name)
+    project = load(tmp_path, papers=())
+    folder = report.report(project, lambda _: None).parent
+    made = cards(project)
+    assert len(made) >= 16
+    for name in ("index", "bert", "optimizers"):
+        tab = Tab(browser, folder, f"{name}.html", viewport=PHONE)
+        page = tab.settled()
+        assert page.locator("h1").count() == 1
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} scrolls sideways"
+        if name == "bert":
+            charts = [chart for card in made for _, chart in card.charts]
+            arms = [len(chart["encoding"]["color"]["scale"]["domain"]) for chart in charts]
+            assert page.evaluate(DRAW_ALL, charts) == arms
+        assert tab.silent()
+        tab.context.close()
