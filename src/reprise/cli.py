@@ -2,42 +2,78 @@
 
 from __future__ import annotations
 
-import difflib
+import importlib.metadata
 import json
 import os
+import shutil
 import sys
-from collections.abc import Collection, Sequence
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
-from reprise.core.config import Project, load
+from reprise.commands import completion, tools, using
+from reprise.commands.options import (
+    Arm,
+    Dataset,
+    Experiment,
+    Experiments,
+    Json,
+    Overrides,
+    ScaleOption,
+    StageName,
+    print_lines,
+)
+from reprise.commands.project import UsageError, find_root_if_any
+from reprise.commands.project import check_known as _known
+from reprise.commands.project import check_project as _checked
+from reprise.commands.project import open_project as _project
+from reprise.core.config import Project
 from reprise.core.contract import SCALES, Failed, Stage, Stopped
-from reprise.core.faultless import remember, unchecked
 from reprise.core.yaml import ConfigError
+
+TRACEBACK = "REPRISE_TRACEBACK"
+LOOK, USE, RUN, COMPARE = "Look", "Use what was trained", "Run", "Compare"
+WRITE, STAGES = "Write", "Stages, which `dvc repro` calls"
+
+
+class Grouped(TyperGroup):
+    """Help with the commands under headings."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """A section for each heading; what has none comes last."""
+        headings: dict[str, list[tuple[str, str]]] = {
+            heading: [] for heading in (LOOK, USE, RUN, COMPARE, WRITE, STAGES)
+        }
+        width = formatter.width - 6 - max(map(len, self.commands))
+        for name, command in self.commands.items():
+            if not command.hidden:
+                heading = getattr(command, "rich_help_panel", None) or "Others"
+                headings.setdefault(heading, []).append((name, command.get_short_help_str(width)))
+        for heading, rows in headings.items():
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
+
 
 app = typer.Typer(
     help="Reproduce deep learning's landmark experiments by editing YAML.",
-    no_args_is_help=True,
+    cls=Grouped,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, as in experiments.gan.laptop.batch_size=64")]
-Experiment = Annotated[str, typer.Argument(help="A key of `experiments`, as `reprise list` shows them")]
-ScaleOption = Annotated[str | None, typer.Option("--scale", help=" | ".join(SCALES) + "; params.yaml's unless given")]
-
-
-COLOURS = {"reproduced": "green", "refuted": "red", "inconclusive": "yellow"}
-
-
-class UsageError(Exception):
-    """The command names something that does not exist."""
 
 
 def main() -> None:
-    """Run the command; the user's mistakes end with status 2 and no traceback, failed runs with 1."""
+    """Run the command; the user's mistakes end with status 2, failed runs and defects with 1, all without a traceback.
+
+    Asked for by `--traceback` or REPRISE_TRACEBACK=1, it is printed too.
+    """
     try:
         app()
     except (ConfigError, UsageError) as error:
@@ -46,45 +82,73 @@ def main() -> None:
         _stop(str(error), 1)
     except Stopped as stop:
         _stop(f"stopped by {stop}: what was done is kept; the same command goes on from there", 128 + stop.signum)
+    except Exception as error:
+        _stop(_defect(error), 1)
 
 
-@app.command("list")
-def list_(as_json: Annotated[bool, typer.Option("--json", help="For scripts")] = False) -> None:
-    """The experiments: paper, stages, arms, and the last verdicts."""
-    project = _project(papers=())
-    rows = []
-    for key, paper in sorted(project.pipeline.experiments.items(), key=lambda item: item[1].year):
-        claims = _verdicts(project.root, key)
-        rows.append(
-            {
-                "experiment": key,
-                "year": paper.year,
-                "title": paper.title,
-                "stages": [*project.pipeline.stages(key), "evaluate"],
-                "arms": project.arms(key),
-                "verdicts": {name: claims.get(name, "not run") for name in paper.claims},
-            }
-        )
+@app.callback()
+def tour(
+    ctx: typer.Context,
+    traceback_: Annotated[bool, typer.Option("--traceback", help=f"With each error; or {TRACEBACK}=1")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Which Reprise this is")] = False,
+) -> None:
+    """Reproduce deep learning's landmark experiments by editing YAML. Alone, `reprise` says where to begin."""
+    if traceback_:
+        os.environ[TRACEBACK] = "1"
+    if version:
+        typer.echo(importlib.metadata.version("reprise"))
+    elif ctx.invoked_subcommand is None:
+        from reprise.commands.tour import lines
+
+        print_lines(lines(find_root_if_any()))
+
+
+@app.command("list", rich_help_panel=LOOK)
+def list_(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Experiments; or words of title, authors, venue, year", autocompletion=completion.experiments
+        ),
+    ] = None,
+    family: Annotated[str | None, typer.Option(help="Of papers", autocompletion=completion.families)] = None,
+    data: Annotated[str | None, typer.Option(help="A dataset they use", autocompletion=completion.datasets)] = None,
+    verdict: Annotated[
+        str | None, typer.Option(help="Of some claim: reproduced, refuted, inconclusive, not run")
+    ] = None,
+    claims: Annotated[
+        bool, typer.Option("--claims", help="Arms, and each claim's verdict; so for one experiment")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """The experiments, and what came of them.
+
+    Oldest first; filters leave those that agree with all that is said.
+    """
+    from reprise.commands.listing import Filters, rows, table
+
+    found = rows(_project(papers=()), Filters(words or [], family, data, verdict))
     if as_json:
-        typer.echo(json.dumps(rows, indent=1))
-        return
-    for row in rows:
-        typer.echo(f"{row['experiment']:<24} {row['year']}  {row['title']}")
-        typer.echo(f"  arms      {', '.join(row['arms'])}")
-        for number, (name, verdict) in enumerate(row["verdicts"].items()):
-            said = typer.style(verdict, fg=COLOURS.get(verdict))
-            typer.echo(f"  {'' if number else 'verdicts':<9} {name}: {said}")
+        typer.echo(json.dumps(found, indent=1))
+    elif not found:
+        typer.echo("no experiment agrees with all of that; `reprise list` shows them all")
+    else:
+        details = claims or verdict is not None or len(found) == 1
+        print_lines(table(found, details, _terminal_width()))
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def show(
     experiment: Experiment,
     overrides: Overrides = None,
-    arm: Annotated[str | None, typer.Option(help="Resolve this arm; without it, what all arms share")] = None,
+    arm: Annotated[
+        str | None,
+        typer.Option(help="Resolve this arm; without it, what all arms share", autocompletion=completion.arms),
+    ] = None,
     scale: ScaleOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="The resolved tree alone")] = False,
 ) -> None:
-    """The resolved configuration, and the file and line each value comes from."""
+    """The knobs of an experiment, and the line each comes from."""
     project = _project(overrides, scale, experiment, papers=[experiment])
     _known(experiment, project.pipeline.experiments, "experiment")
     if arm is not None:
@@ -95,7 +159,7 @@ def show(
     _print_config(project, experiment, arm)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def plan(
     experiment: Experiment,
     overrides: Overrides = None,
@@ -104,7 +168,10 @@ def plan(
     utilisation: Annotated[float, typer.Option(help="Share of its peak that a device is assumed to reach")] = 0.35,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts")] = False,
 ) -> None:
-    """What training takes: parameters, FLOPs, memory, downloads, hours on named devices; train nothing."""
+    """What training would take, train nothing.
+
+    Parameters, FLOPs, memory, downloads, and hours on named devices.
+    """
     if not 0 < utilisation <= 1:
         raise UsageError(f"--utilisation is {utilisation:g}; expected a share above 0, at most 1")
     project = _project(overrides, scale, experiment, papers=[experiment])
@@ -126,59 +193,91 @@ def plan(
     Console(width=None if sys.stdout.isatty() else 140).print(tables(found))
 
 
-@app.command()
-def validate(overrides: Overrides = None) -> None:
-    """Check every file, every experiment, every arm at all three scales; change nothing."""
-    project = _checked(overrides)
-    claims = sum(len(paper.claims) for paper in project.pipeline.experiments.values())
-    typer.echo(f"{len(project.pipeline.experiments)} experiments, {claims} claims: all valid at {', '.join(SCALES)}")
+@app.command(rich_help_panel=LOOK)
+def validate(overrides: Overrides = None, as_json: Json = False) -> None:
+    """Check both files, every arm at every scale; change nothing."""
+    try:
+        project = _checked(overrides)
+    except ConfigError as error:
+        if not as_json:
+            raise
+        found = [{**vars(one.mark), "path": one.path, "message": one.message} for one in error.problems]
+        typer.echo(json.dumps({"problems": found}, indent=1))
+        raise typer.Exit(2) from error
+    papers = project.pipeline.experiments
+    claims = sum(len(paper.claims) for paper in papers.values())
+    if as_json:
+        typer.echo(json.dumps({"problems": [], "experiments": len(papers), "claims": claims}, indent=1))
+    else:
+        typer.echo(f"{len(papers)} experiments, {claims} claims: all valid at {', '.join(SCALES)}")
 
 
-@app.command()
+@app.command(rich_help_panel=WRITE)
 def schema() -> None:
-    """Write schemas/*.schema.json, which editors complete and check params.yaml and pipeline.yaml by."""
+    """Write schemas/, by which editors complete and check YAML."""
     from reprise.core.schema import write
 
     for path in write(_project().root):
         typer.echo(path)
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def source() -> None:
-    """Check every file, then write what each stage depends on, its knobs and the hash of its code: what DVC watches."""
-    from reprise.stages.inputs import write_all
+    """Check, then write what DVC watches.
 
-    write_all(_checked())
+    Each stage's knobs, and the hash of its code.
+    """
+    from reprise.core.workspace import adopt
+    from reprise.stages.inputs import other_code, write_all
+
+    project = _checked()
+    if others := other_code(project):
+        typer.echo(f"warning: the code of {', '.join(others)} runs as it is now, not as it was when queued", err=True)
+    write_all(project)
+    if found := adopt(project.root):
+        typer.echo(f"source: {found} run(s) in models/ come from elsewhere, and need not be trained again here")
 
 
-@app.command()
-def prepare(dataset: Annotated[str, typer.Argument(help="A key of `datasets`")], overrides: Overrides = None) -> None:
+@app.command(rich_help_panel=STAGES)
+def prepare(dataset: Dataset, overrides: Overrides = None) -> None:
     """Fetch, check and prepare a dataset into data/prepared/."""
     project = _project(overrides, papers=())
     _known(dataset, project.pipeline.datasets, "dataset")
+    from reprise.commands.waiting import Waiting
     from reprise.stages.prepare import prepare as run
 
+    parts = project.pipeline.datasets[dataset].parts_at(project.params.scale)
     try:
-        run(project, dataset, typer.echo)
+        with Waiting(f"prepare {dataset}", project.root, len(parts)) as waiting:
+            run(project, dataset, waiting.echo)
     except ValueError as error:
         raise Failed(str(error)) from error
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def pretrain(experiment: Experiment, overrides: Overrides = None) -> None:
-    """Train the arms × seeds of an experiment's first stage."""
+    """Train the arms × seeds of the first stage."""
     _train(experiment, "pretrain", overrides)
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def finetune(experiment: Experiment, overrides: Overrides = None) -> None:
-    """Train the arms × seeds of an experiment's second stage, from the weights of the first."""
+    """Train those of the second, from the weights of the first."""
     _train(experiment, "finetune", overrides)
 
 
-@app.command()
-def run(experiment: Experiment, stage: str, arm: str, seed: int, overrides: Overrides = None) -> None:
-    """Train one run in this process: for torchrun and SLURM, which start it once for each device."""
+@app.command(rich_help_panel=STAGES)
+def run(
+    experiment: Experiment,
+    stage: StageName,
+    arm: Arm,
+    seed: int,
+    overrides: Overrides = None,
+) -> None:
+    """Train one run in this process.
+
+    For torchrun and SLURM, which start it once for each device.
+    """
     project = _project(overrides, papers=[experiment])
     _known(experiment, project.pipeline.experiments, "experiment")
     stages = project.pipeline.stages(experiment)
@@ -189,9 +288,9 @@ def run(experiment: Experiment, stage: str, arm: str, seed: int, overrides: Over
     train_here(project, experiment, stages[stages.index(stage)], arm, seed, typer.echo)  # type: ignore[arg-type]
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def evaluate(experiment: Experiment, overrides: Overrides = None) -> None:
-    """Score the trained runs, judge the claims, write results/<experiment>/, print the verdicts."""
+    """Score the trained runs, judge the claims, write results/."""
     project = _project(overrides, papers=[experiment])
     _known(experiment, project.pipeline.evaluate, "experiment with an evaluate stage")
     from reprise.stages.evaluate import evaluate as run
@@ -200,26 +299,48 @@ def evaluate(experiment: Experiment, overrides: Overrides = None) -> None:
     _print_verdicts(project, [experiment])
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def verdicts(
-    experiments: Annotated[list[str] | None, typer.Argument(help="Keys of `experiments`; all unless given")] = None,
+    experiments: Experiments = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="As results/README.md has them")] = False,
     summary: Annotated[bool, typer.Option("--summary", help="As README.md has them")] = False,
+    as_json: Json = False,
 ) -> None:
-    """The verdicts of every experiment that has results, with their intervals."""
+    """Claims, each with estimate, interval and margin."""
     project = _project(papers=())
     for experiment in experiments or ():
         _known(experiment, project.pipeline.experiments, "experiment")
-    asked = [key for key in experiments or project.pipeline.evaluate if _verdicts(project.root, key)]
-    _print_verdicts(project, asked, "page" if markdown else "summary" if summary else "table")
+    asked = [key for key in experiments or project.pipeline.evaluate if _evaluated(project.root, key)]
+    form = "json" if as_json else "page" if markdown else "summary" if summary else "table"
+    _print_verdicts(project, asked, form)
 
 
-@app.command()
-def report() -> None:
-    """Write reports/index.html from results/."""
+@app.command(rich_help_panel=STAGES)
+def report(show: Annotated[bool, typer.Option("--open", help="Then open it in the browser")] = False) -> None:
+    """Write reports/, a folder of pages, from results/."""
+    from reprise.commands.waiting import Waiting
     from reprise.stages.report import report as run
 
-    run(_project(papers=()), typer.echo)
+    project = _project(papers=())
+    with Waiting("report", project.root) as waiting:
+        page = run(project, waiting.echo)
+    if show:
+        import webbrowser
+
+        if not webbrowser.open(page.as_uri()):
+            typer.echo("no browser found: open reports/index.html yourself", err=True)
+
+
+for command, heading in (
+    (tools.compare, COMPARE),
+    (tools.sweep, RUN),
+    (tools.trial, RUN),
+    (tools.new, WRITE),
+    (tools.doctor, RUN),
+):
+    app.command(rich_help_panel=heading)(command)
+app.command("try", rich_help_panel=USE)(using.try_)
+app.command(rich_help_panel=USE)(using.export)
 
 
 def _train(experiment: str, stage: Stage, overrides: list[str] | None) -> None:
@@ -232,18 +353,15 @@ def _train(experiment: str, stage: Stage, overrides: list[str] | None) -> None:
 
 def _print_config(project: Project, experiment: str, arm: str | None) -> None:
     """Every resolved value, and where it was written."""
-    origins = project.origins(experiment, arm)
-    lines = [
-        (f"{'.'.join(map(str, path))}: {json.dumps(value)}", origins.get(path))
-        for path, value in _leaves(project.resolve(experiment, arm))
-    ]
-    left = max(len(line) for line, _ in lines)
-    for line, origin in lines:
-        typer.echo(f"{line:<{left}}  # {origin}" if origin else line)
+    from reprise.commands.listing import values
+
+    lines = list(values(project, experiment, arm))
+    left = max(len(value) for value, _ in lines)
+    print_lines(f"{value:<{left}}  # {origin}" if origin else value for value, origin in lines)
 
 
 def _print_verdicts(
-    project: Project, experiments: Sequence[str], form: Literal["table", "page", "summary"] = "table"
+    project: Project, experiments: Sequence[str], form: Literal["table", "page", "summary", "json"] = "table"
 ) -> None:
     from rich.console import Console
 
@@ -255,55 +373,39 @@ def _print_verdicts(
         Console(width=None if sys.stdout.isatty() else 140).print(verdict_table(found))
     elif form == "page":
         typer.echo(verdict_markdown(found))
+    elif form == "json":
+        plain = {key: {name: one.as_json() for name, one in claims.items()} for key, claims in found.items()}
+        typer.echo(json.dumps(plain, indent=1, ensure_ascii=False))
     else:
         years = {experiment: project.pipeline.experiments[experiment].year for experiment in experiments}
         typer.echo(verdict_summary(found, years))
 
 
-def _verdicts(root: Path, experiment: str) -> dict[str, str]:
-    path = root / "results" / experiment / "claims.json"
-    if not path.exists():
-        return {}
-    return {name: claim["verdict"] for name, claim in json.loads(path.read_text()).items()}
+def _evaluated(root: Path, experiment: str) -> bool:
+    return (root / "results" / experiment / "claims.json").exists()
 
 
-def _project(
-    overrides: list[str] | None = None,
-    scale: str | None = None,
-    experiment: str | None = None,
-    papers: Collection[str] | None = None,
-) -> Project:
-    return load(_root(), overrides or [], scale=scale, experiment=experiment, papers=papers)
+def _terminal_width() -> int | None:
+    """Of the terminal; None where there is none, and nothing needs to be cut."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def _checked(overrides: list[str] | None = None) -> Project:
-    """Every paper without a mistake: those that were so before and are as they were, and the others, checked now."""
-    project = load(_root(), overrides or [], papers=unchecked)
-    remember(project.reading)
-    return project
-
-
-def _root() -> Path:
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / "params.yaml").exists() and (folder / "pipeline.yaml").exists():
-            return folder
-    raise UsageError("no params.yaml and pipeline.yaml here, nor in any folder above: run reprise in a project")
-
-
-def _known(word: str, words: Collection[str], what: str) -> None:
-    if word not in words:
-        nearest = difflib.get_close_matches(word, list(words), 1)
-        hint = f"did you mean {nearest[0]}?" if nearest else f"there are: {', '.join(words)}"
-        raise UsageError(f"no {what} is called {word!r}; {hint}")
-
-
-def _leaves(tree: object, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], object]]:
-    if isinstance(tree, dict) and tree:
-        return [leaf for key, value in tree.items() for leaf in _leaves(value, (*path, key))]
-    return [(path, tree)]
+def _defect(error: Exception) -> str:
+    """What went wrong that should not have, and where its traceback is kept."""
+    said, root = f"{type(error).__name__}: {error}".rstrip(": "), find_root_if_any()
+    if root is None:
+        return f"{said} ({TRACEBACK}=1 shows where)"
+    log = root / ".reprise" / "errors" / "command.log"
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(traceback.format_exc())
+    except OSError:
+        return f"{said} ({TRACEBACK}=1 shows where)"
+    return f"{said} (traceback in {os.path.relpath(log)})"
 
 
 def _stop(message: str, status: int) -> None:
+    if os.environ.get(TRACEBACK):
+        traceback.print_exc()
     typer.echo(message, err=True)
     raise SystemExit(status)

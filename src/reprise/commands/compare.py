@@ -1,0 +1,337 @@
+"""What changed between two sides of a project: in YAML, in metrics and in verdicts, each with its interval.
+
+A metric's change is B − A. Where both sides have the same seeds it is taken seed by seed, as claims are judged, and its
+interval is Student's of the mean difference; where the seeds differ it is Welch's. An interval that includes 0 says
+that the seeds cannot tell the change from none. At 95 %, one in twenty of the unchanged will look changed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from reprise.commands import revisions
+from reprise.commands.project import UsageError
+from reprise.commands.revisions import Snapshot
+from reprise.core import yaml
+from reprise.core.claims import Verdict, rounded, t_interval
+from reprise.core.reading import PARAMS, PIPELINE, block
+from reprise.core.yaml import Document, dotted
+from reprise.core.yaml import Path as YamlPath
+
+CONFIDENCE = 0.95
+REST = "the rest"
+"""Where a change stands that belongs to no experiment: runtime, tracking, datasets."""
+Outcome = Literal["better", "worse", "higher", "lower", "no telling", "only before", "only after"]
+Seeds = dict[int, float]
+_ABSENT: Any = object()
+_FIELDS: dict[str, Any] = dict.fromkeys(field.name for field in fields(Verdict) if field.name != "claim")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One value, or whole block, of YAML that differs."""
+
+    file: str
+    line: int
+    """In B; in A where B has it no more."""
+    path: str
+    """Without `experiments.<key>.` in front."""
+    before: Any
+    """None where there is none, and where it says null."""
+    after: Any
+    kind: Literal["changed", "added", "removed"]
+
+
+@dataclass(frozen=True)
+class Shift:
+    """One metric of one arm: its means, and the difference of B from A."""
+
+    arm: str
+    metric: str
+    unit: str
+    outcome: Outcome
+    before: float | None
+    after: float | None
+    difference: float | None = None
+    interval: tuple[float, float] | None = None
+    """None where a side has one seed."""
+    seeds: tuple[int, int] = (0, 0)
+    paired: bool = False
+    """Whether the difference was taken seed by seed."""
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """One claim, on both sides."""
+
+    claim: str
+    before: Verdict | None
+    after: Verdict | None
+
+    @property
+    def turned(self) -> bool:
+        """Whether the verdict is another."""
+        return _said(self.before) != _said(self.after)
+
+    @property
+    def moved_goalposts(self) -> bool:
+        """Whether the claim itself is another: its kind, its metric or where it holds."""
+        if self.before is None or self.after is None:
+            return False
+        if self.before.holds is None or self.after.holds is None:  # not run: nothing to hold against it
+            return False
+        return any(
+            getattr(self.before, name) != getattr(self.after, name) for name in ("kind", "metric", "margin", "holds")
+        )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What changed in one experiment."""
+
+    key: str
+    edits: list[Edit] = field(default_factory=list)
+    shifts: list[Shift] = field(default_factory=list)
+    rulings: list[Ruling] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What to know before the numbers are read."""
+
+    @property
+    def clear(self) -> list[Shift]:
+        """The shifts that are more than noise."""
+        return [shift for shift in self.shifts if shift.outcome != "no telling"]
+
+    def __bool__(self) -> bool:
+        return bool(self.edits or self.shifts or self.rulings or self.notes)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sides, and what changed from A to B."""
+
+    before: Snapshot
+    after: Snapshot
+    differences: list[Difference]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, for scripts."""
+        sides = {side: {"name": it.name, "about": it.about} for side, it in (("a", self.before), ("b", self.after))}
+        found = {}
+        for one in self.differences:
+            rulings = [
+                {"claim": r.claim, "a": r.before and r.before.as_json(), "b": r.after and r.after.as_json()}
+                for r in one.rulings
+            ]
+            edits, shifts = [asdict(edit) for edit in one.edits], [asdict(shift) for shift in one.shifts]
+            found[one.key] = {"notes": one.notes, "yaml": edits, "verdicts": rulings, "metrics": shifts}
+        return {**sides, "experiments": found}
+
+
+def compare(root: Path, before: str, after: str, experiments: list[str] | None = None) -> Comparison:
+    """What changed from the side called `before` to the one called `after`; in `experiments` alone if they are given.
+
+    A side is a revision of git, an experiment of DVC, or `.` for the working tree. UsageError if there is none.
+    """
+    a, b = revisions.read(root, before), revisions.read(root, after)
+    return Comparison(a, b, [one for one in _differences(a, b) if one and (not experiments or one.key in experiments)])
+
+
+def _differences(a: Snapshot, b: Snapshot) -> Iterator[Difference]:
+    documents = [[_document(side, name) for side in (a, b)] for name in (PARAMS, PIPELINE)]
+    edits: dict[str, list[Edit]] = {}
+    for old, new in documents:
+        for key, edit in _edits(old, new):
+            edits.setdefault(key, []).append(edit)
+    papers = [block(pipeline.data, "experiments") for pipeline in documents[1]]
+    judged = [path.split("/")[1] for side in (a, b) for path in side.files if path.endswith("/card.json")]
+    for key in dict.fromkeys([*papers[1], *papers[0], *judged]):
+        metrics = block(papers[0], key, "metrics") | block(papers[1], key, "metrics")
+        yield Difference(key, edits.pop(key, []), _shifts(a, b, key, metrics), _rulings(a, b, key), _notes(a, b, key))
+    for key, rest in edits.items():
+        yield Difference(key, rest)
+
+
+# --- YAML -------------------------------------------------------------------------------------------------------------
+
+
+def _document(side: Snapshot, name: str) -> Document:
+    document = Document(name, {})
+    if name in side.files:
+        yaml.parse(side.files[name], document)
+    if document.problems or not isinstance(document.data, dict):
+        said = document.problems[0] if document.problems else f"{name} is empty"
+        raise UsageError(f"{side.name}: {said}")
+    return document
+
+
+def _edits(old: Document, new: Document) -> Iterator[tuple[str, Edit]]:
+    """Each edit, with the experiment that it belongs to."""
+    for one in _unequal(_Value(old.data, ()), _Value(new.data, ()), ()):
+        before, after, path = one
+        there, place = (old, before.place) if after.data is _ABSENT else (new, after.place)
+        key, shown = _owner(path)
+        kind = "added" if before.data is _ABSENT else "removed" if after.data is _ABSENT else "changed"
+        old_value, new_value = (None if value.data is _ABSENT else value.data for value in (before, after))
+        mark = there.value_mark(place) if isinstance(place[-1], int) else there.key_mark(place)
+        yield key, Edit(new.file, mark.line, dotted(shown), old_value, new_value, kind)
+
+
+@dataclass(frozen=True)
+class _Value:
+    data: Any
+    place: YamlPath
+    """Where its document has it."""
+
+
+def _unequal(old: _Value, new: _Value, path: YamlPath) -> Iterator[tuple[_Value, _Value, YamlPath]]:
+    before, after = _entries(old), _entries(new)
+    if before is not None and after is not None:
+        for key in dict.fromkeys([*after, *before]):
+            nothing = _Value(_ABSENT, ())
+            yield from _unequal(before.get(key, nothing), after.get(key, nothing), (*path, key))
+    elif type(old.data) is not type(new.data) or old.data != new.data:
+        yield old, new, path
+
+
+def _entries(value: _Value) -> dict[Any, _Value] | None:
+    """What stands in a mapping, by key, or in a list whose elements have names, by `what`; None of anything else."""
+    if isinstance(value.data, dict):
+        return {key: _Value(one, (*value.place, key)) for key, one in value.data.items()}
+    if isinstance(value.data, list) and all(isinstance(one, dict) and "what" in one for one in value.data):
+        named = {one["what"]: _Value(one, (*value.place, place)) for place, one in enumerate(value.data)}
+        return named if len(named) == len(value.data) and named else None
+    return None
+
+
+def _owner(path: YamlPath) -> tuple[str, YamlPath]:
+    """The experiment that a path of YAML belongs to, and the path within it."""
+    if path[0] in ("experiments", "pretrain", "finetune", "evaluate") and len(path) > 1:
+        return str(path[1]), path[2:] if path[0] == "experiments" and len(path) > 2 else path
+    return REST, path
+
+
+# --- metrics ----------------------------------------------------------------------------------------------------------
+
+
+def _shifts(a: Snapshot, b: Snapshot, key: str, metrics: Mapping[str, Any]) -> list[Shift]:
+    """The metrics that are not the same to the last bit."""
+    old, new = _runs(a, key), _runs(b, key)
+    found = []
+    for arm, metric in dict.fromkeys([*new, *old]):
+        before, after = old.get((arm, metric), {}), new.get((arm, metric), {})
+        if before != after:
+            said = block(metrics, metric)
+            found.append(_shift(arm, metric, said.get("unit", ""), said.get("better"), before, after))
+    return found
+
+
+def _runs(side: Snapshot, key: str) -> dict[tuple[str, str], Seeds]:
+    """By arm and metric, the value of each seed."""
+    found: dict[tuple[str, str], Seeds] = {}
+    for row in csv.DictReader(io.StringIO(side.files.get(f"results/{key}/runs.csv", ""))):
+        arm, seed = row.pop("arm"), int(row.pop("seed"))
+        for metric, value in row.items():
+            if value:
+                found.setdefault((arm, metric), {})[seed] = float(value)
+    return found
+
+
+def _shift(arm: str, metric: str, unit: str, better: str | None, before: Seeds, after: Seeds) -> Shift:
+    old, new = (rounded(float(np.mean(list(seeds.values())))) if seeds else None for seeds in (before, after))
+    counts = (len(before), len(after))
+    if not before or not after:
+        return Shift(arm, metric, unit, "only after" if after else "only before", old, new, seeds=counts)
+    paired = before.keys() == after.keys()
+    difference = float(np.mean(list(after.values())) - np.mean(list(before.values())))
+    interval = difference_interval(before, after)
+    outcome: Outcome = "no telling"
+    if interval is not None and not interval[0] <= 0 <= interval[1]:
+        rose = difference > 0
+        outcome = "higher" if rose else "lower"
+        if better in ("higher", "lower"):
+            outcome = "better" if outcome == better else "worse"
+    ends = (rounded(interval[0]), rounded(interval[1])) if interval else None
+    return Shift(arm, metric, unit, outcome, old, new, rounded(difference), ends, counts, paired)
+
+
+def difference_interval(before: Seeds, after: Seeds, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+    """Of mean(after) − mean(before): paired by seed where the seeds are the same, else Welch's; None from one seed."""
+    if min(len(before), len(after)) < 2:
+        return None
+    if before.keys() == after.keys():
+        return t_interval(np.array([after[seed] - before[seed] for seed in before]), confidence)
+    from scipy import stats
+
+    values = [np.array(list(seeds.values())) for seeds in (before, after)]
+    difference = float(values[1].mean() - values[0].mean())
+    variances = [float(some.var(ddof=1)) / len(some) for some in values]  # of the two means
+    if not any(variances):
+        return difference, difference
+    spread = sum(variance**2 / (len(some) - 1) for variance, some in zip(variances, values, strict=True))
+    half = float(stats.t.ppf((1 + confidence) / 2, sum(variances) ** 2 / spread)) * math.sqrt(sum(variances))
+    return difference - half, difference + half
+
+
+# --- verdicts ---------------------------------------------------------------------------------------------------------
+
+
+def _rulings(a: Snapshot, b: Snapshot, key: str) -> list[Ruling]:
+    """The claims judged on some side whose verdict, estimate or region differs; those whose verdict turned first."""
+    old, new = _verdicts(a, key), _verdicts(b, key)
+    found = [Ruling(claim, old.get(claim), new.get(claim)) for claim in dict.fromkeys([*new, *old])]
+    judged = [one for one in found if any(side and side.interval for side in (one.before, one.after))]
+    unequal = [one for one in judged if _judged(one.before) != _judged(one.after)]
+    return sorted(unequal, key=lambda one: not one.turned)
+
+
+def _verdicts(side: Snapshot, key: str) -> dict[str, Verdict]:
+    entries = json.loads(side.files.get(f"results/{key}/claims.json", "{}"))
+    return {name: Verdict.read(name, _FIELDS | _known(entry)) for name, entry in entries.items()}
+
+
+def _known(entry: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier revision says that this one knows of."""
+    return {name: value for name, value in entry.items() if name in _FIELDS}
+
+
+def _judged(verdict: Verdict | None) -> tuple[Any, ...] | None:
+    return verdict and (
+        verdict.verdict,
+        verdict.estimate,
+        verdict.interval,
+        verdict.holds,
+        verdict.metric,
+        verdict.kind,
+    )
+
+
+def _said(verdict: Verdict | None) -> str:
+    return verdict.verdict if verdict else "no such claim"
+
+
+def _notes(a: Snapshot, b: Snapshot, key: str) -> list[str]:
+    """How many runs are other ones, and what makes the numbers hard to compare."""
+    old, new = (json.loads(side.files.get(f"results/{key}/card.json", "{}")) for side in (a, b))
+    if not old or not new:
+        return [f"results only in {(a if old else b).name}"] if old or new else []
+    notes = []
+    if old["scale"] != new["scale"]:
+        notes.append(f"scale {old['scale']} → {new['scale']}: the numbers are of two different problems")
+    if old["seeds"] != new["seeds"]:
+        notes.append(f"seeds {old['seeds']} → {new['seeds']}")
+    runs, known = new.get("fingerprints", {}), old.get("fingerprints", {})
+    if others := sum(fingerprint != known.get(run) for run, fingerprint in runs.items()):
+        notes.append(f"{others} of {len(runs)} runs are other ones: their knobs, data or code changed")
+    gone, come = old.get("failures", {}), new.get("failures", {})
+    notes += [f"{run} diverged: {reason}" for run, reason in come.items() if run not in gone]
+    notes += [f"{run} no longer diverges" for run in gone if run not in come]
+    return notes

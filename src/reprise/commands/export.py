@@ -1,0 +1,156 @@
+"""A trained model as a folder that a stranger can use: card, knobs, weights, and each network in a portable file."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from reprise.commands.project import UsageError
+from reprise.commands.trained import check_data, find
+from reprise.core.config import Project
+from reprise.core.contract import Failed, Stage
+
+NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime", "huggingface_hub"), "torch": ("huggingface_hub",)}
+MARK = "reprise"
+"""The key of config.json that says whose folder it is."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written."""
+
+    model: str
+    folder: Path
+    files: dict[str, int]
+    """Bytes of each."""
+    differences: dict[str, float]
+    """Of each network's file: by how much its outputs differ from the live network's at most."""
+    said: list[str]
+    """Why this model, and what there is to know."""
+
+
+def write(
+    project: Project,
+    experiment: str,
+    arm: str | None,
+    seed: int | None,
+    stage: Stage | None,
+    form: Any,
+    to: Path | None,
+) -> Exported:
+    """The folder of one trained model; it appears whole or not at all.
+
+    Failed where a file does not do what the network does.
+    """
+    lacking = [name.replace("_", "-") for name in NEEDED[form] if find_spec(name) is None]
+    if lacking:
+        raise UsageError(
+            f"{', '.join(lacking)}: not installed; `pip install 'reprise[export]'` brings what export needs"
+        )
+    trained = find(project, experiment, arm, seed, stage)
+    run = trained.run
+    target = (to or project.root / "exports" / f"{experiment}-{run.arm}-s{run.seed}").resolve()
+    _check_target(target)
+
+    from reprise.commands.model_card import card, revision
+    from reprise.trying import files, papers
+    from reprise.trying.models import read_config
+
+    if experiment not in papers.WITHOUT_DATA:
+        check_data(project, run)
+    config = read_config(run)
+    task = papers.opened(run)
+    networks = papers.networks(task, config)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        shutil.copyfile(run.model, temporary / "model.safetensors")
+        differences = {}
+        for network in networks:
+            path, difference = files.write(network, temporary, form)
+            differences[path.name] = difference
+        for name, text in papers.texts(task).items():
+            (temporary / name).write_text(text, encoding="utf-8")
+        described = {
+            network.name: {
+                "file": f"{network.name}{files.SUFFIXES[form]}",
+                "says": network.says,
+                "inputs": {name: _kind(value, network.longest) for name, value in network.inputs.items()},
+                "output": network.output,
+                "labels": list(network.labels),
+            }
+            for network in networks
+        }
+        code = revision(project.root)
+        knobs = {
+            MARK: {
+                "experiment": experiment, "stage": run.stage, "arm": run.arm, "seed": run.seed, "scale": run.scale,
+                "fingerprint": run.fingerprint, "revision": code,
+            },
+            "networks": described,
+            "config": run.config,
+        }  # fmt: skip
+        _write_json(temporary / "config.json", knobs)
+        card(project, trained, described, _examples(networks), code).save(temporary / "README.md")
+        _check_weights(run.model, temporary / "model.safetensors")
+        if target.exists():
+            shutil.rmtree(target)
+        temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    sizes = {path.name: path.stat().st_size for path in sorted(target.iterdir())}
+    said = [
+        f"{run.name}, trained at scale {run.scale}",
+        *(f"  {one}" for one in (trained.chosen, *trained.notes) if one),
+    ]
+    if not networks:
+        said.append(f"  no network of arm {run.arm} runs by itself: its weights and the card alone are written")
+    return Exported(run.name, target, sizes, differences, said)
+
+
+def _check_target(target: Path) -> None:
+    """UsageError if something else than an earlier export is there."""
+    if not target.exists():
+        return
+    try:
+        ours = MARK in json.loads((target / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        ours = target.is_dir() and not any(target.iterdir())
+    if not ours:
+        raise UsageError(
+            f"{os.path.relpath(target)} is there already and is no earlier export; --to another folder, or move it away"
+        )
+
+
+def _check_weights(before: Path, after: Path) -> None:
+    """Failed unless the copy holds the same tensors, to the last bit."""
+    import torch
+    from safetensors.torch import load_file
+
+    old, new = load_file(before), load_file(after)
+    if old.keys() != new.keys() or not all(torch.equal(old[name], new[name]) for name in old):
+        raise Failed(f"{after.name} does not hold what {before} holds")
+
+
+def _kind(value: Any, longest: int | None) -> str:
+    """`float32 [batch, 28, 28]`."""
+    rest = "".join(f", {size}" for size in value.shape[1:]) if longest is None else f", seq, at most {longest}"
+    return f"{str(value.dtype).removeprefix('torch.')} [batch{rest}]"
+
+
+def _examples(networks: list[Any]) -> dict[str, str]:
+    """Zeros of the shapes that the first network takes, as Python with numpy."""
+    first = networks[0].inputs if networks else {}
+    kinds = {name: str(value.dtype).removeprefix("torch.").replace("bool", "bool_") for name, value in first.items()}
+    return {name: f"np.zeros({(1, *value.shape[1:])}, np.{kinds[name]})" for name, value in first.items()}
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

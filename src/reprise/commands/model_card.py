@@ -1,0 +1,138 @@
+"""The model card of an exported model, as the Hugging Face hub reads one: what it is, how good, and what it is not."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from reprise.commands.trained import Trained
+from reprise.core import results, tracking
+from reprise.core.config import Project, load
+from reprise.core.contract import Failed, Run
+from reprise.core.results import SCALE_IN_WORDS
+from reprise.core.yaml import ConfigError
+from reprise.stages.page.account import account, module_of
+from reprise.stages.page.cards import data_in_words
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCard
+
+HERE = Path(__file__).parent
+TASKS = {"gan": "unconditional-image-generation", "dqn": "reinforcement-learning"}
+"""The hub's names of what models do; of the others that look at images image-classification."""
+
+
+def card(
+    project: Project, trained: Trained, networks: dict[str, dict[str, Any]], examples: dict[str, str], code: str
+) -> ModelCard:
+    """The card; its numbers are those of this very run, or it says that there are none.
+
+    `examples` are inputs of the first of `networks`, as Python; `code` is the revision.
+    """
+    from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+    run = trained.run
+    paper = project.pipeline.experiments[run.experiment]
+    stages = project.pipeline.stages(run.experiment)
+    stages = stages[: stages.index(run.stage) + 1]
+    keys = list(dict.fromkeys(getattr(project.pipeline, stage)[run.experiment].data for stage in stages))
+    datasets = [project.pipeline.datasets[key] for key in keys]
+    key, dataset = keys[-1], datasets[-1]
+    scores, means, verdicts, missing = _results(project, trained)
+    task = _task(run.experiment, run.stage)
+    name = f"{run.experiment}-{run.arm}-s{run.seed}"
+    evaluated = [
+        EvalResult(
+            task_type=task or paper.family, dataset_type=key, dataset_name=dataset.title,
+            metric_type=metric, metric_value=value, metric_name=paper.metrics[metric].says,
+        )
+        for metric, value in scores.items()
+    ]  # fmt: skip
+    data = ModelCardData(
+        license="mit",
+        library_name="reprise",
+        pipeline_tag=task,
+        datasets=keys,
+        tags=["reprise", run.experiment, run.arm, paper.family, *(["onnx"] if _onnx(networks) else [])],
+        metrics=list(scores),
+        model_name=name if evaluated else None,
+        eval_results=evaluated or None,
+    )
+    config = project.reading.files[run.experiment]
+    told = account(module_of(run.experiment, config), config)
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        autoescape=False, keep_trailing_newline=True,
+    )  # fmt: skip
+    text = environment.get_template("model_card.md").render(
+        name=name, run=run, paper=paper, record=trained.record, datasets=datasets, stages=stages,
+        less=data_in_words(list(dataset.parts_at(run.scale)), list(dataset.parts_at("paper"))),
+        networks=networks, scores=scores, means=means, missing=missing, told=told, code=code,
+        scale=SCALE_IN_WORDS[run.scale],
+        verdicts=results.verdict_rows(verdicts) if verdicts else [],
+        steps=trained.record.get("steps"), examples=examples, same=_is_current(project, run),
+    )  # fmt: skip
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
+
+
+def _task(experiment: str, stage: str) -> str | None:
+    if experiment == "bert":
+        return "fill-mask" if stage == "pretrain" else "text-classification"
+    from reprise.trying.classifiers import PAPERS
+
+    return TASKS.get(experiment) or ("image-classification" if experiment in PAPERS else None)
+
+
+def _onnx(networks: dict[str, dict[str, Any]]) -> bool:
+    return any(one["file"].endswith(".onnx") for one in networks.values())
+
+
+def _is_current(project: Project, run: Run) -> bool:
+    """Whether this code and these files of YAML would train this very run, at its own scale."""
+    from reprise.stages.train import runs_of
+
+    try:
+        there = load(project.root, scale=run.scale, papers=[run.experiment])
+        return run.fingerprint in {one.fingerprint for one in runs_of(there, run.experiment, run.stage)}
+    except (ConfigError, Failed):
+        return False
+
+
+def _results(
+    project: Project, trained: Trained
+) -> tuple[dict[str, float], dict[str, dict[str, Any]], list[results.Verdict], str]:
+    """This run's scores, its arm's means over seeds, the verdicts that its arm had a part in; or why there are none.
+
+    Of a run whose fingerprint is not the one that was scored there are none: the numbers would be another model's.
+    """
+    run, folder = trained.run, project.root / "results" / trained.run.experiment
+    command = f"`dvc repro evaluate@{run.experiment}`"
+    if run.stage != project.pipeline.evaluate[run.experiment].model:
+        return {}, {}, [], f"Models of stage {run.stage} are not scored; those that are trained from them are."
+    if not (folder / "card.json").exists():
+        return {}, {}, [], f"It has not been scored: {command} does that."
+    scored = json.loads((folder / "card.json").read_text(encoding="utf-8"))["fingerprints"]
+    if scored.get(f"{run.arm}/s{run.seed}") != run.fingerprint:
+        return {}, {}, [], f"The results at hand are of other runs than this one: {command} scores it."
+    with (folder / "runs.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if (row["arm"], row["seed"]) == (run.arm, str(run.seed))]
+    scores = {
+        name: float(value) for row in rows for name, value in row.items() if name not in ("arm", "seed") and value
+    }
+    means = json.loads((folder / "metrics.json").read_text(encoding="utf-8")).get(run.arm, {})
+    verdicts = [
+        one for one in results.read_verdicts(folder).values() if run.arm in one.arms and one.interval is not None
+    ]
+    return scores, means, verdicts, ""
+
+
+def revision(root: Path) -> str:
+    """The commit of the code and the YAML, and whether something was changed since; "unknown" outside git."""
+    found = tracking.revision(root)
+    if found is None:
+        return "unknown"
+    return f"{found.commit} with uncommitted changes" if found.dirty else found.commit

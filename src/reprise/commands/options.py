@@ -1,0 +1,39 @@
+"""Arguments that several commands take, each with what a shell completes them by; and how commands print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+
+from reprise.commands import completion
+from reprise.core.contract import SCALES
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="key=value, as in experiments.gan.laptop.batch_size=64", autocompletion=completion.overrides),
+]
+Experiment = Annotated[
+    str,
+    typer.Argument(help="A key of `experiments`, as `reprise list` shows them", autocompletion=completion.experiments),
+]
+Experiments = Annotated[
+    list[str] | None,
+    typer.Argument(help="Keys of `experiments`; all unless given", autocompletion=completion.experiments),
+]
+Dataset = Annotated[str, typer.Argument(help="A key of `datasets`", autocompletion=completion.datasets)]
+StageName = Annotated[str, typer.Argument(help="pretrain or finetune", autocompletion=completion.stages)]
+Arm = Annotated[str, typer.Argument(help="As `reprise list` shows them", autocompletion=completion.arms)]
+ArmOption = Annotated[str | None, typer.Option("--arm", help="The first unless given", autocompletion=completion.arms)]
+ScaleOption = Annotated[
+    str | None,
+    typer.Option("--scale", help=" | ".join(SCALES) + "; params.yaml's unless given", autocompletion=completion.scales),
+]
+Json = Annotated[bool, typer.Option("--json", help="For scripts")]
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Each on a line, in colours where there is a terminal."""
+    for line in lines:
+        typer.echo(line)

@@ -1,0 +1,58 @@
+"""The project that a command is about, and words that name nothing in it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+from pathlib import Path
+
+from reprise.core.config import Project, load
+from reprise.core.faultless import remember, unchecked
+from reprise.core.workspace import share_runs
+
+
+class UsageError(Exception):
+    """The command names something that does not exist."""
+
+
+def find_root() -> Path:
+    """The nearest folder, from here upwards, with both files; UsageError if there is none."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "params.yaml").exists() and (folder / "pipeline.yaml").exists():
+            share_runs(folder)
+            return folder
+    raise UsageError("no params.yaml and pipeline.yaml here, nor in any folder above: run reprise in a project")
+
+
+def find_root_if_any() -> Path | None:
+    """The same, or None."""
+    try:
+        return find_root()
+    except UsageError:
+        return None
+
+
+def open_project(
+    overrides: list[str] | None = None,
+    scale: str | None = None,
+    experiment: str | None = None,
+    papers: Collection[str] | None = None,
+) -> Project:
+    """The project here, as `core.config.load` reads it."""
+    return load(find_root(), overrides or [], scale=scale, experiment=experiment, papers=papers)
+
+
+def check_project(overrides: list[str] | None = None) -> Project:
+    """Every paper without a mistake: those that were so before and are as they were, and the others, checked now."""
+    project = load(find_root(), overrides or [], papers=unchecked)
+    remember(project.reading)
+    return project
+
+
+def check_known(word: str, words: Collection[str], what: str) -> None:
+    """UsageError, with the nearest of `words` or all of them, unless `word` is one."""
+    if word not in words:
+        nearest = difflib.get_close_matches(word, list(words), 1)
+        hint = f"did you mean {nearest[0]}?" if nearest else f"there are: {', '.join(words)}"
+        raise UsageError(f"no {what} is called {word!r}; {hint}")

@@ -1,0 +1,249 @@
+"""A W&B sweep over knobs of one arm: its file, and one trial of it.
+
+`reprise sweep` writes the file. W&B's agent then calls `reprise trial <experiment> knob=value …`, which trains and
+evaluates that arm alone by the stages that `dvc repro` runs, in a folder of its own, so that neither models/ nor
+results/ of the project change. A trial is on seed 100 unless told: rates are never tuned on the seeds that judge.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reprise.commands.project import UsageError, check_known
+from reprise.core.config import Project, load
+from reprise.core.contract import Scale
+from reprise.core.params import Params, Section
+from reprise.core.pipeline import Paper
+from reprise.core.yaml import parse_value
+
+TUNING_SEED = 100
+METHODS = ("grid", "random", "bayes")
+SHAPES: dict[str, tuple[str, tuple[str, ...], type]] = {
+    "loguniform": ("log_uniform_values", ("min", "max"), float),
+    "uniform": ("uniform", ("min", "max"), float),
+    "quniform": ("q_uniform", ("min", "max", "q"), float),
+    "int": ("int_uniform", ("min", "max"), int),
+    "normal": ("normal", ("mu", "sigma"), float),
+}
+"""By the word on the command line: W&B's distribution, its arguments in order, and what they are."""
+FORMS = (
+    "loguniform(1e-5,1e-2), uniform(0,1), quniform(0,1,0.1), int(1,10), normal(0,1), or a list of values: [relu, tanh]"
+)
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One knob and what it is to be drawn from."""
+
+    name: str
+    """As on the command line: `optimizer.lr`."""
+    parameter: dict[str, Any]
+    """As W&B's sweep file has it."""
+    probes: list[Any]
+    """Values to check by the experiment's Config: every one of a list, both ends of a range."""
+
+    @property
+    def finite(self) -> bool:
+        """Whether a grid can be made of it."""
+        return "values" in self.parameter
+
+
+def parse_knob(text: str) -> Knob:
+    """Read `optimizer.lr=loguniform(1e-5,1e-2)`; UsageError says which forms there are."""
+    name, equals, said = (part.strip() for part in text.partition("="))
+    if not equals or not name or not said:
+        raise UsageError(f"--knob {text}: expected knob=…, where … is one of {FORMS}")
+    if match := re.fullmatch(r"(\w+)\((.*)\)", said):
+        check_known(match[1], list(SHAPES), "distribution")
+        shape, arguments, kind = SHAPES[match[1]]
+        values = [_value(part, text) for part in match[2].split(",")]
+        if len(values) != len(arguments) or not all(type(value) in (int, kind) for value in values):
+            wanted = f"{match[1]}({', '.join(arguments)})"
+            raise UsageError(f"--knob {text}: expected {wanted}, with {'whole ' if kind is int else ''}numbers")
+        parameter = {"distribution": shape, **dict(zip(arguments, map(kind, values), strict=True))}
+        if "min" in parameter and parameter["min"] >= parameter["max"]:
+            raise UsageError(f"--knob {text}: the first number is to be below the second")
+        if match[1] == "loguniform" and parameter["min"] <= 0:
+            raise UsageError(f"--knob {text}: a logarithm needs numbers above 0")
+        probes = [parameter["min"], parameter["max"]] if "min" in parameter else [parameter["mu"]]
+        return Knob(name, parameter, probes)
+    values = _value(said, text)
+    if not isinstance(values, list) or not values:
+        raise UsageError(f"--knob {text}: expected one of {FORMS}")
+    return Knob(name, {"values": [_written(value) for value in values]}, values)
+
+
+def _value(text: str, knob: str) -> Any:
+    value, problems = parse_value(text, ())
+    if problems:
+        raise UsageError(f"--knob {knob}: {problems[0].message}")
+    return value
+
+
+def _written(value: Any) -> Any:
+    """As W&B's agent can hand it over on a command line, where Python's None, True and lists would be no YAML."""
+    return value if isinstance(value, (int, float, str)) and not isinstance(value, bool) else json.dumps(value)
+
+
+def sweep_file(
+    project: Project,
+    experiment: str,
+    arm: str,
+    knobs: list[Knob],
+    metric: str | None,
+    method: str | None,
+    overrides: list[str],
+) -> str:
+    """The sweep's YAML. ConfigError where a knob, or a value it may take, is not the experiment's."""
+    paper = project.pipeline.experiments[experiment]
+    names = [knob.name for knob in knobs]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UsageError(f"--knob {twice.pop()} is given twice")
+    for knob in knobs:
+        for probe in knob.probes:
+            wanted = for_arm([*overrides, f"{knob.name}={json.dumps(probe)}"], experiment, arm, project.params.scale)
+            load(project.root, wanted, papers=[experiment])
+    metric = metric or default_metric(paper)
+    check_known(metric, list(paper.metrics), f"metric of {experiment}")
+    method = method or ("grid" if all(knob.finite for knob in knobs) else "random")
+    check_known(method, METHODS, "method")
+    if method == "grid" and not all(knob.finite for knob in knobs):
+        raise UsageError("a grid needs a list of values for every knob; random and bayes take ranges")
+    better = paper.metrics[metric].better
+    tracking = project.params.tracking
+    content = {
+        "name": f"{experiment} {arm}: {', '.join(names)}",
+        "description": f"{paper.title}, {project.params.scale} scale, seed {TUNING_SEED}.",
+        "project": tracking.project,
+        **({"entity": tracking.entity} if tracking.entity else {}),
+        "program": "reprise",
+        "command": ["${env}", "${program}", "trial", experiment, "--arm", arm, *overrides, "${args_no_hyphens}"],
+        "method": method,
+        "metric": {"name": metric, "goal": "maximize" if better == "higher" else "minimize"},
+        "parameters": {knob.name: knob.parameter for knob in knobs},
+    }
+    head = [
+        "# Written by `reprise sweep`. `wandb sweep` this file, then `wandb agent` as it says, in this project.",
+        f"# By {metric}: {paper.metrics[metric].says}",
+        "# Tune every arm with as many trials, on data that judges nothing; write beside the knob what was tried.",
+    ]
+    if re.search(r"(\b|_)test(\b|_)", f"{metric} {paper.metrics[metric].says}"):
+        head.append(f"# {metric} seems to be of test data, which should tune nothing.")
+    return "\n".join(head) + "\n" + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def for_arm(overrides: list[str], experiment: str, arm: str, scale: Scale) -> list[str]:
+    """The same, with each knob of the experiment's said of `arm` alone: another arm may not have it."""
+    own = {*Params.model_fields, *Section.model_fields}
+    before = f"experiments.{experiment}.{scale}.arms.{arm}."
+    return [text if re.split("[.=]", text)[0].strip() in own else before + text.strip() for text in overrides]
+
+
+def open_for_arm(root: Path, overrides: list[str], experiment: str, arm: str) -> Project:
+    """The project with `overrides`, the knobs among them for `arm` alone, at the scale that it then has."""
+    scale = load(root, [text for text in overrides if text.startswith("scale=")], papers=()).params.scale
+    return load(root, for_arm(overrides, experiment, arm, scale), papers=[experiment])
+
+
+def default_metric(paper: Paper) -> str:
+    """The first metric of validation data; else the first that is better one way, not of test data if possible."""
+    sided = [name for name, metric in paper.metrics.items() if metric.better != "neither"]
+    ranked = sorted(sided, key=lambda name: ("valid" not in name, "test" in name))
+    if not ranked:
+        raise UsageError(f"no metric of this paper is better one way: say --metric, one of {', '.join(paper.metrics)}")
+    return ranked[0]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one trial found."""
+
+    folder: Path
+    """A project of its own, which holds this arm alone."""
+    metrics: dict[str, float]
+    """Means over its seeds; none where it diverged."""
+    failures: dict[str, str]
+    """Run name to why it diverged."""
+    history: list[dict[str, float]]
+    """Of the last stage, of the first seed; the first column is the step."""
+
+
+def trial(project: Project, experiment: str, arm: str, seeds: list[int], echo: Callable[[str], None] = print) -> Trial:
+    """Train and evaluate `arm` alone, with the knobs that `project` was loaded with."""
+    from reprise.core import results, workspace
+    from reprise.stages.evaluate import evaluate
+    from reprise.stages.train import train
+
+    folder = _folder(project, experiment, arm, seeds)
+    alone = load(folder, papers=[experiment])
+    for stage in alone.pipeline.stages(experiment):
+        train(alone, experiment, stage, echo)
+    evaluate(alone, experiment)
+    last = alone.pipeline.stages(experiment)[-1]
+    history = workspace.read_history(folder / "models" / experiment / last / arm / f"seed{seeds[0]}.history.csv")
+    shutil.rmtree(folder / "models")  # the runs' own folders hold the weights
+    found = results.read(folder / "results" / experiment)
+    means = {name: row["mean"] for name, row in found.metrics.get(arm, {}).items() if row["mean"] is not None}
+    return Trial(folder, means, found.card["failures"], history)
+
+
+def log_trial(project: Project, experiment: str, arm: str, found: Trial) -> None:
+    """The trial as one W&B run: the sweep's, where W&B's agent started it."""
+    from reprise.core import tracking
+
+    settings, root = project.params.tracking, project.root
+    config = {
+        "experiment": experiment, "arm": arm, "scale": project.params.scale, "overrides": list(project.overrides),
+        "resolved": project.resolve(experiment, arm),  # apart: the sweep's own `optimizer.lr` is a key of the config
+    }  # fmt: skip
+    about = tracking.about(project.pipeline.experiments[experiment], settings, root)
+    name = f"{experiment}/{arm}/{found.folder.name}"
+    tracker = tracking.open_summary(name, experiment, arm, settings, root, config, about)
+    step = -1
+    for row in found.history:
+        axis, *names = row
+        step = int(row[axis])
+        tracker.log({name: row[name] for name in names}, step)
+    tracker.log(found.metrics, step + 1)
+    tracker.summary({**found.metrics, "diverged": bool(found.failures)})
+    tracker.finish(ok=True)
+
+
+def _folder(project: Project, experiment: str, arm: str, seeds: list[int]) -> Path:
+    """A small project with this arm alone, its knobs written out; named by a hash of them."""
+    reading = project.reading
+    config = project.resolve(experiment, arm) | {"seeds": seeds}
+    params = reading.params.data
+    alone = {
+        **{key: value for key, value in params.items() if key not in ("experiments", "tracking")},
+        "tracking": {**params.get("tracking", {}), "wandb": "off"},
+        "experiments": {experiment: {"paper": config, "arms": {arm: {}}, "laptop": {}, "smoke": {}}},
+    }
+    pipeline = reading.pipeline.data
+    paper = {**pipeline["experiments"][experiment], "claims": {}, "published": [], "parameters": {}}
+    stages = {stage: _only(pipeline.get(stage), experiment) for stage in ("pretrain", "finetune", "evaluate")}
+    process = {"datasets": pipeline["datasets"], **stages, "experiments": {experiment: paper}}
+    name = hashlib.sha256(json.dumps([alone, process], sort_keys=True).encode()).hexdigest()[:12]
+    folder = project.root / ".reprise" / "trials" / experiment / f"{arm}-{name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, content in (("params.yaml", alone), ("pipeline.yaml", process)):
+        (folder / file).write_text(json.dumps(content, indent=1) + "\n")
+    for shared in ("data", ".reprise/runs"):  # a run that is whole is not trained again
+        (project.root / shared).mkdir(parents=True, exist_ok=True)
+        (folder / shared).parent.mkdir(exist_ok=True)
+        if not (folder / shared).is_symlink():
+            (folder / shared).symlink_to(project.root / shared, target_is_directory=True)
+    return folder
+
+
+def _only(section: dict[str, Any] | None, experiment: str) -> dict[str, Any]:
+    return {key: value for key, value in (section or {}).items() if key == experiment}

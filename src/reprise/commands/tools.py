@@ -1,0 +1,177 @@
+"""The commands beside the stages: compare, new, sweep, trial, doctor."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reprise.commands import completion
+from reprise.commands.options import ArmOption, Experiment, Json, Overrides, print_lines
+from reprise.commands.project import (
+    UsageError,
+    check_known,
+    check_project,
+    find_root,
+    find_root_if_any,
+    open_project,
+)
+from reprise.core.config import Project
+
+Side = typer.Argument(
+    help="A revision of git, an experiment of DVC, or . for the working tree", autocompletion=completion.revisions
+)
+
+
+def compare(
+    before: Annotated[str, Side],
+    after: Annotated[str, Side] = ".",
+    experiments: Annotated[
+        list[str] | None,
+        typer.Option("--experiment", "-e", help="Of this one; may be repeated", autocompletion=completion.experiments),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Metrics that seeds cannot tell from unchanged too")
+    ] = False,
+    page: Annotated[bool, typer.Option("--page", help="Also write compare.html")] = False,
+    as_json: Json = False,
+) -> None:
+    """What changed between two revisions or experiments.
+
+    In YAML, metrics and verdicts, with intervals. Nothing is checked out: git hands over what each side held.
+    """
+    from reprise.commands.compare import compare as run
+    from reprise.commands.comparison_text import lines
+
+    root = find_root()
+    found = run(root, before, after, experiments)
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
+    else:
+        print_lines(lines(found, everything))
+    if page:
+        from reprise.commands.comparison_page import write
+
+        path = root / "compare.html"  # not in reports/, which DVC makes anew
+        write(found, path)
+        typer.echo(os.path.relpath(path), err=as_json)
+
+
+def new(
+    key: Annotated[str, typer.Argument(help="Names its files and sections: lower-case letters, digits and _")],
+    title: Annotated[str, typer.Option(help="Of the paper")] = "Title of the paper",
+    authors: Annotated[str, typer.Option(help="Surnames, with commas between")] = "Author, Other",
+    year: Annotated[int, typer.Option(help="Of publication", min=1940)] = 2026,
+    venue: Annotated[str, typer.Option(help="Journal or conference")] = "Venue",
+    link: Annotated[str, typer.Option(help="To the paper")] = "https://arxiv.org/",
+    family: Annotated[
+        str, typer.Option(help="How papers are grouped", autocompletion=completion.families)
+    ] = "foundations",
+    data: Annotated[
+        str, typer.Option(help="A dataset with digits in it", autocompletion=completion.datasets)
+    ] = "small_images",
+) -> None:
+    """Write the four files of a new paper.
+
+    They pass all checks as they are: a small experiment on digits, to be written over.
+    """
+    from reprise.commands.new import Paper, write
+
+    project = open_project(papers=())
+    for path in write(project, Paper(key, title, authors, year, venue, link, family, data)):
+        typer.echo(path.relative_to(project.root))
+    typer.echo(f"\nWrite the paper over them. `pytest -k {key}` tests it, `dvc repro evaluate@{key}` runs it.")
+
+
+def sweep(
+    experiment: Experiment,
+    overrides: Overrides = None,
+    knobs: Annotated[
+        list[str] | None, typer.Option("--knob", help="As in 'optimizer.lr=loguniform(1e-5,1e-2)'; may be repeated")
+    ] = None,
+    arm: ArmOption = None,
+    metric: Annotated[str | None, typer.Option(help="The first of validation data unless given")] = None,
+    method: Annotated[str | None, typer.Option(help="grid, random or bayes")] = None,
+    output: Annotated[str | None, typer.Option(help="sweeps/<experiment>-<arm>.yaml unless given; - prints it")] = None,
+) -> None:
+    """Write a W&B sweep over knobs of one arm.
+
+    Each of its trials is a `reprise trial`: the stages that `dvc repro` runs.
+    """
+    from reprise.commands.sweep import open_for_arm, parse_knob, sweep_file
+
+    if not knobs:
+        raise UsageError("which knobs? As in --knob 'optimizer.lr=loguniform(1e-5,1e-2)'")
+    plain = open_project(papers=[experiment])
+    arm = _arm(plain, experiment, arm)
+    project = open_for_arm(plain.root, overrides or [], experiment, arm)
+    if project.params.tracking.wandb == "off":
+        typer.echo("params.yaml says tracking.wandb: off; W&B hears of no trial until that is changed", err=True)
+    text = sweep_file(project, experiment, arm, [parse_knob(knob) for knob in knobs], metric, method, overrides or [])
+    if output == "-":
+        typer.echo(text, nl=False)
+        return
+    path = Path(output) if output else project.root / "sweeps" / f"{experiment}-{arm}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    shown = os.path.relpath(path)
+    typer.echo(
+        f"{shown}\nwandb sweep {shown}    # prints the `wandb agent …` to start, on as many machines as you like"
+    )
+
+
+def trial(
+    experiment: Experiment,
+    overrides: Overrides = None,
+    arm: ArmOption = None,
+    seeds: Annotated[list[int] | None, typer.Option("--seed", help="100 unless given; may be repeated")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train and evaluate one arm on a tuning seed.
+
+    Apart from models/ and results/, which stay as they are.
+    """
+    from reprise.commands.sweep import TUNING_SEED, log_trial, open_for_arm
+    from reprise.commands.sweep import trial as run
+
+    plain = open_project(papers=[experiment])
+    arm = _arm(plain, experiment, arm)
+    project = open_for_arm(plain.root, overrides or [], experiment, arm)
+    found = run(project, experiment, arm, seeds or [TUNING_SEED], lambda text: typer.echo(text, err=as_json))
+    log_trial(project, experiment, arm, found)
+    if as_json:
+        typer.echo(json.dumps({"metrics": found.metrics, "failures": found.failures}, indent=1))
+        return
+    print_lines(f"{name}: {value:.6g}" for name, value in found.metrics.items())
+    print_lines(f"{name} diverged: {reason}" for name, reason in found.failures.items())
+
+
+def doctor(as_json: Json = False) -> None:
+    """Check this machine and project, and say what to do.
+
+    Ends with 1 if something would stop a run.
+    """
+    from reprise.commands.doctor import Doctor, report
+    from reprise.commands.doctor import as_json as in_json
+    from reprise.commands.waiting import Waiting
+
+    root = find_root_if_any()
+    with Waiting("doctor", root or Path.cwd()):
+        findings = Doctor(root, check_project).findings()
+    if as_json:
+        typer.echo(in_json(findings))
+    else:
+        print_lines(report(findings))
+    if any(one.status == "fail" for one in findings):
+        raise typer.Exit(1)
+
+
+def _arm(project: Project, experiment: str, arm: str | None) -> str:
+    """`arm`, or the first of `experiment`."""
+    check_known(experiment, project.pipeline.evaluate, "experiment with an evaluate stage")
+    arms = project.arms(experiment)
+    check_known(arm or arms[0], arms, f"arm of {experiment}")
+    return arm or arms[0]

@@ -1,0 +1,280 @@
+"""The command line: what it says first, what it lists, what it completes, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from conftest import REPOSITORY
+from reprise import cli
+from reprise.commands import waiting
+from reprise.commands.listing import table
+from reprise.commands.waiting import Waiting
+
+NAMES = [command.name or getattr(command.callback, "__name__", "") for command in cli.app.registered_commands]
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+
+
+def said(*arguments: str, status: int = 0) -> str:
+    """What the command prints, run in this process."""
+    done = CliRunner().invoke(cli.app, list(arguments))
+    assert done.exit_code == status, done.output
+    return done.stdout
+
+
+# What it says first
+
+
+@pytest.mark.usefixtures("here")
+def test_alone_it_says_where_to_begin_in_commands_that_exist() -> None:
+    printed = said()
+    assert "16 experiments" in printed
+    named = re.findall(r"^  reprise (\w+)", printed, re.MULTILINE)
+    assert len(named) >= 7
+    assert {*named} <= {*NAMES}
+    place = re.search(r"params\.yaml:(\d+)", printed)
+    assert place
+    assert (REPOSITORY / "params.yaml").read_text().splitlines()[int(place[1]) - 1] == "  gan:"
+    assert "dvc repro evaluate@gan" in printed
+
+
+def test_alone_outside_a_project_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "no project here" in said()
+
+
+def test_help_has_every_command_under_a_heading() -> None:
+    printed = said("--help")
+    assert "Others:" not in printed
+    for name in NAMES:
+        line = re.search(rf"^  {name} +(.+)$", printed, re.MULTILINE)
+        assert line, name
+        assert not line[1].endswith("..."), f"{name}: its first line is cut"
+
+
+# What it lists
+
+
+@pytest.mark.usefixtures("here")
+def test_list_has_a_line_for_each_with_its_verdicts() -> None:
+    lines = said("list").splitlines()
+    rows = json.loads(said("list", "--json"))
+    assert [line.split()[0] for line in lines] == [row["experiment"] for row in rows]
+    assert [row["year"] for row in rows] == sorted(row["year"] for row in rows)
+    verdicts = json.loads(said("verdicts", "--json"))
+    for line, row in zip(lines, rows, strict=True):
+        ruled = [claim["verdict"] for claim in verdicts[row["experiment"]].values()]
+        for ruling in ("reproduced", "refuted", "inconclusive"):
+            assert (f"{ruled.count(ruling)} {ruling}" in line) == (ruling in ruled)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("filters", "keys"),
+    [
+        (["gan"], {"gan"}),
+        (["gan", "dqn"], {"gan", "dqn"}),
+        (["gan", "dqn", "goodfellow"], {"gan"}),
+        (["kingma"], {"optimizers"}),
+        (["adam:"], {"optimizers"}),
+        (["2018", "language"], {"bert"}),
+        (["--family", "language"], {"bert"}),
+        (["--data", "games"], {"dqn"}),
+        (["--data", "mnist", "--family", "generative"], {"gan"}),
+    ],
+)
+def test_list_filters(filters: list[str], keys: set[str]) -> None:
+    assert {row["experiment"] for row in json.loads(said("list", "--json", *filters))} == keys
+
+
+@pytest.mark.usefixtures("here")
+def test_list_of_a_verdict_shows_the_claims_that_have_it() -> None:
+    rows = json.loads(said("list", "--json", "--verdict", "refuted"))
+    assert {verdict for row in rows for verdict in row["verdicts"].values()} == {"refuted"}
+    assert "  beats_vae: refuted" in said("list", "gan", "--verdict", "refuted").splitlines()
+
+
+def test_a_line_is_cut_at_the_width_of_the_terminal() -> None:
+    row: dict[str, Any] = {
+        "experiment": "gan", "year": 2014, "title": "A long title " * 9, "family": "vision", "data": ["mnist"],
+        "arms": ["a"], "verdicts": {"wins": "reproduced"},
+    }  # fmt: skip
+    [line] = table([row], claims=False, width=80)
+    assert len(re.sub(r"\x1b\[\d+m", "", line)) == 80
+
+
+@pytest.mark.usefixtures("here")
+def test_show_has_the_place_of_every_value_and_of_every_default() -> None:
+    lines = said("show", "gan", "--arm", "minimax").splitlines()
+    places = {line.partition(":")[0]: line.partition("# ")[2] for line in lines}
+    assert all(places.values())
+    file, line, _ = places["model.loss"].split()[0].split(":")
+    assert "minimax: {model: {loss: minimax}}" in (REPOSITORY / file).read_text().splitlines()[int(line) - 1]
+    file, line = places["optimizer.eps"].removesuffix(" default").split(":")
+    assert "eps: Rate = 1e-8" in (REPOSITORY / "src" / "reprise" / file).read_text().splitlines()[int(line) - 1]
+    assert "optimizer.eps" not in said("show", "gan", "--arm", "minimax", "--json")
+
+
+@pytest.mark.usefixtures("here")
+def test_validate_for_scripts() -> None:
+    assert json.loads(said("validate", "--json"))["problems"] == []
+    [problem] = json.loads(said("validate", "--json", "experiments.gan.paper.early=soon", status=2))["problems"]
+    assert problem["file"] == "command line"
+    assert problem["path"] == "experiments.gan.paper.early"
+    assert problem["message"].startswith("expected a number with a unit")
+
+
+# What it completes
+
+
+def completed(words: str, shell: str = "bash", root: Path = REPOSITORY) -> list[str]:
+    """What the shell is offered for the last of `words`."""
+    split = words.split(" ")
+    shells = {
+        "bash": {"COMP_WORDS": words, "COMP_CWORD": str(len(split) - 1)},
+        "zsh": {"_TYPER_COMPLETE_ARGS": words},
+        "fish": {"_TYPER_COMPLETE_ARGS": words, "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
+    }
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", "from reprise.cli import app; app(prog_name='reprise')"],
+        cwd=root, env=os.environ | shells[shell] | {"_REPRISE_COMPLETE": f"complete_{shell}"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert not imported & {"torch", "pytorch_lightning", "wandb", "omegaconf"}
+    assert "reprise.commands.completion" in imported
+    assert "Traceback" not in done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("reprise comp", ["compare"]),
+        ("reprise show g", ["gan", "gmdh"]),
+        ("reprise finetune ", ["bert", "layerwise_pretraining"]),
+        ("reprise show gan --arm ", ["non_saturating", "minimax", "vae", "mixture"]),
+        ("reprise show gan optimizer.b", ["optimizer.betas=[0.5,0.999]"]),
+    ],
+)
+def test_completion(words: str, offered: list[str]) -> None:
+    assert completed(words) == offered
+
+
+def test_zsh_and_fish_say_what_the_words_are() -> None:
+    assert '"gan":"2014 Generative Adversarial Nets"' in "\n".join(completed("reprise show ga", "zsh"))
+    assert completed("reprise show ga", "fish") == ["gan\t2014 Generative Adversarial Nets"]
+
+
+def test_a_broken_file_completes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("scale: [")
+    (tmp_path / "pipeline.yaml").write_text("datasets: {")
+    assert "".join(completed("reprise show ", root=tmp_path)) == ""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_bash_takes_the_script(tmp_path: Path) -> None:
+    """The completion that a user installs, in a bash that calls it as it would at a TAB."""
+    program = tmp_path / "reprise"
+    program.write_text(f"#!{sys.executable}\nfrom reprise.cli import main\nmain()\n")
+    program.chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    script = """
+    eval "$(reprise --show-completion bash)"
+    COMP_WORDS=(reprise show ga); COMP_CWORD=2
+    _reprise_completion reprise
+    echo "${COMPREPLY[@]}"
+    """
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "gan", done.stderr
+
+
+# How it fails
+
+
+def failed(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> tuple[Any, str]:
+    """Status and standard error of `reprise` called with `arguments`."""
+    monkeypatch.setattr(sys, "argv", ["reprise", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    return stopped.value.code, capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_traceback_only_if_asked(
+    asked: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(cli.TRACEBACK, "")
+    words = ["--traceback"] if asked else []
+    status, err = failed([*words, "show", "gna"], monkeypatch, capsys)
+    assert status == 2
+    assert "did you mean gan?" in err
+    assert ("Traceback" in err) == asked
+
+
+def test_a_defect_is_one_line_and_its_traceback_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(cli.TRACEBACK, raising=False)
+    monkeypatch.chdir(tmp_path)
+    for name in ("params.yaml", "pipeline.yaml"):
+        (tmp_path / name).write_text("")
+
+    def broken(*_: object, **__: object) -> None:
+        raise KeyError("lost")
+
+    monkeypatch.setattr(cli, "_project", broken)
+    status, err = failed(["list"], monkeypatch, capsys)
+    assert status == 1
+    assert err == "KeyError: 'lost' (traceback in .reprise/errors/command.log)\n"
+    assert "in broken" in (tmp_path / ".reprise" / "errors" / "command.log").read_text()
+
+
+# What it says while it takes long
+
+
+def test_a_long_wait_says_how_long_it_will_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(waiting, "PATIENCE", 0.05)
+    monkeypatch.setattr(waiting, "LINE_SECONDS", 0.05)
+    for _ in range(2):
+        with Waiting("prepare toy", tmp_path) as wait:
+            wait.echo("toy/part")
+            wait._over.wait(0.2)
+    printed = capsys.readouterr()
+    assert printed.out == "toy/part\ntoy/part\n"
+    first, *_, last = printed.err.splitlines()
+    assert re.fullmatch(r"prepare toy: \ds", first)
+    assert re.fullmatch(r"prepare toy: \ds(, about \ds left)?", last)
+    assert json.loads((tmp_path / ".reprise" / "durations.json").read_text())["prepare toy"] == pytest.approx(
+        0.2, abs=0.2
+    )
+
+
+def test_what_is_left_is_told_by_the_parts_that_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(waiting.time, "monotonic", lambda: now[0])
+    wait = Waiting("prepare toy", tmp_path, parts=4)
+    wait.begun, now[0] = 2, 110.0
+    assert wait.status() == "prepare toy: 10s, part 2 of 4, about 30s left"
+    wait.last = 25.0
+    assert wait.status() == "prepare toy: 10s, part 2 of 4, about 15s left"

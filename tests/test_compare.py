@@ -1,0 +1,261 @@
+"""Two revisions beside each other: what changed in YAML, metrics and verdicts; numbers checked by hand and by scipy."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+from typer.testing import CliRunner
+
+import made_up
+from reprise.cli import app
+from reprise.commands.compare import Comparison, _edits, compare, difference_interval
+from reprise.commands.comparison_page import render
+from reprise.commands.comparison_text import lines
+from reprise.commands.project import UsageError
+from reprise.commands.revisions import names
+from reprise.core import yaml
+from reprise.core.yaml import Document
+
+PARAMS = """\
+scale: laptop
+seeds: [0, 1, 2, 3, 4]
+runtime: {workers: 2}
+experiments:
+  gan:
+    paper: {lr: 0.1, betas: [0.5, 0.9]}   # a remark
+    arms: {minimax: {}, non_saturating: {}}
+    laptop: {}
+    smoke: {}
+"""
+PIPELINE = """\
+pretrain: {gan: {data: mnist}}
+experiments:
+  gan:
+    metrics:
+      log_likelihood: {says: Of the test set, unit: nats, better: higher}
+      early_gradient: {says: Of the generator, better: neither}
+"""
+EXPERIMENT = f"refs/exps/ab/{'0' * 38}/longer"
+
+
+def git(root: Path, *arguments: str) -> str:
+    who = {f"GIT_{role}_{what}": "test@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    command = ["git", "-c", "init.defaultBranch=main", *arguments]
+    return subprocess.run(
+        command, cwd=root, env=os.environ | who, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def commit(root: Path, message: str) -> str:
+    git(root, "add", ".")
+    git(root, "commit", "--quiet", "--message", message)
+    return git(root, "rev-parse", "HEAD")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of two revisions; the second is also an experiment of DVC's. The working tree is as the second."""
+    folder = tmp_path_factory.mktemp("compare")
+    (folder / "params.yaml").write_text(PARAMS)
+    (folder / "pipeline.yaml").write_text(PIPELINE)
+    (folder / ".gitignore").write_text("models\npictures\nreports\n")
+    made_up.write(folder)
+    git(folder, "init", "--quiet")
+    commit(folder, "First")
+    edited = (
+        PARAMS.replace("lr: 0.1", "lr: 0.2").replace("# a remark", "# another").replace("laptop: {}", "laptop: {k: 1}")
+    )
+    (folder / "params.yaml").write_text(edited.replace("workers: 2", "workers: 1"))
+    results = folder / "results" / "gan"
+    rows = [line.split(",") for line in (results / "runs.csv").read_text().splitlines()]
+    for row in rows[1:]:
+        if row[0] == "minimax":
+            row[2] = repr(float(row[2]) + 50 + 5 * int(row[1]))
+    (results / "runs.csv").write_text("\n".join(map(",".join, rows)) + "\n")
+    claims = json.loads((results / "claims.json").read_text())
+    claims["beats_mixture"] |= {"verdict": "inconclusive", "estimate": 130.0, "interval": [110.0, 160.0]}
+    claims["stronger_early_gradient"] |= {"margin": 0.1, "holds": [0.1, None]}
+    (results / "claims.json").write_text(json.dumps(claims))
+    card = json.loads((results / "card.json").read_text())
+    card["fingerprints"] |= {f"minimax/s{seed}": "other" for seed in range(5)}
+    (results / "card.json").write_text(json.dumps(card))
+    commit(folder, "Second")
+    git(folder, "update-ref", EXPERIMENT, "HEAD")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(root: Path) -> Comparison:
+    return compare(root, "HEAD~1", "HEAD")
+
+
+def of(comparison: Comparison, key: str) -> Any:
+    return next(one for one in comparison.differences if one.key == key)
+
+
+def test_yaml_says_what_and_where_and_no_comment(found: Comparison) -> None:
+    edits = [(e.file, e.line, e.path, e.before, e.after, e.kind) for e in of(found, "gan").edits]
+    assert edits == [
+        ("params.yaml", 6, "paper.lr", 0.1, 0.2, "changed"),
+        ("params.yaml", 8, "laptop.k", None, 1, "added"),
+    ]
+    [edit] = of(found, "the rest").edits
+    assert (edit.path, edit.before, edit.after) == ("runtime.workers", 2, 1)
+
+
+def test_a_metric_shifts_by_the_mean_difference_of_its_seeds(found: Comparison) -> None:
+    [shift] = of(found, "gan").shifts
+    assert (shift.arm, shift.metric, shift.unit, shift.seeds, shift.paired) == (
+        "minimax",
+        "log_likelihood",
+        "nats",
+        (5, 5),
+        True,
+    )
+    differences = np.array([50, 55, 60, 65, 70])
+    half = stats.t.ppf(0.975, 4) * differences.std(ddof=1) / math.sqrt(5)
+    assert shift.difference == pytest.approx(60)
+    assert shift.interval == pytest.approx((60 - half, 60 + half), rel=1e-5)
+    assert shift.outcome == "better"
+
+
+def test_verdicts_say_what_turned_and_which_claim_is_another(found: Comparison) -> None:
+    turned, kept = of(found, "gan").rulings
+    assert turned.claim == "beats_mixture"
+    assert turned.turned
+    assert not turned.moved_goalposts
+    assert kept.claim == "stronger_early_gradient"
+    assert not kept.turned
+    assert kept.moved_goalposts
+    assert of(found, "gan").notes == ["5 of 15 runs are other ones: their knobs, data or code changed"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ({0: 1.0, 1: 2.0}, {0: 1.0, 1: 2.0}, (0, 0)),
+        ({0: 1.0, 1: 2.0}, {0: 3.0, 1: 4.0}, (2, 2)),
+        ({0: 1.0}, {0: 3.0}, None),
+        ({0: 1.0, 1: 1.0}, {2: 3.0, 3: 3.0}, (2, 2)),
+    ],
+)
+def test_intervals_by_hand(before: dict[int, float], after: dict[int, float], expected: Any) -> None:
+    interval = difference_interval(before, after)
+    assert interval is None if expected is None else interval == pytest.approx(expected)
+
+
+def test_other_seeds_are_compared_as_welch_does() -> None:
+    a, b = [1.0, 2.0, 4.0], [2.0, 6.0, 7.0, 9.0]
+    expected = stats.ttest_ind(b, a, equal_var=False).confidence_interval(0.95)
+    found = difference_interval(dict(enumerate(a)), dict(enumerate(b, start=1)))
+    assert found == pytest.approx((expected.low, expected.high))
+
+
+def test_nothing_differs_from_itself(root: Path) -> None:
+    for one, other in (("HEAD", "HEAD"), ("HEAD", "."), ("longer", "main")):
+        same = compare(root, one, other)
+        assert same.differences == []
+        assert list(lines(same))[-1] == "\nNothing differs in YAML, metrics or verdicts."
+
+
+def test_an_experiment_of_dvc_is_found_by_its_name(root: Path) -> None:
+    found = compare(root, "main~1", "longer")
+    assert found.after.about.startswith("experiment of DVC on ")
+    assert of(found, "gan").shifts
+    assert ("longer", "experiment of DVC") in [(name, about.split(",")[0]) for name, about in names(root)]
+
+
+def test_what_names_nothing_is_refused(root: Path) -> None:
+    with pytest.raises(UsageError, match="did you mean longer"):
+        compare(root, "longre", "HEAD")
+    with pytest.raises(UsageError, match="no revision of git and no experiment"):
+        compare(root, "--all", "HEAD")
+
+
+def test_a_revision_without_results_has_none(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    (tmp_path / "pipeline.yaml").write_text(PIPELINE)
+    git(tmp_path, "init", "--quiet")
+    commit(tmp_path, "No results yet")
+    made_up.write(tmp_path)
+    one = of(compare(tmp_path, "HEAD", "."), "gan")
+    assert one.notes == ["results only in working tree"]
+    assert {shift.outcome for shift in one.shifts} == {"only after"}
+    assert all(ruling.before is None for ruling in one.rulings)
+
+
+def test_the_terminal_says_all_of_it(found: Comparison) -> None:
+    printed = "\n".join(lines(found))
+    assert "params.yaml:6  paper.lr: 0.1 → 0.2" in printed
+    assert "params.yaml:8  laptop.k: added, 1" in printed
+    assert "claimed > 0.5 → > 0.1; the claim itself is another" in printed
+    assert "nats, 60 [50.2, 69.8]" in printed
+
+
+class Page(HTMLParser):
+    """The text of a page, its figures, and what it would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text, self.figures, self.fetched = "", 0, []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.figures += tag == "svg"
+        self.fetched += [value for name, value in attrs if name in ("src", "href") and value and value[0] not in "#d"]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_is_whole_and_offline(found: Comparison) -> None:
+    page = Page()
+    page.feed(render(found))
+    assert page.fetched == []
+    assert page.figures == 2
+    for said in ("1 verdict turned", "gan: beats mixture", "paper.lr", "60 [50.2, 69.8]", "5 of 15 runs"):
+        assert said in page.text
+
+
+@pytest.fixture
+def run(root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    monkeypatch.chdir(root / "results")
+
+    def invoke(*arguments: str) -> str:
+        done = CliRunner().invoke(app, ["compare", *arguments])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    return invoke
+
+
+def test_the_command(run: Callable[..., str], root: Path) -> None:
+    """From a folder within the project; the working tree is B unless another is named."""
+    plain = json.loads(run("HEAD~1", "--json"))
+    assert plain["b"]["name"] == "working tree"
+    assert plain["experiments"]["gan"]["metrics"][0]["difference"] == pytest.approx(60)
+    assert "the rest" not in run("HEAD~1", "--experiment", "gan")
+    assert "../compare.html" in run("HEAD~1", "HEAD", "--page")
+    assert "HEAD~1 → HEAD" in (root / "compare.html").read_text()
+
+
+def test_entries_of_a_list_are_known_by_name():
+    old, new = Document("pipeline.yaml", {}), Document("pipeline.yaml", {})
+    head = "experiments:\n  gan:\n    published:\n"
+    yaml.parse(head + "      - {what: a, value: 1}\n      - {what: b, value: 2}\n      - {what: c, value: 3}\n", old)
+    yaml.parse(head + "      - {what: c, value: 3}\n      - {what: a, value: 4}\n      - {what: d, value: 5}\n", new)
+    found = [(key, edit.line, edit.path, edit.before, edit.after, edit.kind) for key, edit in _edits(old, new)]
+    assert found == [
+        ("gan", 5, "published.a.value", 1, 4, "changed"),
+        ("gan", 6, "published.d", None, {"what": "d", "value": 5}, "added"),
+        ("gan", 5, "published.b", {"what": "b", "value": 2}, None, "removed"),
+    ]

@@ -1,0 +1,200 @@
+"""`reprise export`: files that a stranger loads, against the live network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conftest import REPOSITORY
+from finished import Finished, pretend_scored
+from reprise.core.config import load
+from reprise.experiments import gmdh
+from reprise.trying import files, papers
+from reprise.trying.foundations import of_gmdh
+from reprise.trying.models import Network, agree, read_config
+from training import trained
+
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+
+def python_blocks(card: str) -> list[str]:
+    return [block.split("```")[0] for block in card.split("```python\n")[1:]]
+
+
+def test_gan_as_a_model_repository(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file is opened by what a stranger has: onnxruntime, safetensors, the hub's own reader of cards."""
+    from huggingface_hub import ModelCard
+
+    run = finished.run("gan", "pretrain", "non_saturating")
+    pretend_scored(finished, run.fingerprint)
+    folder = tmp_path / "made"
+    said = json.loads(finished("export", "gan", "--to", str(folder), "--json"))
+    assert {*said["files"]} == {path.name for path in folder.iterdir()}
+    assert {*said["files"]} == {
+        "README.md", "config.json", "model.safetensors", "generator.onnx", "discriminator.onnx",
+    }  # fmt: skip
+    task: Any = finished.task("gan", "pretrain", "non_saturating")
+    z = torch.rand(5, task.model.latent.dim)
+    session = onnxruntime.InferenceSession(folder / "generator.onnx")
+    (images,) = session.run(None, {"z": z.numpy()})
+    expected = task.generator(z).sigmoid().view(5, 28, 28)
+    assert np.abs(images - expected.numpy()).max() < 1e-4
+    (logit,) = onnxruntime.InferenceSession(folder / "discriminator.onnx").run(None, {"images": images})
+    assert np.abs(logit - task.discriminator(expected.flatten(1)).numpy()).max() < 1e-4
+
+    trained, written = load_file(run.model), load_file(folder / "model.safetensors")
+    assert trained.keys() == written.keys()
+    assert all(torch.equal(trained[name], written[name]) for name in trained)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["config"] == run.config
+    assert config["networks"]["generator"]["inputs"] == {"z": f"float32 [batch, {task.model.latent.dim}]"}
+    assert config["reprise"]["fingerprint"] == run.fingerprint
+
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.license == "mit"
+    assert card.data.datasets == ["mnist"]
+    rows = (finished.root / "results" / "gan" / "runs.csv").read_text().splitlines()
+    [row] = [line.split(",") for line in rows if line.startswith("non_saturating,0,")]
+    scores = {one.metric_type: one.metric_value for one in card.data.eval_results or []}
+    assert scores["fd_lenet_v1"] == float(row[rows[0].split(",").index("fd_lenet_v1")])
+    assert len(scores) == len(row) - 2
+    for part in ("**refuted**", "Algorithm 1 is followed", "Smoke scale", "scale=smoke", run.fingerprint):
+        assert part in card.text
+    assert "It trains this very run" in card.text
+    monkeypatch.chdir(folder)
+    names: dict[str, Any] = {}
+    [block] = python_blocks(card.text)
+    exec(block, names)
+    assert names["images"].shape == (1, 28, 28)
+
+
+def test_numbers_of_other_runs_are_not_its_own(finished: Finished, tmp_path: Path) -> None:
+    pretend_scored(finished, "another")
+    finished("export", "gan", "--arm", "non_saturating", "--format", "torch", "--to", str(tmp_path / "made"))
+    card = (tmp_path / "made" / "README.md").read_text()
+    assert "The results at hand are of other runs than this one" in card
+    assert "model-index" not in card
+    assert "**" not in card
+    loaded = torch.export.load(tmp_path / "made" / "generator.pt2").module()
+    task: Any = finished.task("gan", "pretrain", "non_saturating")
+    z = torch.rand(3, task.model.latent.dim)
+    assert torch.allclose(loaded(z), task.generator(z).sigmoid().view(3, 28, 28), atol=1e-4)
+
+
+def test_nothing_is_left_of_a_file_that_does_something_else(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = files._run_torch
+    monkeypatch.setattr(files, "_run_torch", lambda path, inputs: run(path, inputs) + 2e-4)
+    said = finished("export", "dqn", "--format", "torch", "--to", str(tmp_path / "made"), status=1)
+    assert "q.pt2 does not give what q does" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_cannot_be_written_leaves_nothing(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no such operator\nat all")
+
+    monkeypatch.setattr(torch.onnx, "export", broken)
+    said = finished("export", "gan", "--to", str(tmp_path / "made"), status=1)
+    assert said.strip() == "generator cannot be written as onnx: no such operator; `--format torch` may do it"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_earlier_export_is_replaced_and_nothing_else(finished: Finished, tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("mine")
+    assert "is no earlier export" in finished("export", "gmdh", "--to", str(folder), status=2)
+    assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+    (folder / "thesis.txt").unlink()
+    said = finished("export", "gmdh", "--to", str(folder))
+    assert "no network of arm complete runs by itself" in said
+    (folder / "stale.onnx").touch()
+    finished("export", "gmdh", "--to", str(folder))
+    assert {path.name for path in folder.iterdir()} == {"README.md", "config.json", "model.safetensors"}
+    names: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        exec(python_blocks((folder / "README.md").read_text())[0], names)
+    assert names["tensors"].keys() == load_file(finished.model("gmdh", "pretrain", "complete")).keys()
+
+
+def test_what_is_lacking_is_named(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reprise.commands.export.find_spec", lambda name: None if "onnx" in name else object())
+    said = finished("export", "gan", status=2)
+    assert said.startswith("onnx, onnxscript, onnxruntime: not installed; `pip install 'reprise[export]'`")
+
+
+def networks_of(finished: Finished, experiment: str, stage: Any, arm: str) -> tuple[Any, list[Network]]:
+    run = finished.run(experiment, stage, arm)
+    task = papers.opened(run)
+    return task, papers.networks(task, read_config(run))
+
+
+def test_sentences_of_any_number_and_length(finished: Finished, tmp_path: Path) -> None:
+    """Also what the exporter cannot follow, the classifier's last block, gives what the trained network gives."""
+    task, networks = networks_of(finished, "bert", "finetune", "mlm")
+    [sentiment] = [one for one in networks if one.name == "sentiment"]
+    path, difference = files.write(sentiment, tmp_path, "onnx")
+    assert difference < 1e-4
+    ids = torch.randint(5, len(task.vocabulary.pieces), (3, 9))
+    mask = torch.arange(9) < torch.tensor([[9], [4], [6]])
+    inputs = (ids, torch.zeros_like(ids), mask)
+    found = files._run_onnx(path, sentiment, inputs)
+    assert torch.allclose(found, task.models["sentiment"](*inputs), atol=1e-4)
+
+
+def test_a_causal_classifier_reads_its_last_token(finished: Finished) -> None:
+    task, networks = networks_of(finished, "bert", "finetune", "mlm")
+    [sentiment] = [one for one in networks if one.name == "sentiment"]
+    model = task.models["sentiment"]
+    model.causal = True
+    inputs = tuple(sentiment.inputs.values())
+    assert torch.allclose(sentiment.module(*inputs), model(*inputs), atol=1e-5)
+    assert not torch.allclose(model(*inputs)[:1], model(*(one[:1, :3] for one in inputs)), atol=1e-5)
+
+
+def test_support_vectors_go_into_the_file(finished: Finished, tmp_path: Path) -> None:
+    task, [network] = networks_of(finished, "svm_vs_net", "pretrain", "svm")
+    path, _ = files.write(network, tmp_path, "onnx")
+    images = torch.rand(6, 28, 28)
+    found = files._run_onnx(path, network, (images,))
+    assert torch.allclose(found, task.outputs(max(task.config.sizes), images.flatten(1)), atol=1e-4)
+
+
+def test_a_grown_polynomial_is_what_was_found() -> None:
+    project = load(REPOSITORY, scale="smoke", papers=["gmdh"])
+    tree = project.resolve("gmdh", "degree_4", "laptop") | {"replicates": 1}
+    task = trained(gmdh, tree)
+    [network] = of_gmdh(task)
+    x = task.data[0].test[0]
+    assert task.networks.depth(0) > 1
+    assert torch.allclose(network.module(x), task.found(0, x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "same"),
+    [
+        ([1.0, 2.00009], [1.0, 2.0], True),
+        ([1.0, 2.0003], [1.0, 2.0], False),
+        ([0.00011], [0.0], False),
+        ([1000.05, 0.0], [1000.0, 0.0], True),
+        ([float("nan")], [1.0], False),
+        ([-float("inf"), 1.0], [-float("inf"), 1.0], True),
+        ([1.0], [1.0, 1.0], False),
+    ],
+)
+def test_agreement_is_within_a_ten_thousandth_of_the_largest_or_of_one(
+    found: list[float], expected: list[float], same: bool
+) -> None:
+    assert agree(torch.tensor(found), torch.tensor(expected)) is same

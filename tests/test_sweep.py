@@ -1,0 +1,128 @@
+"""A W&B sweep of any experiment: the file as W&B's agent reads it. An agent and its trial: test_wandb.py."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from conftest import REPOSITORY
+from reprise.cli import app
+from reprise.commands.project import UsageError
+from reprise.commands.sweep import default_metric, for_arm, parse_knob, sweep_file
+from reprise.core.config import load
+from reprise.core.yaml import ConfigError, leaves
+
+
+@pytest.mark.parametrize(
+    ("text", "parameter"),
+    [
+        ("optimizer.lr=loguniform(1e-5,1e-2)", {"distribution": "log_uniform_values", "min": 1e-5, "max": 1e-2}),
+        ("x=uniform(0, 1)", {"distribution": "uniform", "min": 0.0, "max": 1.0}),
+        ("x=quniform(0,1,0.1)", {"distribution": "q_uniform", "min": 0.0, "max": 1.0, "q": 0.1}),
+        ("x=int(1,8)", {"distribution": "int_uniform", "min": 1, "max": 8}),
+        ("x=normal(0,2)", {"distribution": "normal", "mu": 0.0, "sigma": 2.0}),
+        ("x=[relu, tanh]", {"values": ["relu", "tanh"]}),
+        ("x=[1, 0.5, null, true, [2, 3]]", {"values": [1, 0.5, "null", "true", "[2, 3]"]}),
+    ],
+)
+def test_knobs(text: str, parameter: dict[str, Any]) -> None:
+    assert parse_knob(text).parameter == parameter
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("lr", "expected knob="),
+        ("lr=logunifrom(1,2)", "did you mean loguniform"),
+        ("lr=uniform(1)", r"expected uniform\(min, max\)"),
+        ("n=int(1.5,2)", "whole numbers"),
+        ("lr=uniform(2,1)", "below the second"),
+        ("lr=loguniform(0,1)", "above 0"),
+        ("lr=0.1", "expected one of"),
+        ("lr=[]", "expected one of"),
+    ],
+)
+def test_what_is_no_knob_is_refused(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        parse_knob(text)
+
+
+def gan_sweep(*knobs: str, arm: str = "minimax", metric: str | None = None, method: str | None = None) -> str:
+    project = load(REPOSITORY, papers=["gan"])
+    return sweep_file(project, "gan", arm, [parse_knob(knob) for knob in knobs], metric, method, ["runtime.workers=1"])
+
+
+def test_the_file_is_what_the_agent_turns_into_a_trial() -> None:
+    """W&B's own code makes the command of a trial from it."""
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+
+    content = yaml.safe_load(
+        gan_sweep("optimizer.lr=loguniform(1e-5,1e-2)", "early=[1ep, 2step]", metric="fd_lenet_v1")
+    )
+    assert content["method"] == "random"
+    assert content["metric"] == {"name": "fd_lenet_v1", "goal": "minimize"}
+    assert content["parameters"]["optimizer.lr"] == {"distribution": "log_uniform_values", "min": 1e-5, "max": 1e-2}
+    drawn = create_sweep_command_args({"args": {"optimizer.lr": {"value": 0.001}, "early": {"value": "1ep"}}})
+    places = {"env": ["/usr/bin/env"], "program": [content["program"]], **drawn}
+    words = [word for part in create_sweep_command(content["command"]) for word in places.get(part[2:-1], [part])]
+    assert " ".join(words) == (
+        "/usr/bin/env reprise trial gan --arm minimax runtime.workers=1 optimizer.lr=0.001 early=1ep"
+    )
+
+
+def test_a_metric_of_test_data_is_warned_of() -> None:
+    assert "seems to be of test data" in gan_sweep("early=[1ep]", metric="parzen_log_likelihood")
+    assert "seems to be of test data" not in gan_sweep("early=[1ep]", metric="early_gradient_ratio")
+
+
+def test_lists_make_a_grid() -> None:
+    assert yaml.safe_load(gan_sweep("early=[1ep, 2step]"))["method"] == "grid"
+    with pytest.raises(UsageError, match="a grid needs a list"):
+        gan_sweep("optimizer.lr=uniform(0.1,0.2)", method="grid")
+
+
+def test_both_ends_of_a_range_must_be_the_knobs_own() -> None:
+    with pytest.raises(ConfigError, match=r"optimizer\.lr: expected a number above 0, found -1"):
+        gan_sweep("optimizer.lr=uniform(-1,1)")
+    with pytest.raises(ConfigError, match=r"optimizer\.lrr: unknown key; did you mean lr"):
+        gan_sweep("optimizer.lrr=uniform(1,2)")
+    with pytest.raises(ConfigError, match=r"model\.components: unknown key"):
+        gan_sweep("model.components=int(1,9)")
+    assert "model.components" in gan_sweep("model.components=int(1,9)", arm="mixture")
+
+
+def test_a_sweep_seeks_what_is_no_test_data() -> None:
+    papers = load(REPOSITORY, papers=()).pipeline.experiments
+    chosen = {key: default_metric(paper) for key, paper in papers.items()}
+    assert chosen["regularisation"] == "validation_error"
+    for key, paper in papers.items():
+        sided = [name for name, metric in paper.metrics.items() if metric.better != "neither"]
+        assert "test" not in chosen[key] or all("test" in name for name in sided)
+
+
+def test_knobs_are_the_arms_alone() -> None:
+    assert for_arm(["optimizer.lr=1", "scale=smoke", "gan=2"], "gan", "vae", "laptop") == [
+        "experiments.gan.laptop.arms.vae.optimizer.lr=1", "scale=smoke", "experiments.gan.laptop.arms.vae.gan=2",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["bert", "gmdh", "layerwise_pretraining", "optimizers"])
+def test_any_experiment_has_one(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    project = load(REPOSITORY, papers=[key])
+    tree = project.tree(key, project.arms(key)[0])
+    path, value = next((path, value) for path, value in leaves(tree).items() if isinstance(value, (int, float)))
+    knob, output = ".".join(path), tmp_path / "sweep.yaml"
+    words = ["sweep", key, "--knob", f"{knob}=[{json.dumps(value)}]", "--output", str(output)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert f"wandb sweep {os.path.relpath(output)}" in done.output
+    content = yaml.safe_load(output.read_text())
+    assert knob in content["parameters"]
+    assert content["metric"]["name"] in project.pipeline.experiments[key].metrics

@@ -1,0 +1,505 @@
+"""`reprise try`: what a finished model draws, plays, fills in and says, against the model itself."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import REPOSITORY
+from finished import Finished
+from reprise.commands.trained import favoured
+from reprise.core.config import load
+from reprise.parts.data.store import open_images
+from reprise.parts.text import WordPiece
+from reprise.trying import bert, classifiers, dqn, gan, papers, pictures
+from reprise.trying.models import Unusable
+from training import scored, trained
+
+# Samples
+
+
+def test_a_sheet_shows_what_the_generator_makes(finished: Finished, tmp_path: Path) -> None:
+    out = tmp_path / "my.samples.png"
+    assert finished("try", "gan", "--out", str(out)).splitlines()[-1] == str(out)
+    assert [path.name for path in tmp_path.iterdir()] == ["my.samples.png"]
+    task: Any = finished.task("gan", "pretrain", "non_saturating")
+    z = task.fixed_noise(80, seed=0)
+    expected = (task.generator(z).sigmoid() * 255).round().byte().reshape(80, 28, 28).numpy()
+    with Image.open(out) as image:
+        sheet = np.asarray(image.convert("L"))
+    tiles = sheet[32 : 32 + 16 * 30 : 2, 16 : 16 + 20 * 30 : 2]  # twice as large, 30 pixels from one to the next
+    for row, column in ((0, 0), (0, 9), (7, 3)):
+        tile = tiles[30 * row : 30 * row + 28, 30 * column : 30 * column + 28]
+        assert np.array_equal(tile, expected[10 * row + column])
+    second = sheet[32 + 16 * 30 - 4 + 32 :: 2, 16 : 16 + 56 : 2][:28]
+    assert np.array_equal(second, expected[0]), "the ways begin at the first z"
+
+
+def test_another_draw_is_other_samples_and_the_same_draw_the_same(finished: Finished) -> None:
+    task: Any = finished.task("gan", "pretrain", "minimax")
+    first, second, again = (gan.samples(task, 4, draw) for draw in (0, 1, 1))
+    assert not torch.equal(first, second)
+    assert torch.equal(second, again)
+
+
+def test_a_terminal_shows_two_pixels_a_character() -> None:
+    text = pictures.half_blocks(np.array([[0, 255], [7, 255], [9, 1]], np.uint8))
+    assert text.plain == "▀▀\n▀▀\n"
+    said = [str(span.style) for span in text.spans]
+    assert said[:2] == ["rgb(0,0,0) on rgb(7,7,7)", "rgb(255,255,255) on rgb(255,255,255)"]
+    assert said[2] == "rgb(9,9,9) on rgb(0,0,0)", "an odd last row stands over black"
+
+
+def test_in_a_terminal_samples_are_drawn_as_wide_as_fits(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    printed = re.sub(r"\x1b\[[0-9;]*m", "", finished("try", "gan"))
+    rows = [line for line in printed.splitlines() if "▀" in line]
+    assert {line.count("▀") for line in rows} == {74}, "five of 14 columns, with one between"
+    assert len(rows) == (4 * 15) // 2 + (3 * 15) // 2
+    assert "20 samples of gan/pretrain/non_saturating/s0" in printed
+
+
+# Games
+
+
+def test_a_game_scores_the_sum_of_its_rewards_and_is_filmed_whole(finished: Finished) -> None:
+    task: Any = finished.task("dqn", "pretrain", "full")
+    game = dqn.play(task, draw=3, frames=10_000, epsilon=0.3)
+    games = dqn.open_games(task.config.game, 1, 1_000_003, task.config.evaluate.longest)
+    games.start()
+    screens, rewards, over = [games.picture(0)], [], []
+    for action in game.actions:
+        played = games.step([action])
+        screens.append(games.picture(0))
+        rewards.append(float(played.rewards[0]))
+        over.append(bool(played.over[0]))
+    assert game.rewards == rewards
+    assert game.score == sum(rewards)
+    assert over == [False] * (len(over) - 1) + [True]
+    assert len(game.film) == len(game.actions) + 1
+    height = len(screens[0])
+    assert all(np.array_equal(one[:height], screen) for one, screen in zip(game.film[:-1], screens[:-1], strict=True))
+    assert np.array_equal(game.film[-1], dqn.captioned(screens[-2], game.score)), "not the next game's first screen"
+
+
+def test_without_random_actions_it_does_what_the_network_values_most(finished: Finished) -> None:
+    task: Any = finished.task("dqn", "pretrain", "full")
+    best = []
+    task.q.register_forward_hook(lambda module, inputs, values: best.append(int(values.argmax())))
+    game = dqn.play(task, epsilon=0.0)
+    assert game.actions == best
+
+
+def test_the_command_says_the_score_and_writes_the_film(finished: Finished, tmp_path: Path) -> None:
+    out = tmp_path / "game.gif"
+    said = json.loads(finished("try", "dqn", "--out", str(out), "--json"))
+    game = dqn.play(finished.task("dqn", "pretrain", "full"))  # type: ignore[arg-type]
+    assert said["score"] == game.score
+    assert said["actions"] == len(game.actions)
+    with Image.open(out) as film:
+        assert film.size == (160, 210 + dqn.STRIP)
+        assert film.n_frames > 1
+
+
+# Sentences
+
+
+def test_filled_words_are_the_likeliest_of_the_pretrained_model(finished: Finished) -> None:
+    task: Any = finished.task("bert", "pretrain", "mlm")
+    places = json.loads(finished("try", "bert", "the [MASK] was very [mask]", "--json", "-n", "4"))["masks"]
+    words = WordPiece(task.vocabulary.pieces)
+    encoded = [words.encode([text])[0].tolist() for text in ("the", "was very")]
+    ids = torch.tensor([[words.cls, *encoded[0], words.mask, *encoded[1], words.mask, words.sep]])
+    at = (ids == words.mask).nonzero()[:, 1][None]
+    shares = task.model(ids, torch.zeros_like(ids), at)[0].softmax(-1)[:, : len(words)]
+    assert len(places) == 2
+    for place, share in zip(places, shares, strict=True):
+        assert place[0]["word"] == words.pieces[int(share.argmax())]
+        assert [one["word"] for one in place] == [words.pieces[i] for i in share.argsort(descending=True)[:4]]
+        assert [one["probability"] for one in place] == pytest.approx(share.sort(descending=True).values[:4].tolist())
+
+
+def test_a_sentence_is_what_each_finetuned_model_says(finished: Finished) -> None:
+    task: Any = finished.task("bert", "finetune", "mlm")
+    said = json.loads(finished("try", "bert", "the film was good", "--json"))["tasks"]
+    words = WordPiece(task.vocabulary.pieces)
+    ids = torch.tensor([[words.cls, *words.encode(["the film was good"])[0].tolist(), words.sep]])
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    shares = task.models["sentiment"](ids, torch.zeros_like(ids), mask).softmax(-1)[0]
+    assert said["sentiment"]["labels"] == [["negative", "positive"][int(shares.argmax())]]
+    assert said["sentiment"]["probabilities"] == pytest.approx([float(shares.max())])
+    tagging = next(name for name, one in task.tasks.items() if one.kind == "tagging")
+    sub = task.tasks[tagging]
+    outputs = task.models[tagging](ids, torch.zeros_like(ids), mask)[0]
+    pieces = [words.encode([word])[0].tolist() for word in ["the", "film", "was", "good"]]
+    ends = np.cumsum([len(one) for one in pieces])
+    places = ends if sub.label_on == "last" else ends - [len(one) - 1 for one in pieces]
+    assert said[tagging]["labels"] == [f"tag{i}" for i in outputs[places.tolist()].argmax(-1).tolist()]
+    assert "pairs" not in said
+
+
+def test_two_texts_are_a_pair(finished: Finished) -> None:
+    task: Any = finished.task("bert", "finetune", "mlm")
+    said = json.loads(finished("try", "bert", "the film", "a good story", "--json"))["tasks"]
+    words = WordPiece(task.vocabulary.pieces)
+    first, second = ([*words.encode([text])[0].tolist(), words.sep] for text in ("the film", "a good story"))
+    ids = torch.tensor([[words.cls, *first, *second]])
+    segments = torch.tensor([[0] * (1 + len(first)) + [1] * len(second)])
+    shares = task.models["pairs"](ids, segments, torch.ones_like(ids, dtype=torch.bool)).softmax(-1)[0]
+    assert list(said) == ["pairs"]
+    assert said["pairs"]["probabilities"] == pytest.approx([float(shares.max())])
+    assert said["pairs"]["labels"] == [["other", "same"][int(shares.argmax())]]
+
+
+def test_lines_of_standard_input_are_sentences(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("a film\n\na good [MASK]\n"))
+    said = finished("try", "bert")
+    assert said.count("sentiment: ") == 1
+    assert said.count(" %  ") == 5
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert "no sentence was given" in finished("try", "bert", status=2)
+
+
+def test_a_left_to_right_model_is_asked_from_the_place_before(finished: Finished) -> None:
+    task: Any = finished.task("bert", "pretrain", "mlm")
+    task.settings = task.settings.model_copy(update={"objective": "left_to_right"})
+    short, long = (bert.fill(task, text)[0] for text in ("the film [MASK]", "the film [MASK] was good"))
+    assert [one.word for one in short] == [one.word for one in long]
+    assert [one.probability for one in short] == pytest.approx([one.probability for one in long], rel=1e-4)
+
+
+# Images
+
+TEST_ERRORS = {
+    "perceptron": ("digits", "test_error", 1),
+    "svm_vs_net": ("cnn", None, 100),
+    "layerwise_pretraining": ("machines", None, 100),
+    "initialisation": ("relu_22_he", "test_error", 100),
+    "activations": ("elu", "test_error", 100),
+    "optimizers": ("adamw", None, 100),
+    "regularisation": ("dropout", "test_error", 100),
+    "normalisation": ("batch", "test_error", 100),
+    "lottery_ticket": ("ticket", "last_test_error", 100),
+    "double_descent": ("features", "last_test_error", 100),
+    "backprop_mlp": ("digits_16", None, 100),
+}
+
+
+def test_every_paper_that_sorts_images_is_compared() -> None:
+    assert TEST_ERRORS.keys() == {*classifiers.PAPERS}
+
+
+@pytest.mark.parametrize(
+    ("key", "dataset"),
+    [*((key, "digits") for key in TEST_ERRORS), *((key, "objects") for key in ("regularisation", "lottery_ticket"))],
+)
+def test_the_reader_makes_the_mistakes_that_the_papers_evaluation_counts(
+    key: str, dataset: str, data: Path, objects: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the same images: what a paper makes of pixels before its network sees them is part of the reader."""
+    arm, metric, whole = TEST_ERRORS[key]
+    project = load(REPOSITORY, scale="smoke", papers=[key])
+    paper: Any = importlib.import_module(f"reprise.experiments.{key}")
+    tree, stage = project.resolve(key, arm), project.pipeline.evaluate[key].model
+    if dataset == "objects":
+        tree |= {"dataset": "objects"}
+        whitening = torch.eye(3072).roll(1, 0) * 3  # in the place of 3,072 components, which take 9 s
+        monkeypatch.setattr(paper, "zca", lambda images: (images.mean(0), whitening), raising=False)
+    task = trained(paper, tree, objects if dataset == "objects" else data, every=10, stage=stage)
+    config = paper.Config.model_validate(tree)
+    reader = classifiers.reader(task, config)
+    assert reader.dataset == dataset
+    images, labels = classifiers.test_images(task, reader.dataset)
+    count = getattr(config, "test", len(images))
+    if key in ("initialisation", "activations"):
+        count = config.evaluate.images
+    with torch.no_grad():
+        found = reader.network(classifiers.pixels(images[:count])).argmax(1).numpy()
+    error = whole * float((found != labels[:count]).mean())
+    with torch.no_grad():
+        expected = of_evaluation(task, paper, config, metric, images, labels, count)
+    assert error == pytest.approx(expected, abs=1e-4)
+    assert 0 < error <= whole, "a network of few updates makes mistakes"
+
+
+def of_evaluation(
+    task: Any, paper: Any, config: Any, metric: str | None, images: Any, labels: Any, count: int
+) -> float:
+    """The test error as the paper itself counts it, where it does not return it by that name."""
+    match task.run.experiment:
+        case "optimizers":
+            return task.score(task.best, torch.tensor(images)[:, None], torch.tensor(labels.astype(int)))[1]
+        case "backprop_mlp":
+            best = int(paper.objective(config.loss, task.nets(task.inputs), task.labels).argmin())
+            pixels, digits = task.digits("test", count)
+            return 100 * (1 - float(paper.correct(task.nets(pixels), digits)[best].mean()))
+        case "svm_vs_net":
+            metric = f"error_{max(config.sizes)}"
+        case "layerwise_pretraining":
+            metric = f"label_error_{max(config.finetune.labels)}"
+    assert metric is not None
+    return scored(task).metrics[metric]
+
+
+@pytest.mark.parametrize(
+    ("key", "arm", "metric"),
+    [
+        ("layerwise_pretraining", "very_deep", "test_squared_error"),
+        ("layerwise_pretraining", "components", "test_squared_error"),
+        ("regularisation", "autoencoder", "squared_error"),
+    ],
+)
+def test_an_autoencoder_errs_as_in_evaluation(key: str, arm: str, metric: str, data: Path) -> None:
+    project = load(REPOSITORY, scale="smoke", papers=[key])
+    paper: Any = importlib.import_module(f"reprise.experiments.{key}")
+    tree = project.resolve(key, arm)
+    task = trained(paper, tree, data, every=10, stage=project.pipeline.evaluate[key].model)
+    reader = classifiers.reader(task, paper.Config.model_validate(tree))
+    assert reader.kind == "autoencoder"
+    pixels = classifiers.pixels(classifiers.test_images(task, "digits")[0][: tree["test"]])
+    with torch.no_grad():
+        error = (reader.network(pixels) - pixels).square().sum((1, 2)).mean()
+    assert float(error) == pytest.approx(scored(task).metrics[metric], rel=1e-4)
+
+
+def test_answers_are_the_networks(finished: Finished) -> None:
+    rows = json.loads(finished("try", "normalisation", "-n", "7", "--draw", "2", "--json"))["images"]
+    task: Any = finished.task("normalisation", "pretrain", "batch", with_data=True)
+    images, labels = open_images(task.run.data / "digits", "test")
+    for row in rows:
+        place = int(row["image"].split()[-1])
+        shares = task.classifier(task.pixels(torch.tensor(images[place])[None, None])).softmax(1)[0]
+        assert row["answer"] == str(int(shares.argmax()))
+        assert row["probability"] == pytest.approx(float(shares.max()), abs=1e-5)
+        assert row["label"] == str(labels[place])
+        assert list(row["scores"].values()) == pytest.approx(shares.tolist(), abs=1e-5)
+    assert len({row["image"] for row in rows}) == 7
+
+
+def test_scores_that_are_no_probabilities_are_not_called_so(finished: Finished) -> None:
+    rows = json.loads(finished("try", "svm_vs_net", "--json"))["images"]
+    assert all("probability" not in row for row in rows)
+    task: Any = finished.task("svm_vs_net", "pretrain", "svm", with_data=True)
+    images = open_images(task.run.data / "digits", "test").images
+    size = max(task.config.sizes)
+    for row in rows:
+        place = int(row["image"].split()[-1])
+        expected = task.outputs(size, torch.tensor(images[place]).flatten()[None] / 255)[0]
+        assert row["score"] == pytest.approx(float(expected.max()), abs=1e-4)
+
+
+def test_an_autoencoder_gives_images_again(finished: Finished, tmp_path: Path) -> None:
+    out = tmp_path / "again.png"
+    rows = json.loads(finished("try", "regularisation", "--arm", "autoencoder", "-n", "3", "--out", str(out), "--json"))
+    task: Any = finished.task("regularisation", "pretrain", "autoencoder", with_data=True)
+    images = open_images(task.run.data / "digits", "test").images
+    for row in rows["images"]:
+        pixels = torch.tensor(images[int(row["image"].split()[-1])]).flatten()[None] / 255
+        assert row["squared_error"] == pytest.approx(float((task.network(pixels) - pixels).square().sum()), rel=1e-4)
+    with Image.open(out) as image:
+        assert image.size[0] == 2 * (3 * 30 - 2) + 32
+
+
+def drawn(path: Path, mode: str, paper: Any, ink: Any) -> Path:
+    """A bar on a page of 90 × 60."""
+    image = Image.new(mode, (90, 60), paper)
+    image.paste(ink, (10, 5, 20, 45))
+    image.save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("mode", "paper", "ink", "said"),
+    [
+        ("L", 0, 255, 1),
+        ("L", 255, 0, 2),
+        ("RGB", (255, 255, 255), (0, 0, 0), 2),
+        ("RGBA", (0, 0, 0, 0), (0, 0, 0, 255), 3),
+        ("1", 1, 0, 2),
+    ],
+)
+def test_a_picture_becomes_a_digit_as_mnist_made_them(
+    tmp_path: Path, mode: str, paper: Any, ink: Any, said: int
+) -> None:
+    digit, done = pictures.read(drawn(tmp_path / "bar.png", mode, paper, ink), "digits")
+    assert digit.shape == (28, 28)
+    rows, columns = np.nonzero(digit)
+    assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (20, 5), "10 × 40 pixels, scaled to fit 20 × 20"
+    assert digit[digit > 0].min() == 255
+    assert abs(rows.mean() - 13.5) <= 0.5
+    assert abs(columns.mean() - 13.5) <= 0.5
+    assert len(done) == said
+
+
+def test_a_picture_of_a_digits_own_size_is_left_alone(tmp_path: Path, data: Path) -> None:
+    image = np.array(open_images(data / "digits", "test").images[0])
+    Image.fromarray(image).save(tmp_path / "a.png")
+    Image.fromarray(255 - image).save(tmp_path / "b.png")
+    plain, inverted = (pictures.read(tmp_path / name, "digits") for name in ("a.png", "b.png"))
+    assert np.array_equal(plain[0], image)
+    assert plain[1] == []
+    assert np.array_equal(inverted[0], image)
+    assert len(inverted[1]) == 1
+
+
+def test_an_object_is_the_square_in_the_middle(tmp_path: Path) -> None:
+    image = np.zeros((32, 64, 3), np.uint8)
+    image[:, 16:48] = (10, 200, 30)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    found, done = pictures.read(tmp_path / "a.png", "objects")
+    assert np.array_equal(found, image[:, 16:48])
+    assert done == ["cut to the square in the middle"]
+
+
+def test_a_picture_of_nothing_is_refused(tmp_path: Path) -> None:
+    Image.new("L", (90, 60), 255).save(tmp_path / "blank.png")
+    with pytest.raises(Unusable, match="of one shade"):
+        pictures.read(tmp_path / "blank.png", "digits")
+
+
+# Which model
+
+
+def test_the_arm_is_the_one_that_most_claims_are_for() -> None:
+    """A difference is for the better side by the metric's direction; a trend for its better end."""
+    project = load(REPOSITORY, papers=())
+    heroes = {key: favoured(paper, project.arms(key))[0] for key, paper in project.pipeline.experiments.items()}
+    assert heroes["gan"] == "non_saturating"
+    assert heroes["dqn"] == "full"
+    assert heroes["normalisation"] == "batch"
+    assert heroes["initialisation"] == "tanh_normalized"
+    paper = project.pipeline.experiments["perceptron"]
+    assert favoured(paper, ["association_64", "association_256", "association_1024", "digits"])[0] == "association_1024"
+    assert favoured(paper, ["digits_logistic", "association_64"]) == (
+        "digits_logistic",
+        "arm digits_logistic, the first that there is; --arm takes another",
+    )
+
+
+def test_there_is_something_to_try_of_each_paper_or_a_word_why_not(finished: Finished) -> None:
+    for key in finished.project.pipeline.experiments:
+        if key not in papers.TRIED:
+            said = finished("try", key, status=2)
+            assert f"nothing to try of {key}" in said
+            assert "but of gan, dqn, bert, " in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("try gna", "did you mean gan"),
+        ("try gan --arm minmax", "did you mean minimax"),
+        ("try gan --arm vae", "arm vae of gan is not trained; `dvc repro pretrain@gan` trains it"),
+        ("try gan --seed 7", "no trained seed of gan's arm non_saturating is called '7'; there are: 0"),
+        ("try gan", "no terminal to draw in; --out"),
+        ("try gan --out samples.jpg", "ends in .png"),
+        ("try gan --out nowhere/samples.png", "there is no folder nowhere"),
+        ("try gan hello", "takes no input"),
+        ("try dqn --out game.mp4", "ends in .gif"),
+        ("try initialisation", "no trained model of initialisation is in models/initialisation/pretrain; `dvc repro "),
+        ("try normalisation missing.png", "there is no such file"),
+        ("try normalisation params.yaml", "is no picture"),
+        ("try bert 'a' 'b' 'c'", "3 texts"),
+        ("try bert ' '", "the text is empty"),
+        ("try bert 'the [MASK]' 'film'", "filled in in one text"),
+        ("export gan --format onx", "did you mean onnx"),
+        ("export gan --stage finetune", "no stage of gan is called 'finetune'"),
+    ],
+)
+def test_a_mistake_is_said_in_one_line(finished: Finished, words: str, said: str) -> None:
+    before = sorted(finished.root.iterdir())
+    printed = finished(*shlex.split(words), status=2)
+    assert said in printed
+    assert len(printed.splitlines()) == 1
+    assert sorted(finished.root.iterdir()) == before
+
+
+def test_a_text_too_long_is_refused(finished: Finished) -> None:
+    assert "at most" in finished("try", "bert", "film " * 200, status=2)
+    task: Any = finished.task("bert", "pretrain", "mlm")
+    longest = task.config.model.positions
+    assert len(bert.fill(task, "[MASK]" * (longest - 2))) == longest - 2
+    with pytest.raises(Unusable, match=f"has {longest - 1} WordPieces; this model reads {longest - 2} at most"):
+        bert.fill(task, "[MASK]" * (longest - 1))
+
+
+def test_a_model_of_other_knobs_is_used_with_its_own(finished: Finished, tmp_path: Path) -> None:
+    params = finished.root / "params.yaml"
+    text = params.read_text()
+    try:
+        params.write_text(text.replace("\nscale: smoke", "\nscale: laptop"))
+        out = str(tmp_path / "a.png")
+        assert "trained at scale smoke; params.yaml now says laptop" in finished("try", "gan", "--out", out)
+    finally:
+        params.write_text(text)
+
+
+def test_models_alone_are_enough_to_draw_and_not_to_sort_images(finished: Finished, tmp_path: Path) -> None:
+    """As after `dvc pull models/…` in a fresh clone."""
+    data = finished.root / "data"
+    data.rename(finished.root / "elsewhere")
+    try:
+        finished("try", "gan", "-n", "4", "--out", str(tmp_path / "a.png"))
+        said = finished("try", "normalisation", status=2)
+        assert said.startswith("data/prepared/small_images is not there")
+        assert "`dvc repro prepare@small_images` prepares it" in said
+    finally:
+        (finished.root / "elsewhere").rename(data)
+
+
+def test_a_run_that_diverged_has_no_weights(finished: Finished) -> None:
+    model = finished.model("gan", "pretrain", "minimax")
+    record = model.with_name("seed1.run.json")
+    whole = json.loads(model.with_suffix(".run.json").read_text())
+    try:
+        record.write_text(json.dumps(whole | {"name": "gan/pretrain/minimax/s1", "diverged": "loss became nan"}))
+        said = finished("try", "gan", "--arm", "minimax", "--seed", "1", "--out", "a.png", status=2)
+        assert said.strip() == "gan/pretrain/minimax/s1 has no weights: loss became nan"
+    finally:
+        record.unlink()
+
+
+def test_knobs_that_the_code_does_not_know_are_named(finished: Finished) -> None:
+    record = finished.model("gan", "pretrain", "minimax").with_suffix(".run.json")
+    text = record.read_text()
+    try:
+        whole = json.loads(text)
+        record.write_text(json.dumps(whole | {"config": whole["config"] | {"pieces": 3}}))
+        said = finished("try", "gan", "--arm", "minimax", "--out", "a.png", status=1)
+        assert "its knob pieces" in said
+        assert "`dvc repro pretrain@gan`" in said
+    finally:
+        record.write_text(text)
+
+
+# The page
+
+
+def test_the_commands_of_the_page(finished: Finished) -> None:
+    """docs/using.md, every command that is not marked as not run; DQN's random arm has no weights to be trained."""
+    page = (REPOSITORY / "docs" / "using.md").read_text()
+    blocks = [block for block in page.split("```") if block.startswith("console\n")]
+    marked = "<!-- run by tests/test_try.py::test_the_commands_of_the_page -->\n```console\n"
+    assert page.count(marked) == len(blocks) - 1
+    commands = [line[2:] for block in blocks[:-1] for line in block.splitlines() if line.startswith("$ ")]
+    digit = Image.fromarray(np.array(open_images(finished.root / "data/prepared/mnist/digits", "test").images[0]))
+    digit.save(finished.root / "digit.png")
+    for command in commands:
+        program, *words = shlex.split(command)
+        assert program == "reprise"
+        finished(*words)
+    for name in ("samples.png", "game.gif", "answers.png", "digit.png"):
+        (finished.root / name).unlink()
+    for name in ("exports/gan-non_saturating-s0/generator.onnx", "shared/minimax/generator.pt2"):
+        assert (finished.root / name).stat().st_size > 1000
