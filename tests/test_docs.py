@@ -1,0 +1,441 @@
+"""The docs: every command that they show is run, every option, link, path and knob that they name exists.
+
+In README.md, CONTRIBUTING.md and docs/*.md
+
+- a block of ```console holds commands, each after `$ `; a line that ends in a backslash goes on in the next one;
+- a block of ```diff whose first line is `--- FILE` is an edit: in that file the lines with a blank or a minus stand
+  somewhere, once, one after another, and become those with a blank or a plus; `@@` begins another place of it.
+
+Pages are run in the order of docs/README.md, each from top to bottom, in one copy of the project at smoke scale with
+one seed. The line before a block may say otherwise:
+
+    <!-- not run: why -->                       its commands are only checked to exist
+    <!-- run by tests/test_x.py::test_y -->     a test that runs them, on any experiment: its file has
+                                                each subcommand and option
+    <!-- ends with 2 -->                        the last command's status; what the block shows is what it prints
+    <!-- exact -->                              what the block shows is what it prints; … is any text, ... any lines
+    <!-- at laptop scale -->                    above the first block: the whole page, with the seeds of params.yaml
+
+`python tests/test_docs.py` lists what is not run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import typer
+
+from conftest import REPOSITORY
+from reprise.cli import app
+from reprise.core import yaml
+from reprise.core.results import read_verdicts
+from reprise.core.yaml import Document
+
+CONTENTS = REPOSITORY / "docs" / "README.md"
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+SHELLS = {"bash", "sh", "shell", "zsh", "fish", "shell-session"}
+UNCHANGED = ("/dev/null", "$EDITOR")
+"""What marks a command that waits for a person."""
+
+
+@dataclass
+class Block:
+    """What stands between two lines of three backticks, and what the comment above says of it."""
+
+    page: Path
+    line: int
+    language: str
+    text: list[str] = field(default_factory=list)
+    comment: str = ""
+
+    @property
+    def place(self) -> str:
+        return f"{self.page.relative_to(REPOSITORY)}:{self.line}"
+
+    @property
+    def commands(self) -> list[str]:
+        joined = "\n".join(self.text).replace("\\\n", " ").split("\n")
+        return [line[2:].strip() for line in joined if line.startswith("$ ")]
+
+    @property
+    def output(self) -> list[str]:
+        """What it shows besides commands; `...` stands for what is left out."""
+        joined = "\n".join(self.text).replace("\\\n", " ").split("\n")
+        return [line.strip() for line in joined if line.strip() not in ("", "...") and not line.startswith("$ ")]
+
+    @property
+    def status(self) -> int:
+        """How its last command is to end."""
+        return int(self.said(r"ends with (\d+)") or 0)
+
+    def said(self, pattern: str) -> str | None:
+        """What the comment above says after `pattern`."""
+        found = re.fullmatch(rf"<!-- {pattern} -->", self.comment)
+        return found and found[1]
+
+
+def blocks(page: Path) -> list[Block]:
+    found: list[Block] = []
+    inside, before = False, ""
+    for number, line in enumerate(page.read_text().split("\n"), 1):
+        fence = re.match(r" *```+ *(\S*)", line)
+        if fence and not inside:
+            found.append(Block(page, number, fence[1], comment=before))
+        elif not fence and inside:
+            found[-1].text.append(line)
+        inside = inside != bool(fence)
+        before = line.strip() or before
+    return found
+
+
+def prose(page: Path) -> str:
+    """The page without its blocks and comments."""
+    without = re.sub(r"(?ms)^ *```.*?^ *```", "", page.read_text())
+    return re.sub(r"<!--.*?-->", "", without, flags=re.S)
+
+
+def ordered() -> list[Path]:
+    """README.md, the pages in the order of the contents, CONTRIBUTING.md."""
+    linked = [CONTENTS.parent / link.partition("#")[0] for link in LINK.findall(CONTENTS.read_text())]
+    pages = [path for path in linked if path.suffix == ".md" and path.parent == CONTENTS.parent and path.exists()]
+    return list(dict.fromkeys([REPOSITORY / "README.md", CONTENTS, *pages, REPOSITORY / "CONTRIBUTING.md"]))
+
+
+PAGES = ordered()
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+CONSOLE = [block for block in BLOCKS if block.language == "console"]
+
+
+def plain(command: str) -> str:
+    """`command` without its comment."""
+    return " ".join(shlex.split(command, comments=True))
+
+
+TOLD = Counter(plain(command) for block in CONSOLE for command in block.commands)
+"""How often each command stands in the docs."""
+
+
+def not_run() -> Iterator[str]:
+    """Each block that is not run, with its reason."""
+    for block in CONSOLE:
+        reason = block.said("not run: (.+)")
+        if reason is not None:
+            yield f"{block.place}: {reason}\n    " + "\n    ".join(block.commands)
+
+
+# What is run
+
+
+@dataclass
+class Copy:
+    """A clone of the project as it stands here, in which pages are run one after another."""
+
+    root: Path
+    ran: set[tuple[str, str]] = field(default_factory=set)
+    """Commands, and the state of the files before each."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        home = self.root.parent / "home"
+        return os.environ | {
+            "PYTHONPATH": str(self.root / "src"),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "OMP_NUM_THREADS": "1",
+            "WANDB_MODE": "disabled",
+            "WANDB_DIR": str(self.root),
+            "BROWSER": "true",
+            "GIT_CONFIG_GLOBAL": str(home / ".gitconfig"),
+            "PYTEST_ADDOPTS": "-p no:cacheprovider",
+        }
+
+    def __call__(self, command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, shell=True, executable="/bin/bash", cwd=self.root, env=self.environment | environment, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        )  # fmt: skip
+
+    def done(self, command: str, **environment: str) -> str:
+        """What `command` prints; AssertionError unless it ends well."""
+        found = self(command, **environment)
+        assert found.returncode == 0, f"$ {command}\nended with {found.returncode}:\n{found.stdout}"
+        return found.stdout.strip()
+
+    def state(self) -> str:
+        """A hash of every file that git does not ignore."""
+        index = {"GIT_INDEX_FILE": str(self.root.parent / "index")}
+        return self.done("git add --all && git write-tree", **index)
+
+    def begin(self, scale: str) -> None:
+        """Undo what the page before did to files, and set the scale."""
+        self.done("git checkout --quiet --force -B main begin && git clean --quiet --force -d")
+        if scale == "smoke":
+            params = self.root / "params.yaml"
+            text = re.sub(r"(?m)^scale: laptop", "scale: smoke", params.read_text())
+            without_seeds = r"(?m)^    smoke:\n(?!(?:      .*\n)*?      seeds:)"
+            params.write_text(re.sub(without_seeds, "    smoke:\n      seeds: [0]\n", text))
+            self.done("git commit --quiet --allow-empty --all --message 'At smoke scale'")
+
+    def edit(self, block: Block) -> None:
+        """Make the changes that a block of ```diff shows."""
+        name = block.text[0].removeprefix("--- ")
+        file = self.root / name
+        assert file.exists(), f"{block.place}: there is no {name}"
+        text = file.read_text()
+        for hunk in re.split(r"(?m)^@@.*\n", "\n".join(block.text[1:]) + "\n"):
+            lines = hunk.split("\n")[:-1]
+            if not lines:
+                continue
+            before = "".join(f"{line[1:]}\n" for line in lines if not line.startswith("+"))
+            after = "".join(f"{line[1:]}\n" for line in lines if not line.startswith("-"))
+            assert before, f"{block.place}: nothing says where the new lines go"
+            assert text.count(before) == 1, f"{block.place}: {name} holds this {text.count(before)} times:\n{before}"
+            text = text.replace(before, after)
+        file.write_text(text)
+
+    def run(self, block: Block) -> None:
+        """Each command that was not yet run in this state; of the last one, status and what it prints are checked."""
+        status, exact = block.status, block.comment == "<!-- exact -->"
+        for place, command in enumerate(block.commands, 1):
+            if any(sign in command for sign in UNCHANGED):
+                continue
+            again = TOLD[plain(command)] > 1 and not status and not exact
+            begun = (plain(command), self.state() if again else "")
+            if again and begun in self.ran:
+                continue
+            found, wanted = self(command), status if place == len(block.commands) else 0
+            said = f"{block.place}: $ {command}\nended with {found.returncode}:\n{found.stdout}"
+            assert found.returncode == wanted, "\n\n".join([said, "Not run are:", *not_run()])
+            self.ran.add(begun)
+            if (status or exact) and place == len(block.commands):
+                shown = [".*".join(map(re.escape, line.split("…"))) for line in block.output]
+                assert [line for line in shown if not re.search(f"(?m)^ *{line} *$", found.stdout)] == [], said
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    root = tmp_path_factory.mktemp("docs") / "reprise"
+    (root.parent / "home").mkdir()
+    (root.parent / "home" / ".gitconfig").write_text("[user]\n\tname = A Reader\n\temail = reader@example.org\n")
+    git = ["git", "-C", str(REPOSITORY)]
+    subprocess.run([*git, "clone", "--quiet", "--shared", ".", str(root)], check=True)
+    listed = subprocess.run(
+        [*git, "ls-files", "-z", "--modified", "--deleted", "--others", "--exclude-standard"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in filter(None, listed.stdout.split("\0")):
+        source, target = REPOSITORY / name, root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target) if source.is_file() else target.unlink(missing_ok=True)
+    raw = REPOSITORY / "data" / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    (root / "data").mkdir(exist_ok=True)
+    (root / "data" / "raw").symlink_to(raw)
+    copy = Copy(root)
+    copy.done("git remote remove origin && git add --all && git commit --quiet --allow-empty -m 'As it stands'")
+    copy.done("git tag begin")
+    return copy
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_what_a_page_says_can_be_done(copy: Copy, page: Path) -> None:
+    copy.begin("laptop" if "<!-- at laptop scale -->" in page.read_text() else "smoke")
+    for block in blocks(page):
+        if block.language == "diff" and block.text[0].startswith("--- "):
+            copy.edit(block)
+        elif block.language == "console" and not re.match("<!-- (not run|run by)", block.comment):
+            copy.run(block)
+
+
+# What is named
+
+
+def test_commands_stand_in_console_blocks() -> None:
+    shells = [block.place for block in BLOCKS if block.language in SHELLS]
+    assert shells == [], "use ```console, with `$ ` before each command"
+    assert [block.place for block in CONSOLE if not block.commands] == []
+
+
+def test_what_is_not_run_says_why() -> None:
+    print("Not run are:", *not_run(), sep="\n")
+    for block in CONSOLE:
+        if block.comment.startswith("<!-- not run"):
+            assert len((block.said("not run: (.+)") or "").split()) >= 3, block.place
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in CONSOLE if block.comment.startswith("<!-- run by")], ids=lambda b: b.place
+)
+def test_what_another_test_runs_is_there(block: Block) -> None:
+    named = re.fullmatch(r"<!-- run by (tests/test_\w+\.py)::(test_\w+) -->", block.comment)
+    assert named, f"{block.place}: {block.comment}"
+    source = (REPOSITORY / named[1]).read_text()
+    assert f"def {named[2]}(" in source
+    if re.search(rf"docs.{{0,20}}{block.page.name}", source):  # it runs the page's own blocks
+        return
+    told = [words for command in block.commands for words in calls(command, "reprise", "dvc", "wandb")]
+    assert told, f"{block.place}: none of these is a command that can be looked for"
+    words = {word for first, *rest in told for word in (first, *(one for one in rest if one.startswith("-")))}
+    assert [word for word in sorted(words) if word not in source] == [], block.place
+
+
+def calls(command: str, *programs: str) -> Iterator[list[str]]:
+    """The arguments of each call of one of `programs` in `command`."""
+    words = shlex.split(command, comments=True)
+    for place, word in enumerate(words):
+        if word in programs and (place == 0 or words[place - 1] in ("&&", "||", ";", "|", "--module") or "=" in word):
+            rest = words[place + 1 :]
+            ends = [index for index, one in enumerate(rest) if one in ("&&", "||", ";", "|", ">", "&")]
+            yield rest[: ends[0]] if ends else rest
+
+
+@pytest.mark.parametrize("block", CONSOLE, ids=lambda block: block.place)
+def test_commands_and_options_exist(block: Block) -> None:
+    group = typer.main.get_command(app)
+    top = click.Context(group, info_name="reprise")
+    for command in block.commands:
+        for words in calls(command, "reprise"):
+            check(group, top, words)
+        if "<!-- not run" in block.comment:
+            check_not_run(command)
+
+
+def check(group: Any, top: Any, words: list[str]) -> None:
+    """AssertionError or click's own unless `reprise` has the command, its options and as many arguments."""
+    if not words or words[0].startswith("-"):
+        assert not words or any(
+            words[0] in (*option.opts, *option.secondary_opts) for option in group.get_params(top)
+        ), words
+        return
+    assert words[0] in group.commands, f"reprise has no {words[0]}"
+    if "--help" in words:
+        return
+    group.commands[words[0]].make_context(words[0], words[1:], parent=top)
+
+
+def check_not_run(command: str) -> None:
+    """The same for DVC's commands and make's targets, where nothing else runs them."""
+    from dvc.cli.parser import get_main_parser
+
+    for words in calls(command, "dvc"):
+        get_main_parser().parse_args(words)
+    targets = re.findall(r"(?m)^(\w+):", (REPOSITORY / "Makefile").read_text())
+    for words in calls(command, "make"):
+        assert [word for word in words if "=" not in word and word not in targets] == [], command
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(prose(page)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        if anchor and target.suffix == ".md":
+            assert anchor in anchors(target), link
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page, as GitHub turns them into addresses."""
+    headings = re.findall(r"(?m)^#+ +(.+)$", re.sub(r"(?ms)^```.*?^```", "", page.read_text()))
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_page_is_in_the_contents() -> None:
+    assert {*(REPOSITORY / "docs").glob("*.md")} <= {*PAGES}
+    assert "docs/README.md" in LINK.findall((REPOSITORY / "README.md").read_text())
+
+
+def created(page: Path) -> set[str]:
+    """Experiments that a page begins by `reprise new`."""
+    told = [words for block in blocks(page) for one in block.commands for words in calls(one, "reprise")]
+    return {words[1] for words in told if words[:1] == ["new"]}
+
+
+def spans(page: Path) -> list[str]:
+    """What stands between two backticks."""
+    return re.findall(r"`([^`\n]+)`", prose(page))
+
+
+@pytest.fixture(scope="module")
+def knobs() -> set[tuple[Any, ...]]:
+    """Every key of both files."""
+    documents = [Document(name) for name in ("params.yaml", "pipeline.yaml")]
+    for document in documents:
+        yaml.parse((REPOSITORY / document.file).read_text(), document)
+    return {path for document in documents for path in document.keys}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_knobs_that_a_page_names_exist(page: Path, knobs: set[tuple[Any, ...]]) -> None:
+    for text in (*spans(page), *(one for block in blocks(page) for one in block.commands if not block.status)):
+        for knob in re.findall(r"(?<![+~.\w])experiments\.[\w.]*\w", text):
+            path = tuple(knob.split("."))
+            assert path in knobs or path[1] in created(page), knob
+
+
+@pytest.fixture(scope="module")
+def files() -> list[str]:
+    """Every file that git does not ignore."""
+    listed = ["git", "-C", str(REPOSITORY), "ls-files", "--cached", "--others", "--exclude-standard"]
+    return subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split("\n")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_paths_that_a_page_names_exist(page: Path, files: list[str]) -> None:
+    """The end of a path is enough; what git ignores or a page writes is not there yet."""
+    written = [line.strip("/") for line in (REPOSITORY / ".gitignore").read_text().split()] + ["sweeps", ".dvc"]
+    for span in spans(page):
+        is_path = re.fullmatch(
+            r"[\w./-]+\.(py|md|yaml|toml)|(src|tests|docs|results|bench|slurm|schemas)/[\w./-]+", span
+        )
+        if is_path and not span.startswith((*written, "/")) and not any(key in span for key in created(page)):
+            assert any(f"/{span}" in f"/{file}" for file in files), span
+
+
+def test_every_command_has_its_paragraph() -> None:
+    text = (REPOSITORY / "docs" / "command-line.md").read_text()
+    commands = [name for name, command in typer.main.get_command(app).commands.items() if not command.hidden]  # type: ignore[attr-defined]
+    assert [name for name in commands if not re.search(rf"`reprise {name}\b", text)] == []
+    shown = {words[0] for block in CONSOLE for one in block.commands for words in calls(one, "reprise") if words}
+    assert [name for name in commands if name not in shown] == []
+
+
+# What is worked out
+
+
+def test_the_worked_example_is_of_results() -> None:
+    """The page's own figures, from results/dqn."""
+    text = (REPOSITORY / "docs" / "read-a-verdict.md").read_text()
+    rows = [line.split(",") for line in (REPOSITORY / "results/dqn/runs.csv").read_text().split("\n")[1:-1]]
+    score = {(arm, int(seed)): float(number) for arm, seed, number, *_ in rows}
+    verdicts = {one.claim: one for one in read_verdicts(REPOSITORY / "results" / "dqn").values()}
+    for claim, other in (("replay_helps", "no_replay"), ("target_network_helps", "no_target")):
+        differences = [score["full", seed] - score[other, seed] for seed in range(4)]
+        for seed, found in enumerate(differences):
+            row = f"| {seed} | {score['full', seed]:.2f} | {score[other, seed]:.2f} | {found:.2f} |".replace("-", "−")
+            assert row in text
+        mean, half = statistics.mean(differences), 3.1824 * statistics.stdev(differences) / 2
+        interval = verdicts[claim].interval
+        assert interval == pytest.approx((mean - half, mean + half), rel=1e-3)
+        assert f"{mean:.3g} [{mean - half:.3g}, {mean + half:.3g}]".replace("-", "−") in text
+        assert verdicts[claim].verdict in text
+    assert f"{statistics.stdev(score['full', s] - score['no_replay', s] for s in range(4)):.2f} points" in text
+
+
+if __name__ == "__main__":
+    print(*not_run(), sep="\n")
