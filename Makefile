@@ -15,14 +15,14 @@ else
 endif
 	@reprise verdicts $(filter-out all,$(EXPERIMENTS))
 
-test: $(BIN)/.installed
-	pytest -n 2 --dist loadfile
+test: $(BIN)/.chromium
+	pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 check: $(BIN)/.installed
 	ruff format --check .
 	ruff check .
 	pyright
-	codespell src tests *.md *.yaml
+	codespell src tests docs *.md *.yaml
 	lint-imports
 	reprise validate
 
@@ -36,6 +36,14 @@ bench: $(BIN)/.installed-bench
 	python -m bench
 
 setup: $(BIN)/.installed
+
+# The tests of the page need a browser; where none can be had they are skipped, and say so.
+$(BIN)/.chromium: $(BIN)/.installed
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	{ test "$$(id -u)" = 0 && apt-get -qq update && apt-get -qq install --yes chromium >/dev/null; } 2>/dev/null \
+	|| timeout 300 playwright install chromium >/dev/null 2>&1 \
+	|| echo "no Chromium could be installed: the tests of the page are skipped"
+	@touch $@
 
 $(BIN)/.installed-bench: $(BIN)/.installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'

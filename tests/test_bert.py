@@ -27,6 +27,7 @@ from reprise.parts import text
 from reprise.parts.data import store
 from reprise.parts.nn import transformer
 from reprise.parts.text import SPECIAL, BucketSampler, WordPiece, corrupt, pack, padded, train_wordpiece
+from training import sentences
 
 BASE = {"layers": 12, "width": 768, "heads": 12, "feed_forward": 3072}
 LARGE = {"layers": 24, "width": 1024, "heads": 16, "feed_forward": 4096}
@@ -39,25 +40,6 @@ RUNTIME = {
     "checkpoint_every": 1e9,
 }
 torch.set_num_threads(1)
-WORDS = [
-    "the",
-    "a",
-    "film",
-    "story",
-    "actor",
-    "plot",
-    "was",
-    "is",
-    "seems",
-    "very",
-    "quite",
-    "good",
-    "bad",
-    "long",
-    "short",
-    "and",
-    "but",
-]
 
 
 def optimizer(lr: float = 5e-3) -> dict:
@@ -121,10 +103,6 @@ def make_config(model: dict | None = None, tasks: dict | None = None, **pretrain
             },
         }
     )
-
-
-def sentences(generator: np.random.Generator, count: int) -> list[str]:
-    return [" ".join(generator.choice(WORDS, generator.integers(3, 9))) for _ in range(count)]
 
 
 @pytest.fixture(scope="module")

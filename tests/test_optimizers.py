@@ -64,7 +64,9 @@ CONVOLUTIONAL = TINY | {
         "init": {"kind": "he"},
     },
 }
-RESIDUAL = GRID | {"dataset": "objects", "network": {"kind": "residual", "width": 4, "blocks": 1}, "batch_size": 20}
+# No narrower: a strided 1 × 1 convolution, channels last, of fewer than 8 channels writes past its memory where oneDNN
+# has AVX2 and no AVX-512 (uxlfoundation/oneDNN#6035, open).
+RESIDUAL = GRID | {"dataset": "objects", "network": {"kind": "residual", "width": 8, "blocks": 1}, "batch_size": 20}
 
 
 @pytest.fixture
@@ -256,7 +258,7 @@ def test_sides_halve() -> None:
             sides.append(tuple(maps.shape[2:]))
     assert sides == [(16, 16), (8, 8), (4, 4)]
     deep = nn.Sequential(*list(networks(Config.model_validate(RESIDUAL))["copy_00"].children())[:5])
-    assert deep(torch.zeros(2, 3, 32, 32)).shape == (2, 16, 8, 8)
+    assert deep(torch.zeros(2, 3, 32, 32)).shape == (2, 32, 8, 8)
 
 
 class Constant(nn.Module):
@@ -316,10 +318,10 @@ def test_the_convolutional_network_learns(icons: Path) -> None:
 def test_the_residual_network_learns(icons: Path) -> None:
     task = trained(optimizers, RESIDUAL | {"duration": "30step"}, icons, every=10)
     assert (len(task.images), len(task.validation[0]), len(task.test[0])) == (240, 60, 100)
-    assert task.history[0]["loss_03"] > 2
-    assert task.history[-1]["loss_03"] < 1.7
+    assert task.history[0]["loss_03"] > 1.8
+    assert task.history[-1]["loss_03"] < 1.4
     evaluation = scored(task)
-    assert evaluation.metrics["chosen_test_error"] < 70
+    assert evaluation.metrics["chosen_test_error"] < 60
     assert evaluation.pictures.keys() == {"landscape"}
 
 
