@@ -27,7 +27,6 @@ from reprise.experiments.gan.networks import (
     negative_elbo,
     sample_gradients,
 )
-from reprise.experiments.gan.task import sheet
 from reprise.parts import metrics
 from training import trained
 
@@ -245,15 +244,6 @@ def test_discriminator_learns_to_tell(data: Path) -> None:
 def test_autoencoder_learns(data: Path) -> None:
     history = trained(gan, VAE | {"duration": "100step"}, data, every=10).history
     assert history[-1]["loss"] < history[0]["loss"] - 20
-
-
-def test_sheet_puts_images_row_by_row() -> None:
-    images = torch.zeros(4, 784)
-    images[1] = 1
-    picture = sheet(images, columns=2)
-    assert picture.shape == (58, 58)
-    assert picture[:28, 30:].min() == 255
-    assert picture[30:, :28].max() == 0
 
 
 @pytest.mark.parametrize(

@@ -250,6 +250,11 @@ def test_a_control_stands_apart_from_the_tickets(control: bool) -> None:
     assert (np.abs(picture - [44, 160, 44]).max(2) < 30).any() == control
 
 
+def test_a_chart_without_any_error_still_has_an_axis() -> None:
+    levels = np.array([[1.0, 20, 0.5, 0.0], [0.5, 10, 0.5, 0.0]], np.float32)
+    assert np.asarray(level_chart(levels, control=False)).ndim == 3  # matplotlib's warning would be an error here
+
+
 def test_learns_one_batch(data: Path) -> None:
     tree = DENSE | {"images": 20, "last_duration": "150step"}
     assert trained(lottery_ticket, tree, data, every=10).history[-1]["loss"] < 0.05

@@ -14,6 +14,7 @@ from reprise.core.contract import Duration
 from reprise.parts import vocabulary
 from reprise.parts.data.sampling import EpochSampler
 from reprise.parts.nn.build import activation, initialize_, normalization
+from reprise.parts.nn.pointwise import Pointwise
 from reprise.parts.optim import build_optimizer, learning_rate_scale
 
 
@@ -283,6 +284,20 @@ def test_initialization_on_the_meta_device() -> None:
         module = nn.Linear(3, 3)
     initialize_(module, initialization(kind="orthogonal"), torch.Generator())
     assert module.weight.is_meta
+
+
+@pytest.mark.parametrize("size", [8, 9])
+def test_pixels_picked_first_are_a_strided_convolution(size: int) -> None:
+    torch.manual_seed(0)
+    ours, torchs = Pointwise(3, 5, 2).double(), nn.Conv2d(3, 5, 1, 2, bias=False).double()
+    torchs.load_state_dict(ours.state_dict())
+    seen = [torch.randn(2, 3, size, size, dtype=torch.double, generator=torch.manual_seed(1)) for _ in range(2)]
+    outputs = [net(x.requires_grad_()) for net, x in zip((ours, torchs), seen, strict=True)]
+    for output in outputs:
+        output.square().sum().backward()
+    torch.testing.assert_close(*outputs)
+    torch.testing.assert_close(*(x.grad for x in seen))
+    torch.testing.assert_close(ours.weight.grad, torchs.weight.grad)
 
 
 def test_sampler_takes_each_example_once_an_epoch() -> None:

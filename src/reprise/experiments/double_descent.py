@@ -46,6 +46,7 @@ from reprise.parts import vocabulary
 from reprise.parts.data.sampling import EpochSampler
 from reprise.parts.data.small_images import SHAPES, open_small_images, shifted_and_flipped, tensors
 from reprise.parts.nn.build import activation, initialize_
+from reprise.parts.nn.pointwise import Pointwise
 from reprise.parts.optim import build_optimizer, learning_rate_scale
 from reprise.parts.pictures import Chart, charts
 
@@ -220,7 +221,7 @@ class Block(nn.Module):
         self.conv_1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
         self.conv_2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         same = stride == 1 and inputs == outputs
-        self.shortcut = None if same else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+        self.shortcut = None if same else Pointwise(inputs, outputs, stride)
 
     def forward(self, maps: Float[Tensor, "n inputs height width"]) -> Float[Tensor, "n outputs newheight newwidth"]:
         active = self.norm_1(maps).relu()

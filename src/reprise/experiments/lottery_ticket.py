@@ -348,6 +348,7 @@ def level_chart(levels: Float[np.ndarray, "levels 4"], control: bool) -> Picture
         }
         if control:
             lines["new values"] = (share[tickets:], levels[tickets:, column])
-        return Chart(title, lines, x="weights left, %", logarithmic="x", bounds=(0, 1.1 * levels[:, column].max()))
+        top = 1.1 * levels[:, column].max() or 1.0  # no error at all leaves an axis to draw
+        return Chart(title, lines, x="weights left, %", logarithmic="x", bounds=(0, top))
 
     return charts(panel("updates to the lowest validation loss", 1), panel("test error there, %", 3))

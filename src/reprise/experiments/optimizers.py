@@ -57,6 +57,7 @@ from reprise.parts import vocabulary
 from reprise.parts.data.sampling import EpochSampler
 from reprise.parts.data.small_images import CLASSES, SHAPES, open_small_images, shifted_and_flipped, tensors
 from reprise.parts.nn.build import activation, initialize_, normalization
+from reprise.parts.nn.pointwise import Pointwise
 from reprise.parts.optim import build_optimizer, learning_rate_scale
 from reprise.parts.pictures import Chart, charts
 
@@ -256,7 +257,7 @@ class Skip(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.here, self.beside = (nn.Conv2d(inputs, outputs // 2, 1, stride, bias=False) for _ in range(2))
+        self.here, self.beside = (Pointwise(inputs, outputs // 2, stride) for _ in range(2))
         self.norm = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Float[Tensor, "n inputs height width"]) -> Float[Tensor, "n outputs rows columns"]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -26,6 +24,7 @@ from reprise.parts.data.sampling import EpochSampler
 from reprise.parts.data.store import open_images
 from reprise.parts.metrics import density_and_coverage, frechet_distance, lenet_v1, parzen_log_likelihood
 from reprise.parts.optim import build_optimizer, learning_rate_scale
+from reprise.parts.pictures import sheet
 
 
 def Task(run: Run, config: Config) -> GenerativeTask:  # noqa: N802 (the contract's name; it makes one)
@@ -291,10 +290,3 @@ def feature_metrics(
         "density": density,
         "coverage": coverage,
     }
-
-
-def sheet(images: Float[Tensor, "n 784"], columns: int = 10) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """uint8 [height, width]: rows of `columns` images, a grey line between them."""
-    tiles = (images.detach().cpu() * 255).round().byte().reshape(-1, columns, 28, 28)
-    framed = nn.functional.pad(tiles, (0, 2, 0, 2), value=64)
-    return framed.permute(0, 2, 1, 3).reshape(len(images) // columns * 30, columns * 30)[:-2, :-2].numpy()
