@@ -25,7 +25,7 @@ def install(folder: Path) -> Path:
         pytest.skip("npm or node is not installed: yaml-language-server cannot be had")
     options = ["--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline", "--loglevel=error"]
     command = ["npm", "install", *options, "--prefix", str(folder), f"yaml-language-server@{VERSION}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     if done.returncode:
         pytest.skip(f"npm cannot fetch yaml-language-server: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
     return folder / "node_modules" / ".bin" / "yaml-language-server"

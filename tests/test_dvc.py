@@ -164,7 +164,7 @@ def make_bucket(port: int, name: str) -> None:
     import urllib.error
     import urllib.request
 
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while True:
         try:
             request = urllib.request.Request(f"http://127.0.0.1:{port}/{name}", method="PUT")
@@ -203,7 +203,7 @@ def test_a_queued_experiment_shares_what_is_trained(project: CommandLine) -> Non
     """With the project that DVC copied for them, which meanwhile stays as it is."""
     [[note, start, status, log]] = shown("test_a_queued_experiment_shares_what_is_trained")
     run(project, [note, start])
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 200
     while re.search("Running|Queued", printed := run(project, [status])[0]):
         assert time.monotonic() < deadline, printed
         time.sleep(3)
