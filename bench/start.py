@@ -1,4 +1,4 @@
-"""How long it takes to start: `reprise pretrain` to its first update; `reprise list` and `reprise validate`."""
+"""How long it takes to start: `reprise pretrain` to its first update; `reprise list`, `reprise validate`, the page."""
 
 from __future__ import annotations
 
@@ -124,6 +124,22 @@ def validate_after_edit(pair: int) -> Result:
     return Result(1 / middle["seconds"], facts={**middle, "first_seconds": calls[0]["seconds"]})
 
 
+def page(pair: int) -> Result:
+    """reports/ from this repository's experiments and results, four times over under other names."""
+    from reprise.core.config import load
+    from reprise.stages.report import report
+    from tests.made_up import multiply
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        multiply(ROOT, folder, 4)
+        started = time.perf_counter()
+        report(load(folder, experiments=folder / "papers", papers=()), lambda _: None)
+        seconds = time.perf_counter() - started
+        written = sum(file.stat().st_size for file in (folder / "reports").rglob("*") if file.is_file())
+    return Result(1 / seconds, facts={"seconds": seconds, "folder_megabytes": written / 1e6})
+
+
 def allowed(seconds: float) -> Side:
     """No program, but a time that is to be kept."""
     return lambda pair: Result(1 / seconds)
@@ -157,6 +173,16 @@ CASES = [
         ours=validate_after_edit,
         peers={"0.3 s": allowed(0.3)},
         goals={"0.3 s": 1.0},
+        as_cost=True,
+        memory=False,
+    ),
+    Case(
+        name="page",
+        what="The page of 64 experiments: this project's sixteen with their results, four times over",
+        unit="pages/s",
+        ours=page,
+        peers={"5 s": allowed(5)},
+        goals={"5 s": 1.0},
         as_cost=True,
         memory=False,
     ),

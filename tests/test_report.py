@@ -337,7 +337,7 @@ def test_a_film_waits_until_it_is_asked_for(card: Card, page: str):
 
 
 def test_the_work_of_sixty_pages_is_four_times_that_of_fifteen(tmp_path: Path):
-    """The sixteen of this repository, once and four times over; bench/growth.py has the seconds."""
+    """The sixteen of this repository, once and four times over; bench/ has the seconds."""
 
     def calls(times: int) -> int:
         root = tmp_path / str(times)
