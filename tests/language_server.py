@@ -16,7 +16,7 @@ VERSION = "2.0.0"
 SETTINGS = {
     "yaml": {"validate": True, "hover": True, "completion": True, "schemaStore": {"enable": False}},
 }
-SECONDS = 30
+SECONDS = 200
 
 
 def install(folder: Path) -> Path:

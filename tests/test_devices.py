@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from conftest import REPOSITORY, CommandLine, make_toy_project
 from reprise.core.config import load
 from reprise.core.contract import Run
 from reprise.core.devices import ReplicasStrategy, ShardsStrategy, shard, strategy
+from reprise.core.machine import cores
 from reprise.experiments import bert
 
 RUN = ("run", "toy", "pretrain", "fast", "0")
@@ -36,6 +38,12 @@ def done(project: CommandLine) -> tuple[dict[str, torch.Tensor], str]:
     found = load_file(folder / "weights.safetensors"), (folder / "history.csv").read_text()
     project("rm", "-r", ".reprise")
     return found
+
+
+def record(project: CommandLine) -> dict[str, Any]:
+    """Of the one run that is done."""
+    [file] = (project.root / ".reprise" / "runs").glob("*/done/run.json")
+    return json.loads(file.read_text())
 
 
 def same(one: tuple[dict[str, torch.Tensor], str], other: tuple[dict[str, torch.Tensor], str]) -> bool:
@@ -87,6 +95,7 @@ def test_two_nodes_of_torchrun_are_two_devices_of_one(toy_project, two_devices):
         for agent in agents:
             agent.terminate()  # which ends their workers too
     assert [agent.returncode for agent in agents] == [0, 0], printed
+    assert record(toy_project)["cores"] == 2 * cores()  # both nodes are this machine
     assert same(two_devices, done(toy_project))
 
 
@@ -187,8 +196,8 @@ def test_a_process_of_slurm_is_the_rank_that_slurm_says(toy_project):
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "toy/pretrain/fast/s0  60/60" in ran.stdout
-    [record] = (toy_project.root / ".reprise" / "runs").glob("*/done/run.json")
-    assert json.loads(record.read_text())["steps"] == 60
+    assert record(toy_project)["steps"] == 60
+    assert record(toy_project)["cores"] == cores()
 
 
 def until(ready, seconds: float = 200.0) -> None:

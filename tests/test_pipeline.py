@@ -64,7 +64,9 @@ def test_from_yaml_to_verdict(toy_project):
         ("pretrain", row["arm"], row["seed"]) for row in rows
     ]
     assert {int(row["cores"]) for row in costs} == {max(1, cores() // min(cores(), len(rows)))}
-    assert {row["device"] for row in costs} == {hardware({"accelerator": "auto"}, 1)["device"]}
+    assert {row["device"] for row in costs} == {
+        hardware({"accelerator": "auto", "devices": 1, "num_nodes": 1}, 1)["device"]
+    }
     assert all(float(row["seconds"]) > 0 for row in costs)
     assert "faster: reproduced" in toy_project.reprise("list")
 

@@ -82,9 +82,9 @@ class RunCost:
     seed: int
     seconds: float
     cores: int | None
-    """Of the processor, that it had to itself; None if nobody wrote it down, as for runs that torchrun started."""
+    """Of the processors, that it had to itself; None if nobody wrote it down, as earlier versions did not."""
     device: str | None
-    """A GPU's or the processor's name."""
+    """The processor's name, or that of the GPUs: `2 × NVIDIA H200`."""
     joules: float | None
     """None where the machine has no counter that may be read."""
 

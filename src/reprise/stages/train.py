@@ -163,11 +163,18 @@ def train_alone(run: Run, report: Any, *, root: Path, **how: Any) -> str:
 
 
 def hardware(runtime: dict[str, Any], threads: int) -> dict[str, Any]:
-    """What a run was trained on, for its record: `cores`, and `device`, the name of a GPU or of the processor."""
+    """What a run was trained on, for its record: `cores` on all nodes, and `device`, the processor's name or the GPUs'.
+
+    Of each node it used `threads`.
+    """
     import torch
 
-    on_gpu = runtime["accelerator"] != "cpu" and torch.cuda.is_available()
-    return {"cores": threads, "device": torch.cuda.get_device_name() if on_gpu else processor()}
+    nodes, devices = runtime["num_nodes"], runtime["devices"]
+    device = processor()
+    if runtime["accelerator"] != "cpu" and torch.cuda.is_available():
+        several = f"{devices * nodes} × " if _spread(runtime) else ""
+        device = several + torch.cuda.get_device_name()
+    return {"cores": threads * nodes, "device": device}
 
 
 def _spread(runtime: dict[str, Any]) -> bool:
@@ -203,7 +210,6 @@ def _one_after_another(project: Project, runs: list[Run]) -> Outcomes:
             outcomes.failed[run.name] = f"its process ended with status {status}"
         else:
             outcomes.ended[run.name] = "done"
-            workspace.note(project.root, run, **hardware(project.params.runtime.model_dump(mode="json"), cores()))
     return outcomes
 
 
@@ -211,6 +217,8 @@ def train_here(
     project: Project, experiment: str, stage: Stage, arm: str, seed: int, echo: Callable[[str], None]
 ) -> None:
     """Train one run in this process: what torchrun, SLURM and Lightning's ranks start."""
+    from pytorch_lightning.utilities import rank_zero_only
+
     [run] = [r for r in runs_of(project, experiment, stage) if (r.arm, r.seed) == (arm, seed)]
     runtime = project.params.runtime.model_dump(mode="json")
 
@@ -225,3 +233,5 @@ def train_here(
 
     settings = project.params.tracking
     train_one(run, report, runtime=runtime, settings=settings, root=project.root, about=about(project, experiment))
+    if rank_zero_only.rank == 0:
+        workspace.note(project.root, run, **hardware(runtime, cores()))
