@@ -65,6 +65,7 @@ def browser() -> Iterator[Any]:
     with sync_playwright() as playwright:
         if CHROMIUM is None and not Path(playwright.chromium.executable_path).exists():
             pytest.skip("no Chromium: neither on PATH (Debian's package of that name) nor by `playwright install`")
+        expect.set_options(timeout=100_000)  # charts are drawn in their own time on a busy machine
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield opened
         opened.close()
