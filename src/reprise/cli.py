@@ -278,11 +278,13 @@ def run(
 
     For torchrun and SLURM, which start it once for each device.
     """
-    project = _project(overrides, papers=[experiment])
+    project = _project(overrides, experiment=experiment, papers=[experiment])
     _known(experiment, project.pipeline.experiments, "experiment")
     stages = project.pipeline.stages(experiment)
     _known(stage, stages, f"stage of {experiment}")
     _known(arm, project.arms(experiment), f"arm of {experiment}")
+    seeds = project.resolve(experiment, arm)["seeds"]
+    _known(str(seed), [str(each) for each in seeds], f"seed of {experiment}/{arm}")
     from reprise.stages.train import train_here
 
     train_here(project, experiment, stages[stages.index(stage)], arm, seed, typer.echo)  # type: ignore[arg-type]
@@ -291,7 +293,7 @@ def run(
 @app.command(rich_help_panel=STAGES)
 def evaluate(experiment: Experiment, overrides: Overrides = None) -> None:
     """Score the trained runs, judge the claims, write results/."""
-    project = _project(overrides, papers=[experiment])
+    project = _project(overrides, experiment=experiment, papers=[experiment])
     _known(experiment, project.pipeline.evaluate, "experiment with an evaluate stage")
     from reprise.stages.evaluate import evaluate as run
 
@@ -344,7 +346,7 @@ app.command(rich_help_panel=USE)(using.export)
 
 
 def _train(experiment: str, stage: Stage, overrides: list[str] | None) -> None:
-    project = _project(overrides, papers=[experiment])
+    project = _project(overrides, experiment=experiment, papers=[experiment])
     _known(experiment, getattr(project.pipeline, stage), f"experiment with a {stage} stage")
     from reprise.stages.train import train
 

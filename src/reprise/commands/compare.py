@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from reprise.commands import revisions
-from reprise.commands.project import UsageError
+from reprise.commands.project import UsageError, check_known
 from reprise.commands.revisions import Snapshot
 from reprise.core import yaml
 from reprise.core.claims import Verdict, rounded, t_interval
@@ -30,7 +30,7 @@ from reprise.core.yaml import Path as YamlPath
 CONFIDENCE = 0.95
 REST = "the rest"
 """Where a change stands that belongs to no experiment: runtime, tracking, datasets."""
-Outcome = Literal["better", "worse", "higher", "lower", "no telling", "only before", "only after"]
+Outcome = Literal["better", "worse", "higher", "lower", "no telling", "one seed", "only before", "only after"]
 Seeds = dict[int, float]
 _ABSENT: Any = object()
 _FIELDS: dict[str, Any] = dict.fromkeys(field.name for field in fields(Verdict) if field.name != "claim")
@@ -107,7 +107,7 @@ class Difference:
 
     @property
     def clear(self) -> list[Shift]:
-        """The shifts that are more than noise."""
+        """The shifts that are more than noise, or might be: one seed does not say."""
         return [shift for shift in self.shifts if shift.outcome != "no telling"]
 
     def __bool__(self) -> bool:
@@ -139,10 +139,14 @@ class Comparison:
 def compare(root: Path, before: str, after: str, experiments: list[str] | None = None) -> Comparison:
     """What changed from the side called `before` to the one called `after`; in `experiments` alone if they are given.
 
-    A side is a revision of git, an experiment of DVC, or `.` for the working tree. UsageError if there is none.
+    A side is a revision of git, an experiment of DVC, or `.` for the working tree. UsageError if there is none,
+    or no such experiment.
     """
     a, b = revisions.read(root, before), revisions.read(root, after)
-    return Comparison(a, b, [one for one in _differences(a, b) if one and (not experiments or one.key in experiments)])
+    found = list(_differences(a, b))
+    for experiment in experiments or ():
+        check_known(experiment, dict.fromkeys([*(one.key for one in found), REST]), "experiment")
+    return Comparison(a, b, [one for one in found if one and (not experiments or one.key in experiments)])
 
 
 def _differences(a: Snapshot, b: Snapshot) -> Iterator[Difference]:
@@ -253,7 +257,7 @@ def _shift(arm: str, metric: str, unit: str, better: str | None, before: Seeds, 
     paired = before.keys() == after.keys()
     difference = float(np.mean(list(after.values())) - np.mean(list(before.values())))
     interval = difference_interval(before, after)
-    outcome: Outcome = "no telling"
+    outcome: Outcome = "no telling" if interval else "one seed"
     if interval is not None and not interval[0] <= 0 <= interval[1]:
         rose = difference > 0
         outcome = "higher" if rose else "lower"

@@ -13,7 +13,7 @@ from reprise.core.config import Project
 from reprise.core.contract import Failed, Run
 from reprise.core.progress import Progress
 from reprise.core.source import source_hash
-from reprise.stages.train import about, grid, preload, raise_failures, runs_of
+from reprise.stages.train import about, check_trained, grid, preload, raise_failures, runs_of
 
 
 def evaluate(project: Project, experiment: str) -> None:
@@ -21,6 +21,7 @@ def evaluate(project: Project, experiment: str) -> None:
     section = project.pipeline.evaluate[experiment]
     data = project.root / "data" / "prepared" / section.data
     runs = [replace(run, data=data) for run in runs_of(project, experiment, section.model)]
+    check_trained(project, experiment, section.model, runs)
     records = {(run.arm, run.seed): json.loads(run.model.with_suffix(".run.json").read_text()) for run in runs}
     failures = {key: workspace.divergence(record) for key, record in records.items() if record["diverged"]}
     whole = [run for run in runs if (run.arm, run.seed) not in failures]

@@ -72,11 +72,43 @@ def _run(
     )
 
 
+def check_trained(project: Project, experiment: str, stage: Stage, runs: Sequence[Run]) -> None:
+    """Failed unless models/ has each of `runs` as it is asked for now: by these knobs, this code and these data."""
+    missing, others = 0, []
+    for run in runs:
+        record = run.model.with_suffix(".run.json")
+        if not record.exists():
+            missing += 1
+        elif json.loads(record.read_text())["fingerprint"] != run.fingerprint:
+            others.append(run.name)
+    if not missing and not others:
+        return
+    lacking = [f"{missing} of {len(runs)} runs are not there"] if missing else []
+    if others:
+        named = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+        lacking.append(f"{len(others)} of {len(runs)} runs are of other knobs, code or data ({named})")
+    raise Failed(
+        f"models/{experiment}/{stage}: {'; '.join(lacking)}: `dvc repro {stage}@{experiment}` or "
+        f"`reprise {stage} {experiment}` trains what is asked for"
+    )
+
+
+def _check_start(project: Project, experiment: str, stage: Stage, arm: str | None = None, seed: int = 0) -> None:
+    """The weights that `stage` starts from: of all its runs, or of one."""
+    stages = project.pipeline.stages(experiment)
+    if place := stages.index(stage):
+        before = runs_of(project, experiment, stages[place - 1])
+        asked = [run for run in before if arm is None or (run.arm, run.seed) == (arm, seed)]
+        check_trained(project, experiment, stages[place - 1], asked)
+
+
 def train(project: Project, experiment: str, stage: Stage, echo: Callable[[str], None]) -> None:
     """Train what is not trained yet, and leave models/<experiment>/<stage>/ whole; Failed names what failed."""
     runs = runs_of(project, experiment, stage)
     known = {run.name: outcome for run in runs if (outcome := workspace.outcome(project.root, run)) is not None}
     waiting = [run for run in runs if run.name not in known]
+    if waiting:
+        _check_start(project, experiment, stage)
     runtime = project.params.runtime.model_dump(mode="json")
     with Meter() as meter:
         if _spread(runtime):
@@ -220,6 +252,8 @@ def train_here(
     from pytorch_lightning.utilities import rank_zero_only
 
     [run] = [r for r in runs_of(project, experiment, stage) if (r.arm, r.seed) == (arm, seed)]
+    if workspace.outcome(project.root, run) is None:
+        _check_start(project, experiment, stage, arm, seed)
     runtime = project.params.runtime.model_dump(mode="json")
 
     first: list[tuple[int, float]] = []
