@@ -13,9 +13,15 @@ from reprise.stages.train import share_energy
 
 @pytest.fixture
 def powercap(tmp_path: Path) -> Path:
-    """Two packages, one part of the first, and one that may not be read."""
-    for name, used in {"intel-rapl:0": 1_000_000, "intel-rapl:0:0": 5, "intel-rapl:1": 9_000_000}.items():
+    """Two packages, a part of the first, one that may not be read, and the whole platform, which has them within."""
+    for name, said, used in (
+        ("intel-rapl:0", "package-0", 1_000_000),
+        ("intel-rapl:0:0", "core", 5),
+        ("intel-rapl:1", "package-1", 9_000_000),
+        ("intel-rapl:3", "psys", 12_000_000),
+    ):
         (tmp_path / name).mkdir()
+        (tmp_path / name / "name").write_text(f"{said}\n")
         (tmp_path / name / "energy_uj").write_text(f"{used}\n")
         (tmp_path / name / "max_energy_range_uj").write_text("10000000\n")
     (tmp_path / "intel-rapl:2").mkdir()
@@ -27,6 +33,7 @@ def test_packages_are_added_up_and_their_parts_are_not(powercap: Path, monkeypat
     with energy.Meter(powercap) as meter:
         (powercap / "intel-rapl:0" / "energy_uj").write_text("4500000\n")
         (powercap / "intel-rapl:0:0" / "energy_uj").write_text("900000\n")
+        (powercap / "intel-rapl:3" / "energy_uj").write_text("20000000\n")
         (powercap / "intel-rapl:1" / "energy_uj").write_text("2000000\n")  # past its end at 10 J: 3 J more
     assert meter.joules == pytest.approx(3.5 + 3.0)
 
@@ -45,6 +52,13 @@ def test_a_counter_that_fails_takes_the_figure_and_nothing_else(powercap: Path, 
     with energy.Meter(powercap) as meter:
         meter._count()
         assert meter.joules is None
+    assert meter.joules is None
+
+
+def test_a_counter_that_fails_at_once_harms_nothing(powercap: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(energy, "_gpus", lambda: [(iter([]).__next__, 0.0)])
+    with energy.Meter(powercap) as meter:
+        pass
     assert meter.joules is None
 
 

@@ -26,8 +26,10 @@ class Meter:
         self._thread = threading.Thread(target=self._watch, name="energy", daemon=True)
 
     def __enter__(self) -> Meter:
-        self._before = [read() for read, _ in self.counters]
-        if self.counters:
+        self._before = [0.0] * len(self.counters)
+        self._count()
+        if self.joules is not None:
+            self.joules = 0.0
             self._thread.start()
         return self
 
@@ -35,9 +37,9 @@ class Meter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
-        if self.counters:
+        if self._thread.is_alive():
             self._thread.join()
-            self._count()
+        self._count()
 
     def _watch(self) -> None:
         while not self._over.wait(PAUSE):
@@ -69,6 +71,8 @@ def _packages(powercap: Path) -> list[Counter]:
         if zone.name.count(":") == 1:
             file = zone / "energy_uj"
             try:
+                if not (zone / "name").read_text().startswith("package"):  # a laptop's `psys` is all of it once more
+                    continue
                 int(file.read_text())
                 largest = int((zone / "max_energy_range_uj").read_text()) / 1e6
             except (OSError, ValueError):

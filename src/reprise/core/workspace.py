@@ -176,6 +176,18 @@ def finish(work: Path, temporary: Path, keep_checkpoints: bool) -> None:
             leftover.unlink()
 
 
+def give_up(root: Path, run: Run, reason: str) -> None:
+    """Leave `done/` of a run that cannot even begin, as one that diverged at its first step."""
+    work = work_folder(root, run)
+    temporary = work / "done.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    write_history(temporary / "history.csv", [], "step")
+    record = {"name": run.name, "scale": run.scale, "fingerprint": run.fingerprint, "steps": 0, "config": run.config}
+    write_json(temporary / "run.json", record | {"diverged": reason, "seconds": 0.0})
+    finish(work, temporary, keep_checkpoints=False)
+
+
 def publish(root: Path, run: Run, into: Path) -> None:
     """Copy what `run` left in `done/` to `into/<arm>/seed<N>.*`, under the names of `run.model`."""
     done, target = work_folder(root, run) / "done", into / run.arm

@@ -21,8 +21,7 @@ def evaluate(project: Project, experiment: str) -> None:
     section = project.pipeline.evaluate[experiment]
     data = project.root / "data" / "prepared" / section.data
     runs = [replace(run, data=data) for run in runs_of(project, experiment, section.model)]
-    check_trained(project, experiment, section.model, runs)
-    records = {(run.arm, run.seed): json.loads(run.model.with_suffix(".run.json").read_text()) for run in runs}
+    records = check_trained(project, experiment, section.model, runs)
     failures = {key: workspace.divergence(record) for key, record in records.items() if record["diverged"]}
     whole = [run for run in runs if (run.arm, run.seed) not in failures]
     waiting = [run for run in whole if workspace.read_metrics(project.root, run) is None]

@@ -72,17 +72,23 @@ def _run(
     )
 
 
-def check_trained(project: Project, experiment: str, stage: Stage, runs: Sequence[Run]) -> None:
-    """Failed unless models/ has each of `runs` as it is asked for now: by these knobs, this code and these data."""
-    missing, others = 0, []
+def check_trained(
+    project: Project, experiment: str, stage: Stage, runs: Sequence[Run]
+) -> dict[tuple[str, int], dict[str, Any]]:
+    """The records of `runs` in models/, by arm and seed.
+
+    Failed unless each is there as it is asked for now: by these knobs, this code and these data.
+    """
+    records = {}
+    others = []
     for run in runs:
-        record = run.model.with_suffix(".run.json")
-        if not record.exists():
-            missing += 1
-        elif json.loads(record.read_text())["fingerprint"] != run.fingerprint:
-            others.append(run.name)
+        path = run.model.with_suffix(".run.json")
+        if path.exists():
+            records[run.arm, run.seed] = record = json.loads(path.read_text())
+            others += [run.name] if record["fingerprint"] != run.fingerprint else []
+    missing = len(runs) - len(records)
     if not missing and not others:
-        return
+        return records
     lacking = [f"{missing} of {len(runs)} runs are not there"] if missing else []
     if others:
         named = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
@@ -93,22 +99,29 @@ def check_trained(project: Project, experiment: str, stage: Stage, runs: Sequenc
     )
 
 
-def _check_start(project: Project, experiment: str, stage: Stage, arm: str | None = None, seed: int = 0) -> None:
-    """The weights that `stage` starts from: of all its runs, or of one."""
+def _lost(project: Project, experiment: str, stage: Stage, waiting: Sequence[Run]) -> list[tuple[Run, str]]:
+    """Those of `waiting` whose weights to start from diverged, and why; Failed where models/ has none, or others."""
     stages = project.pipeline.stages(experiment)
-    if place := stages.index(stage):
-        before = runs_of(project, experiment, stages[place - 1])
-        asked = [run for run in before if arm is None or (run.arm, run.seed) == (arm, seed)]
-        check_trained(project, experiment, stages[place - 1], asked)
+    place = stages.index(stage)
+    if not waiting or not place:
+        return []
+    wanted = {(run.arm, run.seed): run for run in waiting}
+    before = [run for run in runs_of(project, experiment, stages[place - 1]) if (run.arm, run.seed) in wanted]
+    return [
+        (wanted[key], f"{record['name']}, which it starts from, diverged: {workspace.divergence(record)}")
+        for key, record in check_trained(project, experiment, stages[place - 1], before).items()
+        if record["diverged"]
+    ]
 
 
 def train(project: Project, experiment: str, stage: Stage, echo: Callable[[str], None]) -> None:
     """Train what is not trained yet, and leave models/<experiment>/<stage>/ whole; Failed names what failed."""
     runs = runs_of(project, experiment, stage)
+    unknown = [run for run in runs if workspace.outcome(project.root, run) is None]
+    for run, reason in _lost(project, experiment, stage, unknown):
+        workspace.give_up(project.root, run, reason)
     known = {run.name: outcome for run in runs if (outcome := workspace.outcome(project.root, run)) is not None}
     waiting = [run for run in runs if run.name not in known]
-    if waiting:
-        _check_start(project, experiment, stage)
     runtime = project.params.runtime.model_dump(mode="json")
     with Meter() as meter:
         if _spread(runtime):
@@ -130,8 +143,8 @@ def train(project: Project, experiment: str, stage: Stage, echo: Callable[[str],
         workspace.publish(project.root, run, temporary)
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
-    ended = known | outcomes.ended
-    echo(f"{stage} {experiment}: {len(waiting)} of {len(runs)} runs trained, {len(known)} were there already")
+    ended, there = known | outcomes.ended, len(runs) - len(unknown)
+    echo(f"{stage} {experiment}: {len(waiting)} of {len(runs)} runs trained, {there} were there already")
     for run in (run for run in runs if ended[run.name] == "diverged"):
         record = workspace.read_record(project.root, run)
         kept = record.get("last_good_checkpoint")
@@ -253,7 +266,8 @@ def train_here(
 
     [run] = [r for r in runs_of(project, experiment, stage) if (r.arm, r.seed) == (arm, seed)]
     if workspace.outcome(project.root, run) is None:
-        _check_start(project, experiment, stage, arm, seed)
+        for _, reason in _lost(project, experiment, stage, [run]):
+            raise Failed(f"{run.name}: {reason}")
     runtime = project.params.runtime.model_dump(mode="json")
 
     first: list[tuple[int, float]] = []
