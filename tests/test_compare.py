@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import made_up
 from reprise.cli import app
-from reprise.commands.compare import Comparison, _edits, compare, difference_interval
+from reprise.commands.compare import Comparison, Difference, _edits, _rulings, _shift, compare, difference_interval
 from reprise.commands.comparison_page import render
 from reprise.commands.comparison_text import lines
 from reprise.commands.project import UsageError
@@ -154,6 +154,47 @@ def test_intervals_by_hand(before: dict[int, float], after: dict[int, float], ex
     assert interval is None if expected is None else interval == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "outcome"),
+    [
+        ({0: 1.0, 1: 1.1}, {0: 9.0, 1: 9.1}, "better"),
+        ({0: 1.0, 1: 9.0}, {0: 9.0, 1: 1.1}, "no telling"),
+        ({0: 1.0}, {0: 9.0}, "one seed"),
+        ({0: 1.0, 1: 2.0}, {0: math.nan, 1: 2.0}, "not finite"),
+        ({0: math.inf, 1: 2.0}, {0: 1.0, 1: 2.0}, "not finite"),
+    ],
+)
+def test_only_an_interval_tells_better_from_worse(
+    before: dict[int, float], after: dict[int, float], outcome: str
+) -> None:
+    assert _shift("arm", "accuracy", "%", "higher", before, after).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("change", "another"),
+    [
+        ({"above": 0.1}, True),
+        ({"lower": "other"}, True),
+        ({"confidence": 0.5}, True),
+        ({"says": "In other words"}, False),
+    ],
+)
+def test_a_claim_is_another_if_anything_that_decides_is(
+    found: Comparison, change: dict[str, Any], another: bool
+) -> None:
+    said = {"beats_mixture": {"says": "What", "where": "Table 1", "above": 0.9, "lower": "one"}}
+    changed = {name: claim | change for name, claim in said.items()}
+    [turned] = [r for r in _rulings(found.before, found.after, "gan", said, changed) if r.claim == "beats_mixture"]
+    assert turned.moved_goalposts == another
+
+
+def test_infinities_are_null_in_json(found: Comparison) -> None:
+    shift = _shift("arm", "loss", "", "lower", {0: math.inf}, {0: math.nan})
+    differing = Comparison(found.before, found.after, [Difference("gan", shifts=[shift])])
+    [written] = json.loads(json.dumps(differing.as_json(), allow_nan=False))["experiments"]["gan"]["metrics"]
+    assert (written["before"], written["after"], written["outcome"]) == (None, None, "not finite")
+
+
 def test_other_seeds_are_compared_as_welch_does() -> None:
     a, b = [1.0, 2.0, 4.0], [2.0, 6.0, 7.0, 9.0]
     expected = stats.ttest_ind(b, a, equal_var=False).confidence_interval(0.95)
@@ -180,6 +221,12 @@ def test_what_names_nothing_is_refused(root: Path) -> None:
         compare(root, "longre", "HEAD")
     with pytest.raises(UsageError, match="no revision of git and no experiment"):
         compare(root, "--all", "HEAD")
+
+
+def test_an_experiment_that_neither_side_has_is_refused(root: Path) -> None:
+    with pytest.raises(UsageError, match="did you mean gan"):
+        compare(root, "HEAD~1", "HEAD", ["gna"])
+    assert [one.key for one in compare(root, "HEAD~1", "HEAD", ["the rest"]).differences] == ["the rest"]
 
 
 def test_a_revision_without_results_has_none(root: Path, tmp_path: Path) -> None:

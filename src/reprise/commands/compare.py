@@ -30,7 +30,9 @@ from reprise.core.yaml import Path as YamlPath
 CONFIDENCE = 0.95
 REST = "the rest"
 """Where a change stands that belongs to no experiment: runtime, tracking, datasets."""
-Outcome = Literal["better", "worse", "higher", "lower", "no telling", "one seed", "only before", "only after"]
+Outcome = Literal[
+    "better", "worse", "higher", "lower", "no telling", "one seed", "not finite", "only before", "only after"
+]
 Seeds = dict[int, float]
 _ABSENT: Any = object()
 _FIELDS: dict[str, Any] = dict.fromkeys(field.name for field in fields(Verdict) if field.name != "claim")
@@ -76,22 +78,13 @@ class Ruling:
     claim: str
     before: Verdict | None
     after: Verdict | None
+    moved_goalposts: bool = False
+    """Whether the claim itself is another, in more than its words: its metric, arms, margin, confidence, ..."""
 
     @property
     def turned(self) -> bool:
         """Whether the verdict is another."""
         return _said(self.before) != _said(self.after)
-
-    @property
-    def moved_goalposts(self) -> bool:
-        """Whether the claim itself is another: its kind, its metric or where it holds."""
-        if self.before is None or self.after is None:
-            return False
-        if self.before.holds is None or self.after.holds is None:  # not run: nothing to hold against it
-            return False
-        return any(
-            getattr(self.before, name) != getattr(self.after, name) for name in ("kind", "metric", "margin", "holds")
-        )
 
 
 @dataclass(frozen=True)
@@ -133,7 +126,19 @@ class Comparison:
             ]
             edits, shifts = [asdict(edit) for edit in one.edits], [asdict(shift) for shift in one.shifts]
             found[one.key] = {"notes": one.notes, "yaml": edits, "verdicts": rulings, "metrics": shifts}
-        return {**sides, "experiments": found}
+        return _without_infinities({**sides, "experiments": found})
+
+
+def _without_infinities(value: Any) -> Any:
+    """JSON has no infinity and no NaN: null for them."""
+    match value:
+        case dict():
+            return {key: _without_infinities(one) for key, one in value.items()}
+        case list() | tuple():
+            return [_without_infinities(one) for one in value]
+        case float() if not math.isfinite(value):
+            return None
+    return value
 
 
 def compare(root: Path, before: str, after: str, experiments: list[str] | None = None) -> Comparison:
@@ -159,7 +164,9 @@ def _differences(a: Snapshot, b: Snapshot) -> Iterator[Difference]:
     judged = [path.split("/")[1] for side in (a, b) for path in side.files if path.endswith("/card.json")]
     for key in dict.fromkeys([*papers[1], *papers[0], *judged]):
         metrics = block(papers[0], key, "metrics") | block(papers[1], key, "metrics")
-        yield Difference(key, edits.pop(key, []), _shifts(a, b, key, metrics), _rulings(a, b, key), _notes(a, b, key))
+        claims = [block(side, key, "claims") for side in papers]
+        rulings = _rulings(a, b, key, *claims)
+        yield Difference(key, edits.pop(key, []), _shifts(a, b, key, metrics), rulings, _notes(a, b, key))
     for key, rest in edits.items():
         yield Difference(key, rest)
 
@@ -232,10 +239,15 @@ def _shifts(a: Snapshot, b: Snapshot, key: str, metrics: Mapping[str, Any]) -> l
     found = []
     for arm, metric in dict.fromkeys([*new, *old]):
         before, after = old.get((arm, metric), {}), new.get((arm, metric), {})
-        if before != after:
+        if not _same(before, after):
             said = block(metrics, metric)
             found.append(_shift(arm, metric, said.get("unit", ""), said.get("better"), before, after))
     return found
+
+
+def _same(before: Seeds, after: Seeds) -> bool:
+    """To the last bit; what is not a number is itself."""
+    return before.keys() == after.keys() and all(np.array_equal(before[s], after[s], equal_nan=True) for s in before)
 
 
 def _runs(side: Snapshot, key: str) -> dict[tuple[str, str], Seeds]:
@@ -254,6 +266,8 @@ def _shift(arm: str, metric: str, unit: str, better: str | None, before: Seeds, 
     counts = (len(before), len(after))
     if not before or not after:
         return Shift(arm, metric, unit, "only after" if after else "only before", old, new, seeds=counts)
+    if not np.isfinite([*before.values(), *after.values()]).all():
+        return Shift(arm, metric, unit, "not finite", old, new, seeds=counts)
     paired = before.keys() == after.keys()
     difference = float(np.mean(list(after.values())) - np.mean(list(before.values())))
     interval = difference_interval(before, after)
@@ -288,13 +302,32 @@ def difference_interval(before: Seeds, after: Seeds, confidence: float = CONFIDE
 # --- verdicts ---------------------------------------------------------------------------------------------------------
 
 
-def _rulings(a: Snapshot, b: Snapshot, key: str) -> list[Ruling]:
-    """The claims judged on some side whose verdict, estimate or region differs; those whose verdict turned first."""
+def _rulings(a: Snapshot, b: Snapshot, key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Ruling]:
+    """The claims judged on some side whose verdict, estimate or region differs; those whose verdict turned first.
+
+    `before` and `after` are the claims of YAML.
+    """
     old, new = _verdicts(a, key), _verdicts(b, key)
-    found = [Ruling(claim, old.get(claim), new.get(claim)) for claim in dict.fromkeys([*new, *old])]
+    found = []
+    for claim in dict.fromkeys([*new, *old]):
+        sides = old.get(claim), new.get(claim)
+        moved = _claimed(block(before, claim)) != _claimed(block(after, claim)) or _regions_differ(*sides)
+        found.append(Ruling(claim, *sides, moved_goalposts=moved and all(sides)))
     judged = [one for one in found if any(side and side.interval for side in (one.before, one.after))]
     unequal = [one for one in judged if _judged(one.before) != _judged(one.after)]
     return sorted(unequal, key=lambda one: not one.turned)
+
+
+def _claimed(claim: Mapping[str, Any]) -> dict[str, Any]:
+    """All that decides, without what is said about it."""
+    return {name: value for name, value in claim.items() if name not in ("says", "where")}
+
+
+def _regions_differ(before: Verdict | None, after: Verdict | None) -> bool:
+    """Whether they hold elsewhere, as where a published number that a claim names was corrected."""
+    if before is None or after is None or before.holds is None or after.holds is None:  # not run: no region
+        return False
+    return any(getattr(before, name) != getattr(after, name) for name in ("kind", "metric", "margin", "holds"))
 
 
 def _verdicts(side: Snapshot, key: str) -> dict[str, Verdict]:
