@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from conftest import REPOSITORY
+from reprise.core import source
 from reprise.core.config import load
+from reprise.core.slice import experiments_dir
 from reprise.stages.inputs import write_all
 
 
@@ -35,7 +37,7 @@ def test_everything_is_written_once(root: Path) -> None:
     pipeline = load(root).pipeline
     stages = {stage: getattr(pipeline, stage) for stage in ("pretrain", "finetune", "evaluate")}
     expected = {f"{stage}/{key}" for stage, section in stages.items() for key in section}
-    assert written(root) == expected | {f"prepare/{key}" for key in pipeline.datasets}
+    assert written(root) == expected | {f"prepare/{key}" for key in pipeline.datasets} | {"report/page"}
     assert written(root) == set()
 
 
@@ -55,6 +57,21 @@ def test_an_edit_shows_where_it_counts(root: Path, file: str, old: str, new: str
     written(root)
     edit(root / file, old, new)
     assert written(root) == changed
+
+
+def test_a_comment_in_a_paper_shows_on_the_page_alone(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = tmp_path / "reprise"
+    shutil.copytree(experiments_dir().parent, copied, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(source, "experiments_dir", lambda: copied / "experiments")
+    written(root)
+    paper = copied / "experiments" / "gmdh.py"
+    paper.write_text(paper.read_text() + "# A comment.\n")
+    assert written(root) == {"report/page"}
+    template = copied / "stages" / "templates" / "style.css"
+    template.write_text(template.read_text() + "/* A comment. */\n")
+    assert written(root) == {"report/page"}
 
 
 def test_another_scale_is_another_experiment(root: Path) -> None:

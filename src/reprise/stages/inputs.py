@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from reprise.core.config import Project
-from reprise.core.source import reader_hash, source_hash
+from reprise.core.source import reader_hash, source_hash, text_hash
 from reprise.core.workspace import checkout
 
 STAGE_BLOCKS = ("pretrain", "finetune", "evaluate")
 """A block of a Config that has a stage's name counts for that stage and those after it."""
+
+PAGE = ("stages/report.py", "stages/svg.py", "stages/page", "stages/templates")
+"""What makes the page. The papers' own files are shown on it, with their docstrings and comments."""
 
 
 def counted(config: dict[str, Any], stage: str) -> dict[str, Any]:
@@ -75,4 +78,5 @@ def _inputs(project: Project) -> list[tuple[str, str, dict[str, Any]]]:
             if stage == "evaluate":
                 content["paper"] = pipeline["experiments"][key]
             found.append((stage, key, content))
+    found.append(("report", "page", {"papers": text_hash(["experiments"]), "page": text_hash(PAGE)}))
     return found
