@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import math
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -191,9 +193,15 @@ def _write_yaml(path: Path, content: dict[str, Any]) -> None:
 
 
 def write(
-    root: Path, paper: Paper = PAPER, key: str = "gan", seconds: float = 30.0, **facts: Any
+    root: Path,
+    paper: Paper = PAPER,
+    key: str = "gan",
+    seconds: float = 30.0,
+    failures: Mapping[tuple[str, int], str] = MappingProxyType({}),
+    configs: Mapping[str, Any] | None = None,
+    **facts: Any,
 ) -> dict[str, Verdict]:
-    """Write `root`/results/`key`, from runs whose files are made up in `root`/models.
+    """Write `root`/results/`key`, from runs whose files are made up in `root`/models; those in `failures` diverged.
 
     Each took `seconds`; `facts` are what else its record says of its cost.
     """
@@ -220,11 +228,15 @@ def write(
     fingerprints = {(arm, seed): f"{arm}{seed}" for arm, seed in runs}
     folder = root / "results" / key
     records = {key: {"seconds": seconds, **facts} for key in histories}
+    for run in failures:
+        del runs[run], pictures[run]
     return results.write(
         folder,
         paper,
         "laptop",
         runs,
+        failures,
+        configs=configs,
         histories=histories,
         pictures=pictures,
         fingerprints=fingerprints,

@@ -39,7 +39,8 @@ class Tab:
         self.page.on("console", lambda message: self.said.append(message.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto((folder / name).as_uri())
+        file, sign, anchor = name.partition("#")
+        self.page.goto((folder / file).as_uri() + sign + anchor)
         self.inside = folder.as_uri()
 
     def settled(self) -> Any:
@@ -200,6 +201,36 @@ def test_a_line_of_yaml_opens_where_it_stands(paper: Any):
     assert paper.locator(f"#{anchor}").is_visible()
 
 
+@pytest.mark.parametrize("name", ["waiting", "as_published", "params-40", "pipeline-140"])
+def test_what_an_address_names_unfolds(opened: Any, name: str):
+    """When the page opens there, when a link leads there, and when the same link is followed again."""
+
+    def unfolded(page: Any) -> bool:
+        target = page.locator(f"#{name}")
+        expect(target.locator("xpath=ancestor-or-self::details[not(@open)]")).to_have_count(0)
+        expect(target).to_be_in_viewport()
+        return target.is_visible()
+
+    assert unfolded(opened(f"gan.html#{name}", viewport=LAPTOP).page)
+    tab = opened("gan.html", viewport=LAPTOP)
+    page = tab.page
+    page.evaluate("name => { location.hash = name; }", name)
+    assert unfolded(page)
+    page.evaluate(
+        """name => {
+          document.querySelectorAll("details").forEach((each) => { each.open = false; });
+          scrollTo(0, 0);
+          const link = document.querySelector("h1").appendChild(document.createElement("a"));
+          link.href = "#" + name;
+          link.textContent = "again";
+        }""",
+        name,
+    )
+    page.locator("h1 a").click()
+    assert unfolded(page)
+    assert tab.silent()
+
+
 def test_films_stand_still_until_they_are_asked_to_run(paper: Any):
     figure = paper.locator("figure", has=paper.locator(".film")).first
     film, still = figure.locator(".film img"), figure.locator(".still")
@@ -225,6 +256,36 @@ def test_on_paper_there_are_no_controls(opened: Any):
     assert not page.locator(".filters").is_visible()
     assert page.locator(".paper:visible").count() == 3
     assert page.evaluate("getComputedStyle(document.querySelector('.tile')).backgroundColor") == "rgb(255, 255, 255)"
+
+
+ADJUSTED = """(selector) => [...document.querySelectorAll(selector)].map((each) => {
+  const { printColorAdjust, forcedColorAdjust, backgroundColor, backgroundImage } = getComputedStyle(each);
+  const filled = backgroundColor !== "rgba(0, 0, 0, 0)" || backgroundImage !== "none";
+  return [printColorAdjust, forcedColorAdjust, filled].join(" ");
+})"""
+
+
+@pytest.mark.parametrize("selector", [".swatch", ".share span", "td.figure[style]"])
+def test_on_paper_and_in_forced_colours_there_is_a_key(opened: Any, selector: str):
+    page = opened("gan.html").page
+    page.emulate_media(media="print", forced_colors="active")
+    assert set(page.evaluate(ADJUSTED, selector)) == {"exact none true"}
+
+
+def test_axe_finds_nothing_where_yaml_has_changed_and_runs_diverged(browser: Any, tmp_path: Path):
+    made_up.write(
+        tmp_path, failures={("minimax", 3): "loss is nan"}, configs={arm: {"images": 3} for arm in made_up.ARMS}
+    )
+    claims = {name: claim for name, claim in made_up.PAPER.claims.items() if name != "all_modes"}
+    paper = made_up.PAPER.model_copy(update={"claims": claims})
+    folder = report.report(made_up.project(tmp_path, {"gan": paper}), lambda _: None).parent
+    for name in ("index.html", "gan.html"):
+        tab = Tab(browser, folder, name, viewport=PHONE)
+        page = tab.settled()
+        assert page.locator(".since").first.is_visible()
+        assert tab.audited() == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} scrolls sideways"
+        tab.context.close()
 
 
 DRAW_ALL = """async (charts) => {

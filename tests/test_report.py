@@ -5,7 +5,9 @@ from __future__ import annotations
 import cProfile
 import hashlib
 import json
+import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,15 +17,16 @@ import pytest
 import made_up
 from conftest import REPOSITORY
 from reprise import cli
+from reprise.core import results
 from reprise.core.config import load
 from reprise.core.contract import SCALES
 from reprise.core.results import Curve
 from reprise.stages import report, svg
 from reprise.stages.page import cards as cards_module
 from reprise.stages.page import charts, gallery
-from reprise.stages.page.account import account, passage
-from reprise.stages.page.cards import Card, cards
-from reprise.stages.page.knobs import amount, knobs, sizes, spelled
+from reprise.stages.page.account import account, passage, steps
+from reprise.stages.page.cards import Card, cards, counted
+from reprise.stages.page.knobs import Knob, amount, each_step, knobs, sizes, spelled
 
 LATER = made_up.PAPER.model_copy(update={"title": "A later paper", "year": 2020})
 EARLIER = made_up.PAPER.model_copy(update={"title": "An earlier paper", "year": 1958})
@@ -35,7 +38,7 @@ def written(root: Path, papers: dict[str, Any]) -> dict[str, str]:
     said: list[str] = []
     path = report.report(made_up.project(root, papers), said.append)
     assert path == root / "reports" / "index.html"
-    assert re.fullmatch(rf"reports/index.html: {len(papers)} experiments, [0-9.]+ MB", said[0])
+    assert re.fullmatch(rf"reports/index.html: {counted(len(papers), 'experiment')}, [0-9.]+ MB", said[0])
     return {file.relative_to(path.parent).as_posix(): file.read_text() for file in path.parent.rglob("*.html")}
 
 
@@ -165,6 +168,38 @@ def test_the_difference_in_size_is_said(card: Card, page: str):
     assert "smaller problem than the paper" in page
 
 
+def test_steps_are_said_as_the_histories_count_them():
+    """One step of DQN's is as many agent steps as games are played side by side: 8 here, 1 in the paper."""
+    [dqn] = [card for card in cards(load(REPOSITORY, papers=())) if card.key == "dqn"]
+    assert (dqn.account.axis, dqn.account.per_step) == ("agent_steps", "environments")
+    said = ": 60,000 agent steps here, 50,000,000 agent steps in the paper, 833 times that"
+    assert dict(dqn.sizes)["duration"].endswith(said)
+    unknown = dict(sizes(dqn.knobs, "agent_steps", None))["duration"]
+    assert unknown.endswith(": 7,500 steps here, 50,000,000 steps in the paper")
+    several = [Knob("n", 2, 1, ("a",), (), True), Knob("n", 4, 1, ("b",), (), True)]
+    assert [each_step(several, "n", arms) for arms in (["a"], ["b"], ["a", "b"], [])] == [
+        (2, 1),
+        (4, 1),
+        (None, None),
+        (None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("x_scale = 3", ("step", "")),
+        ('x_axis = "layer"', ("layer", "")),
+        ('x_axis = "agent_steps"\nself.x_scale = config.games.count', ("agent_steps", "games.count")),
+        ('x_axis = "agent_steps"\nself.x_scale = 2 * config.games', ("agent_steps", None)),
+        ('x_axis = "layer"\nx_axis = "agent_steps"', ("step", None)),
+    ],
+)
+def test_what_steps_count_is_read_from_the_source(tmp_path: Path, source: str, expected: tuple[str, str | None]):
+    (tmp_path / "paper.py").write_text(source)
+    assert steps([tmp_path / "paper.py"]) == expected
+
+
 @pytest.mark.parametrize(
     ("here", "expected"),
     [(["a", "b"], ""), (["a"], "without b"), (["a", "c"], "c in place of b"), (["a", "b", "c"], "c besides")],
@@ -256,18 +291,160 @@ def test_every_paper_says_what_is_claimed_and_where_it_deviates():
 def test_the_cost_is_that_of_the_runs(tmp_path: Path):
     made_up.write(tmp_path, seconds=30.0)
     page = written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
-    assert "15 runs took 8 min together. As many" in page
+    assert "15 runs took 8 min together. Several go side by side" in page
+    assert "one for each core, or for each GPU" in page
     assert "No counter of energy could be read" in page
     made_up.write(tmp_path, seconds=4000.0, cores=2, device="AMD EPYC", joules=720_000)
     page = written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
-    assert "15 runs took 16.7 h together, each on 2 cores (AMD EPYC). As many" in page
+    assert "15 runs took 16.7 h together, each on 2 cores (AMD EPYC). Several" in page
     assert "They used 3 kWh" in page
+    costs = tmp_path / "results" / "gan" / "cost.csv"
+    costs.write_text(costs.read_text().replace("720000", "", 1))
+    page = written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
+    assert "Energy was read for 14 of them only." in page
+    assert "No counter" not in page
+    costs.write_text("\n".join(costs.read_text().splitlines()[:2]) + "\n")
+    pages = written(tmp_path, {"gan": made_up.PAPER})
+    assert "1 run took 67 min, each" in pages["gan.html"]
+    assert "· 1 run, 67 min" in pages["index.html"]
 
 
 def test_results_of_an_earlier_version_have_no_cost(tmp_path: Path):
     made_up.write(tmp_path)
     (tmp_path / "results" / "gan" / "cost.csv").unlink()
     assert 'id="cost"' not in written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
+
+
+OUTDATED = "not the one that these results were made with"
+
+
+def judged(root: Path) -> None:
+    """Results of today's YAML in `root`."""
+    project = made_up.project(root, {"gan": made_up.PAPER})
+    made_up.write(root, configs={arm: project.tree("gan", arm) for arm in project.arms("gan")})
+
+
+def test_a_configuration_that_the_results_are_not_of_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    judged(tmp_path)
+    pages = written(tmp_path, {"gan": made_up.PAPER})
+    assert 'class="since' not in pages["gan.html"] + pages["index.html"]
+    smoke = made_up.KNOBS | {"smoke": {"images": 11}}
+    monkeypatch.setattr(made_up, "KNOBS", smoke)
+    assert OUTDATED not in written(tmp_path, {"gan": made_up.PAPER})["gan.html"], "the results are of laptop scale"
+    one_arm = smoke | {"arms": made_up.KNOBS["arms"] | {"minimax": {"images": 1000}, "extra": {}}}
+    monkeypatch.setattr(made_up, "KNOBS", one_arm)
+    pages = written(tmp_path, {"gan": made_up.PAPER})
+    assert pages["gan.html"].count(f"{OUTDATED} (minimax, extra); <code>dvc repro evaluate@gan</code>") == 2
+    assert "The configuration changed after this." in pages["index.html"]
+    monkeypatch.setattr(made_up, "KNOBS", one_arm | {"laptop": {"images": 1}})
+    assert written(tmp_path, {"gan": made_up.PAPER})["gan.html"].count(f"{OUTDATED} (4 arms);") == 2
+    made_up.write(tmp_path)  # as an earlier version did, which wrote no hash
+    assert OUTDATED not in written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
+
+
+def test_claims_that_were_not_judged_as_they_stand_are_marked(tmp_path: Path):
+    judged(tmp_path)
+    tree = made_up.PAPER.model_dump(mode="json", exclude_defaults=True)
+    tree["claims"]["some_modes"] = tree["claims"].pop("all_modes") | {"above": 5.0}
+    tree["claims"]["beats_mixture"]["margin"] = 1.0
+    later = made_up.Paper.model_validate(tree)
+    pages = written(tmp_path, {"gan": later})
+    for said, name in (
+        ("Not judged yet", "some_modes"),
+        ("Changed since they were judged", "beats_mixture"),
+        ("No longer in pipeline.yaml", "all_modes"),
+    ):
+        assert f'<p>{said}: <a href="#{name}">{name.replace("_", " ")}</a>.</p>' in pages["gan.html"]
+    assert pages["gan.html"].count("has changed since.") == pages["gan.html"].count("It is no longer in") == 1
+    assert OUTDATED not in pages["gan.html"]
+    assert "some modes: not judged yet" in pages["index.html"]
+    assert "Some of its claims changed after this." in pages["index.html"]
+    [card] = cards(made_up.project(tmp_path, {"gan": later}))
+    assert sum(card.tally.values()) == 6
+    path = tmp_path / "results" / "gan" / "card.json"
+    path.write_text(json.dumps({name: said for name, said in json.loads(path.read_text()).items() if name != "claims"}))
+    assert "has changed since." not in written(tmp_path, {"gan": later})["gan.html"]
+
+
+def test_runs_that_diverged_are_counted_and_their_claims_named(tmp_path: Path):
+    failures = {("minimax", 3): "loss is nan at step 7"} | {("gaussian_mixture", seed): "inf" for seed in range(5)}
+    made_up.write(tmp_path, failures=failures)
+    pages = written(tmp_path, {"gan": made_up.PAPER})
+    page, index = pages["gan.html"], pages["index.html"]
+    [row] = re.findall(r"<tr><th[^>]*>early gradient.*?</tr>", page, re.DOTALL)
+    cells = re.findall(r"<td.*?</td>", row, re.DOTALL)
+    assert len(re.findall(r'<th scope="col" class="figure"><span class="swatch', page)) == len(cells) == 3
+    assert [re.findall(r"\d+ of \d+", cell) for cell in cells] == [["4 of 5"], [], ["0 of 5"]]
+    [beside] = re.findall(r"<tr><th[^>]*>Adversarial nets, MNIST.*?</tr>", page, re.DOTALL)
+    assert "4 of 5" in beside
+    assert "that many of the arm's runs gave the number" in page
+    assert "Runs that diverged are not drawn." in page
+    [card] = cards(made_up.project(tmp_path, {"gan": made_up.PAPER}))
+    assert card.results
+    assert card.results.curves["pretrain_generator_loss"].keys() == {"minimax", "non_saturating"}
+    assert [verdict.claim for verdict in card.elsewhere] == ["as_published"]
+    assert [verdict.claim for verdict in card.unjudged] == [
+        "stronger_early_gradient",
+        "beats_mixture",
+        "same_likelihood",
+    ]
+    before, _, folded = page.partition('<details id="waiting">')
+    assert "Could not be judged: minimax, seed 3 failed: loss is nan at step 7." in before
+    assert "1 claim judged at another scale than laptop" in folded
+    assert "Could not be judged" not in folded
+    assert '#beats_mixture"><span aria-hidden="true">–</span> beats mixture: could not be judged</a>' in index
+    assert 'gan.html#waiting"><span aria-hidden="true">–</span> 1 judged at another scale</a>' in index
+
+
+def test_a_claim_of_another_scale_is_told_by_its_reason(tmp_path: Path):
+    tree = made_up.PAPER.model_dump(mode="json", exclude_defaults=True)
+    tree["claims"]["beats_mixture"]["scales"] = ["smoke", "paper"]
+    tree["claims"]["same_likelihood"]["seeds"] = 6
+    paper = made_up.Paper.model_validate(tree)
+    made_up.write(tmp_path, paper)
+    [card] = cards(made_up.project(tmp_path, {"gan": paper}))
+    assert [verdict.claim for verdict in card.elsewhere] == ["beats_mixture", "as_published"]
+    assert [verdict.claim for verdict in card.unjudged] == ["same_likelihood"]
+
+
+def test_seeds_are_counted_by_arm(card: Card, page: str):
+    assert (card.seeds_in_words, card.incomplete) == ("5 seeds", False)
+    assert "5 seeds." in page
+    assert " of N" not in page
+    assert card.results
+    known = card.results.card["fingerprints"]
+    for kept, expected in (
+        (lambda name: name < "minimax/s2" or "minimax" not in name, "2 to 5 seeds"),
+        (lambda name: name.endswith("/s0"), "1 seed"),
+    ):
+        facts = card.results.card | {"fingerprints": {name: said for name, said in known.items() if kept(name)}}
+        assert replace(card, results=replace(card.results, card=facts)).seeds_in_words == expected
+
+
+def test_a_mean_that_is_no_finite_number_is_printed_as_what_it_is(tmp_path: Path):
+    runs = {
+        ("minimax", 0): {"log_likelihood": -math.inf, "modes": math.nan},
+        ("non_saturating", 0): {"log_likelihood": 3.0},
+    }
+    results.write(tmp_path / "results" / "gan", made_up.PAPER, "laptop", runs)
+    page = written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
+    [beside, row] = [re.findall(rf"<tr><th[^>]*>{name}.*?</tr>", page, re.DOTALL)[0] for name in ("Adv", "log")]
+    assert ">−∞" in beside
+    assert re.findall(r"<td[^>]*>([^<]*)<", row) == ["−∞", "3"]
+    [row] = re.findall(r"<tr><th[^>]*>modes.*?</tr>", page, re.DOTALL)
+    assert re.findall(r"<td[^>]*>([^<]*)<", row) == ["NaN", "–"]
+
+
+def test_numbers_say_which_way_is_better_and_what_their_spread_is(root: Path, page: str):
+    assert page.count("higher is better</div></th>") == 3
+    assert "Ours: mean over seeds ± standard deviation between seeds. The paper’s ±: as the paper gives it." in page
+    metrics = {name: metric.model_copy(update={"better": "neither"}) for name, metric in made_up.PAPER.metrics.items()}
+    metrics["modes"] = metrics["modes"].model_copy(update={"better": "lower"})
+    published = [number.model_copy(update={"error": None}) for number in made_up.PAPER.published]
+    paper = made_up.PAPER.model_copy(update={"metrics": metrics, "published": published})
+    page = written(root, {"gan": paper})["gan.html"]
+    assert re.findall(r"(\w+) is better", page) == ["lower"]
+    assert "as the paper gives it" not in page
 
 
 def test_text_is_escaped(page: str):
@@ -280,7 +457,7 @@ def test_papers_stand_by_year_and_one_not_run_says_so(root: Path):
     pages = written(root, {"later": LATER, "gan": made_up.PAPER, "earlier": EARLIER})
     places = [pages["index.html"].index(f'<h3 id="title-{key}">') for key in ("earlier", "gan", "later")]
     assert places == sorted(places)
-    assert pages["index.html"].count("Not run yet") == 2
+    assert pages["index.html"].count("Not run yet: 5 claims wait.") == 2
     assert "Not run yet" in pages["later.html"]
     assert "Samples are at least competitive" in pages["later.html"]
     assert re.findall(r'<a href="(\w+).html" rel="(\w+)"', pages["gan.html"]) == [
@@ -402,8 +579,32 @@ def test_numbers_are_short():
         "12,346",
         "0.0001234",
     ]
+    assert [report.number(value) for value in (math.inf, -math.inf, math.nan)] == ["∞", "−∞", "NaN"]
     assert [svg.label(value) for value in (20_000_000.0, 1500.0, -0.5, 0.0)] == ["20M", "1.5k", "−0.5", "0"]
     assert [report.span(seconds) for seconds in (0.4, 31.2, 725.0, 12240.0)] == ["0.4 s", "31 s", "12 min", "3.4 h"]
+    assert [report.span(seconds) for seconds in (0.0, 99.4, 99.5, 99.99, 5969.0, 5990.0)] == [
+        "0 s",
+        "99 s",
+        "2 min",
+        "2 min",
+        "99 min",
+        "1.7 h",
+    ]
+    assert [counted(number, "run") for number in (0, 1, 1500)] == ["0 runs", "1 run", "1,500 runs"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (5.0, 5.001, ["5", "5.0002", "5.0004", "5.0006", "5.0008", "5.001"]),
+        (-100_001.0, -100_000.0, ["−100.001k", "−100.0008k", "−100.0006k", "−100.0004k", "−100.0002k", "−100k"]),
+        (0.0, 1.0, ["0", "0.2", "0.4", "0.6", "0.8", "1"]),
+        (0.0, 1e-7, ["0", "2e-08", "4e-08", "6e-08", "8e-08", "1e-07"]),
+    ],
+)
+def test_neighbours_on_an_axis_have_other_labels(low: float, high: float, expected: list[str]):
+    marks = svg.ticks(low, high, 3)
+    assert [svg.label(mark, marks[1] - marks[0]) for mark in marks] == [text.replace("e-", "e−") for text in expected]
 
 
 @pytest.mark.parametrize("found", [True, False])

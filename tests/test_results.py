@@ -92,6 +92,71 @@ def test_runs_and_their_summary_by_hand(tmp_path: Path):
     assert card["failures"] == {"a/s1": "loss became nan at step 3"}
 
 
+def test_a_mean_that_is_no_finite_number_is_read_back_as_what_it_is(tmp_path: Path):
+    runs = {
+        ("a", 0): {"modes": math.inf, "early_gradient": math.nan},
+        ("a", 1): {"modes": 1.0, "early_gradient": 1.0},
+        ("b", 0): {"modes": -math.inf, "early_gradient": 2.0},
+    }
+    results.write(tmp_path / "gan", made_up.PAPER, "smoke", runs)
+    found = results.read(tmp_path / "gan")
+    assert found.metrics["a"]["modes"] == {"mean": None, "sd": None, "n": 2}
+    assert {key: repr(mean) for key, mean in found.not_finite.items()} == {
+        ("a", "modes"): "inf",
+        ("a", "early_gradient"): "nan",
+        ("b", "modes"): "-inf",
+    }
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_curves_are_of_the_runs_that_did_not_diverge(tmp_path: Path, recorded: bool):
+    """Else all would end where the one that diverged did; nor does the axis count of a run that never began."""
+    histories = {}
+    for stage, seed, axis, steps in (
+        ("pretrain", 0, "layer", 4),
+        ("pretrain", 1, "layer", 4),
+        ("finetune", 0, "layer", 4),
+        ("finetune", 1, "step", 2),
+    ):
+        histories[stage, "minimax", seed] = tmp_path / f"{stage}{seed}.csv"
+        rows = "".join(f"{step},{step + seed}\n" for step in range(steps))
+        histories[stage, "minimax", seed].write_text(f"{axis},loss\n{rows}")
+    records = {
+        key: {"seconds": 1.0, "diverged": "loss is nan" if key[::2] == ("finetune", 1) else None} for key in histories
+    }
+    results.write(
+        tmp_path / "gan",
+        made_up.PAPER,
+        "smoke",
+        {("minimax", 0): {"modes": 10.0}},
+        failures={("minimax", 1): "loss is nan"},
+        histories=histories,
+        records=records if recorded else None,
+    )
+    found = results.read(tmp_path / "gan")
+    assert found.card["axes"] == {"finetune": "layer", "pretrain": "layer"}
+    assert found.curves["finetune_loss"]["minimax"].step == [0, 1, 2, 3]
+    assert found.curves["finetune_loss"]["minimax"].high == [0, 1, 2, 3]
+    assert found.curves["pretrain_loss"]["minimax"].high == ([1, 2, 3, 4] if recorded else [0, 1, 2, 3])
+
+
+def test_what_was_judged_is_known_by_a_short_hash(tmp_path: Path):
+    configs = {"minimax": {"lr": 0.1, "net": {"width": 3, "depth": 2}}}
+    made_up.write(tmp_path, configs=configs)
+    card = results.read(tmp_path / "results" / "gan").card
+    assert card["configs"] == {"minimax": results.config_hash({"net": {"depth": 2, "width": 3}, "lr": 0.1})}
+    assert card["configs"]["minimax"] != results.config_hash({"net": {"depth": 2, "width": 4}, "lr": 0.1})
+    assert card["claims"] == {name: results.claim_hash(made_up.PAPER, name) for name in made_up.PAPER.claims}
+    tree = made_up.PAPER.model_dump(mode="json")
+    tree["claims"]["beats_mixture"]["margin"] = 151.0
+    tree["published"][0]["value"] = 226.0
+    other = made_up.Paper.model_validate(tree)
+    changed = [name for name in card["claims"] if results.claim_hash(other, name) != card["claims"][name]]
+    assert changed == ["beats_mixture", "as_published"]
+    made_up.write(tmp_path)
+    assert "configs" not in results.read(tmp_path / "results" / "gan").card
+
+
 def test_curves_over_seeds_by_hand():
     steps, mean, low, high = results.over_seeds([([0, 1, 2, 3], [0, 2, 4, 6]), ([1, 3], [4, 8])])
     assert steps.tolist() == [1, 2, 3], "the steps that both seeds span"

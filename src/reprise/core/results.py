@@ -4,7 +4,8 @@
     metrics.json   {arm: {metric: {mean, sd, n}}}                         (dvc metrics show, diff)
     claims.json    {claim: verdict}
     plots/*.csv    <stage>_<column of history>: arm, step, mean, low, high, seeds    (dvc plots show, diff)
-    card.json      scale, seeds, arms, failures, fingerprints, and what the steps of each stage count
+    card.json      scale, seeds, arms, failures, fingerprints, what the steps of each stage count, and short hashes
+                   of the configuration of each arm and of each claim as they were judged
     pictures/      of each arm's first seed, and index.json, which lists them
     cost.csv       one row a run and stage: seconds, cores, device, joules
 
@@ -15,12 +16,15 @@ the clock: training again on the same machine gives all else to the last digit.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
+import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +34,7 @@ from numpy.typing import NDArray
 from reprise.core.claims import RunKey, Runs, Verdict, judge_all, rounded, signed
 from reprise.core.contract import Scale
 from reprise.core.pipeline import Paper
+from reprise.core.yaml import ConfigError, Mark, Problem
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -71,6 +76,8 @@ class Results:
     pictures: list[dict[str, Any]]
     """arm, seed, name and file (under pictures/) of each."""
     costs: list[RunCost]
+    not_finite: dict[tuple[str, str], float] = field(default_factory=dict)
+    """The means that are infinite or no number, by arm and metric: JSON, and so `metrics`, has None for them."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +109,13 @@ def write(
     pictures: Mapping[RunKey, Mapping[str, Path]] | None = None,
     fingerprints: Mapping[RunKey, str] | None = None,
     records: Mapping[HistoryKey, Mapping[str, Any]] | None = None,
+    configs: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Verdict]:
-    """Judge the claims of `paper` on `runs` and write everything to `folder`, in place of what was there."""
-    failures, fingerprints = failures or {}, fingerprints or {}
+    """Judge the claims of `paper` on `runs` and write everything to `folder`, in place of what was there.
+
+    `configs` are the resolved trees of the arms, by which the page knows later whether they changed.
+    """
+    failures, fingerprints, records = failures or {}, fingerprints or {}, records or {}
     verdicts = judge_all(paper, runs, scale, failures, fingerprints)
     temporary = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -113,8 +124,9 @@ def write(
     _write_runs(temporary / "runs.csv", arms, runs, list(paper.metrics))
     _write_json(temporary / "metrics.json", summary(runs, list(paper.metrics)))
     _write_json(temporary / "claims.json", {name: verdict.as_json() for name, verdict in verdicts.items()})
-    axes = _write_curves(temporary / "plots", arms, histories or {})
-    _write_costs(temporary / "cost.csv", arms, records or {})
+    ended = {key: records.get(key, {}).get("diverged", failures.get(key[1:])) for key in histories or {}}
+    axes = _write_curves(temporary / "plots", arms, histories or {}, [key for key, why in ended.items() if why])
+    _write_costs(temporary / "cost.csv", arms, records)
     card = {
         "scale": scale,
         "seeds": sorted({seed for _, seed in [*runs, *failures]}),
@@ -122,7 +134,10 @@ def write(
         "failures": _by_name(failures),
         "fingerprints": _by_name(fingerprints),
         "axes": axes,
+        "claims": {name: claim_hash(paper, name) for name in paper.claims},
     }
+    if configs is not None:
+        card["configs"] = {arm: config_hash(tree) for arm, tree in configs.items()}
     _write_json(temporary / "card.json", card)
     _copy_pictures(temporary / "pictures", arms, pictures or {})
     _swap(temporary, folder)
@@ -138,9 +153,23 @@ def summary(runs: Runs, metrics: Iterable[str]) -> Metrics:
             seeds = sorted(seed for ran, seed in runs if ran == arm and metric in runs[arm, seed])
             values = np.array([runs[arm, seed][metric] for seed in seeds], dtype=np.float64)
             if len(values):
-                sd = _finite(values.std(ddof=1)) if len(values) > 1 else None
-                table[arm][metric] = {"mean": _finite(values.mean()), "sd": sd, "n": len(values)}
+                with np.errstate(invalid="ignore"):  # infinities have no spread, and those of both signs no mean
+                    mean, sd = values.mean(), values.std(ddof=1) if len(values) > 1 else math.nan
+                table[arm][metric] = {"mean": _finite(mean), "sd": _finite(sd), "n": len(values)}
     return table
+
+
+def config_hash(tree: Mapping[str, Any]) -> str:
+    """A short hash of an arm's resolved configuration."""
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def claim_hash(paper: Paper, name: str) -> str:
+    """A short hash of a claim's block, with the published number and the unit that its verdict takes from elsewhere."""
+    claim = paper.claims[name]
+    published = [number.value for number in paper.published if number.what == getattr(claim, "published", None)]
+    block = claim.model_dump(mode="json", exclude_defaults=True)
+    return config_hash({"claim": block, "published": published, "unit": paper.metrics[claim.metric].unit})
 
 
 def _finite(number: float) -> float | None:
@@ -177,8 +206,13 @@ def _cell(value: float | None) -> object:
     return "" if value is None else repr(float(value))
 
 
-def _write_curves(folder: Path, arms: list[str], histories: Mapping[HistoryKey, Path]) -> dict[str, str]:
-    """One file per stage and column of history; returns what the steps of each stage count."""
+def _write_curves(
+    folder: Path, arms: list[str], histories: Mapping[HistoryKey, Path], diverged: Collection[HistoryKey] = ()
+) -> dict[str, str]:
+    """One file per stage and column of history; returns what the steps of each stage count.
+
+    Runs that diverged are left out: a mean over seeds goes as far as all of them do, and theirs end early.
+    """
     axes: dict[str, str] = {}
     gathered: dict[str, dict[str, list[tuple[list[float], list[float]]]]] = {}
     for stage, arm, seed in sorted(histories, key=lambda key: (key[0], arms.index(key[1]), key[2])):
@@ -187,6 +221,9 @@ def _write_curves(folder: Path, arms: list[str], histories: Mapping[HistoryKey, 
             reader = csv.DictReader(file)
             axis, *columns = reader.fieldnames or ["step"]
             rows = list(reader)
+        if (stage, arm, seed) in diverged:
+            axes.setdefault(stage, axis)
+            continue
         axes[stage] = axis
         for column in columns:
             points = [(float(row[axis]), float(row[column])) for row in rows if row[column]]
@@ -251,30 +288,75 @@ def _swap(temporary: Path, folder: Path) -> None:
 
 def read(folder: Path) -> Results:
     """What `write` left in `folder`."""
+    metrics = _read_json(folder / "metrics.json")
     return Results(
         folder=folder,
         card=_read_json(folder / "card.json"),
-        metrics=_read_json(folder / "metrics.json"),
+        metrics=metrics,
         verdicts=read_verdicts(folder),
         curves={path.stem: _read_curves(path) for path in sorted((folder / "plots").glob("*.csv"))},
         pictures=_read_json(folder / "pictures" / "index.json"),
         costs=_read_costs(folder / "cost.csv"),
+        not_finite=_read_not_finite(folder / "runs.csv", metrics),
     )
 
 
 def read_verdicts(folder: Path) -> dict[str, Verdict]:
     """The verdicts of results/<experiment>/, in the order of pipeline.yaml."""
-    return {name: Verdict.read(name, entry) for name, entry in _read_json(folder / "claims.json").items()}
+    path = folder / "claims.json"
+    with whole(path):
+        return {name: Verdict.read(name, entry) for name, entry in _read_json(path).items()}
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """ConfigError, which names the file and the line, where what is read here is not what `write` wrote."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> ConfigError:
+    """The same for a file that `error` came of: merged with conflicts, cut off, or edited."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    line = next((number for number, text in enumerate(lines, 1) if text.startswith("<<<<<<< ")), 0)
+    column, said = bool(line), "a merge left its conflict here"
+    if not line and isinstance(error, json.JSONDecodeError):
+        line, column, said = error.lineno, error.colno, f"not JSON: {error.msg}"
+    elif not line:
+        said = f"not what evaluation writes ({type(error).__name__}: {error})"
+    above = path.parts[::-1]
+    key = above[above.index("results") - 1] if "results" in above[1:] else "…"
+    mark = Mark(os.path.relpath(path), line, int(column))
+    return ConfigError([Problem(mark, "", f"{said}; `dvc repro evaluate@{key}` writes it anew")])
 
 
 def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    with whole(path):
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _read_not_finite(path: Path, metrics: Metrics) -> dict[tuple[str, str], float]:
+    """The means that metrics.json has no number for, from the runs."""
+    lost = [(arm, metric) for arm, row in metrics.items() for metric, entry in row.items() if entry["mean"] is None]
+    if not lost:
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    values = {
+        (arm, metric): [float(row[metric]) for row in rows if row["arm"] == arm and row[metric]] for arm, metric in lost
+    }
+    with np.errstate(invalid="ignore"):
+        return {key: float(np.mean(found)) for key, found in values.items()}
 
 
 def _read_costs(path: Path) -> list[RunCost]:
     if not path.exists():  # results of an earlier version
         return []
-    with path.open(newline="", encoding="utf-8") as file:
+    with whole(path), path.open(newline="", encoding="utf-8") as file:
         return [
             RunCost(
                 stage=row["stage"],
@@ -291,7 +373,7 @@ def _read_costs(path: Path) -> list[RunCost]:
 
 def _read_curves(path: Path) -> dict[str, Curve]:
     curves: dict[str, Curve] = {}
-    with path.open(newline="", encoding="utf-8") as file:
+    with whole(path), path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             curve = curves.setdefault(row["arm"], Curve([], [], [], []))
             for column in ("step", "mean", "low", "high"):

@@ -33,13 +33,14 @@ def reader_hash(readers: Sequence[str], package: Path | None = None) -> str:
 def text_hash(names: Sequence[str], package: Path | None = None) -> str:
     """Of files of the package, and of those in its folders, comments and docstrings too: what is shown as it stands."""
     package = package or experiments_dir().parent
-    files = [
-        file
-        for name in names
-        for file in ([package / name] if (package / name).is_file() else (package / name).rglob("*"))
-    ]
+    files: list[Path] = []
+    for name in names:
+        path = package / name
+        files += [path] if path.is_file() else path.rglob("*")
     kept = sorted(file for file in files if file.is_file() and file.suffix != ".pyc")
-    return _sha256("".join(f"{file.relative_to(package)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n" for file in kept))
+    return _sha256(
+        "".join(f"{file.relative_to(package)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n" for file in kept)
+    )
 
 
 def _hash(package: Path, names: list[str], alone: str | None = None) -> tuple[str, dict[str, str]]:

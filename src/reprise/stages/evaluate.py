@@ -53,6 +53,7 @@ def evaluate(project: Project, experiment: str) -> None:
         pictures={(run.arm, run.seed): _pictures(project.root, run) for run in whole},
         fingerprints={(run.arm, run.seed): run.fingerprint for run in runs},
         records={key: json.loads(file.with_suffix(".run.json").read_text()) for key, file in files.items()},
+        configs={arm: project.tree(experiment, arm) for arm in project.arms(experiment)},
     )
     track(project, waiting)
 

@@ -10,6 +10,7 @@ assets/                 the style sheet, and what draws the curves
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from collections import Counter
@@ -24,7 +25,7 @@ from reprise.core import results
 from reprise.core.claims import signed
 from reprise.stages import svg
 from reprise.stages.page import charts, knobs
-from reprise.stages.page.cards import RULINGS, Card, cards
+from reprise.stages.page.cards import RULINGS, Card, cards, counted
 from reprise.stages.page.gallery import hang
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def report(project: Project, echo: Callable[[str], None] = print) -> Path:
     temporary.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    echo(f"reports/index.html: {len(made)} experiments, {size / 1e6:.1f} MB")
+    echo(f"reports/index.html: {counted(len(made), 'experiment')}, {size / 1e6:.1f} MB")
     return folder / "index.html"
 
 
@@ -97,6 +98,7 @@ def surroundings() -> Environment:
         "number": number,
         "words": words,
         "span": span,
+        "counted": counted,
         "inline": inline,
         "script": script,
         "spelled": knobs.spelled,
@@ -114,6 +116,7 @@ def surroundings() -> Environment:
         "chart_config": charts.CONFIG,
         "curves_shown": CURVES_SHOWN,
         "sizes_said": knobs.SIZES_SAID,
+        "arms_named": knobs.ARMS_NAMED,
     }
     return environment
 
@@ -124,9 +127,11 @@ def decade(year: int) -> int:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """`12,345`, `0.001234`, `−3.5`; a dash for nothing."""
+    """`12,345`, `0.001234`, `−3.5`, `∞`, `NaN`; a dash for nothing."""
     if value is None:
         return "–"
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "∞" if value > 0 else "−∞"
     return f"{value:,.0f}".replace("-", "−") if abs(value) >= 10 ** (digits - 1) else signed(value, digits)
 
 
@@ -137,9 +142,9 @@ def words(name: str) -> str:
 
 def span(seconds: float) -> str:
     """`0.4 s`, `31 s`, `12 min`, `3.4 h`."""
-    if seconds < 100:
-        return f"{seconds:.2g} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+    if float(shown := f"{seconds:.2g}") < 100:
+        return f"{shown} s"
+    return f"{seconds / 60:.0f} min" if round(seconds / 60) < 100 else f"{seconds / 3600:.1f} h"
 
 
 def inline(text: str) -> Markup:

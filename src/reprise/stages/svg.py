@@ -23,12 +23,15 @@ def ticks(low: float, high: float, spaces: int) -> list[float]:
     return [float(f"{index * step:.12g}") for index in range(first, last + 1)]
 
 
-def label(number: float) -> str:
-    """`1.5k`, `20M`, `0.003`: a number for an axis."""
+def label(number: float, step: float | None = None) -> str:
+    """`1.5k`, `20M`, `0.003`: a number for an axis; with as many digits as tell it from its neighbour, `step` away."""
+    digits = 4
+    if step and number:
+        digits = max(digits, math.floor(math.log10(abs(number))) - math.floor(math.log10(step) + 1e-9) + 1)
     for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(number) >= size:
-            return f"{number / size:.4g}{suffix}".replace("-", "−")
-    return f"{number:.4g}".replace("-", "−")
+            return f"{number / size:.{digits}g}{suffix}".replace("-", "−")
+    return f"{number:.{digits}g}".replace("-", "−")
 
 
 def interval_figure(verdict: Verdict) -> Markup:
@@ -53,6 +56,8 @@ def interval_figure(verdict: Verdict) -> Markup:
     start = low if verdict.holds[0] is None else verdict.holds[0]
     end = high if verdict.holds[1] is None else verdict.holds[1]
     first, last = verdict.interval
+    marks = ticks(low, high, 2)
+    step = marks[1] - marks[0] if len(marks) > 1 else None
     described = f"Estimate {verdict.estimate:g}, interval {first:g} to {last:g}; {verdict.reason}"
     parts = [
         f'<rect class="holds" x="{x(start)}" y="4" width="{width(start, end)}" height="36"/>',
@@ -60,8 +65,8 @@ def interval_figure(verdict: Verdict) -> Markup:
         '<line class="axis" x1="4%" x2="96%" y1="40" y2="40"/>',
         *(
             f'<line class="axis" x1="{x(tick)}" x2="{x(tick)}" y1="40" y2="44"/>'
-            f'<text x="{x(tick)}" y="57" text-anchor="middle">{label(tick)}</text>'
-            for tick in ticks(low, high, 2)
+            f'<text x="{x(tick)}" y="57" text-anchor="middle">{label(tick, step)}</text>'
+            for tick in marks
         ),
         f'<line class="bar" x1="{x(first)}" x2="{x(last)}" y1="22" y2="22"/>',
         *(f'<line class="cap" x1="{x(end)}" x2="{x(end)}" y1="16" y2="28"/>' for end in verdict.interval),

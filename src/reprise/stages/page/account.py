@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +30,10 @@ class Account:
     deviations: list[Passage] = field(default_factory=list)
     knobs: dict[str, str] = field(default_factory=dict)
     """The first line of documentation of each top-level knob."""
+    axis: str = "step"
+    """What its steps are counted in: `x_axis` of its Task."""
+    per_step: str | None = ""
+    """The knob that says how many of them one step is; empty where it is one, None where the source does not tell."""
 
 
 def module_of(experiment: str, config: Path) -> Path:
@@ -40,10 +46,13 @@ def account(module: Path, config: Path) -> Account:
     tree = ast.parse(module.read_bytes())
     said = ast.get_docstring(tree) or ""
     paragraphs = said.split("\n\n")
+    axis, per_step = steps(sorted(module.parent.glob("*.py")) if module.name == "__init__.py" else [module])
     return Account(
         claimed=[" ".join(text.split()) for text in paragraphs if text.startswith(("Claimed", "What is claimed"))],
         deviations=[passage(text) for text in paragraphs if text.startswith("Deviations")],
         knobs=knob_docs(tree if config == module else ast.parse(config.read_bytes())),
+        axis=axis,
+        per_step=per_step,
     )
 
 
@@ -72,3 +81,22 @@ def knob_docs(tree: ast.Module) -> dict[str, str]:
             text = ast.literal_eval(doc.value)
             docs[knob.target.id] = " ".join(text.split("\n\n")[0].split())
     return docs
+
+
+def steps(files: Sequence[Path]) -> tuple[str, str | None]:
+    """What the Tasks in `files` set `x_axis` to, and the knob that they set `x_scale` to."""
+    said = [text for text in (file.read_text(encoding="utf-8") for file in files) if "x_axis" in text]
+    found = [node for text in said for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Assign)]
+    set_to: dict[str, list[str]] = {"x_axis": [], "x_scale": []}
+    for node in found:
+        for target in node.targets:
+            name = target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", "")
+            if name in set_to:
+                set_to[name].append(ast.unparse(node.value))
+    axes, scales = (list(dict.fromkeys(values)) for values in set_to.values())
+    if not axes:
+        return "step", ""
+    if len(axes) > 1 or not (axis := axes[0].strip("'\"")).isidentifier():
+        return "step", None
+    knob = re.fullmatch(r"(?:self\.)?config\.([\w.]+)", scales[0]) if len(scales) == 1 else None
+    return axis, knob[1] if knob else None if scales else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -22,8 +23,11 @@ from reprise.stages.page.cost import Cost, by_arm
 from reprise.stages.page.excerpt import Excerpt
 from reprise.stages.page.gallery import Gallery, Picture, galleries, thumbnail
 from reprise.stages.page.knobs import Knob, knobs, sizes
+from reprise.stages.page.since import Since, since
 
 RULINGS = {"reproduced": "✓", "refuted": "✕", "inconclusive": "?", "not run": "–"}
+ELSEWHERE = re.compile(r"at scale .+, not \w+$")
+"""How the reason of a claim ends that is judged, or compared with a published number, at another scale."""
 PICTURE_BYTES = 16_000_000
 """Of all pictures together: of sixty experiments the folder stays under 30 MB."""
 
@@ -50,6 +54,8 @@ class Card:
     galleries: list[Gallery] = field(default_factory=list)
     left_out: int = 0
     """Pictures for which there was no room."""
+    since: Since = field(default_factory=Since)
+    """What YAML says otherwise now than when the results were made."""
 
     @property
     def verdicts(self) -> list[Verdict]:
@@ -66,15 +72,63 @@ class Card:
         """Those that have none."""
         return [verdict for verdict in self.verdicts if verdict.interval is None]
 
+    @property
+    def elsewhere(self) -> list[Verdict]:
+        """Of those, the claims that are about another scale."""
+        return [verdict for verdict in self.waiting if ELSEWHERE.search(verdict.reason)]
+
+    @property
+    def unjudged(self) -> list[Verdict]:
+        """The others: those that could not be judged, as a run diverged or is missing."""
+        return [verdict for verdict in self.waiting if not ELSEWHERE.search(verdict.reason)]
+
     @cached_property
     def tally(self) -> dict[str, int]:
-        """How many claims of each verdict."""
-        return tally(self.verdicts) if self.results else {"not run": len(self.paper.claims)}
+        """How many claims of each verdict; one that came after the evaluation was not run."""
+        return tally([*(verdict.verdict for verdict in self.verdicts), *["not run"] * len(self.not_yet)])
+
+    @property
+    def not_yet(self) -> list[str]:
+        """The claims that no evaluation has met."""
+        return self.since.new if self.results else list(self.paper.claims)
 
     @property
     def arms(self) -> list[str]:
         """Of its results."""
         return self.results.card["arms"] if self.results else []
+
+    @cached_property
+    def runs(self) -> dict[str, int]:
+        """How many runs of each arm there were, diverged ones among them."""
+        if self.results is None:
+            return {}
+        names = {*self.results.card["fingerprints"], *self.results.card["failures"]}
+        counts = Counter(name.rpartition("/")[0] for name in names)
+        return {arm: counts[arm] or len(self.results.card["seeds"]) for arm in self.arms}
+
+    @property
+    def seeds_in_words(self) -> str:
+        """`5 seeds`, or `5 to 10 seeds` where arms have more or fewer."""
+        least, most = min(self.runs.values(), default=0), max(self.runs.values(), default=0)
+        return f"{least} to {most} seeds" if least < most else counted(most, "seed")
+
+    def fewer(self, arm: str, metric: str) -> str:
+        """`3 of 5` where not all runs of `arm` have the metric but some do, or where none ended well; else nothing."""
+        assert self.results
+        row = self.results.metrics.get(arm)
+        found = row.get(metric, {"n": None})["n"] if row is not None else 0
+        return f"{found} of {self.runs[arm]}" if found is not None and found < self.runs[arm] else ""
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether some mean is not over all runs of its arm."""
+        return any(self.fewer(arm, metric) for arm in self.arms for metric in self.measured)
+
+    def mean(self, arm: str, metric: str) -> float | None:
+        """Over the seeds of `arm`, finite or not."""
+        assert self.results
+        entry = self.results.metrics[arm][metric]
+        return self.results.not_finite.get((arm, metric)) if entry["mean"] is None else entry["mean"]
 
     @property
     def measured(self) -> set[str]:
@@ -121,7 +175,7 @@ class Card:
     @property
     def sizes(self) -> list[tuple[str, str]]:
         """How the problem differs in size from the paper's, in words."""
-        return sizes(self.knobs)
+        return sizes(self.knobs, self.account.axis, self.account.per_step)
 
     @cached_property
     def charts(self) -> list[tuple[str, dict[str, Any]]]:
@@ -213,6 +267,7 @@ def card(
         found,
         hung,
         left_out,
+        since(project, key, found) if found else Since(),
     )
 
 
@@ -231,7 +286,12 @@ def data_in_words(here: list[str], paper: list[str]) -> str:
     return f"without {lacking}" if lacking else f"{instead} besides" if instead else ""
 
 
-def tally(verdicts: Iterable[Verdict]) -> dict[str, int]:
+def counted(number: int, noun: str) -> str:
+    """`1 run`, `15 runs`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def tally(rulings: Iterable[str]) -> dict[str, int]:
     """How many of each verdict, the best first."""
-    counts = Counter(verdict.verdict for verdict in verdicts)
+    counts = Counter(rulings)
     return {ruling: counts[ruling] for ruling in RULINGS if counts[ruling]}

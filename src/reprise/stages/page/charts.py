@@ -14,7 +14,7 @@ from reprise.stages.svg import COLOURS, label
 
 DECADES_FOR_LOG = 2.5
 """A positive curve that spans more decades than this gets a logarithmic axis."""
-AXIS_IN_WORDS = {"step": "updates", "agent_steps": "agent steps"}
+AXIS_IN_WORDS = {"step": "updates", "agent_steps": "agent steps", "layer": "layers"}
 
 CONFIG: dict[str, Any] = {
     "background": None,

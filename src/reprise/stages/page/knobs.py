@@ -10,12 +10,12 @@ from typing import Any
 from reprise.core.config import Project
 from reprise.core.contract import Duration, Scale
 from reprise.core.yaml import Mark, leaves
+from reprise.stages.page.charts import axis_in_words
 
 ABSENT = "–"
 SIZES_SAID = 8
 ARMS_NAMED = 3
 NOT_SIZES = ("seeds",)
-UNITS = {"step": "updates", "ep": "epochs"}
 
 
 @dataclass(frozen=True)
@@ -77,16 +77,18 @@ def spelled(value: Any) -> str:
 # --- sizes ------------------------------------------------------------------------------------------------------------
 
 
-def sizes(rows: Sequence[Knob]) -> list[tuple[str, str]]:
+def sizes(rows: Sequence[Knob], axis: str = "step", per_step: str | None = "") -> list[tuple[str, str]]:
     """How the problem differs in size from the paper's: the knob and the words, for each that counts something.
 
-    The whole run's come before those of a block, such as the network's.
+    The whole run's come before those of a block, such as the network's. Steps are said as the `axis` of the paper's
+    histories counts them; `per_step` is an `Account`'s.
     """
     lines: list[tuple[str, str]] = []
     for row in sorted(rows, key=lambda row: row.path.count(".")):
         if not row.differs or row.path.split(".")[0] in NOT_SIZES:
             continue
-        ours, theirs = amount(row.here), amount(row.paper)
+        here, there = each_step(rows, per_step, row.arms)
+        ours, theirs = amount(row.here, axis, here), amount(row.paper, axis, there)
         if ours and theirs:
             named = ", ".join(row.arms) if len(row.arms) <= ARMS_NAMED else f"{len(row.arms)} arms"
             arms = f" ({named})" if row.arms else ""
@@ -94,8 +96,21 @@ def sizes(rows: Sequence[Knob]) -> list[tuple[str, str]]:
     return lines
 
 
-def amount(value: Any) -> tuple[str, float | None, str] | None:
-    """In words, as a number if it is one, and its unit; None of what is no size."""
+def each_step(rows: Sequence[Knob], per_step: str | None, arms: Sequence[str]) -> tuple[int, int] | tuple[None, None]:
+    """How many of what its axis counts one step of `arms` is, here and in the paper; None where that is not known."""
+    if not per_step:
+        return (1, 1) if per_step == "" else (None, None)
+    mine = [row for row in rows if row.path == per_step and not (arms and row.arms and set(arms).isdisjoint(row.arms))]
+    found = [(row.here, row.paper) for row in mine]
+    known = found and all(isinstance(number, int) for pair in found for number in pair)
+    return found[0] if known and len(set(found)) == 1 else (None, None)
+
+
+def amount(value: Any, axis: str = "step", each: int | None = 1) -> tuple[str, float | None, str] | None:
+    """In words, as a number if it is one, and its unit; None of what is no size.
+
+    One step is `each` of what `axis` counts; where that is not known, steps are no number to compare.
+    """
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}", value, ""
     if isinstance(value, list) and value and all(isinstance(item, int) for item in value):
@@ -104,8 +119,12 @@ def amount(value: Any) -> tuple[str, float | None, str] | None:
         duration = Duration.parse(value)
     except ValueError:
         return None
-    unit = UNITS[duration.unit] if duration.amount != 1 else UNITS[duration.unit].removesuffix("s")
-    return f"{duration.amount:,.10g} {unit}", duration.amount, duration.unit
+    several, count = "epochs", duration.amount
+    if duration.unit == "step":
+        several, count = ("steps", count) if each is None else (axis_in_words(axis), count * each)
+    unit = several if count != 1 else several.removesuffix("s")
+    known = None if duration.unit == "step" and each is None else count
+    return f"{count:,.10g} {unit}", known, duration.unit
 
 
 def _ratio(ours: tuple[str, float | None, str], theirs: tuple[str, float | None, str]) -> str:

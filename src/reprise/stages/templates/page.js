@@ -22,6 +22,22 @@ if (form) {
   addEventListener("pageshow", arrange);
 }
 
+// What an address names may lie folded: a line of YAML, a claim that waits.
+const unfold = () => {
+  const target = location.hash && document.getElementById(location.hash.slice(1));
+  if (!target) return;
+  let folded = target.closest("details:not([open])");
+  if (!folded) return;
+  for (; folded; folded = folded.parentElement.closest("details:not([open])")) folded.open = true;
+  target.scrollIntoView();
+};
+addEventListener("hashchange", unfold);
+addEventListener("pageshow", unfold);
+// A link that was followed before changes no address.
+document.addEventListener("click", (event) => {
+  if (event.target.closest("a")?.hash === location.hash) unfold();
+});
+
 // A paper's page: Vega-Lite draws the curves, those within <details> once it is open.
 const views = [];
 const hidden = () => [...document.querySelectorAll("input[name=arm]:not(:checked)")].map((box) => box.value);
