@@ -56,6 +56,26 @@ def test_alone_outside_a_project_it_says_so(tmp_path: Path, monkeypatch: pytest.
     assert "no project here" in said()
 
 
+def small_project(root: Path) -> Path:
+    """Both files of the repository and gan's results, as a project."""
+    for name in ("params.yaml", "pipeline.yaml"):
+        shutil.copyfile(REPOSITORY / name, root / name)
+    ignored = shutil.ignore_patterns("pictures", "plots")
+    shutil.copytree(REPOSITORY / "results" / "gan", root / "results" / "gan", ignore=ignored)
+    return root
+
+
+@pytest.mark.parametrize("name", ["pipeline.yaml", "params.yaml"])
+def test_alone_it_says_which_file_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(small_project(tmp_path))
+    with (tmp_path / name).open("a") as file:
+        file.write("oops: [\n")
+    lines = (tmp_path / name).read_text().count("\n") + 1
+    printed = said()
+    assert f"{name}:{lines}:1: not YAML" in printed
+    assert re.findall(r"^  (reprise \w+)", printed, re.MULTILINE) == ["reprise validate"]
+
+
 def test_help_has_every_command_under_a_heading() -> None:
     printed = said("--help")
     assert "Others:" not in printed
@@ -135,6 +155,24 @@ def test_validate_for_scripts() -> None:
     assert problem["file"] == "command line"
     assert problem["path"] == "experiments.gan.paper.early"
     assert problem["message"].startswith("expected a number with a unit")
+
+
+def test_verdicts_say_of_which_papers_there_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(small_project(tmp_path))
+    done = CliRunner().invoke(cli.app, ["verdicts", "dqn", "gan", "bert", "--json"])
+    assert done.exit_code == 0
+    assert [*json.loads(done.stdout)] == ["gan"]
+    assert done.stderr == "not evaluated: dqn, bert; `dvc repro evaluate@dqn evaluate@bert` does that\n"
+    assert CliRunner().invoke(cli.app, ["verdicts"]).stderr == ""
+    assert failed(["verdicts", "dqn"], monkeypatch, capsys) == (
+        1,
+        "not evaluated: dqn; `dvc repro evaluate@dqn` does that\n",
+    )
+    shutil.rmtree(tmp_path / "results")
+    status, err = failed(["verdicts", "--json"], monkeypatch, capsys)
+    assert (status, err.partition(";")[0]) == (1, "no experiment has been evaluated")
 
 
 # What it completes
@@ -246,6 +284,71 @@ def test_a_defect_is_one_line_and_its_traceback_a_file(
     assert status == 1
     assert err == "KeyError: 'lost' (traceback in .reprise/errors/command.log)\n"
     assert "in broken" in (tmp_path / ".reprise" / "errors" / "command.log").read_text()
+
+
+@pytest.mark.parametrize("words", [[], ["list"], ["verdicts"], ["verdicts", "gan", "--json"]])
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda text: text + "}\n", r":\d+:1: not JSON: Extra data; `dvc repro evaluate@gan` writes it anew"),
+        (lambda text: text.replace("\n", "\n<<<<<<< HEAD\n", 1), ":2:1: a merge left its conflict here; `dvc repro .*"),
+        (lambda text: "[1]", r": not what evaluation writes \(AttributeError: .*"),
+        (lambda text: '{"a": {}}', r": not what evaluation writes \(KeyError: '\w+'\); .*"),
+    ],
+)
+def test_damaged_results_are_named_with_the_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: Any,
+    edit: Any,
+    message: str,
+) -> None:
+    monkeypatch.chdir(small_project(tmp_path))
+    claims = tmp_path / "results" / "gan" / "claims.json"
+    claims.write_text(edit(claims.read_text()))
+    status, err = failed(words, monkeypatch, capsys)
+    assert status == 2
+    assert re.fullmatch(f"results/gan/claims.json{message}\n", err), err
+
+
+@pytest.mark.parametrize("words", [[], ["list"], ["doctor"], ["validate", "--json"]])
+def test_a_folder_that_is_gone_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    status, err = failed(words, monkeypatch, capsys)
+    assert (status, err) == (2, "the folder that this shell is in has been deleted: cd to a project\n")
+
+
+def test_a_defect_where_the_folder_is_gone_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        (tmp_path / "gone").rmdir()
+        raise KeyError("lost")
+
+    monkeypatch.delenv(cli.TRACEBACK, raising=False)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    monkeypatch.setattr(cli, "_project", broken)
+    assert failed(["list"], monkeypatch, capsys) == (1, "KeyError: 'lost' (REPRISE_TRACEBACK=1 shows where)\n")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252"])
+def test_a_terminal_without_an_arrow_gets_another_sign(encoding: str) -> None:
+    """Of rich's tables and of plain lines, of what is printed and of errors; for ASCII typer prints UTF-8 itself."""
+    for words in (["verdicts", "gan"], ["verdicts", "gan", "--markdown"], ["show", "gan", "→=1"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "reprise", *words], cwd=REPOSITORY, capture_output=True, check=False,
+            env=os.environ | {"PYTHONIOENCODING": encoding},
+        )  # fmt: skip
+        assert b"Error" not in done.stdout + done.stderr
+        assert done.returncode == (2 if words[0] == "show" else 0)
+        assert encoding == "ascii" or b"?" in done.stdout + done.stderr
 
 
 # What it says while it takes long

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from conftest import REPOSITORY
 from reprise.cli import app
-from reprise.commands import doctor
+from reprise.commands import doctor, waiting
 from reprise.commands.doctor import Doctor, Finding, report
 from reprise.core import schema
 from reprise.core.config import load
@@ -89,6 +89,37 @@ def test_a_folder_in_no_repository_and_no_dvc(tmp_path: Path, monkeypatch: pytes
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc" / "config").write_text("[cache]\n    type = hardlink\n['remote \"store\"']\n    url = /x\n")
     assert "cache.type = hardlink" in found(tmp_path, "dvc").found
+
+
+def test_without_git_as_dvc_was_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    (tmp_path / ".dvc").mkdir()
+    for name, said, status in (("config", "true", "info"), ("config.local", "false", "fail"), ("config", "%(", "fail")):
+        (tmp_path / ".dvc" / name).write_text(f"[core]\n    no_scm = {said}\n")
+        assert found(tmp_path, "git").status == status
+    (tmp_path / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n")
+    which = doctor.shutil.which
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None if name == "git" else which(name))
+    assert found(tmp_path, "git").status == "info"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [(b"core\n", ":1"), (b"[core]\n<<<<<<< HEAD\n    a = 1\n", ":2"), (b"[core]\n  a = \xff\n", "")]
+)
+def test_a_broken_config_of_dvcs_is_a_finding(tmp_path: Path, text: bytes, line: str) -> None:
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_bytes(text)
+    finding = found(tmp_path, "dvc")
+    assert finding.status == "fail"
+    assert f"but .dvc/config{line} cannot be read" in finding.found
+    assert finding.advice
+
+
+def test_outside_a_project_it_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(waiting, "PATIENCE", 0)
+    assert CliRunner().invoke(app, ["doctor"]).exit_code in (0, 1)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_little_of_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from conftest import REPOSITORY
 from finished import Finished, pretend_scored
+from reprise.commands import export
 from reprise.core.config import load
 from reprise.experiments import gmdh
 from reprise.trying import files, papers
@@ -75,6 +76,84 @@ def test_gan_as_a_model_repository(finished: Finished, tmp_path: Path, monkeypat
     assert names["images"].shape == (1, 28, 28)
 
 
+def recipe(card: str) -> list[str]:
+    """The commands that the card says train the model."""
+    return card.split("## How it was made")[1].split("```")[1].strip().splitlines()
+
+
+def test_the_card_says_what_trains_it(finished: Finished, tmp_path: Path) -> None:
+    """A second stage starts from models/, where `reprise run` leaves nothing; so the recipe is whole stages."""
+    finished("export", "bert", "--format", "torch", "--to", str(tmp_path / "bert"))
+    card = (tmp_path / "bert" / "README.md").read_text()
+    assert recipe(card) == [
+        "reprise prepare english_text scale=smoke",
+        "reprise prepare english_tasks scale=smoke",
+        "reprise pretrain bert scale=smoke",
+        "reprise finetune bert scale=smoke",
+    ]
+    finished("export", "gan", "--format", "torch", "--to", str(tmp_path / "gan"))
+    card = (tmp_path / "gan" / "README.md").read_text()
+    assert recipe(card)[1:] == ["reprise run gan pretrain non_saturating 0 scale=smoke"]
+    assert "It trains this very run:" in card
+
+
+def test_without_its_data_the_card_does_not_say_that_they_changed(finished: Finished, tmp_path: Path) -> None:
+    data = finished.root / "data"
+    data.rename(finished.root / "elsewhere")
+    try:
+        finished("export", "gan", "--format", "torch", "--to", str(tmp_path / "made"))
+    finally:
+        (finished.root / "elsewhere").rename(data)
+    card = (tmp_path / "made" / "README.md").read_text()
+    assert "could not be told" in card
+    assert "have changed" not in card
+
+
+class _Sum(torch.nn.Module):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return x.sum(1)
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch"])
+def test_the_example_gives_the_file_what_it_takes(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """An exporter of ONNX may leave out an input that changes nothing; the runtime refuses to be given it then."""
+    onnx = pytest.importorskip("onnx")
+    write = files._write_onnx
+
+    def sparing(network: Network, path: Path) -> None:
+        write(network, path)
+        model = onnx.load(path)
+        del model.graph.input[1]
+        onnx.save(model, path)
+
+    monkeypatch.setattr(files, "_write_onnx", sparing)
+    inputs = {"x": torch.rand(4, 3), "mask": torch.ones(4, 3, dtype=torch.bool)}
+    odd = Network("odd", _Sum().eval(), inputs, "total", "x, and a mask that changes nothing")
+    monkeypatch.setattr(papers, "networks", lambda task, config: [odd])
+    finished("export", "gan", "--format", form, "--to", str(tmp_path / "made"))
+    taken = {"x": "float32 [batch, 3]"} | ({} if form == "onnx" else {"mask": "bool [batch, 3]"})
+    assert json.loads((tmp_path / "made" / "config.json").read_text())["networks"]["odd"]["inputs"] == taken
+    monkeypatch.chdir(tmp_path / "made")
+    names: dict[str, Any] = {}
+    [block] = python_blocks((tmp_path / "made" / "README.md").read_text())
+    exec(block, names)
+    assert names["total"].shape == (1,)
+
+
+def test_damaged_results_are_named(finished: Finished, tmp_path: Path) -> None:
+    pretend_scored(finished, finished.run("gan", "pretrain", "non_saturating").fingerprint)
+    runs = finished.root / "results" / "gan" / "runs.csv"
+    text = runs.read_text()
+    conflict = text.replace("\n", "\n<<<<<<< HEAD\n", 1)
+    for broken, said in ((conflict, ":2:1: a merge left"), (text.replace("arm,seed", "a,b"), ": not what evaluation")):
+        runs.write_text(broken)
+        printed = finished("export", "gan", "--format", "torch", "--to", str(tmp_path / "made"), status=2)
+        assert printed.startswith(f"results/gan/runs.csv{said}")
+        assert list(tmp_path.iterdir()) == []
+
+
 def test_numbers_of_other_runs_are_not_its_own(finished: Finished, tmp_path: Path) -> None:
     pretend_scored(finished, "another")
     finished("export", "gan", "--arm", "non_saturating", "--format", "torch", "--to", str(tmp_path / "made"))
@@ -119,7 +198,6 @@ def test_an_earlier_export_is_replaced_and_nothing_else(finished: Finished, tmp_
     (folder / "thesis.txt").unlink()
     said = finished("export", "gmdh", "--to", str(folder))
     assert "no network of arm complete runs by itself" in said
-    (folder / "stale.onnx").touch()
     finished("export", "gmdh", "--to", str(folder))
     assert {path.name for path in folder.iterdir()} == {"README.md", "config.json", "model.safetensors"}
     names: dict[str, Any] = {}
@@ -127,6 +205,57 @@ def test_an_earlier_export_is_replaced_and_nothing_else(finished: Finished, tmp_
         patch.chdir(folder)
         exec(python_blocks((folder / "README.md").read_text())[0], names)
     assert names["tensors"].keys() == load_file(finished.model("gmdh", "pretrain", "complete")).keys()
+
+
+def test_a_clone_of_the_hubs_stays_one(finished: Finished, tmp_path: Path) -> None:
+    """What export did not write is left alone; of what it wrote, what the new one lacks goes."""
+    folder = tmp_path / "made"
+    finished("export", "gan", "--to", str(folder), "--format", "torch")
+    mine = {".git/HEAD": "ref: main", ".gitattributes": "*.onnx filter=lfs", "notes.onnx": "mine", "a/README.md": "b"}
+    for name, text in mine.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    place = folder.stat().st_ino
+    said = json.loads(finished("export", "gan", "--to", str(folder), "--json"))
+    assert {name: (folder / name).read_text() for name in mine} == mine
+    assert folder.stat().st_ino == place
+    assert {path.name for path in folder.iterdir()} - {*said["files"]} == {".git", ".gitattributes", "notes.onnx", "a"}
+    assert {"generator.onnx", "discriminator.onnx"} < {*said["files"]}
+    assert json.loads((folder / "config.json").read_text())["reprise"]["files"] == sorted(said["files"])
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    assert "left as they were: .git, .gitattributes, a, notes.onnx" in finished("export", "gan", "--to", str(folder))
+
+
+def test_a_file_of_ones_own_is_not_written_over(finished: Finished, tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    finished("export", "gan", "--to", str(folder), "--format", "torch")
+    (folder / "generator.onnx").write_text("mine")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert "generator.onnx is not of the export that is there" in finished(
+        "export", "gan", "--to", str(folder), status=2
+    )
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_an_export_that_stops_half_way_puts_the_old_one_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    new, target = tmp_path / "new", tmp_path / "made"
+    for folder, names in ((new, ["config.json", "a.onnx", "z.onnx"]), (target, ["config.json", "a.pt2", "z.onnx"])):
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text(folder.name)
+    (target / "notes.txt").write_text("mine")
+    before = {path: path.read_text() for path in target.iterdir()}
+    whole = Path.replace
+
+    def full(path: Path, to: Path) -> Path:
+        if path.name == "z.onnx" and path.parent == new:
+            raise OSError("no space left")
+        return whole(path, to)
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="no space"):
+        export._put(new, target, {"config.json", "a.pt2", "z.onnx"})
+    assert {path: path.read_text() for path in target.iterdir()} == before
 
 
 def test_what_is_lacking_is_named(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:

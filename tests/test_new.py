@@ -8,6 +8,7 @@ import inspect
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -128,6 +129,37 @@ def test_what_does_not_validate_is_taken_back(root: Path) -> None:
         write(load(root, papers=()), Paper("vae", "T", "A", 2013, "V", "no link", "vision", "points"))
     assert {path for path in contents(root) if "schemas" not in path.parts} == {*before}
     assert all(content == before[path] for path, content in contents(root).items() if path in before)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("broken"), OSError("no space left")])
+@pytest.mark.parametrize("where", ["load", "schemas"])
+def test_whatever_stops_it_nothing_is_left(
+    root: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, where: str
+) -> None:
+    project = load(root, papers=())
+    schema.write(root)
+    before = contents(root)
+
+    def stopped(*_: object, **__: object) -> None:
+        if where == "schemas":
+            (root / "schemas" / "params.schema.json").write_text("{")
+            (root / "schemas" / "other.schema.json").write_text("{")
+        raise error
+
+    monkeypatch.setattr(*((new, "load") if where == "load" else (schema, "write")), stopped)
+    with pytest.raises(type(error)):
+        write(project, VAE)
+    assert contents(root) == before
+
+
+def test_a_link_and_a_family_may_have_any_signs(root: Path) -> None:
+    """Unquoted `arXiv: 1312.6114` would be no YAML; what is wrong with it is that it is no address."""
+    for wrong, path in ((replace(VAE, link="arXiv: 1"), "link"), (replace(VAE, family="early: [1"), "family")):
+        with pytest.raises(ConfigError) as refused:
+            write(load(root, papers=()), wrong)
+        assert [problem.path for problem in refused.value.problems] == [f"experiments.vae.{path}"]
+    write(load(root, papers=()), replace(VAE, link="https://example.org/ #a: b"))
+    assert load(root).pipeline.experiments["vae"].link == "https://example.org/ #a: b"
 
 
 def imported(name: str, file: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:

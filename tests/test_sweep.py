@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from conftest import REPOSITORY
-from reprise.cli import app
+from reprise.cli import app, main
 from reprise.commands.project import UsageError
 from reprise.commands.sweep import default_metric, for_arm, parse_knob, sweep_file
 from reprise.core.config import load
@@ -46,6 +47,9 @@ def test_knobs(text: str, parameter: dict[str, Any]) -> None:
         ("lr=loguniform(0,1)", "above 0"),
         ("lr=0.1", "expected one of"),
         ("lr=[]", "expected one of"),
+        ("lr=quniform(1e-3,1e-2,0)", "q, the last number, is to be above 0"),
+        ("lr=normal(1e-3,-1)", "sigma, the last number, is to be above 0"),
+        ("lr=uniform(0,.inf)", "finite numbers"),
     ],
 )
 def test_what_is_no_knob_is_refused(text: str, said: str) -> None:
@@ -112,6 +116,43 @@ def test_knobs_are_the_arms_alone() -> None:
     ]  # fmt: skip
 
 
+def swept(output: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[Any, str]:
+    """Status and what was printed of a sweep written to `output`."""
+    words = ["sweep", "gan", "--knob", "early=[1ep]", "--output", output]
+    monkeypatch.setattr("sys.argv", ["reprise", *words])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    printed = capsys.readouterr()
+    return stopped.value.code or 0, printed.out + printed.err
+
+
+def test_a_place_that_cannot_be_written_is_a_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    (tmp_path / "notes.md").write_text("mine")
+    for place, message in (("", "is no file"), ("notes.md", "no sweep"), ("notes.md/x.yaml", "cannot be written")):
+        status, printed = swept(str(tmp_path / place), monkeypatch, capsys)
+        assert status == 2
+        assert message in printed
+        assert len(printed.splitlines()) == 1
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"notes.md": "mine"}
+
+
+def test_an_earlier_sweep_is_written_over_and_its_path_can_be_pasted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    path = tmp_path / "my sweeps" / "größe.yaml"
+    for _ in range(2):
+        status, printed = swept(str(path), monkeypatch, capsys)
+        assert status == 0
+    assert f"\nwandb sweep {shlex.quote(os.path.relpath(path))}    #" in printed
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    path.write_text("")
+    assert swept(str(path), monkeypatch, capsys)[0] == 0
+
+
 @pytest.mark.parametrize("key", ["bert", "gmdh", "layerwise_pretraining", "optimizers"])
 def test_any_experiment_has_one(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
@@ -122,7 +163,7 @@ def test_any_experiment_has_one(key: str, tmp_path: Path, monkeypatch: pytest.Mo
     words = ["sweep", key, "--knob", f"{knob}=[{json.dumps(value)}]", "--output", str(output)]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
-    assert f"wandb sweep {os.path.relpath(output)}" in done.output
+    assert f"wandb sweep {shlex.quote(os.path.relpath(output))}" in done.output
     content = yaml.safe_load(output.read_text())
     assert knob in content["parameters"]
     assert content["metric"]["name"] in project.pipeline.experiments[key].metrics

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import importlib.metadata
+import io
 import json
 import os
 import shutil
@@ -74,6 +77,9 @@ def main() -> None:
 
     Asked for by `--traceback` or REPRISE_TRACEBACK=1, it is printed too.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
+            stream.reconfigure(errors="replace")  # an arrow that the terminal lacks is no reason to stop
     try:
         app()
     except (ConfigError, UsageError) as error:
@@ -313,6 +319,7 @@ def verdicts(
     for experiment in experiments or ():
         _known(experiment, project.pipeline.experiments, "experiment")
     asked = [key for key in experiments or project.pipeline.evaluate if _evaluated(project.root, key)]
+    _tell_of_those_without(project, [key for key in experiments or () if key not in asked], asked)
     form = "json" if as_json else "page" if markdown else "summary" if summary else "table"
     _print_verdicts(project, asked, form)
 
@@ -383,6 +390,19 @@ def _print_verdicts(
         typer.echo(verdict_summary(found, years))
 
 
+def _tell_of_those_without(project: Project, lacking: Sequence[str], asked: Sequence[str]) -> None:
+    """Say which papers have no verdicts yet, and what gives them some; Failed if there is no other to show."""
+    if not asked and not lacking:
+        first = next(iter(project.pipeline.evaluate), "…")
+        raise Failed(f"no experiment has been evaluated; as in `dvc repro evaluate@{first}`")
+    commands = " ".join(f"evaluate@{key}" for key in lacking)
+    said = f"not evaluated: {', '.join(lacking)}; `dvc repro {commands}` does that"
+    if not asked:
+        raise Failed(said)
+    if lacking:
+        typer.echo(said, err=True)
+
+
 def _evaluated(root: Path, experiment: str) -> bool:
     return (root / "results" / experiment / "claims.json").exists()
 
@@ -394,13 +414,15 @@ def _terminal_width() -> int | None:
 
 def _defect(error: Exception) -> str:
     """What went wrong that should not have, and where its traceback is kept."""
-    said, root = f"{type(error).__name__}: {error}".rstrip(": "), find_root_if_any()
+    said, root = f"{type(error).__name__}: {error}".rstrip(": "), None
+    with contextlib.suppress(UsageError):
+        root = find_root_if_any()
     if root is None:
         return f"{said} ({TRACEBACK}=1 shows where)"
     log = root / ".reprise" / "errors" / "command.log"
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(traceback.format_exc())
+        log.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
     except OSError:
         return f"{said} ({TRACEBACK}=1 shows where)"
     return f"{said} (traceback in {os.path.relpath(log)})"

@@ -208,11 +208,38 @@ class Doctor:
 
     # --- git and DVC --------------------------------------------------------------------------------------------------
 
+    @cached_property
+    def _dvc_config(self) -> configparser.ConfigParser | str:
+        """What the project's files of DVC say, or what is wrong with them."""
+        config = configparser.ConfigParser(strict=False, interpolation=None)
+        for name in ("config", "config.local") if self.root else ():
+            try:
+                config.read(self.where / ".dvc" / name, encoding="utf-8")
+            except (configparser.Error, OSError, UnicodeDecodeError) as error:
+                line = getattr(error, "lineno", None) or next(iter(getattr(error, "errors", [])), [None])[0]
+                place = f".dvc/{name}" + (f":{line}" if line else "")
+                return f"{place} cannot be read: {type(error).__name__}"
+        return config
+
+    @property
+    def _without_git(self) -> bool:
+        """Whether DVC was told to do without a repository."""
+        config = self._dvc_config
+        said = "" if isinstance(config, str) else config.get("core", "no_scm", fallback="")
+        return said.strip().lower() in ("true", "yes", "on", "1")
+
     def _git(self) -> Iterator[Finding]:
+        without = "core.no_scm is true: DVC does without; `compare` and `dvc exp` need a repository"
         if shutil.which("git") is None:
+            if self._without_git:
+                yield Finding("git", "info", "not installed", without)
+                return
             yield Finding("git", "fail", "not installed", "install git; without it: `dvc config core.no_scm true`")
             return
         if _says("git", "rev-parse", "--is-inside-work-tree", cwd=self.where) != "true":
+            if self._without_git:
+                yield Finding("git", "info", "this folder is in no repository", without)
+                return
             advice = "`git init && git add . && git commit`, or `dvc config core.no_scm true` to do without"
             yield Finding("git", "fail" if self.root else "info", "this folder is in no repository", advice)
             return
@@ -240,8 +267,10 @@ class Doctor:
         if not (self.root / ".dvc").is_dir():
             yield Finding("dvc", "fail", f"{found}, but this folder is no DVC project", "dvc init")
             return
-        config = configparser.ConfigParser(strict=False)
-        config.read([self.root / ".dvc" / "config", self.root / ".dvc" / "config.local"])
+        config = self._dvc_config
+        if isinstance(config, str):
+            yield Finding("dvc", "fail", f"{found}, but {config}", "mend that line by hand")
+            return
         links = config.get("cache", "type", fallback="")
         remotes = [section for section in config.sections() if section.startswith(("remote", "'remote"))]
         if "hardlink" in links or "symlink" in links:
@@ -327,7 +356,7 @@ def _parts(some: list[Any]) -> str:
 
 def _pins(file: Path) -> dict[str, str]:
     """`name==version` of a constraints file."""
-    text = file.read_text() if file.exists() else ""
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
     return dict(re.findall(r"(?m)^([\w.-]+)==([^\s;]+)\s*$", text))
 
 

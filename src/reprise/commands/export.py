@@ -18,6 +18,8 @@ from reprise.core.contract import Failed, Stage
 NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime", "huggingface_hub"), "torch": ("huggingface_hub",)}
 MARK = "reprise"
 """The key of config.json that says whose folder it is."""
+FILES = ("README.md", "config.json", "model.safetensors", "vocab.txt")
+"""What may be in it beside the networks."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ def write(
 ) -> Exported:
     """The folder of one trained model; it appears whole or not at all.
 
-    Failed where a file does not do what the network does.
+    Of an earlier export there the files are replaced; what else is there stays. Failed where a file does not do what
+    the network does.
     """
     lacking = [name.replace("_", "-") for name in NEEDED[form] if find_spec(name) is None]
     if lacking:
@@ -55,7 +58,7 @@ def write(
     trained = find(project, experiment, arm, seed, stage)
     run = trained.run
     target = (to or project.root / "exports" / f"{experiment}-{run.arm}-s{run.seed}").resolve()
-    _check_target(target)
+    before = _of_an_earlier_export(target)
 
     from reprise.commands.model_card import card, revision
     from reprise.trying import files, papers
@@ -72,17 +75,18 @@ def write(
     temporary.mkdir()
     try:
         shutil.copyfile(run.model, temporary / "model.safetensors")
-        differences = {}
+        differences, taken = {}, {}
         for network in networks:
             path, difference = files.write(network, temporary, form)
             differences[path.name] = difference
+            taken[network.name] = {name: network.inputs[name] for name in files.inputs_of(path, network)}
         for name, text in papers.texts(task).items():
             (temporary / name).write_text(text, encoding="utf-8")
         described = {
             network.name: {
                 "file": f"{network.name}{files.SUFFIXES[form]}",
                 "says": network.says,
-                "inputs": {name: _kind(value, network.longest) for name, value in network.inputs.items()},
+                "inputs": {name: _kind(value, network.longest) for name, value in taken[network.name].items()},
                 "output": network.output,
                 "labels": list(network.labels),
             }
@@ -93,40 +97,77 @@ def write(
             MARK: {
                 "experiment": experiment, "stage": run.stage, "arm": run.arm, "seed": run.seed, "scale": run.scale,
                 "fingerprint": run.fingerprint, "revision": code,
+                "files": sorted({path.name for path in temporary.iterdir()} | {"README.md", "config.json"}),
             },
             "networks": described,
             "config": run.config,
         }  # fmt: skip
         _write_json(temporary / "config.json", knobs)
-        card(project, trained, described, _examples(networks), code).save(temporary / "README.md")
+        card(project, trained, described, _examples(next(iter(taken.values()), {})), code).save(temporary / "README.md")
         _check_weights(run.model, temporary / "model.safetensors")
-        if target.exists():
-            shutil.rmtree(target)
-        temporary.rename(target)
+        sizes = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
+        _put(temporary, target, before)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    sizes = {path.name: path.stat().st_size for path in sorted(target.iterdir())}
     said = [
         f"{run.name}, trained at scale {run.scale}",
         *(f"  {one}" for one in (trained.chosen, *trained.notes) if one),
     ]
+    if others := sorted(path.name for path in target.iterdir() if path.name not in sizes):
+        said.append(f"  left as they were: {', '.join(others)}")
     if not networks:
         said.append(f"  no network of arm {run.arm} runs by itself: its weights and the card alone are written")
     return Exported(run.name, target, sizes, differences, said)
 
 
-def _check_target(target: Path) -> None:
-    """UsageError if something else than an earlier export is there."""
+def _of_an_earlier_export(target: Path) -> set[str]:
+    """The names of the files in `target` that an export wrote; UsageError if something else than one is there."""
     if not target.exists():
-        return
+        return set()
     try:
-        ours = MARK in json.loads((target / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        ours = target.is_dir() and not any(target.iterdir())
-    if not ours:
+        found = json.loads((target / "config.json").read_text(encoding="utf-8"))
+        mark, networks = found[MARK], found["networks"].values()
+        named = mark.get("files") or [*FILES, *(one["file"] for one in networks)]  # earlier versions wrote no list
+        return {name for name in named if Path(name).name == name}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        if target.is_dir() and not any(target.iterdir()):
+            return set()
+    raise UsageError(
+        f"{os.path.relpath(target)} is there already and is no earlier export; --to another folder, or move it away"
+    )
+
+
+def _put(new: Path, target: Path, before: set[str]) -> None:
+    """Turn `new` into `target`, or, if that is there, put its files there in place of those of `before`.
+
+    The folder itself stays then: it may be a clone of git's, and hold more than an export wrote. All is as it was if
+    something goes wrong. UsageError where a file of someone else's has the name of a new one.
+    """
+    if not target.exists():
+        new.rename(target)
+        return
+    names = sorted(path.name for path in new.iterdir())
+    names.sort(key=lambda name: name != "config.json")  # it says which files are ours: first of all
+    old = [name for name in sorted(before) if (target / name).is_file()]
+    if foreign := [name for name in names if name not in old and os.path.lexists(target / name)]:
         raise UsageError(
-            f"{os.path.relpath(target)} is there already and is no earlier export; --to another folder, or move it away"
+            f"{os.path.relpath(target / foreign[0])} is not of the export that is there; move it away, or --to another"
         )
+    kept = new / ".old"
+    kept.mkdir()
+    for name in old:
+        shutil.copy2(target / name, kept / name)
+    try:
+        for name in names:
+            (new / name).replace(target / name)
+        for name in {*old} - {*names}:
+            (target / name).unlink()
+    except BaseException:
+        for name in {*names} - {*old}:
+            (target / name).unlink(missing_ok=True)
+        for name in old:
+            (kept / name).replace(target / name)
+        raise
 
 
 def _check_weights(before: Path, after: Path) -> None:
@@ -145,11 +186,10 @@ def _kind(value: Any, longest: int | None) -> str:
     return f"{str(value.dtype).removeprefix('torch.')} [batch{rest}]"
 
 
-def _examples(networks: list[Any]) -> dict[str, str]:
-    """Zeros of the shapes that the first network takes, as Python with numpy."""
-    first = networks[0].inputs if networks else {}
-    kinds = {name: str(value.dtype).removeprefix("torch.").replace("bool", "bool_") for name, value in first.items()}
-    return {name: f"np.zeros({(1, *value.shape[1:])}, np.{kinds[name]})" for name, value in first.items()}
+def _examples(inputs: dict[str, Any]) -> dict[str, str]:
+    """Zeros of the shapes of these inputs, as Python with numpy."""
+    kinds = {name: str(value.dtype).removeprefix("torch.").replace("bool", "bool_") for name, value in inputs.items()}
+    return {name: f"np.zeros({(1, *value.shape[1:])}, np.{kinds[name]})" for name, value in inputs.items()}
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

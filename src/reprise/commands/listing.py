@@ -79,11 +79,19 @@ def rows(project: Project, filters: Filters) -> list[dict[str, Any]]:
 
 
 def verdicts(root: Path, experiment: str) -> dict[str, str]:
-    """The last verdict of each claim of `experiment`; empty if it has not been evaluated."""
+    """The last verdict of each claim of `experiment`; empty if it has not been evaluated.
+
+    ConfigError where that cannot be read.
+    """
     path = root / "results" / experiment / "claims.json"
     if not path.exists():
         return {}
-    return {name: claim["verdict"] for name, claim in json.loads(path.read_text()).items()}
+    try:
+        return {name: claim["verdict"] for name, claim in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        from reprise.core.results import damaged  # imports numpy, for which nobody who lists should wait
+
+        raise damaged(path, error) from error
 
 
 def table(found: list[dict[str, Any]], claims: bool, width: int | None) -> Iterator[str]:

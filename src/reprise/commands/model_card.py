@@ -71,7 +71,7 @@ def card(
     text = environment.get_template("model_card.md").render(
         name=name, run=run, paper=paper, record=trained.record, datasets=datasets, stages=stages,
         less=data_in_words(list(dataset.parts_at(run.scale)), list(dataset.parts_at("paper"))),
-        networks=networks, scores=scores, means=means, missing=missing, told=told, code=code,
+        networks=networks, keys=keys, scores=scores, means=means, missing=missing, told=told, code=code,
         scale=SCALE_IN_WORDS[run.scale],
         verdicts=results.verdict_rows(verdicts) if verdicts else [],
         steps=trained.record.get("steps"), examples=examples, same=_is_current(project, run),
@@ -91,15 +91,18 @@ def _onnx(networks: dict[str, dict[str, Any]]) -> bool:
     return any(one["file"].endswith(".onnx") for one in networks.values())
 
 
-def _is_current(project: Project, run: Run) -> bool:
-    """Whether this code and these files of YAML would train this very run, at its own scale."""
+def _is_current(project: Project, run: Run) -> bool | None:
+    """Whether this code and these files of YAML would train this very run, at its own scale.
+
+    None where that cannot be told, as when its data are not prepared.
+    """
     from reprise.stages.train import runs_of
 
     try:
         there = load(project.root, scale=run.scale, papers=[run.experiment])
         return run.fingerprint in {one.fingerprint for one in runs_of(there, run.experiment, run.stage)}
     except (ConfigError, Failed):
-        return False
+        return None
 
 
 def _results(
@@ -115,15 +118,17 @@ def _results(
         return {}, {}, [], f"Models of stage {run.stage} are not scored; those that are trained from them are."
     if not (folder / "card.json").exists():
         return {}, {}, [], f"It has not been scored: {command} does that."
-    scored = json.loads((folder / "card.json").read_text(encoding="utf-8"))["fingerprints"]
+    with results.whole(folder / "card.json"):
+        scored = json.loads((folder / "card.json").read_text(encoding="utf-8"))["fingerprints"]
     if scored.get(f"{run.arm}/s{run.seed}") != run.fingerprint:
         return {}, {}, [], f"The results at hand are of other runs than this one: {command} scores it."
-    with (folder / "runs.csv").open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if (row["arm"], row["seed"]) == (run.arm, str(run.seed))]
-    scores = {
-        name: float(value) for row in rows for name, value in row.items() if name not in ("arm", "seed") and value
-    }
-    means = json.loads((folder / "metrics.json").read_text(encoding="utf-8")).get(run.arm, {})
+    with results.whole(folder / "runs.csv"), (folder / "runs.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if (row["arm"], int(row["seed"])) == (run.arm, run.seed)]
+        scores = {
+            name: float(value) for row in rows for name, value in row.items() if name not in ("arm", "seed") and value
+        }
+    with results.whole(folder / "metrics.json"):
+        means = json.loads((folder / "metrics.json").read_text(encoding="utf-8")).get(run.arm, {})
     verdicts = [
         one for one in results.read_verdicts(folder).values() if run.arm in one.arms and one.interval is not None
     ]

@@ -19,7 +19,7 @@ from reprise.commands.project import UsageError, check_known
 from reprise.core.config import Project, load
 from reprise.core.reading import PARAMS, PIPELINE
 from reprise.core.slice import experiments_dir
-from reprise.core.yaml import ConfigError, Document
+from reprise.core.yaml import Document
 
 TEMPLATES = Path(__file__).parent / "templates" / "new"
 RESERVED = {"config", "pretrain", "finetune", "evaluate", "data", "training", "conftest"}
@@ -139,20 +139,22 @@ def _end_of_block(lines: list[str], document: Document, block: str) -> int:
 
 
 def _write_all(root: Path, key: str, files: dict[Path, str]) -> list[Path]:
-    """Write every file, check what they say together, and put all back as it was if something is wrong."""
+    """Write every file, check what they say together, and put all back as it was if something is wrong or stops it."""
     from reprise.core.schema import write as write_schemas
 
-    before = {path: path.read_bytes() if path.exists() else None for path in files}
+    def contents() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in [*files, *root.glob("schemas/*")] if path.is_file()}
+
+    before = contents()
     try:
         for path, text in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
         load(root, papers=[key])
-    except (ConfigError, OSError):
+        return [*files, *(root / name for name in write_schemas(root))]
+    except BaseException:
+        for path in contents().keys() - before.keys():
+            path.unlink()
         for path, content in before.items():
-            if content is None:
-                path.unlink(missing_ok=True)
-            else:
-                path.write_bytes(content)
+            path.write_bytes(content)
         raise
-    return [*files, *(root / name for name in write_schemas(root))]

@@ -17,20 +17,23 @@ class UsageError(Exception):
 
 def find_root() -> Path:
     """The nearest folder, from here upwards, with both files; UsageError if there is none."""
-    here = Path.cwd()
+    root = find_root_if_any()
+    if root is None:
+        raise UsageError("no params.yaml and pipeline.yaml here, nor in any folder above: run reprise in a project")
+    return root
+
+
+def find_root_if_any() -> Path | None:
+    """The same, or None; UsageError where there is no more a folder to begin from."""
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        raise UsageError("the folder that this shell is in has been deleted: cd to a project") from None
     for folder in (here, *here.parents):
         if (folder / "params.yaml").exists() and (folder / "pipeline.yaml").exists():
             share_runs(folder)
             return folder
-    raise UsageError("no params.yaml and pipeline.yaml here, nor in any folder above: run reprise in a project")
-
-
-def find_root_if_any() -> Path | None:
-    """The same, or None."""
-    try:
-        return find_root()
-    except UsageError:
-        return None
+    return None
 
 
 def open_project(

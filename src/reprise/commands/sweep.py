@@ -7,8 +7,11 @@ results/ of the project change. A trial is on seed 100 unless told: rates are ne
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import math
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -26,6 +29,8 @@ from reprise.core.pipeline import Paper
 from reprise.core.yaml import parse_value
 
 TUNING_SEED = 100
+WRITTEN = "# Written by `reprise sweep`."
+"""What the file of a sweep begins with."""
 METHODS = ("grid", "random", "bayes")
 SHAPES: dict[str, tuple[str, tuple[str, ...], type]] = {
     "loguniform": ("log_uniform_values", ("min", "max"), float),
@@ -69,11 +74,16 @@ def parse_knob(text: str) -> Knob:
         if len(values) != len(arguments) or not all(type(value) in (int, kind) for value in values):
             wanted = f"{match[1]}({', '.join(arguments)})"
             raise UsageError(f"--knob {text}: expected {wanted}, with {'whole ' if kind is int else ''}numbers")
+        if not all(map(math.isfinite, values)):
+            raise UsageError(f"--knob {text}: expected finite numbers")
         parameter = {"distribution": shape, **dict(zip(arguments, map(kind, values), strict=True))}
         if "min" in parameter and parameter["min"] >= parameter["max"]:
             raise UsageError(f"--knob {text}: the first number is to be below the second")
         if match[1] == "loguniform" and parameter["min"] <= 0:
             raise UsageError(f"--knob {text}: a logarithm needs numbers above 0")
+        for width in ("q", "sigma"):
+            if parameter.get(width, 1) <= 0:
+                raise UsageError(f"--knob {text}: {width}, the last number, is to be above 0")
         probes = [parameter["min"], parameter["max"]] if "min" in parameter else [parameter["mu"]]
         return Knob(name, parameter, probes)
     values = _value(said, text)
@@ -132,13 +142,35 @@ def sweep_file(
         "parameters": {knob.name: knob.parameter for knob in knobs},
     }
     head = [
-        "# Written by `reprise sweep`. `wandb sweep` this file, then `wandb agent` as it says, in this project.",
+        f"{WRITTEN} `wandb sweep` this file, then `wandb agent` as it says, in this project.",
         f"# By {metric}: {paper.metrics[metric].says}",
         "# Tune every arm with as many trials, on data that judges nothing; write beside the knob what was tried.",
     ]
     if re.search(r"(\b|_)test(\b|_)", f"{metric} {paper.metrics[metric].says}"):
         head.append(f"# {metric} seems to be of test data, which should tune nothing.")
     return "\n".join(head) + "\n" + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def save(path: Path, text: str) -> None:
+    """Write a sweep's file, whole; UsageError where it cannot be, or where something stands that no sweep wrote."""
+    shown = os.path.relpath(path)
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{shown} is no file: --output takes a file's name, and - prints the sweep")
+    target = path.resolve()
+    temporary = target.with_name(f".{target.name}.new")
+    try:
+        before = target.read_bytes() if target.exists() else b""
+        if before and not before.startswith(WRITTEN.encode()):
+            raise UsageError(f"{shown} is there already, and no sweep: --output to another file, or move it away")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(target)
+    except OSError as error:
+        said = (error.strerror or str(error)).lower()
+        raise UsageError(f"{shown} cannot be written: {error.filename or shown}: {said}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def for_arm(overrides: list[str], experiment: str, arm: str, scale: Scale) -> list[str]:

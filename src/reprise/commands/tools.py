@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -101,7 +102,7 @@ def sweep(
 
     Each of its trials is a `reprise trial`: the stages that `dvc repro` runs.
     """
-    from reprise.commands.sweep import open_for_arm, parse_knob, sweep_file
+    from reprise.commands.sweep import open_for_arm, parse_knob, save, sweep_file
 
     if not knobs:
         raise UsageError("which knobs? As in --knob 'optimizer.lr=loguniform(1e-5,1e-2)'")
@@ -115,12 +116,10 @@ def sweep(
         typer.echo(text, nl=False)
         return
     path = Path(output) if output else project.root / "sweeps" / f"{experiment}-{arm}.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    save(path, text)
     shown = os.path.relpath(path)
-    typer.echo(
-        f"{shown}\nwandb sweep {shown}    # prints the `wandb agent …` to start, on as many machines as you like"
-    )
+    started = "prints the `wandb agent …` to start, on as many machines as you like"
+    typer.echo(f"{shown}\nwandb sweep {shlex.quote(shown)}    # {started}")
 
 
 def trial(
@@ -159,7 +158,7 @@ def doctor(as_json: Json = False) -> None:
     from reprise.commands.waiting import Waiting
 
     root = find_root_if_any()
-    with Waiting("doctor", root or Path.cwd()):
+    with Waiting("doctor", root):
         findings = Doctor(root, check_project).findings()
     if as_json:
         typer.echo(in_json(findings))

@@ -22,6 +22,10 @@ def lines(root: Path | None) -> Iterator[str]:
         )
         return
     reading = Reading(root, experiments_dir())
+    if problems := [*reading.pipeline.problems, *reading.params.problems]:
+        yield f"Here: a project with a mistake: {problems[0]}"
+        yield from _ways([("reprise validate", "every mistake at once, with its place")])
+        return
     papers = list(block(reading.pipeline.data, "experiments"))
     said = [verdict for key in papers for verdict in verdicts(root, key).values()]
     yield f"Here: {len(papers)} experiments; verdicts: {tally(said)[1]}."

@@ -112,7 +112,9 @@ def favoured(paper: Paper, arms: list[str]) -> tuple[str, str]:
             rises = {"increasing": "higher", "decreasing": "lower"}[found.direction]
             counts.update([] if better == "neither" else [found.arms[-1 if rises == better else 0]])
         elif claim.kind in ("above", "below", "rate"):
-            counts.update([found.arm])
+            above = claim.kind == "above" or (claim.kind == "rate" and found.above is not None)
+            better = paper.metrics[claim.metric].better
+            counts.update([found.arm] if better == ("higher" if above else "lower") else [])
     best = max(arms, key=lambda arm: counts[arm])
     if not counts[best]:
         return best, f"arm {best}, the first that there is; --arm takes another"

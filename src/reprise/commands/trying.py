@@ -18,6 +18,8 @@ from reprise.core.contract import Run
 
 SAMPLES, IMAGES, WORDS, BETWEEN = 80, 10, 5, 3
 """How many samples, test images and words there are unless said; and ways between two samples."""
+ROWS = 4
+"""Of samples in a terminal."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def _gan(project: Project, asked: Asked) -> Iterator[str]:
     _no_input(asked, "--draw 1 draws other samples")
     _check_suffix(asked.out, ".png", "samples are a picture")
     trained = _find(project, asked)
-    if asked.out is None and not sys.stdout.isatty():
+    if asked.out is None and not asked.as_json and not sys.stdout.isatty():
         raise UsageError("there is no terminal to draw in; --out samples.png writes the picture")
     yield from asked.header(trained)
     with _waiting(project, asked):
@@ -123,11 +125,14 @@ def _gan(project: Project, asked: Asked) -> Iterator[str]:
 
         task, count = _opened(project, asked, trained), asked.number or SAMPLES
         columns, scale = 10, 2
-        if asked.out is None:
+        if asked.out is None and not asked.as_json:
             width = shutil.get_terminal_size().columns
             columns = max(2, min(10, width // 16))
-            count = min(count, columns * 4)
+            count = min(count, columns * ROWS)
         images = pictures.to_bytes(gan.samples(task, count, asked.draw))
+        if asked.as_json and asked.out is None:
+            yield json.dumps({"model": trained.run.name, "file": None, "samples": images.tolist()})
+            return
         ways = pictures.to_bytes(gan.between(task, BETWEEN, columns, asked.draw).flatten(0, 1))
     sheets = {
         f"{count} samples of {trained.run.name}": pictures.sheet(images, min(columns, count)),
@@ -139,6 +144,8 @@ def _gan(project: Project, asked: Asked) -> Iterator[str]:
         return
     from rich.console import Console
 
+    if asked.number and asked.number > count:
+        yield f"  {count} of {asked.number} samples are drawn; --out samples.png draws them all"
     console = Console(force_terminal=True, color_system="truecolor")
     for said, sheet in sheets.items():
         console.print(said, highlight=False)

@@ -25,12 +25,12 @@ LINE_SECONDS = 10.0
 class Waiting:
     """Context manager around one piece of work called `title`; `echo` prints what the work itself says."""
 
-    def __init__(self, title: str, root: Path, parts: int = 1) -> None:
-        """Of `parts` parts, each of which begins with an `echo` that is not indented."""
+    def __init__(self, title: str, root: Path | None, parts: int = 1) -> None:
+        """Of `parts` parts, each of which begins with an `echo` that is not indented; without `root` none is noted."""
         self.title, self.parts = title, parts
         self.begun = 0
-        self.file = root / ".reprise" / "durations.json"
-        self.last: float | None = _read(self.file).get(title)
+        self.file = root / ".reprise" / "durations.json" if root else None
+        self.last: float | None = _read(self.file).get(title) if self.file else None
         self.started = time.monotonic()
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -50,7 +50,7 @@ class Waiting:
         with self._lock:
             self._clear()
         took = time.monotonic() - self.started
-        if error is None and took > PATIENCE:
+        if self.file and error is None and took > PATIENCE:
             _write(self.file, _read(self.file) | {self.title: round(took, 1)})
 
     def echo(self, text: str) -> None:
@@ -91,7 +91,7 @@ class Waiting:
 
 def _read(file: Path) -> dict[str, float]:
     try:
-        return dict(json.loads(file.read_text()))
+        return dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return {}
 
@@ -100,5 +100,5 @@ def _write(file: Path, durations: dict[str, float]) -> None:
     with contextlib.suppress(OSError):
         file.parent.mkdir(exist_ok=True)
         temporary = file.with_suffix(".new")
-        temporary.write_text(json.dumps(durations, indent=1) + "\n")
+        temporary.write_text(json.dumps(durations, indent=1) + "\n", encoding="utf-8")
         temporary.replace(file)

@@ -344,11 +344,12 @@ def _read_not_finite(path: Path, metrics: Metrics) -> dict[tuple[str, str], floa
     lost = [(arm, metric) for arm, row in metrics.items() for metric, entry in row.items() if entry["mean"] is None]
     if not lost:
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
+    with whole(path), path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    values = {
-        (arm, metric): [float(row[metric]) for row in rows if row["arm"] == arm and row[metric]] for arm, metric in lost
-    }
+        values = {
+            (arm, metric): [float(row[metric]) for row in rows if row["arm"] == arm and row[metric]]
+            for arm, metric in lost
+        }
     with np.errstate(invalid="ignore"):
         return {key: float(np.mean(found)) for key, found in values.items()}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from rich.text import Text
 
 from reprise.trying.models import Unusable
@@ -27,20 +27,33 @@ def read(path: Path, dataset: Literal["digits", "objects"]) -> tuple[Picture, li
     mass is in the middle. Objects: uint8 [32, 32, 3], the middle square. Unusable if there is no picture at `path`, or
     nothing in it.
     """
+    done = []
     try:
         with Image.open(path) as opened:
             opened.load()
-            image = opened.copy()
+            image = ImageOps.exif_transpose(opened)
+            if opened.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+                done.append("turned as its camera was held")
     except FileNotFoundError:
         raise Unusable(f"{path}: there is no such file") from None
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise Unusable(f"{path} is no picture that can be read: {error}") from None
-    done = []
+    if image.mode[0] in "IF":
+        image = _in_bytes(image)
+        done.append("its shades scaled to 8 bits")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
         done.append("what is transparent made white")
     return _as_digit(image, done) if dataset == "digits" else _as_object(image, done)
+
+
+def _in_bytes(image: Image.Image) -> Image.Image:
+    """A grey picture of more than 8 bits, which convert("L") would cut off at 255."""
+    values = np.asarray(image).astype(np.float64)
+    tops = (1, 255, 65535) if image.mode == "F" else (65535,)  # Pillow gives 16 bits as I too
+    top = next((top for top in tops if values.max() <= top), values.max())
+    return Image.fromarray((values * (255 / top)).clip(0, 255).round().astype(np.uint8))
 
 
 def _as_object(image: Image.Image, done: list[str]) -> tuple[Picture, list[str]]:
