@@ -110,7 +110,7 @@ def test_dvc_repeats_only_what_changed(project: CommandLine) -> None:
 
     source = project.sources / "reprise" / "experiments" / "toy.py"
     source.write_text(source.read_text() + "\n# A remark.\n")
-    assert stages_run(project("dvc", "repro")) == ["source"]
+    assert stages_run(project("dvc", "repro")) == ["source", "report"]  # the page shows the source, remarks and all
     commit(project, "A remark")
 
 
