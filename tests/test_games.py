@@ -66,12 +66,13 @@ def test_area_weights_average() -> None:
 
 def test_a_frame_is_the_greater_luminance_of_the_last_two() -> None:
     import ale_py
+    from ale_py import roms
 
     # 160 rows and 160 columns at size 160: nothing is averaged.
     played = games.Atari("space_invaders", 1, 0, size=160, crop=(40, 200), noops=0)
     machine = ale_py.ALEInterface()
     machine.setFloat("repeat_action_probability", 0.0)
-    machine.loadROM(ale_py.roms.get_rom_path("space_invaders"))
+    machine.loadROM(roms.get_rom_path("space_invaders"))
     first = played.start()
     assert np.array_equal(first[0, 0], machine.getScreenGrayscale()[40:200])
     actions, flickered = machine.getMinimalActionSet(), False
