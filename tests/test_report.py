@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import cProfile
 import hashlib
 import json
@@ -195,9 +196,8 @@ def test_steps_are_said_as_the_histories_count_them():
         ('x_axis = "layer"\nx_axis = "agent_steps"', ("step", None)),
     ],
 )
-def test_what_steps_count_is_read_from_the_source(tmp_path: Path, source: str, expected: tuple[str, str | None]):
-    (tmp_path / "paper.py").write_text(source)
-    assert steps([tmp_path / "paper.py"]) == expected
+def test_what_steps_count_is_read_from_the_source(source: str, expected: tuple[str, str | None]):
+    assert steps([ast.parse(source)]) == expected
 
 
 @pytest.mark.parametrize(

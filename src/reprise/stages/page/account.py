@@ -46,7 +46,11 @@ def account(module: Path, config: Path) -> Account:
     tree = ast.parse(module.read_bytes())
     said = ast.get_docstring(tree) or ""
     paragraphs = said.split("\n\n")
-    axis, per_step = steps(sorted(module.parent.glob("*.py")) if module.name == "__init__.py" else [module])
+    trees = [tree]
+    if module.name == "__init__.py":
+        texts = [file.read_text(encoding="utf-8") for file in sorted(module.parent.glob("*.py"))]
+        trees = [ast.parse(text) for text in texts if "x_axis" in text]
+    axis, per_step = steps(trees)
     return Account(
         claimed=[" ".join(text.split()) for text in paragraphs if text.startswith(("Claimed", "What is claimed"))],
         deviations=[passage(text) for text in paragraphs if text.startswith("Deviations")],
@@ -83,10 +87,9 @@ def knob_docs(tree: ast.Module) -> dict[str, str]:
     return docs
 
 
-def steps(files: Sequence[Path]) -> tuple[str, str | None]:
-    """What the Tasks in `files` set `x_axis` to, and the knob that they set `x_scale` to."""
-    said = [text for text in (file.read_text(encoding="utf-8") for file in files) if "x_axis" in text]
-    found = [node for text in said for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Assign)]
+def steps(trees: Sequence[ast.Module]) -> tuple[str, str | None]:
+    """What the Tasks in `trees` set `x_axis` to, and the knob that they set `x_scale` to."""
+    found = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Assign)]
     set_to: dict[str, list[str]] = {"x_axis": [], "x_scale": []}
     for node in found:
         for target in node.targets:
