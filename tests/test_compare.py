@@ -223,6 +223,20 @@ def test_what_names_nothing_is_refused(root: Path) -> None:
         compare(root, "--all", "HEAD")
 
 
+def test_damaged_results_are_named_with_their_place(root: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "copied"
+    git(root, "clone", "--quiet", str(root), str(copied))
+    claims = copied / "results" / "gan" / "claims.json"
+    claims.write_text("{\n<<<<<<< HEAD\n" + claims.read_text())
+    with pytest.raises(UsageError, match=r"working tree: results/gan/claims.json:2:1: not JSON"):
+        compare(copied, "HEAD", ".")
+    git(copied, "checkout", "--quiet", ".")
+    runs = copied / "results" / "gan" / "runs.csv"
+    runs.write_text(runs.read_text().replace("\n", "\n<<<<<<< HEAD\n", 1))
+    with pytest.raises(UsageError, match=r"working tree: results/gan/runs.csv:2: not a run's arm"):
+        compare(copied, "HEAD", ".")
+
+
 def test_an_experiment_that_neither_side_has_is_refused(root: Path) -> None:
     with pytest.raises(UsageError, match="did you mean gan"):
         compare(root, "HEAD~1", "HEAD", ["gna"])

@@ -253,11 +253,16 @@ def _same(before: Seeds, after: Seeds) -> bool:
 def _runs(side: Snapshot, key: str) -> dict[tuple[str, str], Seeds]:
     """By arm and metric, the value of each seed."""
     found: dict[tuple[str, str], Seeds] = {}
-    for row in csv.DictReader(io.StringIO(side.files.get(f"results/{key}/runs.csv", ""))):
-        arm, seed = row.pop("arm"), int(row.pop("seed"))
-        for metric, value in row.items():
-            if value:
-                found.setdefault((arm, metric), {})[seed] = float(value)
+    path = f"results/{key}/runs.csv"
+    rows = csv.DictReader(io.StringIO(side.files.get(path, "")))
+    try:
+        for row in rows:
+            arm, seed = row.pop("arm"), int(row.pop("seed"))
+            for metric, value in row.items():
+                if value:
+                    found.setdefault((arm, metric), {})[seed] = float(value)
+    except (KeyError, TypeError, ValueError):
+        raise UsageError(f"{side.name}: {path}:{rows.line_num}: not a run's arm, seed and metrics") from None
     return found
 
 
@@ -331,8 +336,16 @@ def _regions_differ(before: Verdict | None, after: Verdict | None) -> bool:
 
 
 def _verdicts(side: Snapshot, key: str) -> dict[str, Verdict]:
-    entries = json.loads(side.files.get(f"results/{key}/claims.json", "{}"))
+    entries = _read(side, f"results/{key}/claims.json")
     return {name: Verdict.read(name, _FIELDS | _known(entry)) for name, entry in entries.items()}
+
+
+def _read(side: Snapshot, path: str) -> dict[str, Any]:
+    """A file of JSON, empty where there is none; UsageError where it is damaged, as by a merge's conflict."""
+    try:
+        return json.loads(side.files.get(path, "{}"))
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{side.name}: {path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
 
 
 def _known(entry: dict[str, Any]) -> dict[str, Any]:
@@ -357,7 +370,7 @@ def _said(verdict: Verdict | None) -> str:
 
 def _notes(a: Snapshot, b: Snapshot, key: str) -> list[str]:
     """How many runs are other ones, and what makes the numbers hard to compare."""
-    old, new = (json.loads(side.files.get(f"results/{key}/card.json", "{}")) for side in (a, b))
+    old, new = (_read(side, f"results/{key}/card.json") for side in (a, b))
     if not old or not new:
         return [f"results only in {(a if old else b).name}"] if old or new else []
     notes = []
