@@ -19,7 +19,7 @@ from typing import Any
 
 from bench import growth, report
 from bench.measure import Case
-from reprise.core.grid import KEEP_MEMORY
+from reprise.core.run.grid import KEEP_MEMORY
 
 FOLDER = Path(__file__).parent
 MODULES = ("start", "steps", "data", "gan", "dqn", "bert", "grid")

@@ -25,7 +25,7 @@ from bench.measure import Case, Result
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
-    from reprise.core.config import Project
+    from reprise.core.config.project import Project
     from reprise.core.contract import Run, Stage
 
 ROOT = Path(__file__).parents[1]
@@ -87,7 +87,7 @@ def masked(tokens: np.ndarray, mask: int) -> tuple[np.ndarray, np.ndarray, np.nd
 @contextmanager
 def project(seed: int, *overrides: str) -> Iterator[Project]:
     """params.yaml and the data as they are, and a folder of its own to write into; `seed` is the first of its seeds."""
-    from reprise.core.config import load
+    from reprise.core.config.project import load
 
     vocabulary()
     with tempfile.TemporaryDirectory(prefix="reprise-bench-") as folder:
@@ -103,7 +103,7 @@ def project(seed: int, *overrides: str) -> Iterator[Project]:
 
 def trained(made: Project, stage: Stage, arm: str, warm_up: int = 0) -> tuple[Run, float]:
     """The first run of `arm`, trained and published, and its updates a second after `warm_up`."""
-    from reprise.core import workspace
+    from reprise.core.run import run_store
     from reprise.stages.train import runs_of, train_one
 
     run = next(run for run in runs_of(made, "bert", stage) if run.arm == arm)
@@ -115,7 +115,7 @@ def trained(made: Project, stage: Stage, arm: str, warm_up: int = 0) -> tuple[Ru
         settings=made.params.tracking,
         root=made.root,
     )
-    workspace.publish(made.root, run, made.root / "models" / "bert" / stage)
+    run_store.publish(made.root, run, made.root / "models" / "bert" / stage)
     timed = [row for row in rows if row[0] >= warm_up]
     return run, (timed[-1][0] - timed[0][0]) / (timed[-1][1] - timed[0][1]) if timed else 0.0
 
@@ -126,7 +126,7 @@ def pretrain_ours(pair: int) -> Result:
     from safetensors.torch import load_model
     from torch.nn import functional as F
 
-    from reprise.core.runs import build_task
+    from reprise.core.run.execution import build_task
     from reprise.parts.data.store import open_texts
     from reprise.parts.text import pack
 
@@ -163,7 +163,7 @@ def _unused_in_masked_training(model: Any) -> int:
 
 def finetune_ours(pair: int) -> Result:
     """The arm `scratch`, on one of its tasks."""
-    from reprise.core import runs, workspace
+    from reprise.core.run import execution, run_store
 
     work = FINETUNING
     left_out = [f"finetune.{name}=null" for name in ("tagging_8000", "sentiment", "pairs")]
@@ -176,8 +176,8 @@ def finetune_ours(pair: int) -> Result:
     with project(pair, *overrides) as made:
         trained(made, "pretrain", "scratch")
         run, rate = trained(made, "finetune", "scratch", work.warm_up)
-        runs.evaluate(run, made.root)
-        metrics = workspace.read_metrics(made.root, run)
+        execution.evaluate(run, made.root)
+        metrics = run_store.read_metrics(made.root, run)
     assert metrics is not None
     return Result(rate * work.batch, {"test accuracy": metrics["tagging_1000"]})
 

@@ -31,7 +31,7 @@ def ours(dataset: str, pair: int) -> Result:
     """`reprise prepare` into a folder of its own, then a batch out of it."""
     from dataclasses import replace
 
-    from reprise.core.config import load
+    from reprise.core.config.project import load
     from reprise.parts.data.store import open_card
     from reprise.stages.prepare import prepare
 

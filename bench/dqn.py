@@ -47,21 +47,22 @@ class Span:
 
 def reprise(span: Span, overrides: Sequence[str], pair: int) -> Result:
     """The arm `full` at laptop scale, with `overrides`, through the Task and the Trainer of every run."""
-    from reprise.core import checkpoints, config, devices, runs
+    from reprise.core.config.project import project
+    from reprise.core.run import checkpoints, execution, trainer
     from reprise.experiments.dqn import Task
     from reprise.stages.train import runs_of
 
     machine = ("runtime.precision=32-true", "runtime.accelerator=cpu")
-    project = config.load(ROOT, [*overrides, *machine], scale="laptop", experiment="dqn")
+    project = project.load(ROOT, [*overrides, *machine], scale="laptop", experiment="dqn")
     run = replace(next(run for run in runs_of(project, "dqn", "pretrain") if run.arm == "full"), seed=pair)
     runtime = project.params.runtime.model_dump(mode="json")
-    task = runs.build_task(run)
+    task = execution.build_task(run)
     assert isinstance(task, Task)
     seen: list[tuple[float, int, dict[str, float]]] = []
     task.on_row = lambda row: seen.append((time.perf_counter(), task.updates, row))
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = checkpoints.Checkpoints(Path(folder), runtime["checkpoint_every"])
-        devices.build_trainer(runtime, runtime["precision"], checkpoints).fit(task)
+        trainer.build_trainer(runtime, runtime["precision"], checkpoints).fit(task)
     timed = [one for one in seen if one[2][task.x_axis] >= span.clock_from]
     (start, updates_before, first), (end, updates, last) = timed[0], timed[-1]
     done = {"steps": int(last[task.x_axis] - first[task.x_axis]), "updates": updates - updates_before}

@@ -25,9 +25,9 @@ def ours(pair: int) -> Result:
     from safetensors.torch import load_file
     from torch import nn
 
-    from reprise.core import runs, workspace
-    from reprise.core.config import load
-    from reprise.core.tracking import open_tracker
+    from reprise.core.config.project import load
+    from reprise.core.run import execution, run_store
+    from reprise.core.run.tracking import open_tracker
     from reprise.experiments.gan.config import Config, Latent
     from reprise.experiments.gan.networks import networks
     from reprise.experiments.gan.task import noise
@@ -38,14 +38,14 @@ def ours(pair: int) -> Result:
     rows: list[tuple[int, float]] = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        runs.execute(
+        execution.execute(
             run,
             project.params.runtime.model_dump(mode="json"),
             root,
             lambda: open_tracker(run, project.params.tracking, root, run.fingerprint, ""),
             lambda step, total, row: rows.append((step, time.perf_counter())),
         )
-        weights = load_file(workspace.work_folder(root, run) / "done" / "weights.safetensors")
+        weights = load_file(run_store.work_folder(root, run) / "done" / "weights.safetensors")
     (first, started), (last, ended) = rows[0], rows[-1]
     nets = nn.ModuleDict(networks(Config.model_validate(run.config))).eval()
     nets.load_state_dict(weights)

@@ -14,7 +14,7 @@ from bench.measure import Case, Result
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from reprise.core.config import Project
+    from reprise.core.config.project import Project
     from reprise.core.contract import Run
 
 ROOT = Path(__file__).parents[1]
@@ -25,7 +25,7 @@ UPDATES = 150
 
 def grid(updates: int, seeds: list[int]) -> tuple[Project, list[Run]]:
     """GAN by both losses and VAE at laptop scale, but for the number of updates: three arms × `seeds`."""
-    from reprise.core.config import load
+    from reprise.core.config.project import load
     from reprise.stages.train import runs_of
 
     knobs = {
@@ -43,7 +43,7 @@ def grid(updates: int, seeds: list[int]) -> tuple[Project, list[Run]]:
 
 def measured(train: Callable[[list[Run], Project, Path], None]) -> Result:
     """Train one short run, to have everything imported, then the grid by the clock; losses show that all was done."""
-    from reprise.core import workspace
+    from reprise.core.run import run_store
 
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     with tempfile.TemporaryDirectory() as name:
@@ -57,7 +57,7 @@ def measured(train: Callable[[list[Run], Project, Path], None]) -> Result:
         seconds = time.perf_counter() - started
         losses: dict[str, list[float]] = {}
         for run in runs:
-            history = workspace.read_history(workspace.work_folder(root, run) / "done" / "history.csv")
+            history = run_store.read_history(run_store.work_folder(root, run) / "done" / "history.csv")
             losses.setdefault(f"loss_{run.arm}", []).append(history[-1]["loss"])
     means = {arm: sum(values) / len(values) for arm, values in losses.items()}
     facts: dict[str, float | str] = {
@@ -69,7 +69,7 @@ def measured(train: Callable[[list[Run], Project, Path], None]) -> Result:
 
 def side_by_side(pair: int) -> Result:
     """As the pretrain stage trains them."""
-    from reprise.core.grid import run_grid
+    from reprise.core.run.grid import run_grid
     from reprise.stages.train import preload, raise_failures, train_one
 
     def train(runs: list[Run], project: Project, root: Path) -> None:
@@ -84,8 +84,8 @@ def one_after_another(pair: int) -> Result:
     """The same runs in one process, whose tensors may use every core."""
     import torch
 
-    from reprise.core.runs import execute
-    from reprise.core.tracking import NoTracker
+    from reprise.core.run.execution import execute
+    from reprise.core.run.tracking import NoTracker
 
     torch.set_num_threads(CORES)
 

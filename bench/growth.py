@@ -89,10 +89,10 @@ def dataset(size: int) -> Point:
     """The smoke VAE's task and Trainer over as many pictures: to the first batch, for each update, at the peak."""
     import numpy as np
 
-    from reprise.core.checkpoints import Checkpoints
-    from reprise.core.config import load
-    from reprise.core.devices import build_trainer
-    from reprise.core.runs import build_task
+    from reprise.core.config.project import load
+    from reprise.core.run.checkpoints import Checkpoints
+    from reprise.core.run.execution import build_task
+    from reprise.core.run.trainer import build_trainer
     from reprise.stages.train import runs_of
 
     updates, pictures = 400, np.random.default_rng(0).integers(0, 256, (1000, 28, 28), np.uint8)
@@ -139,7 +139,7 @@ EXPERIMENT = '''\
 """An experiment that is only listed, checked and never trained."""
 
 from reprise.core.contract import DurationField, ExperimentConfig
-from reprise.core.task import Task as BaseTask
+from reprise.core.run.task import Task as BaseTask
 from reprise.parts.vocabulary import Dropout, Optimizer
 
 

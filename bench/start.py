@@ -126,7 +126,7 @@ def validate_after_edit(pair: int) -> Result:
 
 def page(pair: int) -> Result:
     """reports/ from this repository's experiments and results, four times over under other names."""
-    from reprise.core.config import load
+    from reprise.core.config.project import load
     from reprise.stages.report import report
     from tests.made_up import multiply
 

@@ -84,10 +84,10 @@ def reprise(name: str, steps: int) -> Result:
     import torch
     from torch.nn import functional as F
 
-    from reprise.core.checkpoints import Checkpoints
     from reprise.core.contract import ExperimentConfig, Run
-    from reprise.core.devices import build_trainer
-    from reprise.core.task import Evaluation, Task
+    from reprise.core.run.checkpoints import Checkpoints
+    from reprise.core.run.task import Evaluation, Task
+    from reprise.core.run.trainer import build_trainer
     from reprise.parts.data.sampling import EpochSampler
     from reprise.parts.optim import build_optimizer
     from reprise.parts.vocabulary import Adam

@@ -14,14 +14,14 @@ import torch
 
 from conftest import REPOSITORY
 from reprise import cli
-from reprise.core import runs, workspace
-from reprise.core.config import Project, load
+from reprise.core.config.project import Project, load
 from reprise.core.contract import Run, Stage
-from reprise.core.task import Task
-from reprise.core.tracking import NoTracker
+from reprise.core.run import execution, run_store
+from reprise.core.run.task import Task
+from reprise.core.run.tracking import NoTracker
+from reprise.inference import models
 from reprise.parts.data import store
 from reprise.stages.train import runs_of
-from reprise.trying import models
 from training import sentences
 
 MODELS: list[tuple[str, Stage, str]] = [
@@ -92,8 +92,8 @@ def finish(root: Path, digits: Path) -> Finished:
         [run] = [one for one in runs_of(project, experiment, stage) if (one.arm, one.seed) == (arm, 0)]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            runs.execute(run, runtime, root, NoTracker, lambda *_: None)
-        workspace.publish(root, run, root / "models" / experiment / stage)
+            execution.execute(run, runtime, root, NoTracker, lambda *_: None)
+        run_store.publish(root, run, root / "models" / experiment / stage)
     return Finished(root, project)
 
 

@@ -14,10 +14,10 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from reprise.core import results
-from reprise.core.claims import Verdict
-from reprise.core.config import Project, load
-from reprise.core.pipeline import Paper
+from reprise.core.config.pipeline import Paper
+from reprise.core.config.project import Project, load
+from reprise.core.verdicts import results
+from reprise.core.verdicts.claims import Verdict
 
 ARMS = {"minimax": 1.0, "non_saturating": 2.0, "gaussian_mixture": 0.5}
 SEEDS = range(5)

@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import distributed
 
-from reprise.core.checkpoints import Checkpoints
-from reprise.core.config import load
+from reprise.core.config.project import load
 from reprise.core.contract import Run
-from reprise.core.devices import build_trainer
-from reprise.core.runs import build_task
-from reprise.core.task import Task
+from reprise.core.run.checkpoints import Checkpoints
+from reprise.core.run.execution import build_task
+from reprise.core.run.task import Task
+from reprise.core.run.trainer import build_trainer
 from reprise.stages.train import runs_of
 
 RUNTIME = {"accelerator": "cpu", "num_nodes": 1, "strategy": "auto"}

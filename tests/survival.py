@@ -25,9 +25,9 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from reprise.core import workspace
-from reprise.core.config import Project, load
+from reprise.core.config.project import Project, load
 from reprise.core.contract import Run, Stopped
+from reprise.core.run import run_store
 from reprise.stages.train import preload, runs_of
 
 RUNTIME = {
@@ -72,9 +72,9 @@ def kill_and_compare(run: Run, whole: Path, killed: Path, kills: int, chance: ra
         ended = attempt(run, killed, Kill(row, chance.choice(["row", "writing"]), chance.random() * LONGEST, signum))
         tally.resumed += ended.resumed
         tally.torn += ended.torn
-        tally.kills += workspace.outcome(killed, run) is None
+        tally.kills += run_store.outcome(killed, run) is None
     tally.resumed += attempt(run, killed).resumed
-    tally.differs = difference(workspace.work_folder(whole, run), workspace.work_folder(killed, run))
+    tally.differs = difference(run_store.work_folder(whole, run), run_store.work_folder(killed, run))
     return tally
 
 
@@ -132,34 +132,34 @@ def attempt(run: Run, root: Path, kill: Kill | None = None) -> Ended:
 def _train(run: Run, root: Path, connection: Connection) -> None:
     import torch
 
-    from reprise.core import checkpoints, runs
-    from reprise.core.tracking import NoTracker
+    from reprise.core.run import checkpoints, execution
+    from reprise.core.run.tracking import NoTracker
 
     torch.set_num_threads(1)
     checkpoints.COST = math.inf  # as often as there are rows, whatever they cost
-    build, write = runs.build_task, checkpoints.Checkpoints.write
+    build, write = execution.build_task, checkpoints.Checkpoints.write
 
-    def task_with_a_row_each_update(run: Run) -> runs.Task:
+    def task_with_a_row_each_update(run: Run) -> execution.Task:
         task = build(run)
         task.log_every = 1
         return task
 
-    def write_and_tell(self: checkpoints.Checkpoints, trainer: object, task: runs.Task) -> None:
+    def write_and_tell(self: checkpoints.Checkpoints, trainer: object, task: execution.Task) -> None:
         connection.send(("writing", task.step))
         write(self, trainer, task)
         connection.send(("written", task.step))
 
-    runs.build_task, checkpoints.Checkpoints.write = task_with_a_row_each_update, write_and_tell
+    execution.build_task, checkpoints.Checkpoints.write = task_with_a_row_each_update, write_and_tell
     try:
-        runs.execute(
+        execution.execute(
             run, RUNTIME, root, NoTracker, lambda step, _, row: connection.send(("row" if row else "resumed", step))
         )
     except Stopped as stop:
         os._exit(128 + stop.signum)
     models = root / "models" / run.experiment / run.stage
     shutil.rmtree(models / run.arm, ignore_errors=True)  # of an attempt that was killed while it was scored
-    workspace.publish(root, run, models)
-    runs.evaluate(replace(run, model=models / run.arm / f"seed{run.seed}.safetensors"), root)
+    run_store.publish(root, run, models)
+    execution.evaluate(replace(run, model=models / run.arm / f"seed{run.seed}.safetensors"), root)
 
 
 def difference(one: Path, other: Path) -> str:

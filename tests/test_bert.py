@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from reprise.core import checkpoints, runs, workspace
 from reprise.core.contract import Run, Stopped
-from reprise.core.tracking import NoTracker
+from reprise.core.run import checkpoints, execution, run_store
+from reprise.core.run.tracking import NoTracker
 from reprise.experiments.bert import Config, Task, networks
 from reprise.experiments.bert.examples import UNLABELLED, read_examples
 from reprise.experiments.bert.finetuning import FinetuningTask, best_span, head_loss
@@ -459,13 +459,13 @@ def _signals_as_they_were():
 
 
 def weights(run: Run) -> Path:
-    return workspace.work_folder(run.data.parents[2], run) / "done" / "weights.safetensors"
+    return run_store.work_folder(run.data.parents[2], run) / "done" / "weights.safetensors"
 
 
 def execute(run: Run, precision: str = "32-true") -> list[float]:
     """The losses of the history."""
     rows: list[dict[str, float]] = []
-    runs.execute(
+    execution.execute(
         run, RUNTIME | {"precision": precision}, run.data.parents[2], NoTracker, lambda *report: rows.append(report[2])
     )
     return [value for row in rows for key, value in row.items() if key.endswith("loss")]
@@ -629,8 +629,8 @@ def test_fine_tuning_learns_and_is_scored_from_its_weights(data, pretrained):
         target.write_bytes(weights(run).with_name(name).read_bytes())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        runs.evaluate(run, run.data.parents[2])
-    metrics = json.loads((workspace.evaluation_folder(run.data.parents[2], run) / "metrics.json").read_text())
+        execution.evaluate(run, run.data.parents[2])
+    metrics = json.loads((run_store.evaluation_folder(run.data.parents[2], run) / "metrics.json").read_text())
     assert metrics.keys() == {"tags_accuracy", "stsb_pearson", "squad_exact_match"}
     assert metrics["tags_accuracy"] > 95
     assert metrics["squad_exact_match"] > 40  # one word in twenty by chance

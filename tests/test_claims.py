@@ -11,9 +11,9 @@ import pytest
 from pydantic import TypeAdapter
 from scipy import stats
 
-from reprise.core import claims
-from reprise.core.claims import Region, Verdict, judge
-from reprise.core.pipeline import Claim, Paper
+from reprise.core.config.pipeline import Claim, Paper
+from reprise.core.verdicts import claims
+from reprise.core.verdicts.claims import Region, Verdict, judge
 
 PAPER = {
     "title": "A paper",

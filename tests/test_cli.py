@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 from conftest import REPOSITORY
 from reprise import cli
-from reprise.commands import waiting
+from reprise.commands import status_line
 from reprise.commands.listing import table
-from reprise.commands.waiting import Waiting
+from reprise.commands.status_line import Waiting
 
 NAMES = [command.name or getattr(command.callback, "__name__", "") for command in cli.app.registered_commands]
 
@@ -357,8 +357,8 @@ def test_a_terminal_without_an_arrow_gets_another_sign(encoding: str) -> None:
 def test_a_long_wait_says_how_long_it_will_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(waiting, "PATIENCE", 0.05)
-    monkeypatch.setattr(waiting, "LINE_SECONDS", 0.05)
+    monkeypatch.setattr(status_line, "PATIENCE", 0.05)
+    monkeypatch.setattr(status_line, "LINE_SECONDS", 0.05)
     for _ in range(2):
         with Waiting("prepare toy", tmp_path) as wait:
             wait.echo("toy/part")
@@ -375,7 +375,7 @@ def test_a_long_wait_says_how_long_it_will_be(
 
 def test_what_is_left_is_told_by_the_parts_that_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(waiting.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(status_line.time, "monotonic", lambda: now[0])
     wait = Waiting("prepare toy", tmp_path, parts=4)
     wait.begun, now[0] = 2, 110.0
     assert wait.status() == "prepare toy: 10s, part 2 of 4, about 30s left"

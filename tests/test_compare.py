@@ -23,8 +23,8 @@ from reprise.commands.comparison_page import render
 from reprise.commands.comparison_text import lines
 from reprise.commands.project import UsageError
 from reprise.commands.revisions import names
-from reprise.core import yaml
-from reprise.core.yaml import Document
+from reprise.core.config import yaml
+from reprise.core.config.yaml import Document
 
 PARAMS = """\
 scale: laptop

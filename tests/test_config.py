@@ -10,10 +10,10 @@ from textwrap import dedent
 import pytest
 from omegaconf import OmegaConf
 
-from reprise.core import yaml
-from reprise.core.config import Project, load
-from reprise.core.merge import Layer, merge, resolve
-from reprise.core.yaml import ConfigError, Document
+from reprise.core.config import yaml
+from reprise.core.config.overlays import Layer, merge, resolve
+from reprise.core.config.project import Project, load
+from reprise.core.config.yaml import ConfigError, Document
 
 PAPER = '''
 """A paper."""
@@ -520,7 +520,7 @@ def test_a_config_that_cannot_be_had(files: Files, old: str, new: str, mistake: 
 def test_loading_imports_no_torch(files: Files) -> None:
     """The paper of these tests even imports a module that does not exist."""
     code = (
-        "import sys; from pathlib import Path; from reprise.core.config import load; "
+        "import sys; from pathlib import Path; from reprise.core.config.project import load; "
         f"load(Path({str(files.root)!r}), experiments=Path({str(files.papers)!r})); "
         "print(*sorted({'torch', 'numpy', 'omegaconf', 'pytorch_lightning', 'wandb'} & set(sys.modules)))"
     )

@@ -27,9 +27,9 @@ from pydantic import TypeAdapter
 from torch.nn import functional
 
 from conftest import REPOSITORY
-from reprise.core.config import load
+from reprise.core.config.pipeline import Dataset, Source
+from reprise.core.config.project import load
 from reprise.core.contract import SCALES
-from reprise.core.pipeline import Dataset, Source
 from reprise.parts.data import fetch as fetching
 from reprise.parts.data import small_images, store
 from reprise.parts.data.archive import extract

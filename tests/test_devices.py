@@ -21,10 +21,10 @@ from torch.distributed.tensor import DTensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from conftest import REPOSITORY, CommandLine, make_toy_project
-from reprise.core.config import load
+from reprise.core.config.project import load
 from reprise.core.contract import Run
-from reprise.core.devices import ReplicasStrategy, ShardsStrategy, shard, strategy
-from reprise.core.machine import cores
+from reprise.core.run.machine import cores
+from reprise.core.run.trainer import ReplicasStrategy, ShardsStrategy, shard, strategy
 from reprise.experiments import bert
 
 RUN = ("run", "toy", "pretrain", "fast", "0")

@@ -40,9 +40,9 @@ import typer
 
 from conftest import REPOSITORY
 from reprise.cli import app
-from reprise.core import yaml
-from reprise.core.results import read_verdicts
-from reprise.core.yaml import Document
+from reprise.core.config import yaml
+from reprise.core.config.yaml import Document
+from reprise.core.verdicts.results import read_verdicts
 
 CONTENTS = REPOSITORY / "docs" / "README.md"
 LINK = re.compile(r"\]\(([^)\s]+)\)")

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 from conftest import REPOSITORY
 from reprise.cli import app
-from reprise.commands import doctor, waiting
+from reprise.commands import doctor, status_line
 from reprise.commands.doctor import Doctor, Finding, report
-from reprise.core import schema
-from reprise.core.config import load
-from reprise.core.yaml import ConfigError, Mark, Problem
+from reprise.core.config import schema
+from reprise.core.config.project import load
+from reprise.core.config.yaml import ConfigError, Mark, Problem
 
 TORCH: dict[str, Any] = {"version": "2.13.0", "cuda": None, "gpus": [], "bf16": False, "mps": False}
 
@@ -117,7 +117,7 @@ def test_a_broken_config_of_dvcs_is_a_finding(tmp_path: Path, text: bytes, line:
 
 def test_outside_a_project_it_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(waiting, "PATIENCE", 0)
+    monkeypatch.setattr(status_line, "PATIENCE", 0)
     assert CliRunner().invoke(app, ["doctor"]).exit_code in (0, 1)
     assert list(tmp_path.iterdir()) == []
 

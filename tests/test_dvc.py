@@ -20,10 +20,10 @@ from pathlib import Path
 import pytest
 
 from conftest import REPOSITORY, TOY_PARAMS, CommandLine, make_toy_project
-from reprise.core import workspace
-from reprise.core.config import load
+from reprise.core.config.project import load
 from reprise.core.contract import Run
-from reprise.stages.inputs import other_code
+from reprise.core.run import run_store
+from reprise.stages.dvc_deps import other_code
 
 PAGE = REPOSITORY / "docs" / "dvc.md"
 NAMES = {"gan": "toy", "minimax": "fast", "mnist": "points"}
@@ -273,23 +273,23 @@ def test_runs_in_models_are_taken_over_if_they_are_whole(
     if lacking != "weights":
         run.model.write_text("weights")
     files = {path: path.read_text() for path in (tmp_path / "models").rglob("*.*") if path.is_file()}
-    assert workspace.adopt(tmp_path) == adopted
-    assert workspace.adopt(tmp_path) == 0
-    assert workspace.outcome(tmp_path, run) == ((diverged and "diverged") or "cached" if adopted else None)
+    assert run_store.adopt(tmp_path) == adopted
+    assert run_store.adopt(tmp_path) == 0
+    assert run_store.outcome(tmp_path, run) == ((diverged and "diverged") or "cached" if adopted else None)
     if adopted:
         shutil.rmtree(tmp_path / "models")
-        workspace.publish(tmp_path, run, tmp_path / "models" / "toy" / "pretrain")
+        run_store.publish(tmp_path, run, tmp_path / "models" / "toy" / "pretrain")
     assert {path: path.read_text() for path in files} == files
 
 
 def test_a_copy_of_dvcs_uses_the_runs_of_its_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for copy in ("tmpa", "standalone/tmpb"):
-        assert workspace.checkout(tmp_path / ".dvc" / "tmp" / "exps" / copy) == tmp_path
-    assert workspace.checkout(tmp_path) == tmp_path
+        assert run_store.checkout(tmp_path / ".dvc" / "tmp" / "exps" / copy) == tmp_path
+    assert run_store.checkout(tmp_path) == tmp_path
     monkeypatch.setattr(os, "environ", {})
-    workspace.share_runs(tmp_path)
+    run_store.share_runs(tmp_path)
     assert os.environ == {}
-    workspace.share_runs(tmp_path / ".dvc" / "tmp" / "exps" / "tmpa")
+    run_store.share_runs(tmp_path / ".dvc" / "tmp" / "exps" / "tmpa")
     assert os.environ == {"REPRISE_WORK": str(tmp_path / ".reprise" / "runs")}
 
 
@@ -297,13 +297,13 @@ def test_one_process_at_a_time_works_on_a_run(tmp_path: Path, capsys: pytest.Cap
     run, order = a_run(tmp_path, "0123"), []
 
     def second() -> None:
-        with workspace.alone(tmp_path, run):
+        with run_store.alone(tmp_path, run):
             order.append("second")
 
-    with workspace.alone(tmp_path, run):
+    with run_store.alone(tmp_path, run):
         thread = threading.Thread(target=second)
         thread.start()
-        with workspace.alone(tmp_path, a_run(tmp_path, "4567")):
+        with run_store.alone(tmp_path, a_run(tmp_path, "4567")):
             thread.join(0.2)
         order.append("first")
     thread.join(60)

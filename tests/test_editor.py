@@ -10,9 +10,9 @@ import pytest
 
 from conftest import REPOSITORY
 from language_server import Editor, install
-from reprise.core import hover, yaml
+from reprise.core.config import schema_descriptions, yaml
+from reprise.core.config.yaml import Document
 from reprise.core.contract import Duration
-from reprise.core.yaml import Document
 
 PARAMS = REPOSITORY / "params.yaml"
 TEXT = PARAMS.read_text()
@@ -62,7 +62,7 @@ def test_a_key_says_what_the_paper_has_and_where() -> None:
     ],
 )
 def test_a_line_is_a_value_and_a_comment(line: str, value: str, comment: str) -> None:
-    assert hover._split(line) == (value, comment)
+    assert schema_descriptions._split(line) == (value, comment)
 
 
 def test_keys_that_are_reached_twice_name_their_places() -> None:
@@ -74,7 +74,7 @@ def test_keys_that_are_reached_twice_name_their_places() -> None:
         "properties": two,
         "$defs": {"gan.Net": {"properties": {"width": {"description": "Units."}}}},
     }
-    hover.annotate(whole, "gan", document, text.split("\n"))
+    schema_descriptions.annotate(whole, "gan", document, text.split("\n"))
     assert whole["$defs"]["gan.Net"]["properties"]["width"]["description"] == "Units.\n\nPaper: 4 — Table 1"
     assert whole["properties"]["up"]["description"] == "Paper: {width: 3}"
 

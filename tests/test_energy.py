@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from reprise.core import energy, workspace
 from reprise.core.contract import Run
+from reprise.core.run import energy, run_store
 from reprise.stages.train import share_energy
 
 
@@ -75,10 +75,10 @@ def test_runs_share_by_their_time(tmp_path: Path):
         for seed in range(3)
     ]
     for run, seconds in zip(runs, (10.0, 30.0, 0.0), strict=True):
-        done = workspace.work_folder(tmp_path, run) / "done"
+        done = run_store.work_folder(tmp_path, run) / "done"
         done.mkdir(parents=True)
-        workspace.write_json(done / "run.json", {"seconds": seconds, "diverged": None})
+        run_store.write_json(done / "run.json", {"seconds": seconds, "diverged": None})
     share_energy(tmp_path, runs, 200.0)
-    records = [workspace.read_record(tmp_path, run) for run in runs]
+    records = [run_store.read_record(tmp_path, run) for run in runs]
     assert [record["joules"] for record in records] == [50.0, 150.0, 0.0]
     assert [record["seconds"] for record in records] == [10.0, 30.0, 0.0]

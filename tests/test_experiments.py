@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from conftest import REPOSITORY, CommandLine, copy_sources
-from reprise.core.config import Project, load
+from reprise.core.config.project import Project, load
 from reprise.core.contract import SCALES, ExperimentConfig
 from survival import survived
 
@@ -81,7 +81,7 @@ def test_claims_say_where_and_are_judged_somewhere(project, key):
 EVERYTHING = """
 from pathlib import Path
 from reprise.cli import app
-from reprise.core.config import load
+from reprise.core.config.project import load
 from reprise.stages.evaluate import evaluate
 from reprise.stages.prepare import prepare
 from reprise.stages.report import report

@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from conftest import REPOSITORY
 from finished import Finished, pretend_scored
 from reprise.commands import export
-from reprise.core.config import load
+from reprise.core.config.project import load
 from reprise.experiments import gmdh
-from reprise.trying import files, papers
-from reprise.trying.foundations import of_gmdh
-from reprise.trying.models import Network, agree, read_config
+from reprise.inference import files, papers
+from reprise.inference.foundations import of_gmdh
+from reprise.inference.models import Network, agree, read_config
 from training import trained
 
 onnxruntime = pytest.importorskip("onnxruntime")

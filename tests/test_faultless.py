@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from conftest import REPOSITORY
 from reprise.cli import app
-from reprise.core.faultless import remember, unchecked
-from reprise.core.reading import Reading
-from reprise.core.slice import experiments_dir
+from reprise.core.config.config_loader import experiments_dir
+from reprise.core.config.documents import Reading
+from reprise.core.config.validation_cache import remember, unchecked
 
 
 @pytest.fixture

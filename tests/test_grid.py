@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reprise.core.contract import Run
-from reprise.core.grid import count_workers, run_grid, visible_gpus
+from reprise.core.run.grid import count_workers, run_grid, visible_gpus
 
 ENVIRONMENT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM")
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from conftest import REPOSITORY
-from reprise.core import source
-from reprise.core.config import load
-from reprise.core.slice import experiments_dir
-from reprise.stages.inputs import write_all
+from reprise.core.config.config_loader import experiments_dir
+from reprise.core.config.project import load
+from reprise.core.run import source_hash
+from reprise.stages.dvc_deps import write_all
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_comment_in_a_paper_shows_on_the_page_alone(
 ) -> None:
     copied = tmp_path / "reprise"
     shutil.copytree(experiments_dir().parent, copied, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(source, "experiments_dir", lambda: copied / "experiments")
+    monkeypatch.setattr(source_hash, "experiments_dir", lambda: copied / "experiments")
     written(root)
     paper = copied / "experiments" / "gmdh.py"
     paper.write_text(paper.read_text() + "# A comment.\n")

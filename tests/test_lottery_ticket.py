@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from conftest import REPOSITORY
-from reprise.core.config import load
+from reprise.core.config.project import load
 from reprise.experiments import lottery_ticket
 from reprise.experiments.lottery_ticket import (
     Config,

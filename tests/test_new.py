@@ -19,10 +19,10 @@ from conftest import REPOSITORY, TOY_PARAMS, TOY_PIPELINE, tiny_idx_files
 from reprise.commands import new
 from reprise.commands.new import Paper, write
 from reprise.commands.project import UsageError
-from reprise.core import config, schema
-from reprise.core.config import load
+from reprise.core.config import project, schema
+from reprise.core.config.project import load
+from reprise.core.config.yaml import ConfigError
 from reprise.core.contract import SCALES
-from reprise.core.yaml import ConfigError
 
 STAGES = """\
 pretrain:   # what trains first
@@ -61,7 +61,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     papers = tmp_path / "src" / "reprise" / "experiments"
     papers.mkdir(parents=True)
     shutil.copyfile(REPOSITORY / "tests" / "toy.py", papers / "toy.py")
-    for module in (new, config, schema):
+    for module in (new, project, schema):
         monkeypatch.setattr(module, "experiments_dir", lambda: papers)
     yaml_files(tmp_path)
     return tmp_path

@@ -13,7 +13,7 @@ from playwright.sync_api import expect, sync_playwright
 
 import made_up
 from conftest import REPOSITORY
-from reprise.core.config import load
+from reprise.core.config.project import load
 from reprise.stages import report
 from reprise.stages.page.cards import cards
 

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load
 
 from conftest import make_toy_project
-from reprise.core.machine import cores
+from reprise.core.run.machine import cores
 from reprise.stages.train import hardware
 
 

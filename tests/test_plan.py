@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import toy
 from conftest import REPOSITORY, CommandLine
 from reprise.cli import app
-from reprise.core.config import load
+from reprise.core.config.project import load
 from reprise.core.contract import Run, Scale
 from reprise.parts.data import store
 from reprise.stages import plan as page
@@ -202,7 +202,7 @@ def reprise(toy_project: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Callab
     monkeypatch.chdir(toy_project.root)
     monkeypatch.setitem(sys.modules, "reprise.experiments.toy", toy)
     papers = toy_project.sources / "reprise" / "experiments"
-    monkeypatch.setattr("reprise.core.config.experiments_dir", lambda: papers)
+    monkeypatch.setattr("reprise.core.config.project.experiments_dir", lambda: papers)
 
     def call(*words: str) -> str:
         done = CliRunner().invoke(app, words, catch_exceptions=False)

@@ -7,7 +7,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from reprise.core.progress import LINE_SECONDS, Progress
+from reprise.core.run.progress import LINE_SECONDS, Progress
 
 
 class Clock:

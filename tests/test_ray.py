@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from conftest import REPOSITORY, TOY_PARAMS, TOY_PIPELINE, CommandLine, tiny_idx_files
-from reprise.core.config import Project, load
+from reprise.core.config.project import Project, load
+from reprise.core.config.yaml import ConfigError
 from reprise.core.contract import Failed
-from reprise.core.yaml import ConfigError
 from reprise.stages.train import grid
 
 GATES = """
@@ -158,7 +158,7 @@ def test_stopped_resumed_and_a_node_killed_it_ends_as_on_one_machine(toy_project
 
 
 def test_a_run_has_one_core_or_a_gpu_with_its_part_of_the_cores():
-    from reprise.core.ray_grid import share
+    from reprise.core.run.ray_grid import share
 
     plain, two_gpus, four_gpus = {"CPU": 64.0}, {"CPU": 16.0, "GPU": 2.0}, {"CPU": 12.0, "GPU": 4.0}
     assert share([plain, plain], "auto") == (1, 0)

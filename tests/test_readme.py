@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from conftest import REPOSITORY
-from reprise.core.config import load
-from reprise.core.results import read_verdicts, verdict_markdown, verdict_rows, verdict_summary
+from reprise.core.config.project import load
+from reprise.core.verdicts.results import read_verdicts, verdict_markdown, verdict_rows, verdict_summary
 
 README = (REPOSITORY / "README.md").read_text()
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from conftest import REPOSITORY
-from reprise.core.config import load
+from reprise.core.config.project import load
 from reprise.experiments import regularisation
 from reprise.experiments.regularisation import (
     Config,

@@ -18,15 +18,15 @@ import pytest
 import made_up
 from conftest import REPOSITORY
 from reprise import cli
-from reprise.core import results
-from reprise.core.config import load
+from reprise.core.config.project import load
 from reprise.core.contract import SCALES
-from reprise.core.results import Curve
-from reprise.stages import report, svg
+from reprise.core.verdicts import results
+from reprise.core.verdicts.results import Curve
+from reprise.stages import report
 from reprise.stages.page import cards as cards_module
-from reprise.stages.page import charts, gallery
-from reprise.stages.page.account import account, passage, steps
+from reprise.stages.page import charts, gallery, interval_svg
 from reprise.stages.page.cards import Card, cards, counted
+from reprise.stages.page.docstrings import account, passage, steps
 from reprise.stages.page.knobs import Knob, amount, each_step, knobs, sizes, spelled
 
 LATER = made_up.PAPER.model_copy(update={"title": "A later paper", "year": 2020})
@@ -541,7 +541,7 @@ def test_the_work_of_sixty_pages_is_four_times_that_of_fifteen(tmp_path: Path):
     ],
 )
 def test_ticks(low: float, high: float, spaces: int, expected: list[float]):
-    assert svg.ticks(low, high, spaces) == expected
+    assert interval_svg.ticks(low, high, spaces) == expected
 
 
 @pytest.mark.parametrize(
@@ -580,7 +580,7 @@ def test_numbers_are_short():
         "0.0001234",
     ]
     assert [report.number(value) for value in (math.inf, -math.inf, math.nan)] == ["∞", "−∞", "NaN"]
-    assert [svg.label(value) for value in (20_000_000.0, 1500.0, -0.5, 0.0)] == ["20M", "1.5k", "−0.5", "0"]
+    assert [interval_svg.label(value) for value in (20_000_000.0, 1500.0, -0.5, 0.0)] == ["20M", "1.5k", "−0.5", "0"]
     assert [report.span(seconds) for seconds in (0.4, 31.2, 725.0, 12240.0)] == ["0.4 s", "31 s", "12 min", "3.4 h"]
     assert [report.span(seconds) for seconds in (0.0, 99.4, 99.5, 99.99, 5969.0, 5990.0)] == [
         "0 s",
@@ -603,8 +603,10 @@ def test_numbers_are_short():
     ],
 )
 def test_neighbours_on_an_axis_have_other_labels(low: float, high: float, expected: list[str]):
-    marks = svg.ticks(low, high, 3)
-    assert [svg.label(mark, marks[1] - marks[0]) for mark in marks] == [text.replace("e-", "e−") for text in expected]
+    marks = interval_svg.ticks(low, high, 3)
+    assert [interval_svg.label(mark, marks[1] - marks[0]) for mark in marks] == [
+        text.replace("e-", "e−") for text in expected
+    ]
 
 
 @pytest.mark.parametrize("found", [True, False])

@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 import made_up
-from reprise.core import results
+from reprise.core.verdicts import results
 
 ROOT = Path(__file__).parents[1]
 

@@ -16,9 +16,9 @@ import torch
 from safetensors.torch import load_file
 
 import toy
-from reprise.core import checkpoints, runs, workspace
 from reprise.core.contract import Run, Stopped
-from reprise.core.tracking import NoTracker
+from reprise.core.run import checkpoints, execution, run_store
+from reprise.core.run.tracking import NoTracker
 from reprise.parts.vocabulary import SGD
 
 RUNTIME = {
@@ -60,11 +60,11 @@ def make_run(root: Path, fingerprint: str, seed: int = 0, **changes: object) -> 
 
 
 def execute(run: Run, root: Path, report=lambda *_: None, **runtime: object) -> str:
-    return runs.execute(run, RUNTIME | runtime, root, NoTracker, report)
+    return execution.execute(run, RUNTIME | runtime, root, NoTracker, report)
 
 
 def done(root: Path, run: Run) -> tuple[dict[str, torch.Tensor], str]:
-    folder = workspace.work_folder(root, run) / "done"
+    folder = run_store.work_folder(root, run) / "done"
     return load_file(folder / "weights.safetensors"), (folder / "history.csv").read_text()
 
 
@@ -93,7 +93,7 @@ def test_a_stopped_run_goes_on_bitwise_the_same(tmp_path, stop_at):
         with pytest.raises(Stopped) as stop:
             execute(stopped, tmp_path)
     assert stop.value.signum == signal.SIGTERM
-    assert workspace.newest_checkpoint(workspace.work_folder(tmp_path, stopped)).name == f"step-{stop_at:012d}.ckpt"
+    assert run_store.newest_checkpoint(run_store.work_folder(tmp_path, stopped)).name == f"step-{stop_at:012d}.ckpt"
     torch.rand(5)  # the rest of the process goes on drawing numbers
     assert execute(stopped, tmp_path) == "done"
 
@@ -119,11 +119,11 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys):
         patch.setattr(checkpoints, "COST", math.inf)
         with pytest.raises(RuntimeError, match="power cut"):
             execute(run, tmp_path, checkpoint_every=0)
-    older, newer = sorted(workspace.work_folder(tmp_path, run).glob("*.ckpt"))
+    older, newer = sorted(run_store.work_folder(tmp_path, run).glob("*.ckpt"))
     content = bytearray(newer.read_bytes())
     content[len(content) // 2] ^= 1
     newer.write_bytes(content)
-    assert workspace.newest_checkpoint(workspace.work_folder(tmp_path, run)) == older
+    assert run_store.newest_checkpoint(run_store.work_folder(tmp_path, run)) == older
     assert "is damaged" in capsys.readouterr().err
 
 
@@ -137,7 +137,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
 def test_nan_ends_the_run_and_names_the_step(tmp_path):
     run = make_run(tmp_path, "nan", nan_at=23)
     assert execute(run, tmp_path) == "diverged"
-    record = json.loads((workspace.work_folder(tmp_path, run) / "done" / "run.json").read_text())
+    record = json.loads((run_store.work_folder(tmp_path, run) / "done" / "run.json").read_text())
     assert record["diverged"] == "loss became nan at step 23"
     assert record["first_bad"] == "the loss, in update 23"
     assert record["last_good_checkpoint"] is None
@@ -155,11 +155,11 @@ def test_divergence_names_the_tensor_that_first_went_bad_and_keeps_the_last_good
     monkeypatch.setattr(checkpoints, "COST", math.inf)
     run = make_run(tmp_path, "burst", dropout=0.0, optimizer={"kind": "sgd", "lr": lr})
     assert execute(run, tmp_path, checkpoint_every=0) == "diverged"
-    work = workspace.work_folder(tmp_path, run)
+    work = run_store.work_folder(tmp_path, run)
     record = json.loads((work / "done" / "run.json").read_text())
     step = int(re.fullmatch(r"loss became (inf|nan) at step (\d+)", record["diverged"])[2])
     assert record["first_bad"] == first.format(step)
-    kept = workspace.newest_checkpoint(work)
+    kept = run_store.newest_checkpoint(work)
     assert record["last_good_checkpoint"] == (kept.name if kept else None)
     assert (kept is not None) == (step > toy.Task.log_every)
 
@@ -169,7 +169,7 @@ def test_large_checkpoints_are_written_less_often_than_asked(tmp_path, monkeypat
     now = [0.0]
     monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(checkpoints, "_greatest", lambda trainer, task, *values: list(values))
-    task = runs.build_task(make_run(tmp_path, "large"))
+    task = execution.build_task(make_run(tmp_path, "large"))
     trainer = SimpleNamespace(is_global_zero=True)
     written = []
 
@@ -188,15 +188,15 @@ def test_large_checkpoints_are_written_less_often_than_asked(tmp_path, monkeypat
 def test_evaluation_sees_the_trained_weights_and_the_history(tmp_path):
     run = make_run(tmp_path, "evaluated", dropout=0.0)
     execute(run, tmp_path)
-    workspace.publish(tmp_path, run, tmp_path / "models")
-    assert runs.evaluate(run, tmp_path) == "done"
-    metrics = json.loads((workspace.evaluation_folder(tmp_path, run) / "metrics.json").read_text())
+    run_store.publish(tmp_path, run, tmp_path / "models")
+    assert execution.evaluate(run, tmp_path) == "done"
+    metrics = json.loads((run_store.evaluation_folder(tmp_path, run) / "metrics.json").read_text())
     weights, history = done(tmp_path, run)
-    task = runs.build_task(run)
+    task = execution.build_task(run)
     residual = task.x @ weights["line.1.weight"].T + weights["line.1.bias"] - task.y
     assert metrics["error"] == pytest.approx(float(residual.square().mean()), rel=1e-5)
     assert metrics["first_loss"] == float(history.splitlines()[1].split(",")[1])
-    assert runs.evaluate(run, tmp_path) == "cached"
+    assert execution.evaluate(run, tmp_path) == "cached"
 
 
 def test_reports_and_snapshots_come_on_time(tmp_path):
@@ -204,7 +204,7 @@ def test_reports_and_snapshots_come_on_time(tmp_path):
     run = make_run(tmp_path, "rows")
     execute(run, tmp_path, report=lambda step, total, row: rows.append((step, total)))
     assert rows == [(10, 57), (20, 57), (30, 57), (40, 57), (50, 57), (57, 57)]
-    pictures = sorted(p.name for p in (workspace.work_folder(tmp_path, run) / "pictures").iterdir())
+    pictures = sorted(p.name for p in (run_store.work_folder(tmp_path, run) / "pictures").iterdir())
     assert pictures == ["line_00000029.png", "line_00000057.png"]
 
 
@@ -213,7 +213,7 @@ def test_reports_and_snapshots_come_on_time(tmp_path):
     [({}, None, [3.0, 4.0]), ({"clip_norm": 1.0}, 5.0, [0.6, 0.8]), ({"clip_value": 3.5}, None, [3.0, 3.5])],
 )
 def test_descent_clips_by_norm_and_by_value(tmp_path, monkeypatch, clip, norm, gradient):
-    task = runs.build_task(make_run(tmp_path, "clip"))
+    task = execution.build_task(make_run(tmp_path, "clip"))
     monkeypatch.setattr(task, "manual_backward", lambda loss: loss.backward())
     weight = torch.nn.Parameter(torch.zeros(2))
     settings = SGD(kind="sgd", lr=0.5, **clip)
@@ -233,4 +233,4 @@ def test_autocast_sees_every_update_within_one_call(tmp_path):
 
 
 def read(root: Path, run: Run) -> list[dict[str, float]]:
-    return workspace.read_history(workspace.work_folder(root, run) / "done" / "history.csv")
+    return run_store.read_history(run_store.work_folder(root, run) / "done" / "history.csv")

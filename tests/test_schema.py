@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from reprise.core import yaml
-from reprise.core.schema import current, write
-from reprise.core.yaml import Document
+from reprise.core.config import yaml
+from reprise.core.config.schema import current, write
+from reprise.core.config.yaml import Document
 from test_config import PAPER, PARAMS, PIPELINE, edited
 
 ROOT = Path(__file__).parents[1]

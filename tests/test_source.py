@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from reprise.core.source import reader_hash, source_hash
+from reprise.core.run.source_hash import reader_hash, source_hash
 
 FILES = {
     "__init__.py": '__version__ = "1"',
     "core/__init__.py": "",
-    "core/runs.py": "from reprise.core import grid\n",
-    "core/grid.py": "WORKERS = 2",
-    "core/task.py": "import torch\n",
+    "core/run/execution.py": "from reprise.core import grid\n",
+    "core/run/grid.py": "WORKERS = 2",
+    "core/run/task.py": "import torch\n",
     "parts/__init__.py": "",
     "parts/optim.py": "def rate():\n    from reprise.parts.nn import blocks\n    return blocks\n",
     "parts/nn/__init__.py": "from . import init\n",
@@ -22,7 +22,9 @@ FILES = {
     "parts/nn/blocks.py": "from .init import *\n",
     "parts/text.py": "",
     "experiments/__init__.py": "",
-    "experiments/gan.py": '"""A paper."""\nimport reprise.core.task\nfrom reprise.parts import optim\n\nX = 1  # 1\n',
+    "experiments/gan.py": (
+        '"""A paper."""\nimport reprise.core.run.task\nfrom reprise.parts import optim\n\nX = 1  # 1\n'
+    ),
     "experiments/bert/__init__.py": "from reprise.experiments.bert.model import Net\n",
     "experiments/bert/config.py": "",
     "experiments/bert/model.py": "from reprise.parts.text import words\nfrom .config import Config\n",
@@ -46,15 +48,15 @@ def edit(file: Path, text: str) -> None:
 
 def test_modules_are_found_transitively(package: Path) -> None:
     assert list(source_hash("gan", package)[1]) == [
-        "reprise.core.runs",
-        "reprise.core.task",
+        "reprise.core.run.execution",
+        "reprise.core.run.task",
         "reprise.experiments.gan",
         "reprise.parts.nn.blocks",
         "reprise.parts.nn.init",
         "reprise.parts.optim",
     ]
     assert list(source_hash("bert", package)[1]) == [
-        "reprise.core.runs",
+        "reprise.core.run.execution",
         "reprise.experiments.bert",
         "reprise.experiments.bert.config",
         "reprise.experiments.bert.model",
@@ -67,9 +69,9 @@ def test_modules_are_found_transitively(package: Path) -> None:
     [
         (
             "experiments/gan.py",
-            '"""Another\ntext."""\nimport reprise.core.task\n# and\nfrom reprise.parts import optim\nX=1',
+            '"""Another\ntext."""\nimport reprise.core.run.task\n# and\nfrom reprise.parts import optim\nX=1',
         ),
-        ("core/grid.py", "WORKERS = 3"),
+        ("core/run/grid.py", "WORKERS = 3"),
         ("__init__.py", '__version__ = "2"'),
         ("experiments/bert/config.py", "X = 2"),
     ],
@@ -80,7 +82,9 @@ def test_comments_layout_and_other_modules_do_not_count(package: Path, name: str
     assert source_hash("gan", package) == before
 
 
-@pytest.mark.parametrize("name", ["experiments/gan.py", "parts/nn/blocks.py", "core/runs.py", "core/task.py"])
+@pytest.mark.parametrize(
+    "name", ["experiments/gan.py", "parts/nn/blocks.py", "core/run/execution.py", "core/run/task.py"]
+)
 def test_code_counts(package: Path, name: str) -> None:
     before, modules = source_hash("gan", package)
     edit(package / name, FILES[name] + "\nY = 2\n")

@@ -15,7 +15,7 @@ import pytest
 from safetensors.torch import load_file
 
 from conftest import CommandLine
-from reprise.core import workspace
+from reprise.core.run import run_store
 
 PRETRAIN = [sys.executable, "-m", "reprise", "pretrain", "toy"]
 
@@ -87,7 +87,7 @@ def test_a_pickle_is_no_checkpoint(toy_project):
     touched = toy_project.root / "touched"
     for path in work.glob("*/step-*.ckpt"):
         path.write_bytes(pickle.dumps(Trap(touched)))
-        path.with_suffix(".sha256").write_text(workspace.sha256(path))
+        path.with_suffix(".sha256").write_text(run_store.sha256(path))
     ended = pretrain(toy_project, None, *slowly)
     assert ended.returncode == 1
     assert "toy/pretrain/fast/s0: UnpicklingError: " in ended.stdout

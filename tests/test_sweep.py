@@ -16,8 +16,8 @@ from conftest import REPOSITORY
 from reprise.cli import app, main
 from reprise.commands.project import UsageError
 from reprise.commands.sweep import default_metric, for_arm, parse_knob, sweep_file
-from reprise.core.config import load
-from reprise.core.yaml import ConfigError, leaves
+from reprise.core.config.project import load
+from reprise.core.config.yaml import ConfigError, leaves
 
 
 @pytest.mark.parametrize(

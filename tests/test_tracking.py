@@ -23,9 +23,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reprise.core import tracking
 from reprise.core.contract import Run
-from reprise.core.tracking import NoTracker, open_tracker, wandb_mode
+from reprise.core.run import tracking
+from reprise.core.run.tracking import NoTracker, open_tracker, wandb_mode
 
 SOURCE = Path(tracking.__file__).parents[1]
 
@@ -319,7 +319,7 @@ def test_a_server_that_is_away_or_refuses_does_not_stop_a_run(
 
 def test_off_imports_no_wandb(tmp_path: Path) -> None:
     script = (
-        "import sys; from reprise.core.tracking import open_tracker; from types import SimpleNamespace as S; "
+        "import sys; from reprise.core.run.tracking import open_tracker; from types import SimpleNamespace as S; "
         "tracker = open_tracker(S(), S(wandb='off'), None, 'x', None); "
         "tracker.log({'loss': 1.0}, 0); tracker.picture('p', None, 0); tracker.summary({}); tracker.finish(True); "
         "assert 'wandb' not in sys.modules; assert 'torch' not in sys.modules"
@@ -391,7 +391,7 @@ def test_nothing_else_imports_wandb() -> None:
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             if any(name.split(".")[0] == "wandb" for name in names):
                 importers.add(file.relative_to(SOURCE).as_posix())
-    assert importers == {"core/tracking.py"}
+    assert importers == {"core/run/tracking.py"}
 
 
 def test_warnings_reach_the_terminal_without_any_setup() -> None:

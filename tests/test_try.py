@@ -17,12 +17,12 @@ from PIL import Image
 
 from conftest import REPOSITORY
 from finished import Finished
-from reprise.commands.trained import favoured
-from reprise.core.config import load
+from reprise.commands.find_model import favoured
+from reprise.core.config.project import load
+from reprise.inference import bert, classifiers, dqn, gan, papers, pictures
+from reprise.inference.models import Unusable
 from reprise.parts.data.store import open_images
 from reprise.parts.text import WordPiece
-from reprise.trying import bert, classifiers, dqn, gan, papers, pictures
-from reprise.trying.models import Unusable
 from training import scored, trained
 
 # Samples

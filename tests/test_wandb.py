@@ -24,8 +24,8 @@ import pytest
 from PIL import Image
 
 from conftest import REPOSITORY, CommandLine, make_toy_project
-from reprise.core import tracking
-from reprise.core.config import load
+from reprise.core.config.project import load
+from reprise.core.run import tracking
 from reprise.stages.evaluate import track
 from test_tracking import Settings, a_run
 from wandb_server import KEY, WandbServer, serving

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from reprise.core.contract import DurationField, ExperimentConfig, Run
-from reprise.core.task import Evaluation
-from reprise.core.task import Task as BaseTask
+from reprise.core.run.task import Evaluation
+from reprise.core.run.task import Task as BaseTask
 from reprise.parts.data.sampling import EpochSampler
 from reprise.parts.optim import build_optimizer
 from reprise.parts.vocabulary import Dropout, Optimizer

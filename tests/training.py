@@ -13,7 +13,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from reprise.core.contract import Run, Stage
-from reprise.core.task import Evaluation
+from reprise.core.run.task import Evaluation
 from reprise.parts.data.store import write_images
 
 WORDS = [

@@ -34,9 +34,9 @@ from reprise.commands.project import UsageError, find_root_if_any
 from reprise.commands.project import check_known as _known
 from reprise.commands.project import check_project as _checked
 from reprise.commands.project import open_project as _project
-from reprise.core.config import Project
+from reprise.core.config.project import Project
+from reprise.core.config.yaml import ConfigError
 from reprise.core.contract import SCALES, Failed, Stage, Stopped
-from reprise.core.yaml import ConfigError
 
 TRACEBACK = "REPRISE_TRACEBACK"
 LOOK, USE, RUN, COMPARE = "Look", "Use what was trained", "Run", "Compare"
@@ -221,7 +221,7 @@ def validate(overrides: Overrides = None, as_json: Json = False) -> None:
 @app.command(rich_help_panel=WRITE)
 def schema() -> None:
     """Write schemas/, by which editors complete and check YAML."""
-    from reprise.core.schema import write
+    from reprise.core.config.schema import write
 
     for path in write(_project().root):
         typer.echo(path)
@@ -233,8 +233,8 @@ def source() -> None:
 
     Each stage's knobs, and the hash of its code.
     """
-    from reprise.core.workspace import adopt
-    from reprise.stages.inputs import other_code, write_all
+    from reprise.core.run.run_store import adopt
+    from reprise.stages.dvc_deps import other_code, write_all
 
     project = _checked()
     if others := other_code(project):
@@ -249,7 +249,7 @@ def prepare(dataset: Dataset, overrides: Overrides = None) -> None:
     """Fetch, check and prepare a dataset into data/prepared/."""
     project = _project(overrides, papers=())
     _known(dataset, project.pipeline.datasets, "dataset")
-    from reprise.commands.waiting import Waiting
+    from reprise.commands.status_line import Waiting
     from reprise.stages.prepare import prepare as run
 
     parts = project.pipeline.datasets[dataset].parts_at(project.params.scale)
@@ -327,7 +327,7 @@ def verdicts(
 @app.command(rich_help_panel=STAGES)
 def report(show: Annotated[bool, typer.Option("--open", help="Then open it in the browser")] = False) -> None:
     """Write reports/, a folder of pages, from results/."""
-    from reprise.commands.waiting import Waiting
+    from reprise.commands.status_line import Waiting
     from reprise.stages.report import report as run
 
     project = _project(papers=())
@@ -374,7 +374,7 @@ def _print_verdicts(
 ) -> None:
     from rich.console import Console
 
-    from reprise.core.results import read_verdicts, verdict_markdown, verdict_summary, verdict_table
+    from reprise.core.verdicts.results import read_verdicts, verdict_markdown, verdict_summary, verdict_table
 
     folders = {experiment: project.root / "results" / experiment for experiment in experiments}
     found = {experiment: read_verdicts(folder) for experiment, folder in folders.items()}

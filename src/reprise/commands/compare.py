@@ -21,11 +21,11 @@ import numpy as np
 from reprise.commands import revisions
 from reprise.commands.project import UsageError, check_known
 from reprise.commands.revisions import Snapshot
-from reprise.core import yaml
-from reprise.core.claims import Verdict, rounded, t_interval
-from reprise.core.reading import PARAMS, PIPELINE, block
-from reprise.core.yaml import Document, dotted
-from reprise.core.yaml import Path as YamlPath
+from reprise.core.config import yaml
+from reprise.core.config.documents import PARAMS, PIPELINE, block
+from reprise.core.config.yaml import Document, dotted
+from reprise.core.config.yaml import Path as YamlPath
+from reprise.core.verdicts.claims import Verdict, rounded, t_interval
 
 CONFIDENCE = 0.95
 REST = "the rest"

@@ -10,9 +10,9 @@ from markupsafe import Markup, escape
 
 from reprise.commands import comparison_text as text
 from reprise.commands.compare import Comparison, Ruling
-from reprise.core.claims import Verdict
+from reprise.core.verdicts.claims import Verdict
 from reprise.stages import report
-from reprise.stages.svg import label, ticks
+from reprise.stages.page.interval_svg import label, ticks
 
 HERE = Path(__file__).parent
 STYLE = Path(report.__file__).parent / "templates"

@@ -10,8 +10,8 @@ import typer
 
 from reprise.commands.compare import Comparison, Difference, Edit, Ruling, Shift
 from reprise.commands.listing import COLOURS
-from reprise.core.claims import Verdict, signed
-from reprise.core.results import estimate_in_words, region_in_words
+from reprise.core.verdicts.claims import Verdict, signed
+from reprise.core.verdicts.results import estimate_in_words, region_in_words
 
 OUTCOMES = {"better": "green", "worse": "red", "higher": "yellow", "lower": "yellow"}
 VALUE_WIDTH = 72

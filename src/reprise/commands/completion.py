@@ -14,8 +14,8 @@ from typing import Any
 import typer
 
 from reprise.commands.project import find_root
+from reprise.core.config.yaml import dotted, leaves
 from reprise.core.contract import SCALES
-from reprise.core.yaml import dotted, leaves
 
 Candidates = list[tuple[str, str]]
 """Each word with what a shell that can show it says beside it."""
@@ -124,8 +124,8 @@ def _models(ctx: typer.Context) -> list[Path]:
 
 
 def _reading() -> Any:
-    from reprise.core.reading import Reading
-    from reprise.core.slice import experiments_dir
+    from reprise.core.config.config_loader import experiments_dir
+    from reprise.core.config.documents import Reading
 
     return Reading(find_root(), experiments_dir())
 

@@ -23,9 +23,9 @@ from typing import Any, Literal
 
 import typer
 
-from reprise.core.config import Project
-from reprise.core.machine import cores, processor
-from reprise.core.yaml import ConfigError
+from reprise.core.config.project import Project
+from reprise.core.config.yaml import ConfigError
+from reprise.core.run.machine import cores, processor
 
 Status = Literal["ok", "info", "warn", "fail"]
 MARKS: dict[Status, tuple[str, str]] = {
@@ -298,7 +298,7 @@ class Doctor:
     def _schemas(self) -> Iterator[Finding]:
         if self._valid is None:
             return
-        from reprise.core.schema import current
+        from reprise.core.config.schema import current
 
         if current(self._valid.root):
             yield Finding("schemas", "ok", "current: editors check both files by them")
@@ -330,7 +330,7 @@ class Doctor:
         yield Finding("data", "info" if waiting else "ok", said, advice)
 
     def _wandb(self) -> Iterator[Finding]:
-        from reprise.core.tracking import wandb_mode
+        from reprise.core.run.tracking import wandb_mode
 
         if self._valid is None:
             return

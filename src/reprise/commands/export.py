@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from reprise.commands.find_model import check_data, find
 from reprise.commands.project import UsageError
-from reprise.commands.trained import check_data, find
-from reprise.core.config import Project
+from reprise.core.config.project import Project
 from reprise.core.contract import Failed, Stage
 
 NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime", "huggingface_hub"), "torch": ("huggingface_hub",)}
@@ -61,8 +61,8 @@ def write(
     before = _of_an_earlier_export(target)
 
     from reprise.commands.model_card import card, revision
-    from reprise.trying import files, papers
-    from reprise.trying.models import read_config
+    from reprise.inference import files, papers
+    from reprise.inference.models import read_config
 
     if experiment not in papers.WITHOUT_DATA:
         check_data(project, run)

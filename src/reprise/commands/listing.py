@@ -16,9 +16,9 @@ import typer
 from pydantic import BaseModel
 
 from reprise.commands.project import check_known
-from reprise.core.config import Project
+from reprise.core.config.project import Project
+from reprise.core.config.yaml import dotted, leaves
 from reprise.core.contract import Scale
-from reprise.core.yaml import dotted, leaves
 
 COLOURS = {"reproduced": "green", "refuted": "red", "inconclusive": "yellow"}
 VERDICTS = (*COLOURS, "not run")
@@ -89,7 +89,7 @@ def verdicts(root: Path, experiment: str) -> dict[str, str]:
     try:
         return {name: claim["verdict"] for name, claim in json.loads(path.read_text(encoding="utf-8")).items()}
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        from reprise.core.results import damaged  # imports numpy, for which nobody who lists should wait
+        from reprise.core.verdicts.results import damaged  # imports numpy, for which nobody who lists should wait
 
         raise damaged(path, error) from error
 

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from reprise.commands.trained import Trained
-from reprise.core import results, tracking
-from reprise.core.config import Project, load
+from reprise.commands.find_model import Trained
+from reprise.core.config.project import Project, load
+from reprise.core.config.yaml import ConfigError
 from reprise.core.contract import Failed, Run
-from reprise.core.results import SCALE_IN_WORDS
-from reprise.core.yaml import ConfigError
-from reprise.stages.page.account import account, module_of
+from reprise.core.run import tracking
+from reprise.core.verdicts import results
+from reprise.core.verdicts.results import SCALE_IN_WORDS
 from reprise.stages.page.cards import data_in_words
+from reprise.stages.page.docstrings import account, module_of
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCard
@@ -82,7 +83,7 @@ def card(
 def _task(experiment: str, stage: str) -> str | None:
     if experiment == "bert":
         return "fill-mask" if stage == "pretrain" else "text-classification"
-    from reprise.trying.classifiers import PAPERS
+    from reprise.inference.classifiers import PAPERS
 
     return TASKS.get(experiment) or ("image-classification" if experiment in PAPERS else None)
 

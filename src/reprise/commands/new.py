@@ -16,10 +16,10 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from reprise.commands.project import UsageError, check_known
-from reprise.core.config import Project, load
-from reprise.core.reading import PARAMS, PIPELINE
-from reprise.core.slice import experiments_dir
-from reprise.core.yaml import Document
+from reprise.core.config.config_loader import experiments_dir
+from reprise.core.config.documents import PARAMS, PIPELINE
+from reprise.core.config.project import Project, load
+from reprise.core.config.yaml import Document
 
 TEMPLATES = Path(__file__).parent / "templates" / "new"
 RESERVED = {"config", "pretrain", "finetune", "evaluate", "data", "training", "conftest"}
@@ -140,7 +140,7 @@ def _end_of_block(lines: list[str], document: Document, block: str) -> int:
 
 def _write_all(root: Path, key: str, files: dict[Path, str]) -> list[Path]:
     """Write every file, check what they say together, and put all back as it was if something is wrong or stops it."""
-    from reprise.core.schema import write as write_schemas
+    from reprise.core.config.schema import write as write_schemas
 
     def contents() -> dict[Path, bytes]:
         return {path: path.read_bytes() for path in [*files, *root.glob("schemas/*")] if path.is_file()}

@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Collection
 from pathlib import Path
 
-from reprise.core.config import Project, load
-from reprise.core.faultless import remember, unchecked
-from reprise.core.workspace import share_runs
+from reprise.core.config.project import Project, load
+from reprise.core.config.validation_cache import remember, unchecked
+from reprise.core.run.run_store import share_runs
 
 
 class UsageError(Exception):

@@ -22,11 +22,11 @@ from typing import Any
 import yaml
 
 from reprise.commands.project import UsageError, check_known
-from reprise.core.config import Project, load
+from reprise.core.config.params import Params, Section
+from reprise.core.config.pipeline import Paper
+from reprise.core.config.project import Project, load
+from reprise.core.config.yaml import parse_value
 from reprise.core.contract import Scale
-from reprise.core.params import Params, Section
-from reprise.core.pipeline import Paper
-from reprise.core.yaml import parse_value
 
 TUNING_SEED = 100
 WRITTEN = "# Written by `reprise sweep`."
@@ -211,7 +211,8 @@ class Trial:
 
 def trial(project: Project, experiment: str, arm: str, seeds: list[int], echo: Callable[[str], None] = print) -> Trial:
     """Train and evaluate `arm` alone, with the knobs that `project` was loaded with."""
-    from reprise.core import results, workspace
+    from reprise.core.run import run_store
+    from reprise.core.verdicts import results
     from reprise.stages.evaluate import evaluate
     from reprise.stages.train import train
 
@@ -221,7 +222,7 @@ def trial(project: Project, experiment: str, arm: str, seeds: list[int], echo: C
         train(alone, experiment, stage, echo)
     evaluate(alone, experiment)
     last = alone.pipeline.stages(experiment)[-1]
-    history = workspace.read_history(folder / "models" / experiment / last / arm / f"seed{seeds[0]}.history.csv")
+    history = run_store.read_history(folder / "models" / experiment / last / arm / f"seed{seeds[0]}.history.csv")
     shutil.rmtree(folder / "models")  # the runs' own folders hold the weights
     found = results.read(folder / "results" / experiment)
     means = {name: row["mean"] for name, row in found.metrics.get(arm, {}).items() if row["mean"] is not None}
@@ -230,7 +231,7 @@ def trial(project: Project, experiment: str, arm: str, seeds: list[int], echo: C
 
 def log_trial(project: Project, experiment: str, arm: str, found: Trial) -> None:
     """The trial as one W&B run: the sweep's, where W&B's agent started it."""
-    from reprise.core import tracking
+    from reprise.core.run import tracking
 
     settings, root = project.params.tracking, project.root
     config = {

@@ -20,7 +20,7 @@ from reprise.commands.project import (
     find_root_if_any,
     open_project,
 )
-from reprise.core.config import Project
+from reprise.core.config.project import Project
 
 Side = typer.Argument(
     help="A revision of git, an experiment of DVC, or . for the working tree", autocompletion=completion.revisions
@@ -155,7 +155,7 @@ def doctor(as_json: Json = False) -> None:
     """
     from reprise.commands.doctor import Doctor, report
     from reprise.commands.doctor import as_json as in_json
-    from reprise.commands.waiting import Waiting
+    from reprise.commands.status_line import Waiting
 
     root = find_root_if_any()
     with Waiting("doctor", root):

@@ -8,8 +8,8 @@ from pathlib import Path
 import typer
 
 from reprise.commands.listing import tally, verdicts
-from reprise.core.reading import Reading, block
-from reprise.core.slice import experiments_dir
+from reprise.core.config.config_loader import experiments_dir
+from reprise.core.config.documents import Reading, block
 
 
 def lines(root: Path | None) -> Iterator[str]:

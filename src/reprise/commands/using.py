@@ -45,7 +45,7 @@ def try_(
     gan: samples, and what lies between two of them. dqn: a game, filmed. bert: a missing word, or what a sentence is.
     Papers that sort images: your own picture, or some test images.
     """
-    from reprise.commands.trying import Asked, use
+    from reprise.commands.try_model import Asked, use
 
     project = open_project(papers=[])
     check_known(experiment, project.pipeline.experiments, "experiment")
@@ -73,7 +73,7 @@ def export(
     import json
 
     from reprise.commands.export import write
-    from reprise.commands.waiting import Waiting
+    from reprise.commands.status_line import Waiting
 
     check_known(form, FORMATS, "format")
     project = open_project(papers=[])

@@ -4,7 +4,7 @@ A paper is `reprise/experiments/<key>.py` (or a package of that name) that expor
 
 - `Config`, an `ExperimentConfig`: every knob, documented once, under the field;
 - `Task`, called as `Task(run, config)` with a `Run` and the validated `Config`, returning a
-  `reprise.core.task.Task`. A class is such a callable; a paper with two training stages may
+  `reprise.core.run.task.Task`. A class is such a callable; a paper with two training stages may
   export a function that picks the class by `run.stage`.
 """
 
@@ -27,8 +27,8 @@ SCALES: tuple[Scale, ...] = ("smoke", "laptop", "paper")
 class Strict(BaseModel):
     """A block of YAML: unknown keys and wrong types are errors; only int widens to float.
 
-    A field's documentation is the string under it; core/schema.py reads it from the source, pydantic would take twice
-    the time of everything.
+    A field's documentation is the string under it; core/config/schema.py reads it from the source, which takes half
+    the time that pydantic would.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

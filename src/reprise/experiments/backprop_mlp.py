@@ -39,9 +39,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
 
-from reprise.core import task
 from reprise.core.contract import DurationField, ExperimentConfig, Run, Strict
-from reprise.core.task import Evaluation, Picture
+from reprise.core.run import task
+from reprise.core.run.task import Evaluation, Picture
 from reprise.parts import vocabulary
 from reprise.parts.data.store import open_images
 from reprise.parts.nn.build import activation, initialize_, normalization

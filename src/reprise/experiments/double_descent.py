@@ -39,9 +39,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reprise.core import task
 from reprise.core.contract import DurationField, ExperimentConfig, Run, Strict
-from reprise.core.task import Evaluation, Picture
+from reprise.core.run import task
+from reprise.core.run.task import Evaluation, Picture
 from reprise.parts import vocabulary
 from reprise.parts.data.sampling import EpochSampler
 from reprise.parts.data.small_images import SHAPES, open_small_images, shifted_and_flipped, tensors

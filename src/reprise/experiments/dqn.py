@@ -30,8 +30,8 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reprise.core import task
 from reprise.core.contract import Duration, DurationField, ExperimentConfig, Run, Strict
+from reprise.core.run import task
 from reprise.parts import games
 from reprise.parts.data.sampling import share_of
 from reprise.parts.nn.build import activation, initialize_

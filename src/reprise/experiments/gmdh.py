@@ -40,9 +40,9 @@ from PIL import Image, ImageDraw
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from reprise.core import task
 from reprise.core.contract import ExperimentConfig, Run, Strict
-from reprise.core.task import Evaluation, Picture
+from reprise.core.run import task
+from reprise.core.run.task import Evaluation, Picture
 from reprise.parts.data.store import open_images
 
 Count = Annotated[int, Field(ge=1)]

@@ -37,9 +37,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reprise.core import task
 from reprise.core.contract import ExperimentConfig, Run, Strict
-from reprise.core.task import Evaluation, Picture
+from reprise.core.run import task
+from reprise.core.run.task import Evaluation, Picture
 from reprise.parts.data.store import open_images
 
 Count = Annotated[int, Field(ge=1)]

@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import flop_registry
 
 from reprise.core.contract import Run
-from reprise.core.task import Task
+from reprise.core.run.task import Task
 from reprise.stages.stand_ins import SHARE, StandIn
 
 aten = torch.ops.aten

@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from reprise.core import results, tracking, workspace
-from reprise.core.config import Project
+from reprise.core.config.project import Project
 from reprise.core.contract import Failed, Run
-from reprise.core.progress import Progress
-from reprise.core.source import source_hash
+from reprise.core.run import run_store, tracking
+from reprise.core.run.progress import Progress
+from reprise.core.run.source_hash import source_hash
+from reprise.core.verdicts import results
 from reprise.stages.train import about, check_trained, grid, preload, raise_failures, runs_of
 
 
@@ -22,15 +23,15 @@ def evaluate(project: Project, experiment: str) -> None:
     data = project.root / "data" / "prepared" / section.data
     runs = [replace(run, data=data) for run in runs_of(project, experiment, section.model)]
     records = check_trained(project, experiment, section.model, runs)
-    failures = {key: workspace.divergence(record) for key, record in records.items() if record["diverged"]}
+    failures = {key: run_store.divergence(record) for key, record in records.items() if record["diverged"]}
     whole = [run for run in runs if (run.arm, run.seed) not in failures]
-    waiting = [run for run in whole if workspace.read_metrics(project.root, run) is None]
+    waiting = [run for run in whole if run_store.read_metrics(project.root, run) is None]
     runtime = project.params.runtime.model_dump(mode="json")
     job = partial(evaluate_one, root=project.root)
     outcomes = grid(project, preload(experiment))(f"evaluate {experiment}", waiting, job, runtime)
     raise_failures(outcomes, len(whole) - len(waiting))
 
-    scores = {(run.arm, run.seed): workspace.read_metrics(project.root, run) or {} for run in whole}
+    scores = {(run.arm, run.seed): run_store.read_metrics(project.root, run) or {} for run in whole}
     paper = project.pipeline.experiments[experiment]
     unlisted = sorted({metric for row in scores.values() for metric in row} - paper.metrics.keys())
     if unlisted:
@@ -69,13 +70,13 @@ def track(project: Project, scored: list[Run]) -> None:
         for done, run in enumerate(scored):
             progress.update("scores", done, len(scored), None, "running")
             tracker = tracking.open_tracker(run, settings, root, run.fingerprint, source, said)
-            history = workspace.read_history(run.model.with_suffix(".history.csv"))
+            history = run_store.read_history(run.model.with_suffix(".history.csv"))
             last = dict(history[-1]) if history else {}
             axis, *_ = [*last, ""]  # its first column
             step = int(last.pop(axis, -1)) + 1  # W&B drops what comes at a step that it has
-            for path in sorted((workspace.evaluation_folder(root, run) / "pictures").glob("*.*")):
+            for path in sorted((run_store.evaluation_folder(root, run) / "pictures").glob("*.*")):
                 tracker.picture(path.stem, path, step)
-            tracker.summary(last | (workspace.read_metrics(root, run) or {}))
+            tracker.summary(last | (run_store.read_metrics(root, run) or {}))
             tracker.finish(ok=True)
             if not tracker.works:  # each further one would wait as long in vain
                 progress.update("scores", done, len(scored), None, "failed")
@@ -85,13 +86,13 @@ def track(project: Project, scored: list[Run]) -> None:
 
 def _pictures(root: Path, run: Run) -> dict[str, Path]:
     """Of the evaluation, and those taken while the run trained."""
-    folders = (run.model.with_suffix(""), workspace.evaluation_folder(root, run) / "pictures")
+    folders = (run.model.with_suffix(""), run_store.evaluation_folder(root, run) / "pictures")
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.*"))}
 
 
 def evaluate_one(run: Run, report: Any, *, root: Path) -> str:
     """One run of the grid, in a process of its own."""
-    from reprise.core.runs import evaluate
+    from reprise.core.run.execution import evaluate
 
-    with workspace.alone(root, run):
+    with run_store.alone(root, run):
         return evaluate(run, root)

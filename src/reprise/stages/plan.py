@@ -18,9 +18,9 @@ from rich.filesize import decimal, pick_unit_and_suffix
 from rich.table import Table
 from rich.text import Text
 
-from reprise.core.config import Project
+from reprise.core.config.pipeline import HubSource, InstalledSource, Source
+from reprise.core.config.project import Project
 from reprise.core.contract import Run, Stage
-from reprise.core.pipeline import HubSource, InstalledSource, Source
 from reprise.parts.data import fetch
 from reprise.stages.cost import cost_of
 from reprise.stages.stand_ins import is_prepared, stand_in
@@ -41,7 +41,7 @@ class Device:
     fp64: float
 
     def peak(self, precision: str, prefers_bf16: bool) -> float:
-        """What `runtime.precision` makes of it, as `core.devices.resolve_precision` does."""
+        """What `runtime.precision` makes of it, as `core.run.trainer.resolve_precision` does."""
         wanted = precision == "bf16-mixed" or (precision == "auto" and prefers_bf16)
         return self.bf16 if wanted and self.bf16 else self.fp32
 

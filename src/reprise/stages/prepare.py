@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from reprise.core.pipeline import Part
-from reprise.core.workspace import checkout
-from reprise.core.yaml import did_you_mean
+from reprise.core.config.pipeline import Part
+from reprise.core.config.yaml import did_you_mean
+from reprise.core.run.run_store import checkout
 from reprise.parts.data import readers
 from reprise.parts.data.fetch import fetch, sha256_of
 from reprise.parts.data.store import write_card
 
 if TYPE_CHECKING:
-    from reprise.core.config import Project
+    from reprise.core.config.project import Project
 
 Echo = Callable[[str], None]
 

@@ -21,15 +21,14 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from reprise.core import results
-from reprise.core.claims import signed
-from reprise.stages import svg
-from reprise.stages.page import charts, knobs
+from reprise.core.verdicts import results
+from reprise.core.verdicts.claims import signed
+from reprise.stages.page import charts, interval_svg, knobs
 from reprise.stages.page.cards import RULINGS, Card, cards, counted
 from reprise.stages.page.gallery import hang
 
 if TYPE_CHECKING:
-    from reprise.core.config import Project
+    from reprise.core.config.project import Project
 
 HERE = Path(__file__).parent
 TEMPLATES, VENDOR = HERE / "templates", HERE / "page" / "vendor"
@@ -109,8 +108,8 @@ def surroundings() -> Environment:
         "rulings": RULINGS,
         "scale_in_words": results.SCALE_IN_WORDS,
         "region_in_words": results.region_in_words,
-        "interval_figure": svg.interval_figure,
-        "colour": svg.colour_class,
+        "interval_figure": interval_svg.interval_figure,
+        "colour": interval_svg.colour_class,
         "decade": decade,
         "libraries": LIBRARIES,
         "chart_config": charts.CONFIG,

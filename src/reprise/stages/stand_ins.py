@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from reprise.core.config import Project
-from reprise.core.pipeline import Part
+from reprise.core.config.pipeline import Part
+from reprise.core.config.project import Project
 from reprise.parts.data import store
 from reprise.parts.data.readers.glue import TASKS
 

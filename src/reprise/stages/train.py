@@ -14,15 +14,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from reprise.core import tracking, workspace
-from reprise.core.config import Project
+from reprise.core.config.project import Project
+from reprise.core.config.yaml import ConfigError, Problem
 from reprise.core.contract import Failed, Run, Stage
-from reprise.core.energy import Meter
-from reprise.core.grid import Outcomes, run_grid
-from reprise.core.machine import cores, processor
-from reprise.core.source import source_hash
-from reprise.core.yaml import ConfigError, Problem
-from reprise.stages.inputs import counted
+from reprise.core.run import run_store, tracking
+from reprise.core.run.energy import Meter
+from reprise.core.run.grid import Outcomes, run_grid
+from reprise.core.run.machine import cores, processor
+from reprise.core.run.source_hash import source_hash
+from reprise.stages.dvc_deps import counted
 
 
 def runs_of(project: Project, experiment: str, stage: Stage) -> list[Run]:
@@ -108,7 +108,7 @@ def _lost(project: Project, experiment: str, stage: Stage, waiting: Sequence[Run
     wanted = {(run.arm, run.seed): run for run in waiting}
     before = [run for run in runs_of(project, experiment, stages[place - 1]) if (run.arm, run.seed) in wanted]
     return [
-        (wanted[key], f"{record['name']}, which it starts from, diverged: {workspace.divergence(record)}")
+        (wanted[key], f"{record['name']}, which it starts from, diverged: {run_store.divergence(record)}")
         for key, record in check_trained(project, experiment, stages[place - 1], before).items()
         if record["diverged"]
     ]
@@ -117,10 +117,10 @@ def _lost(project: Project, experiment: str, stage: Stage, waiting: Sequence[Run
 def train(project: Project, experiment: str, stage: Stage, echo: Callable[[str], None]) -> None:
     """Train what is not trained yet, and leave models/<experiment>/<stage>/ whole; Failed names what failed."""
     runs = runs_of(project, experiment, stage)
-    unknown = [run for run in runs if workspace.outcome(project.root, run) is None]
+    unknown = [run for run in runs if run_store.outcome(project.root, run) is None]
     for run, reason in _lost(project, experiment, stage, unknown):
-        workspace.give_up(project.root, run, reason)
-    known = {run.name: outcome for run in runs if (outcome := workspace.outcome(project.root, run)) is not None}
+        run_store.give_up(project.root, run, reason)
+    known = {run.name: outcome for run in runs if (outcome := run_store.outcome(project.root, run)) is not None}
     waiting = [run for run in runs if run.name not in known]
     runtime = project.params.runtime.model_dump(mode="json")
     with Meter() as meter:
@@ -140,18 +140,18 @@ def train(project: Project, experiment: str, stage: Stage, echo: Callable[[str],
     temporary = target.with_name(f".{stage}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     for run in runs:
-        workspace.publish(project.root, run, temporary)
+        run_store.publish(project.root, run, temporary)
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
     ended, there = known | outcomes.ended, len(runs) - len(unknown)
     echo(f"{stage} {experiment}: {len(waiting)} of {len(runs)} runs trained, {there} were there already")
     for run in (run for run in runs if ended[run.name] == "diverged"):
-        record = workspace.read_record(project.root, run)
+        record = run_store.read_record(project.root, run)
         kept = record.get("last_good_checkpoint")
         where = (
-            f"last good checkpoint: {workspace.work_folder(project.root, run) / kept}" if kept else "no checkpoint yet"
+            f"last good checkpoint: {run_store.work_folder(project.root, run) / kept}" if kept else "no checkpoint yet"
         )
-        echo(f"{run.name} diverged: {workspace.divergence(record)}; {where}; its claims are not run")
+        echo(f"{run.name} diverged: {run_store.divergence(record)}; {where}; its claims are not run")
 
 
 def grid(project: Project, modules: Sequence[str]) -> Callable[..., Outcomes]:
@@ -165,14 +165,14 @@ def grid(project: Project, modules: Sequence[str]) -> Callable[..., Outcomes]:
         path = ("runtime", "engine")
         message = "ray is not installed: pip install 'reprise[ray]' on every node"
         raise ConfigError([Problem(project.reading.params.value_mark(path), ".".join(path), message)])
-    from reprise.core.ray_grid import run_ray_grid
+    from reprise.core.run.ray_grid import run_ray_grid
 
     return run_ray_grid
 
 
 def preload(experiment: str) -> list[str]:
     """What the grid's processes have imported before they start."""
-    return ["torch", "pytorch_lightning", "reprise.core.runs", f"reprise.experiments.{experiment}"]
+    return ["torch", "pytorch_lightning", "reprise.core.run.execution", f"reprise.experiments.{experiment}"]
 
 
 def about(project: Project, experiment: str) -> tracking.About:
@@ -190,7 +190,7 @@ def train_one(
     about: tracking.About | None = None,
 ) -> str:
     """One run, in this process; or a rank's part of it."""
-    from reprise.core.runs import execute
+    from reprise.core.run.execution import execute
 
     source = source_hash(run.experiment)[0]
     tracker = partial(tracking.open_tracker, run, settings, root, run.fingerprint, source, about)
@@ -201,9 +201,9 @@ def train_alone(run: Run, report: Any, *, root: Path, **how: Any) -> str:
     """One run of the grid, in a process of its own; ranks, which work at one run side by side, do not come here."""
     import torch
 
-    with workspace.alone(root, run):
+    with run_store.alone(root, run):
         ended = train_one(run, report, root=root, **how)
-        workspace.note(root, run, **hardware(how["runtime"], torch.get_num_threads()))
+        run_store.note(root, run, **hardware(how["runtime"], torch.get_num_threads()))
     return ended
 
 
@@ -229,9 +229,9 @@ def _spread(runtime: dict[str, Any]) -> bool:
 
 def share_energy(root: Path, runs: Sequence[Run], joules: float) -> None:
     """Note in the records of runs that were trained together what each used: of `joules` by its share of their time."""
-    seconds = [workspace.read_record(root, run)["seconds"] for run in runs]
+    seconds = [run_store.read_record(root, run)["seconds"] for run in runs]
     for run, took in zip(runs, seconds, strict=True):
-        workspace.note(root, run, joules=round(joules * took / sum(seconds), 1) if took else 0.0)
+        run_store.note(root, run, joules=round(joules * took / sum(seconds), 1) if took else 0.0)
 
 
 def raise_failures(outcomes: Outcomes, known: int) -> None:
@@ -249,7 +249,7 @@ def _one_after_another(project: Project, runs: list[Run]) -> Outcomes:
     for run in runs:
         words = ["run", run.experiment, run.stage, run.arm, str(run.seed), *project.overrides]
         command = [sys.executable, "-m", "reprise", *words]
-        with workspace.alone(project.root, run):
+        with run_store.alone(project.root, run):
             status = subprocess.run(command, cwd=project.root, check=False).returncode
         if status:
             outcomes.failed[run.name] = f"its process ended with status {status}"
@@ -265,7 +265,7 @@ def train_here(
     from pytorch_lightning.utilities import rank_zero_only
 
     [run] = [r for r in runs_of(project, experiment, stage) if (r.arm, r.seed) == (arm, seed)]
-    if workspace.outcome(project.root, run) is None:
+    if run_store.outcome(project.root, run) is None:
         for _, reason in _lost(project, experiment, stage, [run]):
             raise Failed(f"{run.name}: {reason}")
     runtime = project.params.runtime.model_dump(mode="json")
@@ -282,4 +282,4 @@ def train_here(
     settings = project.params.tracking
     train_one(run, report, runtime=runtime, settings=settings, root=project.root, about=about(project, experiment))
     if rank_zero_only.rank == 0:
-        workspace.note(project.root, run, **hardware(runtime, cores()))
+        run_store.note(project.root, run, **hardware(runtime, cores()))

@@ -38,8 +38,8 @@ from reprise.experiments.bert.config import Config
 if TYPE_CHECKING:
     from torch import nn
 
-    from reprise.core import task
     from reprise.core.contract import Run
+    from reprise.core.run import task
 
 __all__ = ["Config", "Task", "networks"]
 

@@ -13,7 +13,7 @@ from torchmetrics.functional import classification, pearson_corrcoef, spearman_c
 from torchmetrics.functional.text import squad
 
 from reprise.core.contract import Run
-from reprise.core.task import Evaluation, Task
+from reprise.core.run.task import Evaluation, Task
 from reprise.experiments.bert import config as settings
 from reprise.experiments.bert.examples import UNLABELLED, Examples, read_examples
 from reprise.experiments.bert.model import Finetuned

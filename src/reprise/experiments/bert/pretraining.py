@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reprise.core.contract import Run
-from reprise.core.task import Evaluation, Task
+from reprise.core.run.task import Evaluation, Task
 from reprise.experiments.bert import config as settings
 from reprise.experiments.bert.model import Pretrainer, load_published_
 from reprise.parts.data.sampling import EpochSampler, share_of

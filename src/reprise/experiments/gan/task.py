@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from reprise.core import task
 from reprise.core.contract import Run
-from reprise.core.task import Evaluation, Picture
+from reprise.core.run import task
+from reprise.core.run.task import Evaluation, Picture
 from reprise.experiments.gan.config import Adversarial, Autoencoder, Config, GaussianMixture, Latent
 from reprise.experiments.gan.networks import (
     Mixture,

@@ -20,7 +20,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-from reprise.core.yaml import did_you_mean
+from reprise.core.config.yaml import did_you_mean
 
 Open = Callable[[], IO[bytes] | None]
 _Member = tuple[str, bool, Open]

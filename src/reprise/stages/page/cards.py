@@ -9,21 +9,21 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from reprise.core import results
-from reprise.core.claims import Verdict
-from reprise.core.config import Project
+from reprise.core.config.pipeline import Paper, Published
+from reprise.core.config.project import Project
+from reprise.core.config.yaml import Mark, leaves
 from reprise.core.contract import Scale
-from reprise.core.pipeline import Paper, Published
-from reprise.core.results import Results
-from reprise.core.yaml import Mark, leaves
+from reprise.core.verdicts import results
+from reprise.core.verdicts.claims import Verdict
+from reprise.core.verdicts.results import Results
 from reprise.stages.page import excerpt
-from reprise.stages.page.account import Account, account, module_of
 from reprise.stages.page.charts import axis_in_words, curve_chart
 from reprise.stages.page.cost import Cost, by_arm
+from reprise.stages.page.docstrings import Account, account, module_of
 from reprise.stages.page.excerpt import Excerpt
 from reprise.stages.page.gallery import Gallery, Picture, galleries, thumbnail
 from reprise.stages.page.knobs import Knob, knobs, sizes
-from reprise.stages.page.since import Since, since
+from reprise.stages.page.staleness import Since, since
 
 RULINGS = {"reproduced": "✓", "refuted": "✕", "inconclusive": "?", "not run": "–"}
 ELSEWHERE = re.compile(r"at scale .+, not \w+$")

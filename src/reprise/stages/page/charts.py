@@ -9,8 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reprise.core.results import Curve
-from reprise.stages.svg import COLOURS, label
+from reprise.core.verdicts.results import Curve
+from reprise.stages.page.interval_svg import COLOURS, label
 
 DECADES_FOR_LOG = 2.5
 """A positive curve that spans more decades than this gets a logarithmic axis."""

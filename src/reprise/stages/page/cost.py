@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from statistics import mean
 
-from reprise.core.results import RunCost
+from reprise.core.verdicts.results import RunCost
 
 
 @dataclass(frozen=True)

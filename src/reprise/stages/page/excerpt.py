@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reprise.core.yaml import Document
+from reprise.core.config.yaml import Document
 
 PAPERS = "src/reprise/experiments"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from reprise.core.results import Results
+from reprise.core.verdicts.results import Results
 
 SNAPSHOTS_SHOWN = 6
 PIXELS = 300

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reprise.core.config import Project
+from reprise.core.config.project import Project
+from reprise.core.config.yaml import Mark, leaves
 from reprise.core.contract import Duration, Scale
-from reprise.core.yaml import Mark, leaves
 from reprise.stages.page.charts import axis_in_words
 
 ABSENT = "–"

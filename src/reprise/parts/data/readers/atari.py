@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from reprise.core.config.yaml import did_you_mean
 from reprise.core.contract import Strict
-from reprise.core.yaml import did_you_mean
 from reprise.parts.data.fetch import sha256_of
 
 Positive = Annotated[int, Field(gt=0)]

@@ -1,0 +1,164 @@
+"""Which finished model a command is about: the one that was named, or the one that the paper's claims are for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reprise.commands.project import UsageError, check_known
+from reprise.core.config.pipeline import Paper
+from reprise.core.config.project import Project
+from reprise.core.contract import Run, Stage
+from reprise.core.run import run_store
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run whose weights are there."""
+
+    run: Run
+    record: dict[str, Any]
+    """Its run.json."""
+    chosen: str
+    """Why this one, where it was not named."""
+    notes: list[str]
+    """What to know before using it."""
+
+
+def find(
+    project: Project,
+    experiment: str,
+    arm: str | None,
+    seed: int | None,
+    stage: Stage | None = None,
+    fit: Callable[[Run], bool] = lambda run: True,
+    what: str = "",
+) -> Trained:
+    """The run of `experiment` that was named, of the stage that is evaluated unless another is.
+
+    Without an arm it is, of those that `fit`, the one that most claims say is the better; without a seed the first
+    that has weights. UsageError says what is not there, and by what command it comes; or that no arm is fit for
+    `what`.
+    """
+    check_known(experiment, project.pipeline.experiments, "experiment")
+    stages = project.pipeline.stages(experiment)
+    stage = stage or project.pipeline.evaluate[experiment].model
+    check_known(stage, stages, f"stage of {experiment}")
+    folder = project.root / "models" / experiment / stage
+    here = {path.name: path for path in sorted(folder.glob("*")) if any(path.glob("seed*.run.json"))}
+    known = [name for name in project.arms(experiment) if name in here]
+    known += [name for name in here if name not in known]
+    if not known:
+        raise UsageError(
+            f"no trained model of {experiment} is in {folder.relative_to(project.root)}; "
+            f"`{_command(stage, experiment)}` trains it; "
+            f"where there is a DVC remote, `dvc pull {stage}@{experiment}` fetches it"
+        )
+    if arm is not None and arm not in here:
+        check_known(arm, [*known, *project.arms(experiment)], f"arm of {experiment}")
+        raise UsageError(f"arm {arm} of {experiment} is not trained; `{_command(stage, experiment)}` trains it")
+
+    def runs(name: str) -> list[tuple[Run, dict[str, Any]]]:
+        return [_read(project, experiment, stage, path) for path in _records(here[name])]
+
+    if arm is None:
+        fitting = [name for name in known if fit(runs(name)[0][0])]
+        if not fitting:
+            raise UsageError(f"no arm of {experiment} {what}; it has {', '.join(known)}")
+        arm, chosen = favoured(project.pipeline.experiments[experiment], fitting)
+    else:
+        chosen = ""
+        if not fit(runs(arm)[0][0]):
+            others = [name for name in known if fit(runs(name)[0][0])]
+            hint = f"; those that do: {', '.join(others)}" if others else ""
+            raise UsageError(f"arm {arm} of {experiment} does not {what.removeprefix('does not ')}{hint}")
+    return _of_seed(project, experiment, arm, seed, runs(arm), chosen)
+
+
+def _of_seed(
+    project: Project, experiment: str, arm: str, seed: int | None, runs: list[tuple[Run, dict[str, Any]]], chosen: str
+) -> Trained:
+    if seed is not None:
+        check_known(str(seed), [str(run.seed) for run, _ in runs], f"trained seed of {experiment}'s arm {arm}")
+        runs = [(run, record) for run, record in runs if run.seed == seed]
+    whole = [(run, record) for run, record in runs if run.model.exists()]
+    if not whole:
+        run, record = runs[0]
+        said = run_store.divergence(record) if record["diverged"] else "its file is missing"
+        raise UsageError(f"{run.name} has no weights: {said}")
+    run, record = whole[0]
+    return Trained(run, record, chosen, list(_notes(project, run)))
+
+
+def favoured(paper: Paper, arms: list[str]) -> tuple[str, str]:
+    """Of `arms` the one that most of the paper's claims hold to be the better, and that in words; the first of equals.
+
+    Claims are written down before any run: no score of a test set has a part in it.
+    """
+    counts: Counter[str] = Counter()
+    for name, claim in paper.claims.items():
+        found: Any = claim
+        if name.startswith("what_if_"):
+            continue
+        if claim.kind == "difference":
+            better = paper.metrics[claim.metric].better
+            side = {"higher": found.higher, "lower": found.lower}.get(better)
+            counts.update([side] if side else [])
+        elif claim.kind == "trend":
+            better = paper.metrics[claim.metric].better
+            rises = {"increasing": "higher", "decreasing": "lower"}[found.direction]
+            counts.update([] if better == "neither" else [found.arms[-1 if rises == better else 0]])
+        elif claim.kind in ("above", "below", "rate"):
+            above = claim.kind == "above" or (claim.kind == "rate" and found.above is not None)
+            better = paper.metrics[claim.metric].better
+            counts.update([found.arm] if better == ("higher" if above else "lower") else [])
+    best = max(arms, key=lambda arm: counts[arm])
+    if not counts[best]:
+        return best, f"arm {best}, the first that there is; --arm takes another"
+    said = f"the better one in {counts[best]} of the paper's {len(paper.claims)} claims"
+    return best, f"arm {best}, {said}; --arm takes another"
+
+
+def check_data(project: Project, run: Run) -> None:
+    """UsageError unless the data that the run learned from are prepared."""
+    if not (run.data / "card.json").exists():
+        place = run.data.relative_to(project.root)
+        raise UsageError(
+            f"{place} is not there, which {run.name} needs; `dvc repro prepare@{run.data.name}` prepares it"
+        )
+
+
+def _notes(project: Project, run: Run) -> list[str]:
+    """Where the model is not what both files of YAML would train now."""
+    now = project.params.scale
+    if run.scale != now:
+        return [f"trained at scale {run.scale}; params.yaml now says {now}"]
+    arms = project.arms(run.experiment)
+    if run.arm not in arms:
+        return [f"params.yaml has no arm {run.arm} any more; used as it was trained"]
+    if run.config != project.resolve(run.experiment, run.arm):
+        return ["its knobs are not those that params.yaml has now; used with its own"]
+    return []
+
+
+def _records(folder: Path) -> list[Path]:
+    return sorted(folder.glob("seed*.run.json"), key=lambda path: int(path.name.split(".")[0].removeprefix("seed")))
+
+
+def _read(project: Project, experiment: str, stage: str, record: Path) -> tuple[Run, dict[str, Any]]:
+    from reprise.inference.models import read_run
+
+    data = project.root / "data" / "prepared" / getattr(project.pipeline, stage)[experiment].data
+    stages = project.pipeline.stages(experiment)
+    model = record.with_name(record.name.replace(".run.json", ".safetensors"))
+    init = None
+    if (place := [*stages].index(stage)) > 0:  # type: ignore[arg-type]
+        init = project.root / "models" / experiment / stages[place - 1] / model.parent.name / model.name
+    return read_run(model, stage, data, init if init is not None and init.exists() else None)
+
+
+def _command(stage: str, experiment: str) -> str:
+    return f"dvc repro {stage}@{experiment}"

@@ -1,0 +1,391 @@
+"""What `reprise try` does with each kind of model, and what it says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from reprise.commands.find_model import Trained, check_data, find
+from reprise.commands.project import UsageError
+from reprise.commands.status_line import Waiting
+from reprise.core.config.project import Project
+from reprise.core.contract import Run
+
+SAMPLES, IMAGES, WORDS, BETWEEN = 80, 10, 5, 3
+"""How many samples, test images and words there are unless said; and ways between two samples."""
+ROWS = 4
+"""Of samples in a terminal."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The command's words."""
+
+    experiment: str
+    given: list[str]
+    arm: str | None
+    seed: int | None
+    out: Path | None
+    number: int | None
+    draw: int
+    as_json: bool
+
+    def header(self, trained: Trained) -> Iterator[str]:
+        """Which model it is and why; nothing for a script."""
+        if not self.as_json:
+            yield f"{trained.run.name}, trained at scale {trained.run.scale}"
+            yield from (f"  {said}" for said in [trained.chosen, *trained.notes] if said)
+
+
+def use(project: Project, asked: Asked) -> Iterable[str]:
+    """Lines to print; pictures and films are written. UsageError for what cannot be."""
+    from reprise.inference.models import Unusable
+    from reprise.inference.papers import TRIED, use_of
+
+    if asked.experiment not in TRIED:
+        pictures = project.root / "results" / asked.experiment / "pictures"
+        hint = f"; what its models do is in {pictures.relative_to(project.root)}" if pictures.exists() else ""
+        raise UsageError(f"there is nothing to try of {asked.experiment}, but of {', '.join(TRIED)}{hint}")
+    try:
+        match asked.experiment:
+            case "gan":
+                yield from _gan(project, asked)
+            case "dqn":
+                yield from _dqn(project, asked)
+            case "bert":
+                yield from _bert(project, asked)
+            case _:
+                trained = _find(project, asked, lambda run: use_of(run.experiment, _config(run)) is not None)
+                yield from _images(project, asked, trained)
+    except Unusable as error:
+        raise UsageError(str(error)) from error
+
+
+def _find(project: Project, asked: Asked, fit: Any = lambda run: True, stage: Any = None) -> Trained:
+    return find(project, asked.experiment, asked.arm, asked.seed, stage, fit, "does not look at images")
+
+
+def _config(run: Run) -> Any:
+    from reprise.inference.models import read_config
+
+    return read_config(run)
+
+
+def _opened(project: Project, asked: Asked, trained: Trained) -> Any:
+    from reprise.inference.papers import WITHOUT_DATA, opened
+
+    if asked.experiment not in WITHOUT_DATA:
+        check_data(project, trained.run)
+    return opened(trained.run)
+
+
+def _waiting(project: Project, asked: Asked, what: str = "") -> Any:
+    return Waiting(f"try {asked.experiment}{what}", project.root)
+
+
+def _no_input(asked: Asked, hint: str) -> None:
+    if asked.given:
+        raise UsageError(f"`reprise try {asked.experiment}` takes no input; {hint}")
+
+
+def _check_suffix(out: Path | None, suffix: str, what: str) -> None:
+    """Before anything is made: UsageError for another format, or a folder that is not there."""
+    if out is None:
+        return
+    if out.suffix.lower() != suffix:
+        raise UsageError(f"--out is {out}; expected a name that ends in {suffix}: {what}")
+    if not out.parent.is_dir():
+        raise UsageError(f"--out is {out}; there is no folder {out.parent}")
+
+
+def _write(picture: Any, out: Path) -> None:
+    from reprise.core.run.execution import write_picture
+
+    stem = out.with_name(f".{out.stem.replace('.', '-')}-new")  # a stem of several dots would lose its last part
+    write_picture(stem, picture).replace(out)
+
+
+# --- pictures made of z -----------------------------------------------------------------------------------------------
+
+
+def _gan(project: Project, asked: Asked) -> Iterator[str]:
+    _no_input(asked, "--draw 1 draws other samples")
+    _check_suffix(asked.out, ".png", "samples are a picture")
+    trained = _find(project, asked)
+    if asked.out is None and not asked.as_json and not sys.stdout.isatty():
+        raise UsageError("there is no terminal to draw in; --out samples.png writes the picture")
+    yield from asked.header(trained)
+    with _waiting(project, asked):
+        from reprise.inference import gan, pictures
+
+        task, count = _opened(project, asked, trained), asked.number or SAMPLES
+        columns, scale = 10, 2
+        if asked.out is None and not asked.as_json:
+            width = shutil.get_terminal_size().columns
+            columns = max(2, min(10, width // 16))
+            count = min(count, columns * ROWS)
+        images = pictures.to_bytes(gan.samples(task, count, asked.draw))
+        if asked.as_json and asked.out is None:
+            yield json.dumps({"model": trained.run.name, "file": None, "samples": images.tolist()})
+            return
+        ways = pictures.to_bytes(gan.between(task, BETWEEN, columns, asked.draw).flatten(0, 1))
+    sheets = {
+        f"{count} samples of {trained.run.name}": pictures.sheet(images, min(columns, count)),
+        "from one z to another": pictures.sheet(ways, columns),
+    }
+    if asked.out is not None:
+        _write(pictures.below(sheets, scale), asked.out)
+        yield json.dumps({"model": trained.run.name, "file": str(asked.out)}) if asked.as_json else str(asked.out)
+        return
+    from rich.console import Console
+
+    if asked.number and asked.number > count:
+        yield f"  {count} of {asked.number} samples are drawn; --out samples.png draws them all"
+    console = Console(force_terminal=True, color_system="truecolor")
+    for said, sheet in sheets.items():
+        console.print(said, highlight=False)
+        console.print(pictures.half_blocks(_fitting(sheet, columns * 15 - 1)), soft_wrap=True)
+
+
+def _fitting(sheet: Any, width: int) -> Any:
+    import numpy as np
+    from PIL import Image
+
+    height = round(len(sheet) * width / sheet.shape[1])
+    return np.asarray(Image.fromarray(sheet).resize((width, height), Image.Resampling.BOX))
+
+
+# --- games ------------------------------------------------------------------------------------------------------------
+
+FILM_SECONDS = 60
+
+
+def _dqn(project: Project, asked: Asked) -> Iterator[str]:
+    _no_input(asked, "--draw 1 plays another game")
+    _check_suffix(asked.out, ".gif", "a game is a film")
+    trained = _find(project, asked)
+    yield from asked.header(trained)
+    with _waiting(project, asked, " and film" if asked.out else ""):
+        from reprise.inference import dqn
+
+        task = _opened(project, asked, trained)
+        game = dqn.play(task, asked.draw, FILM_SECONDS * dqn.FRAMES_A_SECOND if asked.out else 0)
+        if asked.out:
+            _write(game.film, asked.out)
+    settings = task.config
+    if asked.as_json:
+        found = {"game": settings.game.name, "score": game.score, "actions": len(game.actions)}
+        yield json.dumps({"model": trained.run.name, **found, "file": str(asked.out) if asked.out else None}, indent=1)
+        return
+    yield (
+        f"{settings.game.name}: {game.score:g} points in {len(game.actions):,} actions, "
+        f"{100 * settings.evaluate.epsilon:g} % of them random as in evaluation"
+    )
+    if not asked.out:
+        yield "--out game.gif films it; --draw 1 plays another"
+    elif len(game.film) <= len(game.actions):
+        yield f"{asked.out}: the first {FILM_SECONDS} s, with the score so far"
+    else:
+        yield f"{asked.out}: all of it, {len(game.film) / dqn.FRAMES_A_SECOND:.0f} s"
+
+
+# --- sentences --------------------------------------------------------------------------------------------------------
+
+
+def _bert(project: Project, asked: Asked) -> Iterator[str]:
+    if asked.out is not None:
+        raise UsageError("what is said of sentences is printed; --json is for scripts, and there is no --out")
+    if len(asked.given) > 2:
+        raise UsageError(f"{len(asked.given)} texts were given; expected one or two, each in quotation marks")
+    readers = _Readers(project, asked)
+    for texts in [asked.given] if asked.given else _typed():
+        if any(not text.strip() for text in texts):
+            raise UsageError("the text is empty")
+        yield from readers.say(texts)
+
+
+def _typed() -> Iterator[list[str]]:
+    """Sentences typed in, or lines of standard input."""
+    if not sys.stdin.isatty():
+        lines = [line.strip() for line in sys.stdin if line.strip()]
+        if not lines:
+            raise UsageError("no sentence was given; as in `reprise try bert 'the film was [MASK] .'`")
+        yield from ([line] for line in lines)
+        return
+    print("A sentence, with [MASK] where a word is missing, or without; an empty line ends.", file=sys.stderr)
+    while True:
+        try:
+            line = input("> ").strip()
+        except EOFError:
+            return
+        if not line:
+            return
+        yield [line]
+
+
+class _Readers:
+    """The pretrained and the fine-tuned model, each loaded when it is first needed."""
+
+    def __init__(self, project: Project, asked: Asked) -> None:
+        self.project, self.asked = project, asked
+        self.open: dict[str, tuple[Trained, Any]] = {}
+
+    def say(self, texts: list[str]) -> Iterator[str]:
+        from reprise.inference import bert
+
+        masked = any(bert.is_masked(text) for text in texts)
+        if masked and len(texts) > 1:
+            raise UsageError(f"{bert.MASK} is filled in in one text; two were given")
+        stage = "pretrain" if masked else "finetune"
+        if stage not in self.open:
+            trained = _find(self.project, self.asked, stage=stage)
+            if not masked:
+                check_data(self.project, trained.run)
+            with _waiting(self.project, self.asked):
+                self.open[stage] = trained, _opened(self.project, self.asked, trained)
+            yield from self.asked.header(trained)
+        trained, task = self.open[stage]
+        if masked:
+            yield from self._filled(bert.fill(task, texts[0], self.asked.number or WORDS), texts[0], trained)
+        else:
+            yield from self._said(bert.answers(task, texts), texts, trained)
+
+    def _filled(self, places: Any, text: str, trained: Trained) -> Iterator[str]:
+        if self.asked.as_json:
+            found = [[asdict(guess) for guess in place] for place in places]
+            yield json.dumps({"model": trained.run.name, "text": text, "masks": found}, indent=1, ensure_ascii=False)
+            return
+        for index, place in enumerate(places):
+            if len(places) > 1:
+                yield f"[MASK] {index + 1}"
+            yield from (f"  {100 * guess.probability:5.1f} %  {guess.word}" for guess in place)
+
+    def _said(self, answers: Any, texts: list[str], trained: Trained) -> Iterator[str]:
+        if self.asked.as_json:
+            found = {one.task: {key: value for key, value in asdict(one).items() if key != "task"} for one in answers}
+            yield json.dumps({"model": trained.run.name, "texts": texts, "tasks": found}, indent=1, ensure_ascii=False)
+            return
+        for one in answers:
+            if len(one.words) == 1 and not one.probabilities:
+                yield f"{one.task}: {one.labels[0]}"
+            elif one.words == [" / ".join(texts)]:
+                yield f"{one.task}: {one.labels[0]}, {100 * one.probabilities[0]:.1f} %"
+            else:
+                yield f"{one.task}: " + " ".join(
+                    f"{word}/{label}" for word, label in zip(one.words, one.labels, strict=True)
+                )
+
+
+# --- images -----------------------------------------------------------------------------------------------------------
+
+
+def _images(project: Project, asked: Asked, trained: Trained) -> Iterator[str]:
+    _check_suffix(asked.out, ".png", "images are a picture")
+    if asked.given and asked.number:
+        raise UsageError("--number is of test images; pictures were given")
+    check_data(project, trained.run)
+    import numpy as np
+
+    from reprise.inference import classifiers, pictures
+
+    config = _config(trained.run)
+    read = [pictures.read(Path(name), getattr(config, "dataset", "digits")) for name in asked.given]
+    yield from asked.header(trained)
+    with _waiting(project, asked):
+        task = _opened(project, asked, trained)
+        reader = classifiers.reader(task, config)
+        if asked.given:
+            images, labels, names = np.stack([image for image, _ in read]), None, asked.given
+        else:
+            every, labels = classifiers.test_images(task, reader.dataset)
+            known = [place for place, label in enumerate(labels) if _name(int(label), reader) in reader.classes]
+            places = np.random.default_rng(asked.draw).permutation(known)[: asked.number or IMAGES]
+            images, labels = every[places], labels[places]
+            names = [f"test image {place}" for place in places.tolist()]
+        outputs = reader.network(classifiers.pixels(images))
+    said = [done for _, done in read] or [[]] * len(images)
+    if reader.says and not asked.as_json:
+        yield f"  {reader.says}"
+    if reader.kind == "autoencoder":
+        yield from _again(asked, trained, names, images, outputs, said)
+    else:
+        yield from _sorted(asked, trained, reader, names, images, labels, outputs, said)
+
+
+def _again(asked: Asked, trained: Trained, names: list[str], images: Any, outputs: Any, said: Any) -> Iterator[str]:
+    """What an autoencoder makes of images."""
+    from reprise.inference import classifiers, pictures
+
+    errors = (outputs - classifiers.pixels(images)).flatten(1).square().sum(1).tolist()
+    if asked.out:
+        made, columns = pictures.to_bytes(outputs), min(10, len(images))
+        sheets = {
+            "images": pictures.sheet(images, columns),
+            "what the autoencoder makes of them": pictures.sheet(made, columns),
+        }
+        _write(pictures.below(sheets, 2), asked.out)
+    if asked.as_json:
+        rows = [
+            {"image": name, "squared_error": error, "done": done}
+            for name, error, done in zip(names, errors, said, strict=True)
+        ]
+        yield json.dumps({"model": trained.run.name, "images": rows}, indent=1, ensure_ascii=False)
+        return
+    yield "This arm learned to give images again, not to name them."
+    for name, error, done in zip(names, errors, said, strict=True):
+        yield from (f"{name}: {what}" for what in done)
+        yield f"{name}: squared error {error:.2f} over all pixels"
+    yield str(asked.out) if asked.out else "--out again.png shows them"
+
+
+def _sorted(
+    asked: Asked, trained: Trained, reader: Any, names: list[str], images: Any, labels: Any, outputs: Any, said: Any
+) -> Iterator[str]:
+    """What a classifier calls images."""
+    from reprise.inference import pictures
+
+    values = outputs.softmax(1) if reader.probable else outputs
+    answers = [reader.classes[index] for index in values.argmax(1).tolist()]
+    best = values.amax(1).tolist()
+    truth = [None] * len(answers)
+    if labels is not None:
+        truth = [_name(int(label), reader) for label in labels]
+    measure = "probability" if reader.probable else "score"
+    strength = [f"{100 * value:.1f} %" if reader.probable else f"{value:.3g}" for value in best]
+    if asked.out:
+        captions = [
+            (f"{answer}, {how}", pictures.PLAIN if true is None else pictures.RIGHT)
+            if true in (None, answer)
+            else (f"{answer}, {how}, not {true}", pictures.WRONG)
+            for answer, how, true in zip(answers, strength, truth, strict=True)
+        ]
+        _write(pictures.captioned(list(images), captions), asked.out)
+    if asked.as_json:
+        rows = [
+            {"image": name, "answer": answer, measure: value, "label": true, "done": done,
+             "scores": dict(zip(reader.classes, every, strict=True))}
+            for name, answer, value, true, done, every in zip(
+                names, answers, best, truth, said, values.tolist(), strict=True)
+        ]  # fmt: skip
+        yield json.dumps({"model": trained.run.name, "images": rows}, indent=1, ensure_ascii=False)
+        return
+    for name, done in zip(names, said, strict=True):
+        yield from (f"{name}: {what}" for what in done)
+    left = max(map(len, names))
+    yield f"{'':<{left}}  {'answer':<10} {measure:>11}" + ("  label" if labels is not None else "")
+    for name, answer, how, true in zip(names, answers, strength, truth, strict=True):
+        mark = "" if true is None else f"  {true}" if true == answer else f"  {true}  wrong"
+        yield f"{name:<{left}}  {answer:<10} {how:>11}{mark}"
+    if labels is not None:
+        yield f"{sum(answer == true for answer, true in zip(answers, truth, strict=True))} of {len(answers)} right"
+    if asked.out:
+        yield str(asked.out)
+
+
+def _name(label: int, reader: Any) -> str:
+    return str(label) if reader.dataset == "digits" else reader.classes[label]

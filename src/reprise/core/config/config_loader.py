@@ -1,0 +1,142 @@
+"""The `Config` of an experiment, without running the rest of its file.
+
+`reprise list`, `show` and `validate` must not import torch. So only those top-level statements of the paper's file
+(or of its package's config.py) are executed that `class Config` depends on, names followed through the file.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+from reprise.core.config.yaml import ConfigError, Mark, Problem
+from reprise.core.contract import ExperimentConfig
+
+ALLOWED = ("pydantic", "reprise.core.contract", "reprise.parts.vocabulary")
+"""What a Config may import beside the standard library."""
+
+
+def experiments_dir() -> Path:
+    """The folder of the papers' files, found without importing any of them."""
+    found = importlib.util.find_spec("reprise.experiments")
+    assert found is not None
+    assert found.submodule_search_locations
+    return Path(next(iter(found.submodule_search_locations)))
+
+
+def experiment_files(directory: Path) -> dict[str, Path]:
+    """The file that holds the `Config` of each experiment in `directory`, by the experiment's key."""
+    files = {file.stem: file for file in sorted(directory.glob("[a-z]*.py"))}
+    packages = {file.parent.name: file.parent / "config.py" for file in sorted(directory.glob("[a-z]*/__init__.py"))}
+    return files | packages
+
+
+def config_class(key: str, file: Path, shown: str) -> type[ExperimentConfig]:
+    """The `Config` that `file` defines; ConfigError, naming the file as `shown`, if that cannot be had."""
+
+    def refuse(message: str, line: int = 1, column: int = 1) -> ConfigError:
+        return ConfigError([Problem(Mark(shown, line, column), "Config", message)])
+
+    try:
+        tree = ast.parse(file.read_bytes(), str(file))
+    except OSError:
+        raise refuse("there is no such file") from None
+    except SyntaxError as error:
+        raise refuse(f"not Python: {error.msg}", error.lineno or 1, error.offset or 1) from None
+    statements = list(_needed(tree, "Config"))
+    if not any(isinstance(statement, ast.ClassDef) and statement.name == "Config" for statement in statements):
+        raise refuse("the file defines no class Config")
+    for statement in statements:
+        for module in _imported(statement):
+            if module.split(".")[0] not in sys.stdlib_module_names and not _allowed(module):
+                message = f"depends on {module}; a Config may import only {', '.join(ALLOWED)} and the standard library"
+                raise refuse(message, statement.lineno, statement.col_offset + 1)
+    module = types.ModuleType(f"reprise.configs.{key}", ast.get_docstring(tree))
+    module.__file__ = str(file)
+    sys.modules[module.__name__] = module  # pydantic looks annotations up by the module's name
+    try:
+        exec(compile(ast.Module(statements, []), str(file), "exec"), module.__dict__)
+    except Exception as error:
+        line = next((at.tb_lineno for at in reversed(list(_frames(error))) if at.tb_frame.f_globals is vars(module)), 1)
+        raise refuse(f"{type(error).__name__}: {error}".splitlines()[0], line) from error
+    if not (isinstance(module.Config, type) and issubclass(module.Config, ExperimentConfig)):
+        raise refuse("Config is not an ExperimentConfig of reprise.core.contract")
+    return module.Config
+
+
+def _needed(tree: ast.Module, name: str) -> Iterator[ast.stmt]:
+    """The top-level statements that `name` depends on, in their order, imports cut down to what is used."""
+    bound: dict[str, list[ast.stmt]] = {}
+    for statement in tree.body:
+        for defined in _bound(statement):
+            bound.setdefault(defined, []).append(statement)
+    names, todo = set[str](), [name]
+    while todo:
+        if (current := todo.pop()) not in names:
+            names.add(current)
+            todo += [n for statement in bound.get(current, ()) for n in _used(statement)]
+    for statement in tree.body:
+        if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
+            yield statement
+        elif isinstance(statement, (ast.Import, ast.ImportFrom)):
+            aliases = [alias for alias in statement.names if _alias_name(alias) in names]
+            if aliases:
+                kept = (
+                    ast.Import(aliases)
+                    if isinstance(statement, ast.Import)
+                    else ast.ImportFrom(statement.module, aliases, statement.level)
+                )
+                yield ast.copy_location(kept, statement)
+        elif not names.isdisjoint(_bound(statement)):
+            yield statement
+
+
+def _alias_name(alias: ast.alias) -> str:
+    return alias.asname or alias.name.split(".")[0]
+
+
+def _bound(statement: ast.stmt) -> set[str]:
+    """The names that a top-level statement defines."""
+    if isinstance(statement, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+        return {statement.name}
+    if isinstance(statement, (ast.Import, ast.ImportFrom)):
+        return {_alias_name(alias) for alias in statement.names}
+    if isinstance(statement, (ast.Assign, ast.AnnAssign)):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        return {node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)}
+    return set()
+
+
+def _used(statement: ast.stmt) -> set[str]:
+    """The names that a statement reads and does not set itself, as a field or a local of the same name would be."""
+    names = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
+    own = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    own |= {node.arg for node in ast.walk(statement) if isinstance(node, ast.arg)}
+    return {node.id for node in names} - own
+
+
+def _imported(statement: ast.stmt) -> list[str]:
+    """The modules that a statement imports, inside functions too; a relative import begins with a dot."""
+    modules: list[str] = []
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Import):
+            modules += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            modules += [f"{base}.{alias.name}" if f"{base}.{alias.name}" in ALLOWED else base for alias in node.names]
+    return modules
+
+
+def _allowed(module: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in ALLOWED)
+
+
+def _frames(error: BaseException) -> Iterator[types.TracebackType]:
+    trace = error.__traceback__
+    while trace is not None:
+        yield trace
+        trace = trace.tb_next

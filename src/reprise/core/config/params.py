@@ -1,0 +1,81 @@
+"""What params.yaml can say, apart from each experiment's own knobs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from reprise.core.config.pipeline import Name
+from reprise.core.contract import Scale, Strict
+
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Runtime(Strict):
+    """On what, and how, runs execute; none of it but `precision` changes what they compute."""
+
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    """What runs compute on; auto: a GPU where there is one."""
+    devices: Count | Literal["auto"] = "auto"
+    """Devices of one run. With more than one, runs go one after another, each by DDP."""
+    num_nodes: Count = 1
+    """Machines that one run is spread over."""
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    """How a run is spread over devices; auto: as Lightning chooses."""
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    """auto: bfloat16 autocast where the experiment allows it and the processor has it, else float32."""
+    engine: Literal["local", "ray"] = "local"
+    """Where the grid of arms and seeds runs: processes of this machine, or a Ray cluster."""
+    address: Annotated[str, Field(pattern=r"^(auto|[^/\s]+:[0-9]+)$")] = "auto"
+    """The head of the Ray cluster, host:port; auto: of the cluster that this machine is a node of."""
+    workers: Count | Literal["auto"] = "auto"
+    """Runs side by side; auto: one for each core, or each GPU."""
+    checkpoint_every: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds: the most that a kill can cost."""
+
+    @model_validator(mode="after")
+    def _one_device_on_ray(self) -> Runtime:
+        if self.engine == "ray" and (self.devices not in (1, "auto") or self.num_nodes > 1):
+            raise ValueError("engine: ray gives each run one device, so devices and num_nodes are 1")
+        return self
+
+
+class Tracking(Strict):
+    """Weights & Biases."""
+
+    wandb: Literal["auto", "online", "offline", "off"] = "auto"
+    """auto: online where there is a key, else offline."""
+    project: Annotated[str, Field(min_length=1)] = "reprise"
+    """The W&B project that runs go to."""
+    entity: str | None = None
+    """The W&B team or user; null: your own."""
+
+
+class Section(Strict):
+    """The knobs of one experiment."""
+
+    paper: dict[str, Any]
+    """Every knob at the paper's value."""
+    arms: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+    """What each variant changes."""
+    laptop: dict[str, Any]
+    """What is smaller on a laptop."""
+    smoke: dict[str, Any]
+    """What is smaller in tests."""
+
+
+class Params(Strict):
+    """The whole of params.yaml."""
+
+    scale: Scale
+    """How large the problem is: smoke for seconds, laptop for minutes on two cores, paper as in the paper."""
+    seeds: Seeds
+    """Replicates; arms are compared paired by seed."""
+    runtime: Runtime = Runtime()
+    """On what, and how, runs execute."""
+    tracking: Tracking = Tracking()
+    """Weights & Biases."""
+    experiments: dict[Name, Section]
+    """The knobs of each paper."""

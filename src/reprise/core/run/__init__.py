@@ -1,0 +1,1 @@
+"""One run, from prepared data to weights and scores, and the grid of all of them."""

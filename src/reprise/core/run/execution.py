@@ -1,0 +1,161 @@
+"""One run, from its data to its weights."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+from safetensors.torch import load_model, save_model
+
+from reprise.core.contract import Run
+from reprise.core.run import run_store
+from reprise.core.run.checkpoints import Checkpoints, resume
+from reprise.core.run.nan_detection import Watch, first_bad
+from reprise.core.run.run_store import Outcome
+from reprise.core.run.task import Diverged, Picture, Task
+from reprise.core.run.trainer import attach, build_trainer, gathered, resolve_precision, without_lightnings_warnings
+
+Report = Callable[[int, int, dict[str, float]], None]
+"""Called with step, total steps and a row of history; an empty row says where a resumed run goes on."""
+
+
+def build_task(run: Run) -> Task:
+    """The Task of a run, its data open, its seeds set."""
+    module = importlib.import_module(f"reprise.experiments.{run.experiment}")
+    pl.seed_everything(run.seed, verbose=False)
+    task = module.Task(run, module.Config.model_validate(run.config))
+    task.load_data()
+    return task
+
+
+def execute(run: Run, runtime: dict[str, Any], root: Path, open_tracker: Callable[[], Any], report: Report) -> Outcome:
+    """Train `run` to its end, from its newest checkpoint if it has one; leaves `done/` in its work folder.
+
+    Of several ranks the first alone tracks, reports and writes.
+    """
+    if (before := run_store.outcome(root, run)) is not None:
+        return before
+    work = run_store.work_folder(root, run)
+    work.mkdir(parents=True, exist_ok=True)
+    task = build_task(run)
+    total, started = task.total_steps, time.monotonic()
+    precision = resolve_precision(runtime["precision"], task)
+    trainer = build_trainer(runtime, precision, Checkpoints(work, runtime["checkpoint_every"]))
+    if not trainer.is_global_zero:
+        return _follow(run, task, trainer, work)
+    tracker = open_tracker()
+
+    def on_row(row: dict[str, float]) -> None:
+        tracker.log({k: v for k, v in row.items() if k != task.x_axis}, step=int(row[task.x_axis]))
+        report(task.step, total, row)
+
+    def on_snapshot(name: str, picture: Picture, step: int) -> None:
+        tracker.picture(name, write_picture(work / "pictures" / f"{name}_{step:08d}", picture), step)
+
+    task.on_row, task.on_snapshot = on_row, on_snapshot
+    facts: dict[str, Any] = {"diverged": None}
+    try:
+        if total > 0:
+            if checkpoint := run_store.newest_checkpoint(work):
+                report(int(checkpoint.stem.removeprefix("step-")), total, {})
+            task = _fit(run, task, trainer, checkpoint)
+    except Diverged as error:
+        facts = {"diverged": str(error)} | _circumstances(run, runtime, precision, work)
+    except BaseException:
+        tracker.finish(ok=False)
+        raise
+    facts |= {"seconds": round(time.monotonic() - started, 2), "precision": precision, "torch": torch.__version__}
+    _write_done(work, run, task, facts)
+    tracker.summary(task.history[-1] if task.history else {})
+    tracker.finish(ok=facts["diverged"] is None)
+    return "diverged" if facts["diverged"] else "done"
+
+
+def _fit(run: Run, task: Task, trainer: pl.Trainer, checkpoint: Path | None) -> Task:
+    """Train; the task that holds the whole weights."""
+    attach(task, trainer)
+    with without_lightnings_warnings():
+        trainer.fit(task, ckpt_path=str(checkpoint) if checkpoint else None)
+        return gathered(task, trainer, lambda: build_task(run))
+
+
+def _follow(run: Run, task: Task, trainer: pl.Trainer, work: Path) -> Outcome:
+    """A further rank's part of the training."""
+    checkpoint = run_store.newest_checkpoint(work)
+    resume(task, checkpoint, trainer.global_rank)
+    try:
+        if task.total_steps > 0:
+            _fit(run, task, trainer, checkpoint)
+    except Diverged:
+        return "diverged"
+    return "done"
+
+
+def _circumstances(run: Run, runtime: dict[str, Any], precision: str, work: Path) -> dict[str, Any]:
+    """Of a run that diverged: its last good checkpoint, and the tensor that first went bad (of one device)."""
+    checkpoint = run_store.newest_checkpoint(work)
+    found = None
+    if runtime["devices"] in (1, "auto") and runtime["num_nodes"] == 1:
+        found = first_bad(lambda: build_task(run), build_trainer(runtime, precision, Watch()), checkpoint)
+    return {"last_good_checkpoint": checkpoint.name if checkpoint else None, "first_bad": found}
+
+
+def evaluate(run: Run, root: Path) -> Outcome:
+    """Score a trained run, unless that was done before; leaves its evaluation folder."""
+    if run_store.read_metrics(root, run) is not None:
+        return "cached"
+    task = build_task(run)
+    load_model(task, run.model)
+    task.history = run_store.read_history(run.model.with_suffix(".history.csv"))
+    task.eval()
+    with torch.inference_mode():
+        evaluation = task.evaluate()
+    folder = run_store.evaluation_folder(root, run)
+    temporary = folder.with_suffix(".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for name, picture in evaluation.pictures.items():
+        write_picture(temporary / "pictures" / name, picture)
+    run_store.write_json(temporary / "metrics.json", {name: float(value) for name, value in evaluation.metrics.items()})
+    temporary.rename(folder)
+    return "done"
+
+
+def write_picture(stem: Path, picture: Picture) -> Path:
+    """A PNG, or a GIF of 15 frames a second for a film; returns its path."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(picture, np.ndarray):
+        path = stem.with_suffix(".png")
+        Image.fromarray(picture).save(path, optimize=True)
+        return path
+    path = stem.with_suffix(".gif")
+    first, *others = [Image.fromarray(frame) for frame in picture]
+    first.save(path, save_all=True, append_images=others, duration=66, loop=0, optimize=True)
+    return path
+
+
+def _write_done(work: Path, run: Run, task: Task, facts: dict[str, Any]) -> None:
+    temporary = work / "done.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    if not facts["diverged"]:
+        save_model(task.to("cpu"), str(temporary / "weights.safetensors"))
+    run_store.write_history(temporary / "history.csv", task.history, task.x_axis)
+    record = {
+        "name": run.name,
+        "scale": run.scale,
+        "fingerprint": run.fingerprint,
+        "steps": task.step,
+        "config": run.config,
+        **facts,
+    }
+    run_store.write_json(temporary / "run.json", record)
+    run_store.finish(work, temporary, keep_checkpoints=facts["diverged"] is not None)

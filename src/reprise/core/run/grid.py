@@ -1,0 +1,213 @@
+"""Arms × seeds side by side: one process each, with its share of the cores or a GPU of its own.
+
+Processes come from a fork server that has imported torch and the paper once, so that a run starts in
+milliseconds and is alone in its process: what kills it kills no other.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import subprocess
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import takewhile
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from reprise.core.contract import Run, Stopped
+from reprise.core.run.machine import cores
+from reprise.core.run.progress import Progress
+
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
+"""To glibc: memory that was freed is used again, not given back and faulted in anew with each update's activations.
+
+A convolution's update of 5.4 ms, with 855 page faults, takes 3.7 with 6. What the environment says already stays.
+"""
+Report = Callable[[int, int, dict[str, float]], None]
+"""Called with step, total steps and a row of history."""
+Job = Callable[[Run, Report], str]
+"""What a process does for a run: reports steps as it goes, returns the outcome's one word."""
+
+
+@dataclass
+class Outcomes:
+    """How the runs of a grid ended."""
+
+    ended: dict[str, str] = field(default_factory=dict)
+    """Run name to `done`, `cached` or `diverged`."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Run name to the error that ended it."""
+
+
+@dataclass
+class Ledger:
+    """What is heard of the runs of a grid: shown as it comes, and how each ended."""
+
+    progress: Progress
+    outcomes: Outcomes = field(default_factory=Outcomes)
+
+    def hear(self, run: Run, kind: str, *content: Any) -> None:
+        """One message of or about `run`.
+
+        `start`; `row` with step, total steps and a row of history; `end` with the outcome; `error` with what went
+        wrong, and with the traceback if there is one, which goes to a file.
+        """
+        step, total, loss, state = 0, 0, None, "running"
+        if kind == "row":
+            step, total, row = content
+            loss, state = _loss(row), "running" if row else "resumed"
+        elif kind == "end":
+            self.outcomes.ended[run.name] = state = content[0]
+        elif kind == "error":
+            cause, *trace = content
+            self.outcomes.failed[run.name] = cause + (_kept(run, trace[0]) if trace else "")
+            state = "failed"
+        self.progress.update(run.name, step, total, loss, state)
+
+    def has_end_of(self, run: Run) -> bool:
+        """Whether it is known how `run` ended."""
+        return run.name in self.outcomes.ended or run.name in self.outcomes.failed
+
+
+def attempt(job: Job, run: Run, report: Report, threads: int) -> tuple[str, ...]:
+    """Do a run in this process, on `threads` threads; returns the message of how it ended.
+
+    Told to stop by a signal, the process ends with the signal's status.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    try:
+        return "end", job(run, report)
+    except Stopped as stop:
+        os._exit(128 + stop.signum)
+    except Exception as error:
+        return "error", f"{type(error).__name__}: {error}", traceback.format_exc()
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; asked without importing torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        names = [name.strip() for name in visible.split(",")]
+        return list(takewhile(lambda name: name and not name.startswith("-"), names))  # as CUDA reads it: -1 hides all
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return re.findall(r"^GPU (\d+):", listing.stdout, re.MULTILINE)
+
+
+def count_workers(runtime: dict[str, Any], runs: int, gpus: int) -> int:
+    """Processes side by side: as many as there are devices for, never more than there are runs."""
+    wanted = (gpus or cores()) if runtime["workers"] == "auto" else runtime["workers"]
+    return max(1, min(wanted, runs))
+
+
+def run_grid(title: str, runs: Sequence[Run], job: Job, runtime: dict[str, Any], preload: Sequence[str]) -> Outcomes:
+    """Do `job` for every run; a run that fails leaves the others running.
+
+    Raises Stopped on SIGTERM, SIGINT or SIGUSR1, after every process has stopped.
+    """
+    if not runs:
+        return Outcomes()
+    gpus = [] if runtime["accelerator"] == "cpu" else visible_gpus()
+    workers = count_workers(runtime, len(runs), len(gpus))
+    threads = str(max(1, cores() // workers))
+    os.environ |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
+    os.environ.update({name: size for name, size in KEEP_MEMORY.items() if name not in os.environ})
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    waiting, running, free_slots = deque(runs), {}, deque(range(workers))
+    with Progress(title, len(runs)) as progress, Signals() as signals:
+        ledger = Ledger(progress)
+        while (waiting and signals.received is None) or running:
+            while waiting and free_slots and signals.received is None:
+                run, slot = waiting.popleft(), free_slots.popleft()
+                ours, theirs = context.Pipe(duplex=False)
+                gpu = gpus[slot % len(gpus)] if gpus else None
+                process = context.Process(target=_work, args=(job, run, theirs, gpu, int(threads)), name=run.name)
+                process.start()
+                theirs.close()
+                running[ours] = (run, process, slot)
+                ledger.hear(run, "start")
+            if signum := signals.news():
+                for _, process, _ in running.values():
+                    with suppress(ProcessLookupError):
+                        os.kill(process.pid, signum)
+            for connection in wait(list(running), timeout=0.5):
+                run, process, slot = running[connection]  # type: ignore[index]
+                try:
+                    ledger.hear(run, *connection.recv())  # type: ignore[union-attr]
+                except EOFError:
+                    process.join()
+                    if not ledger.has_end_of(run):
+                        ledger.hear(run, "error", _cause_of_death(process.exitcode))
+                    del running[connection]  # type: ignore[arg-type]
+                    free_slots.append(slot)
+    if signals.received is not None:
+        raise Stopped(signals.received)
+    return ledger.outcomes
+
+
+def _work(job: Job, run: Run, connection: Connection, gpu: str | None, threads: int) -> None:
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the run has handlers of its own; not a traceback
+    connection.send(attempt(job, run, lambda step, total, row: connection.send(("row", step, total, row)), threads))
+
+
+def _kept(run: Run, trace: str) -> str:
+    """Where a traceback went, in words; nothing if the disk, which may be what failed, has no room for it."""
+    log = Path(".reprise") / "errors" / (run.name.replace("/", "-") + ".log")
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(trace)
+    except OSError:
+        return ""
+    return f" (traceback in {log})"
+
+
+def _loss(row: dict[str, float]) -> float | None:
+    return next((value for name, value in row.items() if "loss" in name), None)
+
+
+def _cause_of_death(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        name = signal.Signals(-exitcode).name
+        hint = ": the machine may be out of memory" if name == "SIGKILL" else ""
+        return f"its process was killed by {name}{hint}"
+    return f"its process ended with status {exitcode}"
+
+
+class Signals:
+    """Context manager that notes the first signal that says to stop."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.told = False
+
+    def __enter__(self) -> Signals:
+        self.old = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self.old.items():
+            signal.signal(signum, handler)
+
+    def news(self) -> int | None:
+        """The signal, the first time that it is asked for."""
+        if self.told or self.received is None:
+            return None
+        self.told = True
+        return self.received
+
+    def _note(self, signum: int, frame: object) -> None:
+        self.received = self.received or signum

@@ -1,0 +1,1 @@
+"""Claims judged from the scores of runs, and results/, where the verdicts are kept."""

@@ -1,0 +1,465 @@
+"""What evaluation leaves behind: results/<experiment>/, small text files kept in git and read by DVC.
+
+    runs.csv       one row a run: arm, seed, and a column for each metric
+    metrics.json   {arm: {metric: {mean, sd, n}}}                         (dvc metrics show, diff)
+    claims.json    {claim: verdict}
+    plots/*.csv    <stage>_<column of history>: arm, step, mean, low, high, seeds    (dvc plots show, diff)
+    card.json      scale, seeds, arms, failures, fingerprints, what the steps of each stage count, and short hashes
+                   of the configuration of each arm and of each claim as they were judged
+    pictures/      of each arm's first seed, and index.json, which lists them
+    cost.csv       one row a run and stage: seconds, cores, device, joules
+
+A folder is whole or absent: it is written under a temporary name and swapped in. Nothing in it but cost.csv depends on
+the clock: training again on the same machine gives all else to the last digit.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reprise.core.config.pipeline import Paper
+from reprise.core.config.yaml import ConfigError, Mark, Problem
+from reprise.core.contract import Scale
+from reprise.core.verdicts.claims import RunKey, Runs, Verdict, judge_all, rounded, signed
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+HistoryKey = tuple[str, str, int]
+"""Stage, arm and seed."""
+Metrics = dict[str, dict[str, dict[str, float | None]]]
+POINTS_PER_CURVE = 200
+COLOURS = {"reproduced": "green", "refuted": "red", "inconclusive": "yellow", "not run": "dim"}
+SCALE_IN_WORDS: dict[str, str] = {
+    "smoke": "Smoke scale: seconds of training, to test the machinery. The numbers say nothing about the paper.",
+    "laptop": "Laptop scale: a smaller problem than the paper's, sized for two CPU cores. The verdicts are about it.",
+    "paper": "Paper scale: the paper's own model, data and schedule.",
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A column of history for one arm, over its seeds."""
+
+    step: list[float]
+    mean: list[float]
+    low: list[float]
+    """The lowest seed at each step ..."""
+    high: list[float]
+    """... and the highest."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """results/<experiment>/, read back."""
+
+    folder: Path
+    card: dict[str, Any]
+    metrics: Metrics
+    verdicts: dict[str, Verdict]
+    curves: dict[str, dict[str, Curve]]
+    """By `<stage>_<column>`, then by arm."""
+    pictures: list[dict[str, Any]]
+    """arm, seed, name and file (under pictures/) of each."""
+    costs: list[RunCost]
+    not_finite: dict[tuple[str, str], float] = field(default_factory=dict)
+    """The means that are infinite or no number, by arm and metric: JSON, and so `metrics`, has None for them."""
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """What one run took in one stage: a row of cost.csv, whose last four columns are keys of the run's record."""
+
+    stage: str
+    arm: str
+    seed: int
+    seconds: float
+    cores: int | None
+    """Of the processors, that it had to itself; None if nobody wrote it down, as earlier versions did not."""
+    device: str | None
+    """The processor's name, or that of the GPUs: `2 × NVIDIA H200`."""
+    joules: float | None
+    """None where the machine has no counter that may be read."""
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write(
+    folder: Path,
+    paper: Paper,
+    scale: Scale,
+    runs: Runs,
+    failures: Mapping[RunKey, str] | None = None,
+    histories: Mapping[HistoryKey, Path] | None = None,
+    pictures: Mapping[RunKey, Mapping[str, Path]] | None = None,
+    fingerprints: Mapping[RunKey, str] | None = None,
+    records: Mapping[HistoryKey, Mapping[str, Any]] | None = None,
+    configs: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Verdict]:
+    """Judge the claims of `paper` on `runs` and write everything to `folder`, in place of what was there.
+
+    `configs` are the resolved trees of the arms, by which the page knows later whether they changed.
+    """
+    failures, fingerprints, records = failures or {}, fingerprints or {}, records or {}
+    verdicts = judge_all(paper, runs, scale, failures, fingerprints)
+    temporary = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(temporary, ignore_errors=True)
+    (temporary / "plots").mkdir(parents=True)
+    arms = list(dict.fromkeys(arm for arm, _ in [*runs, *failures]))
+    _write_runs(temporary / "runs.csv", arms, runs, list(paper.metrics))
+    _write_json(temporary / "metrics.json", summary(runs, list(paper.metrics)))
+    _write_json(temporary / "claims.json", {name: verdict.as_json() for name, verdict in verdicts.items()})
+    ended = {key: records.get(key, {}).get("diverged", failures.get(key[1:])) for key in histories or {}}
+    axes = _write_curves(temporary / "plots", arms, histories or {}, [key for key, why in ended.items() if why])
+    _write_costs(temporary / "cost.csv", arms, records)
+    card = {
+        "scale": scale,
+        "seeds": sorted({seed for _, seed in [*runs, *failures]}),
+        "arms": arms,
+        "failures": _by_name(failures),
+        "fingerprints": _by_name(fingerprints),
+        "axes": axes,
+        "claims": {name: claim_hash(paper, name) for name in paper.claims},
+    }
+    if configs is not None:
+        card["configs"] = {arm: config_hash(tree) for arm, tree in configs.items()}
+    _write_json(temporary / "card.json", card)
+    _copy_pictures(temporary / "pictures", arms, pictures or {})
+    _swap(temporary, folder)
+    return verdicts
+
+
+def summary(runs: Runs, metrics: Iterable[str]) -> Metrics:
+    """{arm: {metric: {mean, sd, n}}} over the seeds of each arm; `sd` divides by n - 1, and is null for one seed."""
+    table: Metrics = {}
+    for arm in dict.fromkeys(arm for arm, _ in runs):
+        table[arm] = {}
+        for metric in metrics:
+            seeds = sorted(seed for ran, seed in runs if ran == arm and metric in runs[arm, seed])
+            values = np.array([runs[arm, seed][metric] for seed in seeds], dtype=np.float64)
+            if len(values):
+                with np.errstate(invalid="ignore"):  # infinities have no spread, and those of both signs no mean
+                    mean, sd = values.mean(), values.std(ddof=1) if len(values) > 1 else math.nan
+                table[arm][metric] = {"mean": _finite(mean), "sd": _finite(sd), "n": len(values)}
+    return table
+
+
+def config_hash(tree: Mapping[str, Any]) -> str:
+    """A short hash of an arm's resolved configuration."""
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def claim_hash(paper: Paper, name: str) -> str:
+    """A short hash of a claim's block, with the published number and the unit that its verdict takes from elsewhere."""
+    claim = paper.claims[name]
+    published = [number.value for number in paper.published if number.what == getattr(claim, "published", None)]
+    block = claim.model_dump(mode="json", exclude_defaults=True)
+    return config_hash({"claim": block, "published": published, "unit": paper.metrics[claim.metric].unit})
+
+
+def _finite(number: float) -> float | None:
+    return rounded(number) if math.isfinite(number) else None
+
+
+def _by_name(entries: Mapping[RunKey, str]) -> dict[str, str]:
+    return {f"{arm}/s{seed}": entries[arm, seed] for arm, seed in sorted(entries)}
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _write_rows(path: Path, header: list[str], rows: Iterable[list[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _write_runs(path: Path, arms: list[str], runs: Runs, metrics: list[str]) -> None:
+    keys = sorted(runs, key=lambda run: (arms.index(run[0]), run[1]))
+    _write_rows(path, ["arm", "seed", *metrics], ([*key, *(_cell(runs[key].get(m)) for m in metrics)] for key in keys))
+
+
+def _write_costs(path: Path, arms: list[str], records: Mapping[HistoryKey, Mapping[str, Any]]) -> None:
+    keys = sorted(records, key=lambda key: (key[0] != "pretrain", arms.index(key[1]), key[2]))
+    columns = [field.name for field in fields(RunCost)]
+    _write_rows(path, columns, ([*key, *(records[key].get(name) for name in columns[len(key) :])] for key in keys))
+
+
+def _cell(value: float | None) -> object:
+    return "" if value is None else repr(float(value))
+
+
+def _write_curves(
+    folder: Path, arms: list[str], histories: Mapping[HistoryKey, Path], diverged: Collection[HistoryKey] = ()
+) -> dict[str, str]:
+    """One file per stage and column of history; returns what the steps of each stage count.
+
+    Runs that diverged are left out: a mean over seeds goes as far as all of them do, and theirs end early.
+    """
+    axes: dict[str, str] = {}
+    gathered: dict[str, dict[str, list[tuple[list[float], list[float]]]]] = {}
+    for stage, arm, seed in sorted(histories, key=lambda key: (key[0], arms.index(key[1]), key[2])):
+        path = histories[stage, arm, seed]
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            axis, *columns = reader.fieldnames or ["step"]
+            rows = list(reader)
+        if (stage, arm, seed) in diverged:
+            axes.setdefault(stage, axis)
+            continue
+        axes[stage] = axis
+        for column in columns:
+            points = [(float(row[axis]), float(row[column])) for row in rows if row[column]]
+            if points:
+                steps, values = zip(*points, strict=True)
+                name = re.sub(r"\W+", "_", f"{stage}_{column}")
+                gathered.setdefault(name, {}).setdefault(arm, []).append((list(steps), list(values)))
+    for name, by_arm in gathered.items():
+        _write_rows(
+            folder / f"{name}.csv",
+            ["arm", "step", "mean", "low", "high", "seeds"],
+            (
+                [arm, *map(rounded, point), len(seeds)]
+                for arm, seeds in by_arm.items()
+                for point in zip(*over_seeds(seeds), strict=True)
+            ),
+        )
+    return axes
+
+
+def over_seeds(seeds: list[tuple[list[float], list[float]]]) -> tuple[NDArray[np.float64], ...]:
+    """Steps, mean, lowest and highest of one curve per seed, given as (steps, values).
+
+    On the steps that all seeds span, taken from the seed with most points, the others interpolated; neighbouring points
+    are averaged to at most 200.
+    """
+    start, end = max(steps[0] for steps, _ in seeds), min(steps[-1] for steps, _ in seeds)
+    grid = np.array([step for step in max(seeds, key=lambda seed: len(seed[0]))[0] if start <= step <= end] or [end])
+    values = np.array([np.interp(grid, steps, ys) for steps, ys in seeds])
+    chunks = np.array_split(np.arange(len(grid)), min(len(grid), POINTS_PER_CURVE))
+    steps = np.array([grid[chunk[-1]] for chunk in chunks])
+    averaged = np.array([values[:, chunk].mean(axis=1) for chunk in chunks])
+    return steps, averaged.mean(axis=1), averaged.min(axis=1), averaged.max(axis=1)
+
+
+def _copy_pictures(folder: Path, arms: list[str], pictures: Mapping[RunKey, Mapping[str, Path]]) -> None:
+    """The pictures of each arm's first seed that has any, and their list."""
+    folder.mkdir()
+    entries: list[dict[str, str | int]] = []
+    for arm in arms:
+        seed = min((seed for ran, seed in pictures if ran == arm and pictures[ran, seed]), default=None)
+        if seed is None:
+            continue
+        (folder / arm).mkdir()
+        for name, path in sorted(pictures[arm, seed].items()):
+            shutil.copyfile(path, folder / arm / f"{name}{path.suffix}")
+            entries.append({"arm": arm, "seed": seed, "name": name, "file": f"{arm}/{name}{path.suffix}"})
+    _write_json(folder / "index.json", entries)
+
+
+def _swap(temporary: Path, folder: Path) -> None:
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    temporary.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read(folder: Path) -> Results:
+    """What `write` left in `folder`."""
+    metrics = _read_json(folder / "metrics.json")
+    return Results(
+        folder=folder,
+        card=_read_json(folder / "card.json"),
+        metrics=metrics,
+        verdicts=read_verdicts(folder),
+        curves={path.stem: _read_curves(path) for path in sorted((folder / "plots").glob("*.csv"))},
+        pictures=_read_json(folder / "pictures" / "index.json"),
+        costs=_read_costs(folder / "cost.csv"),
+        not_finite=_read_not_finite(folder / "runs.csv", metrics),
+    )
+
+
+def read_verdicts(folder: Path) -> dict[str, Verdict]:
+    """The verdicts of results/<experiment>/, in the order of pipeline.yaml."""
+    path = folder / "claims.json"
+    with whole(path):
+        return {name: Verdict.read(name, entry) for name, entry in _read_json(path).items()}
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """ConfigError, which names the file and the line, where what is read here is not what `write` wrote."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> ConfigError:
+    """The same for a file that `error` came of: merged with conflicts, cut off, or edited."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    line = next((number for number, text in enumerate(lines, 1) if text.startswith("<<<<<<< ")), 0)
+    column, said = bool(line), "a merge left its conflict here"
+    if not line and isinstance(error, json.JSONDecodeError):
+        line, column, said = error.lineno, error.colno, f"not JSON: {error.msg}"
+    elif not line:
+        said = f"not what evaluation writes ({type(error).__name__}: {error})"
+    above = path.parts[::-1]
+    key = above[above.index("results") - 1] if "results" in above[1:] else "…"
+    mark = Mark(os.path.relpath(path), line, int(column))
+    return ConfigError([Problem(mark, "", f"{said}; `dvc repro evaluate@{key}` writes it anew")])
+
+
+def _read_json(path: Path) -> Any:
+    with whole(path):
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _read_not_finite(path: Path, metrics: Metrics) -> dict[tuple[str, str], float]:
+    """The means that metrics.json has no number for, from the runs."""
+    lost = [(arm, metric) for arm, row in metrics.items() for metric, entry in row.items() if entry["mean"] is None]
+    if not lost:
+        return {}
+    with whole(path), path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+        values = {
+            (arm, metric): [float(row[metric]) for row in rows if row["arm"] == arm and row[metric]]
+            for arm, metric in lost
+        }
+    with np.errstate(invalid="ignore"):
+        return {key: float(np.mean(found)) for key, found in values.items()}
+
+
+def _read_costs(path: Path) -> list[RunCost]:
+    if not path.exists():  # results of an earlier version
+        return []
+    with whole(path), path.open(newline="", encoding="utf-8") as file:
+        return [
+            RunCost(
+                stage=row["stage"],
+                arm=row["arm"],
+                seed=int(row["seed"]),
+                seconds=float(row["seconds"]),
+                cores=int(row["cores"]) if row["cores"] else None,
+                device=row["device"] or None,
+                joules=float(row["joules"]) if row["joules"] else None,
+            )
+            for row in csv.DictReader(file)
+        ]
+
+
+def _read_curves(path: Path) -> dict[str, Curve]:
+    curves: dict[str, Curve] = {}
+    with whole(path), path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            curve = curves.setdefault(row["arm"], Curve([], [], [], []))
+            for column in ("step", "mean", "low", "high"):
+                getattr(curve, column).append(float(row[column]))
+    return curves
+
+
+# --- the terminal -----------------------------------------------------------------------------------------------------
+
+
+def verdict_table(verdicts: Mapping[str, Mapping[str, Verdict]]) -> Table:
+    """Verdicts by experiment and claim, for rich to print."""
+    from rich.table import Table
+    from rich.text import Text
+
+    caption = "\n".join(_scales_in_words(verdicts))
+    table = Table(title="Verdicts", title_justify="left", caption=caption, caption_justify="left", expand=False)
+    table.add_column("claim")
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("estimate and interval")
+    table.add_column("claimed", no_wrap=True)
+    table.add_column("seeds", justify="right")
+    table.add_column("in the paper")
+    for experiment, claims in verdicts.items():
+        for verdict in claims.values():
+            table.add_row(
+                f"{experiment}: {verdict.claim.replace('_', ' ')}",
+                Text(verdict.verdict, style=COLOURS[verdict.verdict]),
+                Text(estimate_in_words(verdict)),
+                region_in_words(verdict),
+                str(verdict.seeds),
+                verdict.where,
+            )
+        table.add_section()
+    return table
+
+
+def verdict_markdown(verdicts: Mapping[str, Mapping[str, Verdict]]) -> str:
+    """The same as a page of Markdown, a table for each experiment, less the claims that are judged at another scale."""
+    lines = ["# Verdicts", "", "Written by `reprise verdicts --markdown`. " + " ".join(_scales_in_words(verdicts))]
+    for experiment, claims in verdicts.items():
+        lines += ["", f"## {experiment}", "", *verdict_rows(claims.values())]
+    return "\n".join(lines)
+
+
+def verdict_rows(verdicts: Iterable[Verdict]) -> list[str]:
+    """A table of Markdown, a line for each claim that was judged."""
+    lines = ["| claim | verdict | estimate [95 % interval] | claimed | seeds |", "|---|---|---|---|---|"]
+    for verdict in verdicts:
+        if verdict.interval is not None:
+            facts = f"{estimate_in_words(verdict)} | {region_in_words(verdict)} | {verdict.seeds}"
+            lines.append(f"| {verdict.says} ({verdict.where}) | **{verdict.verdict}** | {facts} |")
+    return lines
+
+
+def verdict_summary(verdicts: Mapping[str, Mapping[str, Verdict]], years: Mapping[str, int]) -> str:
+    """A table of Markdown, a row for each experiment, oldest first: its claims, by their verdicts."""
+    kinds = ("reproduced", "refuted", "inconclusive")
+    lines = [f"| paper | {' | '.join(kinds)} |", "|---|---|---|---|"]
+    for experiment in sorted(verdicts, key=lambda key: years[key]):
+        claims = verdicts[experiment].values()
+        names = [[v.claim.replace("_", " ") for v in claims if v.verdict == kind] for kind in kinds]
+        link = f"[{experiment}](results/README.md#{experiment}) {years[experiment]}"
+        lines.append(f"| {link} | {' | '.join('; '.join(some) for some in names)} |")
+    return "\n".join(lines)
+
+
+def _scales_in_words(verdicts: Mapping[str, Mapping[str, Verdict]]) -> list[str]:
+    scales = dict.fromkeys(verdict.scale for claims in verdicts.values() for verdict in claims.values())
+    return [SCALE_IN_WORDS[scale] for scale in scales]
+
+
+def estimate_in_words(verdict: Verdict) -> str:
+    """`3.21 [2.10, 4.32] nats`, or why there is no estimate."""
+    if verdict.interval is None:
+        return verdict.reason
+    low, high = verdict.interval
+    return f"{signed(verdict.estimate or 0.0, 3)} [{signed(low, 3)}, {signed(high, 3)}] {verdict.unit}".rstrip()
+
+
+def region_in_words(verdict: Verdict) -> str:
+    """`> 0.5`, `< 10`, `−1 … 1`, or nothing."""
+    if verdict.holds is None:
+        return ""
+    low, high = verdict.holds
+    if high is None:
+        return f"> {signed(low or 0.0)}"
+    return f"< {signed(high)}" if low is None else f"{signed(low)} … {signed(high)}"

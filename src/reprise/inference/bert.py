@@ -1,0 +1,223 @@
+"""BERT on sentences typed in: missing words filled in, and what the fine-tuned models say of a sentence or of two."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from reprise.core.run.task import Task
+from reprise.experiments.bert.config import Subtask
+from reprise.experiments.bert.finetuning import FinetuningTask
+from reprise.experiments.bert.model import Finetuned, Pretrainer
+from reprise.experiments.bert.pretraining import PretrainingTask
+from reprise.inference.models import Network, Unusable
+from reprise.parts.data import store
+from reprise.parts.text import WordPiece
+
+MASK = "[MASK]"
+_PLACE = re.compile(r"\[MASK\]", re.IGNORECASE)
+_WORD = re.compile(r"\w+(?:'\w+)?|[^\w\s]")
+EXAMPLES = ("the film was good .", "a long and boring story , badly told .", "she is the best actor of her time .")
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What may stand in one place."""
+
+    word: str
+    """A WordPiece: one that begins with ## goes on from the word before."""
+    probability: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one fine-tuned model says."""
+
+    task: str
+    words: list[str]
+    """What it speaks of: each word of the sentence, or the one text that the sentences make."""
+    labels: list[str]
+    """For each of them; of a regression, the number."""
+    probabilities: list[float]
+    """Of those labels; none of a regression."""
+
+
+def is_masked(text: str) -> bool:
+    """Whether a word is missing."""
+    return bool(_PLACE.search(text))
+
+
+def fill(task: PretrainingTask, text: str, best: int = 5) -> list[list[Guess]]:
+    """For each [MASK] of `text`, the `best` most probable WordPieces; Unusable if the text is too long.
+
+    A left-to-right model guesses from what stands before the place alone.
+    """
+    words = WordPiece(task.vocabulary.pieces)
+    ids, segments, places = masked(words, text, task.config.model.positions)
+    causal = int(task.settings.objective == "left_to_right")
+    with torch.no_grad():
+        hidden = task.model.encoder(ids, segments, causal=bool(causal))[0, places - causal]
+        shares = task.model.token_logits(hidden).float().softmax(-1)
+    known = shares[:, : len(words)]  # a small text gives fewer pieces than the model has room for
+    found = known.topk(min(best, known.shape[1]))
+    return [
+        [Guess(words.pieces[index], share) for index, share in zip(indices, values, strict=True)]
+        for indices, values in zip(found.indices.tolist(), found.values.tolist(), strict=True)
+    ]
+
+
+def masked(words: WordPiece, text: str, longest: int) -> tuple[Tensor, Tensor, Tensor]:
+    """[CLS] text [SEP] as ids and segments [1, seq], and the places [masks] of [MASK] in it."""
+    ids = [words.cls]
+    for index, stretch in enumerate(words.encode(_PLACE.split(text))[i] for i in range(len(_PLACE.findall(text)) + 1)):
+        ids += [words.mask] * (index > 0) + stretch.tolist()
+    ids = torch.tensor([[*ids, words.sep]])
+    if ids.shape[1] > longest:
+        raise Unusable(f"the text has {ids.shape[1] - 2} WordPieces; this model reads {longest - 2} at most")
+    return ids, torch.zeros_like(ids), (ids[0] == words.mask).nonzero()[:, 0]
+
+
+def answers(task: FinetuningTask, texts: list[str]) -> list[Answer]:
+    """What every model says that reads so many texts: one or two. Unusable if none does, or if they are too long."""
+    fitting = {name: sub for name, sub in task.tasks.items() if reads(task, sub) == len(texts)}
+    if not fitting:
+        known = ", ".join(f"{name} ({reads(task, sub) or 'passages'})" for name, sub in task.tasks.items())
+        raise Unusable(f"no task of this model reads {len(texts)} texts; how many each reads: {known}")
+    return [_answer(task, name, sub, texts) for name, sub in fitting.items()]
+
+
+def reads(task: FinetuningTask, sub: Subtask) -> int:
+    """How many texts one example of a task is; 0 for a question and its passage, which is not tried."""
+    if sub.kind == "span":
+        return 0
+    pairs = (task.run.data / sub.part / "train_first_text.npy").exists()
+    return 2 if pairs else 1
+
+
+def _answer(task: FinetuningTask, name: str, sub: Subtask, texts: list[str]) -> Answer:
+    words = WordPiece(task.vocabulary.pieces)
+    tagged = _WORD.findall(texts[0]) if sub.kind == "tagging" else []
+    encoded = words.encode(tagged or texts)
+    parts = [encoded[i].tolist() or [words.unk] for i in range(len(tagged or texts))]
+    ids, segments = [words.cls], [0]
+    places = []
+    for index, part in enumerate(parts):
+        places.append(len(ids) + (0 if sub.label_on == "first" else len(part) - 1))
+        last = [words.sep] if not tagged or index + 1 == len(parts) else []
+        ids += part + last
+        segments += [0 if tagged else index] * len(part + last)
+    if len(ids) > sub.length:
+        raise Unusable(
+            f"{name}: the text has {len(ids)} WordPieces with the special ones; it reads {sub.length} at most"
+        )
+    model = task.models[name]
+    batch = torch.tensor([ids])
+    with torch.no_grad():
+        output = model(batch, torch.tensor([segments]), torch.ones_like(batch, dtype=torch.bool))[0].float()
+    said = tagged or [" / ".join(texts)]
+    if sub.kind == "regression":
+        return Answer(name, said, [f"{float(output[0]):.3f}"], [])
+    scores = output[places] if tagged else output[None]
+    shares, labels = scores.softmax(-1).max(-1)
+    names = store.label_names(task.run.data / sub.part)
+    return Answer(name, said, [names[label] for label in labels.tolist()], shares.tolist())
+
+
+# --- networks ---------------------------------------------------------------------------------------------------------
+
+
+class MaskedWords(nn.Module):
+    """Scores of every WordPiece at every position."""
+
+    def __init__(self, model: Pretrainer, causal: bool) -> None:
+        super().__init__()
+        self.model, self.causal = model, causal
+
+    def forward(self, ids: Tensor, segments: Tensor) -> Tensor:
+        return self.model.token_logits(self.model.encoder(ids, segments, causal=self.causal))
+
+
+class NextSentence(nn.Module):
+    """Scores of B following A, and of its being a random sentence."""
+
+    def __init__(self, model: Pretrainer) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor, segments: Tensor) -> Tensor:
+        return self.model.next_sentence_logits(self.model.encoder(ids, segments)[:, 0])
+
+
+def networks(task: Task) -> list[Network]:
+    """The pretrained model's heads, or each fine-tuned model; each has an encoder of its own in it."""
+    if isinstance(task, PretrainingTask):
+        ids, segments, _ = _batch(WordPiece(task.vocabulary.pieces), task.config.model.positions)
+        causal = int(task.settings.objective == "left_to_right")
+        inputs, longest = {"ids": ids, "segments": segments}, task.config.model.positions
+        what = "ids and segments int64 [batch, seq], [CLS] A [SEP] B [SEP]"
+        token = f"{what}, to the logit of every WordPiece {'after' if causal else 'at'} each position"
+        found = [Network("masked_words", MaskedWords(task.model, bool(causal)), inputs, "logits", token, longest)]
+        if task.settings.objective == "mlm_nsp":
+            says = f"{what}, to the logits [batch, 2] of B following A and of its being a random sentence"
+            found.append(Network("next_sentence", NextSentence(task.model), inputs, "logits", says, longest))
+        return found
+    assert isinstance(task, FinetuningTask)
+    return [_finetuned(task, name, sub) for name, sub in task.tasks.items()]
+
+
+def _finetuned(task: FinetuningTask, name: str, sub: Subtask) -> Network:
+    model = task.models[name]
+    assert isinstance(model, Finetuned)
+    ids, segments, mask = _batch(WordPiece(task.vocabulary.pieces), sub.length)
+    inputs = {"ids": ids, "segments": segments, "mask": mask}
+    of = "token" if model.per_token else "sequence"
+    says = f"ids, segments int64 and mask bool [batch, seq], false at padding, to the {sub.labels} outputs of each {of}"
+    module = model if model.per_token else OfSequence(model)
+    labels: tuple[str, ...] = ()
+    if (task.run.data / sub.part / "labels.json").exists():
+        labels = tuple(store.label_names(task.run.data / sub.part))
+    longest = len(model.encoder.positions.weight)
+    return Network(name, module, inputs, "outputs", says, longest, labels, model)
+
+
+class OfSequence(nn.Module):
+    """A classifier of sequences whose last block computes every position: the exporters fix what it picks itself."""
+
+    def __init__(self, model: Finetuned) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor, segments: Tensor, mask: Tensor) -> Tensor:
+        hidden = self.model.encoder(ids, segments, mask, causal=self.model.causal)
+        if self.model.causal:
+            last = (mask.long().sum(1) - 1)[:, None, None].expand(-1, 1, hidden.shape[2])
+            summary = hidden.gather(1, last)[:, 0]
+        else:
+            summary = hidden[:, 0]
+        return self.model.head(self.model.encoder.pooled(summary))
+
+
+def _batch(words: WordPiece, longest: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A few sentences, and two of them as a pair: ids, segments, and mask [4, seq]."""
+    encoded = [row.tolist() for row in map(words.encode(EXAMPLES).__getitem__, range(len(EXAMPLES)))]
+    rows = [[words.cls, *row, words.sep] for row in encoded]
+    second = [len(row) for row in rows] + [len(rows[0])]
+    rows.append([*rows[0], *encoded[1], words.sep])
+    width = min(max(map(len, rows)), longest)
+    ids = np.full((len(rows), width), words.pad, np.int64)
+    for place, row in enumerate(rows):
+        ids[place, : len(row)] = row[:width]
+    lengths = np.array([min(len(row), width) for row in rows])
+    column = np.arange(width)
+    segments = ((column >= np.array(second)[:, None]) & (column < lengths[:, None])).astype(np.int64)
+    return torch.from_numpy(ids), torch.from_numpy(segments), torch.from_numpy(column < lengths[:, None])
+
+
+def vocabulary(task: Task) -> list[str]:
+    """The WordPieces, by their number."""
+    assert isinstance(task, PretrainingTask | FinetuningTask)
+    return task.vocabulary.pieces

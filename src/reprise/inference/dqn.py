@@ -1,0 +1,106 @@
+"""A game played by a trained network, and filmed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from reprise.experiments.dqn import Task, open_games
+from reprise.inference.models import Network
+from reprise.parts.replay import Replay
+
+FRAMES_A_SECOND = 15
+"""Of the film, as `core.run.execution.write_picture` writes one."""
+STRIP = 18
+"""Pixels below the screen, for the score."""
+
+
+@dataclass(frozen=True)
+class Game:
+    """One whole game."""
+
+    actions: list[int]
+    rewards: list[float]
+    """Of each action, in the game's own points."""
+    film: list[np.ndarray[Any, np.dtype[np.uint8]]]
+    """The screen before the first action and after each, as many as were asked for, with the score so far below."""
+
+    @property
+    def score(self) -> float:
+        """All points."""
+        return sum(self.rewards)
+
+
+def play(task: Task, draw: int = 0, frames: int = 0, epsilon: float | None = None) -> Game:
+    """One game at the evaluation's ε unless another is given; another number `draw` is another game.
+
+    It ends by its rules, or after the longest duration that evaluation allows.
+    """
+    settings = task.config.evaluate
+    epsilon = settings.epsilon if epsilon is None else epsilon
+    seed = 1_000_000 + draw  # far from those of training and evaluation
+    games = open_games(task.config.game, 1, seed, settings.longest)
+    random = torch.Generator().manual_seed(seed)
+    memory = Replay(1, 1, games.frame_shape, task.config.stack)
+    memory.start(games.start())
+    actions: list[int] = []
+    rewards: list[float] = []
+    film, over = [], False
+    if frames:
+        film.append(captioned(games.picture(0), 0.0))
+    while not over:
+        if float(torch.rand((), generator=random)) < epsilon:
+            action = int(torch.randint(games.actions, (), generator=random))
+        else:
+            with torch.no_grad():
+                action = int(task.q(memory.states()).argmax(1))
+        last = games.picture(0) if len(film) < frames else None
+        played = games.step([action])
+        memory.add(torch.tensor([action]), played.rewards, played.life_lost, played.over, played.frames)
+        actions.append(action)
+        rewards.append(float(played.rewards[0]))
+        over = bool(played.over[0])
+        if last is not None:  # a game that is over has begun anew: its last screen is shown again, with the last points
+            film.append(captioned(last if over else games.picture(0), sum(rewards)))
+    return Game(actions, rewards, film)
+
+
+def captioned(screen: np.ndarray[Any, np.dtype[np.uint8]], score: float) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The screen with the score below it: uint8 [height + STRIP, width, 3]."""
+    height, width, _ = screen.shape
+    image = Image.new("RGB", (width, height + STRIP))
+    image.paste(Image.fromarray(screen))
+    font = ImageFont.load_default(12)
+    ImageDraw.Draw(image).text((4, height + 2), f"score {score:g}", fill=(230, 230, 230), font=font)
+    return np.asarray(image)
+
+
+def networks(task: Task) -> list[Network]:
+    """Q, with states out of a game."""
+    network = task.q
+    states = _states(task, 8)
+    planes, height, width = states.shape[1:]
+    says = (
+        f"states uint8 [batch, {planes}, {height}, {width}], 255 for full, the newest frame last, "
+        "to the value [batch, actions] of each action"
+    )
+    return [Network("q", network, {"states": states}, "values", says)]
+
+
+def _states(task: Task, count: int) -> Tensor:
+    """uint8 [count, planes, height, width], of a random game."""
+    games = open_games(task.config.game, 1, 1)
+    memory, random = Replay(1, 1, games.frame_shape, task.config.stack), torch.Generator().manual_seed(1)
+    memory.start(games.start())
+    states = []
+    for _ in range(count):
+        states.append(memory.states())
+        action = torch.randint(games.actions, (1,), generator=random)
+        played = games.step(action.tolist())
+        memory.add(action, played.rewards, played.life_lost, played.over, played.frames)
+    return torch.cat(states)

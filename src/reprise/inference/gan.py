@@ -1,0 +1,71 @@
+"""Samples of the generative models, and what lies between two of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from reprise.experiments.gan.networks import Mixture
+from reprise.experiments.gan.task import AdversarialTask, AutoencoderTask, GenerativeTask, MixtureTask
+from reprise.inference.models import Composed, Network
+
+Sheet = np.ndarray[Any, np.dtype[np.uint8]]
+SIDE = 28
+
+
+def samples(task: GenerativeTask, count: int, draw: int) -> Tensor:
+    """[count, 28, 28], pixels in 0 to 1; other numbers `draw` give other ones."""
+    with torch.no_grad():
+        return task.decode(task.fixed_noise(count, seed=draw)).unflatten(1, (SIDE, SIDE))
+
+
+def between(task: GenerativeTask, rows: int, columns: int, draw: int) -> Tensor:
+    """[rows, columns, 28, 28]: images along straight lines from one z to another, as in the paper's Figure 3."""
+    start, end = task.fixed_noise(2 * rows, seed=draw).chunk(2)
+    share = torch.linspace(0, 1, columns)[:, None]
+    with torch.no_grad():
+        images = task.decode(torch.lerp(start[:, None], end[:, None], share).flatten(0, 1))
+    return images.unflatten(1, (SIDE, SIDE)).unflatten(0, (rows, columns))
+
+
+def networks(task: GenerativeTask) -> list[Network]:
+    """What makes images of z, and what it was trained with."""
+    z = task.fixed_noise(8, seed=0)
+    images = samples(task, 8, 0)
+    decoder = f"{{}} z [batch, {z.shape[1]}] to images [batch, 28, 28], pixels 0 to 1"
+    match task:
+        case AdversarialTask():
+            latent = "uniform" if task.model.latent.distribution == "uniform" else "normal"
+            says = decoder.format(f"{latent} noise of variance 1,")
+            judges = "images [batch, 28, 28], pixels 0 to 1, to the logit [batch, 1] that they are real"
+            return [
+                Network("generator", Images(task.generator, squashed=True), {"z": z}, "images", says),
+                Network(
+                    "discriminator", Composed(nn.Flatten(), task.discriminator), {"images": images}, "logit", judges
+                ),
+            ]
+        case AutoencoderTask():
+            says = "images [batch, 28, 28] to mean and log variance of z, side by side"
+            return [
+                Network("decoder", Images(task.decoder, squashed=True), {"z": z}, "images", decoder.format("normal")),
+                Network("encoder", Composed(nn.Flatten(), task.encoder), {"images": images}, "mean_log_variance", says),
+            ]
+        case MixtureTask(mixture=Mixture() as mixture):
+            says = decoder.format("one uniform number, then normal ones,")
+            return [Network("mixture", Images(mixture, squashed=False), {"z": z}, "images", says)]
+    raise AssertionError(type(task))
+
+
+class Images(nn.Module):
+    """What a network makes of z, as images; logits are squashed to pixels first."""
+
+    def __init__(self, network: nn.Module, squashed: bool) -> None:
+        super().__init__()
+        self.network, self.squashed = network, squashed
+
+    def forward(self, z: Tensor) -> Tensor:
+        images = self.network(z)
+        return (images.sigmoid() if self.squashed else images).unflatten(1, (SIDE, SIDE))

@@ -1,0 +1,84 @@
+"""An interval against its margin, as inline SVG.
+
+Colours are classes and variables of the page's style sheet, so that one figure serves light and dark.
+"""
+
+from __future__ import annotations
+
+import math
+
+from markupsafe import Markup, escape
+
+from reprise.core.verdicts.claims import Verdict
+
+COLOURS = 8
+"""Of the style sheet: c0 to c7."""
+
+
+def ticks(low: float, high: float, spaces: int) -> list[float]:
+    """Round numbers within [low, high], as far apart as leaves at least `spaces` such distances between the two."""
+    power = 10.0 ** math.floor(math.log10(high - low))
+    step = next(size * power for size in (5, 2, 1, 0.5, 0.2, 0.1, 0.05) if size * power * spaces <= high - low)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [float(f"{index * step:.12g}") for index in range(first, last + 1)]
+
+
+def label(number: float, step: float | None = None) -> str:
+    """`1.5k`, `20M`, `0.003`: a number for an axis; with as many digits as tell it from its neighbour, `step` away."""
+    digits = 4
+    if step and number:
+        digits = max(digits, math.floor(math.log10(abs(number))) - math.floor(math.log10(step) + 1e-9) + 1)
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= size:
+            return f"{number / size:.{digits}g}{suffix}".replace("-", "−")
+    return f"{number:.{digits}g}".replace("-", "−")
+
+
+def interval_figure(verdict: Verdict) -> Markup:
+    """The interval as a bar and the estimate as a dot, over the shaded region in which the claim holds.
+
+    Across, everything is in percent: the figure fills any width and its letters keep their size.
+    """
+    assert verdict.interval is not None
+    assert verdict.holds is not None
+    assert verdict.estimate is not None
+    edges = [edge for edge in verdict.holds if edge is not None]
+    seen = [*verdict.interval, verdict.estimate, *edges]
+    spread = (max(seen) - min(seen)) or abs(seen[0]) or 1.0
+    low, high = min(seen) - 0.15 * spread, max(seen) + 0.15 * spread
+
+    def x(value: float) -> str:
+        return f"{4 + 92 * (value - low) / (high - low):.2f}%"
+
+    def width(start: float, end: float) -> str:
+        return f"{92 * (end - start) / (high - low):.2f}%"
+
+    start = low if verdict.holds[0] is None else verdict.holds[0]
+    end = high if verdict.holds[1] is None else verdict.holds[1]
+    first, last = verdict.interval
+    marks = ticks(low, high, 2)
+    step = marks[1] - marks[0] if len(marks) > 1 else None
+    described = f"Estimate {verdict.estimate:g}, interval {first:g} to {last:g}; {verdict.reason}"
+    parts = [
+        f'<rect class="holds" x="{x(start)}" y="4" width="{width(start, end)}" height="36"/>',
+        *(f'<line class="edge" x1="{x(edge)}" x2="{x(edge)}" y1="4" y2="40"/>' for edge in edges),
+        '<line class="axis" x1="4%" x2="96%" y1="40" y2="40"/>',
+        *(
+            f'<line class="axis" x1="{x(tick)}" x2="{x(tick)}" y1="40" y2="44"/>'
+            f'<text x="{x(tick)}" y="57" text-anchor="middle">{label(tick, step)}</text>'
+            for tick in marks
+        ),
+        f'<line class="bar" x1="{x(first)}" x2="{x(last)}" y1="22" y2="22"/>',
+        *(f'<line class="cap" x1="{x(end)}" x2="{x(end)}" y1="16" y2="28"/>' for end in verdict.interval),
+        f'<circle class="dot" cx="{x(verdict.estimate)}" cy="22" r="5"/>',
+    ]
+    shade = verdict.verdict.replace(" ", "-")
+    return Markup(
+        f'<svg class="interval {shade}" width="100%" height="62" role="img" aria-label="{escape(described)}">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def colour_class(place: int) -> str:
+    """The class of an arm by its place among all; beyond eight of them the lines are dashed."""
+    return f"c{place % COLOURS}" + (" dashed" if place >= COLOURS else "")
