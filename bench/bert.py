@@ -104,7 +104,8 @@ def project(seed: int, *overrides: str) -> Iterator[Project]:
 def trained(made: Project, stage: Stage, arm: str, warm_up: int = 0) -> tuple[Run, float]:
     """The first run of `arm`, trained and published, and its updates a second after `warm_up`."""
     from reprise.core.run import run_store
-    from reprise.stages.train import runs_of, train_one
+    from reprise.stages.run_list import runs_of
+    from reprise.stages.train import train_one
 
     run = next(run for run in runs_of(made, "bert", stage) if run.arm == arm)
     rows: list[tuple[int, float]] = []

@@ -50,7 +50,7 @@ def reprise(span: Span, overrides: Sequence[str], pair: int) -> Result:
     from reprise.core.config.project import project
     from reprise.core.run import checkpoints, execution, trainer
     from reprise.experiments.dqn import Task
-    from reprise.stages.train import runs_of
+    from reprise.stages.run_list import runs_of
 
     machine = ("runtime.precision=32-true", "runtime.accelerator=cpu")
     project = project.load(ROOT, [*overrides, *machine], scale="laptop", experiment="dqn")

@@ -31,7 +31,7 @@ def ours(pair: int) -> Result:
     from reprise.experiments.gan.config import Config, Latent
     from reprise.experiments.gan.networks import networks
     from reprise.experiments.gan.task import noise
-    from reprise.stages.train import runs_of
+    from reprise.stages.run_list import runs_of
 
     project = load(ROOT, [f"experiments.gan.laptop.duration={UPDATES}step", 'tracking.wandb="off"'])
     run = [each for each in runs_of(project, "gan", "pretrain") if each.arm == "non_saturating"][pair % 5]

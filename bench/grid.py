@@ -26,7 +26,7 @@ UPDATES = 150
 def grid(updates: int, seeds: list[int]) -> tuple[Project, list[Run]]:
     """GAN by both losses and VAE at laptop scale, but for the number of updates: three arms × `seeds`."""
     from reprise.core.config.project import load
-    from reprise.stages.train import runs_of
+    from reprise.stages.run_list import runs_of
 
     knobs = {
         "scale": "laptop",

@@ -93,7 +93,7 @@ def dataset(size: int) -> Point:
     from reprise.core.run.checkpoints import Checkpoints
     from reprise.core.run.execution import build_task
     from reprise.core.run.trainer import build_trainer
-    from reprise.stages.train import runs_of
+    from reprise.stages.run_list import runs_of
 
     updates, pictures = 400, np.random.default_rng(0).integers(0, 256, (1000, 28, 28), np.uint8)
     knobs = ["scale=smoke", "runtime.accelerator=cpu", f"experiments.gan.smoke.duration={updates}step"]

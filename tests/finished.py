@@ -21,7 +21,7 @@ from reprise.core.run.task import Task
 from reprise.core.run.tracking import NoTracker
 from reprise.inference import models
 from reprise.parts.data import store
-from reprise.stages.train import runs_of
+from reprise.stages.run_list import runs_of
 from training import sentences
 
 MODELS: list[tuple[str, Stage, str]] = [

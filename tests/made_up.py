@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from reprise.core.config.pipeline import Paper
+from reprise.core.config.paper import Paper
 from reprise.core.config.project import Project, load
 from reprise.core.verdicts import results
 from reprise.core.verdicts.claims import Verdict

@@ -24,7 +24,7 @@ from reprise.core.run.checkpoints import Checkpoints
 from reprise.core.run.execution import build_task
 from reprise.core.run.task import Task
 from reprise.core.run.trainer import build_trainer
-from reprise.stages.train import runs_of
+from reprise.stages.run_list import runs_of
 
 RUNTIME = {"accelerator": "cpu", "num_nodes": 1, "strategy": "auto"}
 

@@ -28,7 +28,8 @@ from pathlib import Path
 from reprise.core.config.project import Project, load
 from reprise.core.contract import Run, Stopped
 from reprise.core.run import run_store
-from reprise.stages.train import preload, runs_of
+from reprise.stages.run_list import runs_of
+from reprise.stages.train import preload
 
 RUNTIME = {
     "accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "precision": "auto", "checkpoint_every": 0,

@@ -11,7 +11,8 @@ import pytest
 from pydantic import TypeAdapter
 from scipy import stats
 
-from reprise.core.config.pipeline import Claim, Paper
+from reprise.core.config.claim import Claim
+from reprise.core.config.paper import Paper
 from reprise.core.verdicts import claims
 from reprise.core.verdicts.claims import Region, Verdict, judge
 

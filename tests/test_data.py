@@ -27,7 +27,7 @@ from pydantic import TypeAdapter
 from torch.nn import functional
 
 from conftest import REPOSITORY
-from reprise.core.config.pipeline import Dataset, Source
+from reprise.core.config.dataset import Dataset, Source
 from reprise.core.config.project import load
 from reprise.core.contract import SCALES
 from reprise.parts.data import fetch as fetching

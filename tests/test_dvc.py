@@ -297,13 +297,13 @@ def test_one_process_at_a_time_works_on_a_run(tmp_path: Path, capsys: pytest.Cap
     run, order = a_run(tmp_path, "0123"), []
 
     def second() -> None:
-        with run_store.alone(tmp_path, run):
+        with run_store.run_lock(tmp_path, run):
             order.append("second")
 
-    with run_store.alone(tmp_path, run):
+    with run_store.run_lock(tmp_path, run):
         thread = threading.Thread(target=second)
         thread.start()
-        with run_store.alone(tmp_path, a_run(tmp_path, "4567")):
+        with run_store.run_lock(tmp_path, a_run(tmp_path, "4567")):
             thread.join(0.2)
         order.append("first")
     thread.join(60)

@@ -25,7 +25,7 @@ from reprise.core.verdicts.results import Curve
 from reprise.stages import report
 from reprise.stages.page import cards as cards_module
 from reprise.stages.page import charts, gallery, interval_svg
-from reprise.stages.page.cards import Card, cards, counted
+from reprise.stages.page.cards import Card, cards, count_of
 from reprise.stages.page.docstrings import account, passage, steps
 from reprise.stages.page.knobs import Knob, amount, each_step, knobs, sizes, spelled
 
@@ -39,7 +39,7 @@ def written(root: Path, papers: dict[str, Any]) -> dict[str, str]:
     said: list[str] = []
     path = report.report(made_up.project(root, papers), said.append)
     assert path == root / "reports" / "index.html"
-    assert re.fullmatch(rf"reports/index.html: {counted(len(papers), 'experiment')}, [0-9.]+ MB", said[0])
+    assert re.fullmatch(rf"reports/index.html: {count_of(len(papers), 'experiment')}, [0-9.]+ MB", said[0])
     return {file.relative_to(path.parent).as_posix(): file.read_text() for file in path.parent.rglob("*.html")}
 
 
@@ -590,7 +590,7 @@ def test_numbers_are_short():
         "99 min",
         "1.7 h",
     ]
-    assert [counted(number, "run") for number in (0, 1, 1500)] == ["0 runs", "1 run", "1,500 runs"]
+    assert [count_of(number, "run") for number in (0, 1, 1500)] == ["0 runs", "1 run", "1,500 runs"]
 
 
 @pytest.mark.parametrize(

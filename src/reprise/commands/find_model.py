@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reprise.commands.project import UsageError, check_known
-from reprise.core.config.pipeline import Paper
+from reprise.core.config.paper import Paper
 from reprise.core.config.project import Project
 from reprise.core.contract import Run, Stage
 from reprise.core.run import run_store

@@ -97,7 +97,7 @@ def _is_current(project: Project, run: Run) -> bool | None:
 
     None where that cannot be told, as when its data are not prepared.
     """
-    from reprise.stages.train import runs_of
+    from reprise.stages.run_list import runs_of
 
     try:
         there = load(project.root, scale=run.scale, papers=[run.experiment])
@@ -119,16 +119,19 @@ def _results(
         return {}, {}, [], f"Models of stage {run.stage} are not scored; those that are trained from them are."
     if not (folder / "card.json").exists():
         return {}, {}, [], f"It has not been scored: {command} does that."
-    with results.whole(folder / "card.json"):
+    with results.reporting_damage(folder / "card.json"):
         scored = json.loads((folder / "card.json").read_text(encoding="utf-8"))["fingerprints"]
     if scored.get(f"{run.arm}/s{run.seed}") != run.fingerprint:
         return {}, {}, [], f"The results at hand are of other runs than this one: {command} scores it."
-    with results.whole(folder / "runs.csv"), (folder / "runs.csv").open(newline="", encoding="utf-8") as file:
+    with (
+        results.reporting_damage(folder / "runs.csv"),
+        (folder / "runs.csv").open(newline="", encoding="utf-8") as file,
+    ):
         rows = [row for row in csv.DictReader(file) if (row["arm"], int(row["seed"])) == (run.arm, run.seed)]
         scores = {
             name: float(value) for row in rows for name, value in row.items() if name not in ("arm", "seed") and value
         }
-    with results.whole(folder / "metrics.json"):
+    with results.reporting_damage(folder / "metrics.json"):
         means = json.loads((folder / "metrics.json").read_text(encoding="utf-8")).get(run.arm, {})
     verdicts = [
         one for one in results.read_verdicts(folder).values() if run.arm in one.arms and one.interval is not None

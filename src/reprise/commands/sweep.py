@@ -22,8 +22,8 @@ from typing import Any
 import yaml
 
 from reprise.commands.project import UsageError, check_known
+from reprise.core.config.paper import Paper
 from reprise.core.config.params import Params, Section
-from reprise.core.config.pipeline import Paper
 from reprise.core.config.project import Project, load
 from reprise.core.config.yaml import parse_value
 from reprise.core.contract import Scale

@@ -22,7 +22,7 @@ PAGE = ("stages/report.py", "stages/svg.py", "stages/page", "stages/templates")
 """What makes the page. The papers' own files are shown on it, with their docstrings and comments."""
 
 
-def counted(config: dict[str, Any], stage: str) -> dict[str, Any]:
+def knobs_of_stage(config: dict[str, Any], stage: str) -> dict[str, Any]:
     """The knobs that `stage` depends on."""
     later = STAGE_BLOCKS[STAGE_BLOCKS.index(stage) + 1 :]
     return {key: value for key, value in config.items() if key not in later}
@@ -71,7 +71,7 @@ def _inputs(project: Project) -> list[tuple[str, str, dict[str, Any]]]:
             content = {
                 "scale": scale,
                 "precision": project.params.runtime.precision,
-                "arms": {arm: counted(config, stage) for arm, config in arms.items()},
+                "arms": {arm: knobs_of_stage(config, stage) for arm, config in arms.items()},
                 "source": digest,
                 "modules": modules,
             }

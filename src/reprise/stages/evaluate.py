@@ -14,7 +14,8 @@ from reprise.core.run import run_store, tracking
 from reprise.core.run.progress import Progress
 from reprise.core.run.source_hash import source_hash
 from reprise.core.verdicts import results
-from reprise.stages.train import about, check_trained, grid, preload, raise_failures, runs_of
+from reprise.stages.run_list import check_trained, runs_of
+from reprise.stages.train import about, grid, preload, raise_failures
 
 
 def evaluate(project: Project, experiment: str) -> None:
@@ -94,5 +95,5 @@ def evaluate_one(run: Run, report: Any, *, root: Path) -> str:
     """One run of the grid, in a process of its own."""
     from reprise.core.run.execution import evaluate
 
-    with run_store.alone(root, run):
+    with run_store.run_lock(root, run):
         return evaluate(run, root)

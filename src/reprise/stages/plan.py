@@ -18,7 +18,7 @@ from rich.filesize import decimal, pick_unit_and_suffix
 from rich.table import Table
 from rich.text import Text
 
-from reprise.core.config.pipeline import HubSource, InstalledSource, Source
+from reprise.core.config.dataset import HubSource, InstalledSource, Source
 from reprise.core.config.project import Project
 from reprise.core.contract import Run, Stage
 from reprise.parts.data import fetch

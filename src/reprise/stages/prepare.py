@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from reprise.core.config.pipeline import Part
+from reprise.core.config.dataset import Part
 from reprise.core.config.yaml import did_you_mean
 from reprise.core.run.run_store import checkout
 from reprise.parts.data import readers

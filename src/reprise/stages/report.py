@@ -24,8 +24,8 @@ from markupsafe import Markup, escape
 from reprise.core.verdicts import results
 from reprise.core.verdicts.claims import signed
 from reprise.stages.page import charts, interval_svg, knobs
-from reprise.stages.page.cards import RULINGS, Card, cards, counted
-from reprise.stages.page.gallery import hang
+from reprise.stages.page.cards import RULINGS, Card, cards, count_of
+from reprise.stages.page.gallery import copy_picture
 
 if TYPE_CHECKING:
     from reprise.core.config.project import Project
@@ -51,19 +51,19 @@ def report(project: Project, echo: Callable[[str], None] = print) -> Path:
         shutil.copyfile(file, temporary / "assets" / file.name)
     for card in made:
         for picture in (picture for gallery in card.galleries for row in gallery.rows.values() for picture in row):
-            hang(picture, temporary / "pictures" / card.key)
+            copy_picture(picture, temporary / "pictures" / card.key)
     if folder.exists():
         folder.rename(old)
     temporary.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    echo(f"reports/index.html: {counted(len(made), 'experiment')}, {size / 1e6:.1f} MB")
+    echo(f"reports/index.html: {count_of(len(made), 'experiment')}, {size / 1e6:.1f} MB")
     return folder / "index.html"
 
 
 def render(made: list[Card]) -> dict[str, str]:
     """Every page, by its name in reports/."""
-    environment = surroundings()
+    environment = template_environment()
     index = environment.get_template("index.html.j2")
     paper, source = environment.get_template("experiment.html.j2"), environment.get_template("source.html.j2")
     claims = Counter({ruling: sum(card.tally.get(ruling, 0) for card in made) for ruling in RULINGS})
@@ -84,7 +84,7 @@ def render(made: list[Card]) -> dict[str, str]:
     return pages
 
 
-def surroundings() -> Environment:
+def template_environment() -> Environment:
     """The templates, and what they call."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -97,7 +97,7 @@ def surroundings() -> Environment:
         "number": number,
         "words": words,
         "span": span,
-        "counted": counted,
+        "count_of": count_of,
         "inline": inline,
         "script": script,
         "spelled": knobs.spelled,

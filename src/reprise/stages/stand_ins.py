@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from reprise.core.config.pipeline import Part
+from reprise.core.config.dataset import Part
 from reprise.core.config.project import Project
 from reprise.parts.data import store
 from reprise.parts.data.readers.glue import TASKS

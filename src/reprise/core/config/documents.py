@@ -53,7 +53,7 @@ class Reading:
         """The same tree, as a run gets it."""
         return resolve(self._layers(experiment, arm, scale))
 
-    def counted(self, experiment: str, model: str) -> Merged:
+    def published_size(self, experiment: str, model: str) -> Merged:
         """The config whose parameters pipeline.yaml counts as `model`."""
         path = ("experiments", experiment, "parameters", model)
         count = block(self.pipeline.data, *path)

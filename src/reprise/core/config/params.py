@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from reprise.core.config.pipeline import Name
+from reprise.core.config.names import Name
 from reprise.core.contract import Scale, Strict
 
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]

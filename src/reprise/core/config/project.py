@@ -55,7 +55,7 @@ class Project:
 
     def resolve_counted(self, experiment: str, model: str) -> dict[str, Any]:
         """The config at paper scale whose parameters pipeline.yaml counts as `model`, as a plain tree."""
-        return self.reading.counted(experiment, model).tree
+        return self.reading.published_size(experiment, model).tree
 
     def origins(self, experiment: str, arm: str | None = None, scale: Scale | None = None) -> dict[Path, Origin]:
         """For the path of each value that `resolve` returns, where it was written."""

@@ -6,12 +6,14 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
+from reprise.core.config.claim import arm_paths
 from reprise.core.config.config_loader import config_class
 from reprise.core.config.documents import PARAMS, PIPELINE, Reading, block
 from reprise.core.config.error_messages import Mistake, mistakes_in, shown
+from reprise.core.config.names import Name
 from reprise.core.config.overlays import Layer, Merged
 from reprise.core.config.params import Params
-from reprise.core.config.pipeline import Name, Pipeline, arm_paths
+from reprise.core.config.pipeline import Pipeline
 from reprise.core.config.yaml import ConfigError, Document, Path, Problem, did_you_mean, dotted
 from reprise.core.contract import SCALES, Scale
 
@@ -142,7 +144,7 @@ class _Paper:
     def _count_problems(self, model: str, count: dict[str, Any]) -> Iterator[Problem]:
         yield from self._arm_problems((*self.path, "parameters", model, "arm"), count.get("arm"), ["paper"])
         if self.key in self.reading.classes and self.reading.arms(self.key, "paper"):
-            merged = self.reading.counted(self.key, model)
+            merged = self.reading.published_size(self.key, model)
             for mistake in mistakes_in(self.reading.classes[self.key], merged.tree):
                 problem = _located_in_merged(mistake, merged)
                 if problem.mark.file == PIPELINE:

@@ -55,7 +55,7 @@ def _work_folders(root: Path) -> Path:
 
 
 @contextmanager
-def alone(root: Path, run: Run) -> Iterator[None]:
+def run_lock(root: Path, run: Run) -> Iterator[None]:
     """At most one process at a time: `dvc queue start -j 2` may need the same run for two experiments at once."""
     folder = work_folder(root, run)
     folder.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ from urllib.parse import urlsplit, urlunsplit
 if TYPE_CHECKING:
     import numpy as np
 
-    from reprise.core.config.pipeline import Paper
+    from reprise.core.config.paper import Paper
     from reprise.core.contract import Run
 
 INIT_SECONDS = 10.0

@@ -32,17 +32,17 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from reprise.core.config.pipeline import (
+from reprise.core.config.claim import (
     AboveClaim,
     BelowClaim,
     Claim,
     DifferenceClaim,
     EquivalentClaim,
-    Paper,
     PeakClaim,
     RateClaim,
     TrendClaim,
 )
+from reprise.core.config.paper import Paper
 from reprise.core.contract import Scale
 
 Ruling = Literal["reproduced", "refuted", "inconclusive", "not run"]

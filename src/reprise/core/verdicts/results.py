@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reprise.core.config.pipeline import Paper
+from reprise.core.config.paper import Paper
 from reprise.core.config.yaml import ConfigError, Mark, Problem
 from reprise.core.contract import Scale
 from reprise.core.verdicts.claims import RunKey, Runs, Verdict, judge_all, rounded, signed
@@ -304,12 +304,12 @@ def read(folder: Path) -> Results:
 def read_verdicts(folder: Path) -> dict[str, Verdict]:
     """The verdicts of results/<experiment>/, in the order of pipeline.yaml."""
     path = folder / "claims.json"
-    with whole(path):
+    with reporting_damage(path):
         return {name: Verdict.read(name, entry) for name, entry in _read_json(path).items()}
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[None]:
+def reporting_damage(path: Path) -> Iterator[None]:
     """ConfigError, which names the file and the line, where what is read here is not what `write` wrote."""
     try:
         yield
@@ -335,7 +335,7 @@ def damaged(path: Path, error: Exception) -> ConfigError:
 
 
 def _read_json(path: Path) -> Any:
-    with whole(path):
+    with reporting_damage(path):
         return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -344,7 +344,7 @@ def _read_not_finite(path: Path, metrics: Metrics) -> dict[tuple[str, str], floa
     lost = [(arm, metric) for arm, row in metrics.items() for metric, entry in row.items() if entry["mean"] is None]
     if not lost:
         return {}
-    with whole(path), path.open(newline="", encoding="utf-8") as file:
+    with reporting_damage(path), path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
         values = {
             (arm, metric): [float(row[metric]) for row in rows if row["arm"] == arm and row[metric]]
@@ -357,7 +357,7 @@ def _read_not_finite(path: Path, metrics: Metrics) -> dict[tuple[str, str], floa
 def _read_costs(path: Path) -> list[RunCost]:
     if not path.exists():  # results of an earlier version
         return []
-    with whole(path), path.open(newline="", encoding="utf-8") as file:
+    with reporting_damage(path), path.open(newline="", encoding="utf-8") as file:
         return [
             RunCost(
                 stage=row["stage"],
@@ -374,7 +374,7 @@ def _read_costs(path: Path) -> list[RunCost]:
 
 def _read_curves(path: Path) -> dict[str, Curve]:
     curves: dict[str, Curve] = {}
-    with whole(path), path.open(newline="", encoding="utf-8") as file:
+    with reporting_damage(path), path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             curve = curves.setdefault(row["arm"], Curve([], [], [], []))
             for column in ("step", "mean", "low", "high"):

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reprise.core.config.pipeline import (
+from reprise.core.config.dataset import (
     DebSource,
     HubSource,
     InstalledSource,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from reprise.core.config.pipeline import Paper, Published
+from reprise.core.config.paper import Paper, Published
 from reprise.core.config.project import Project
 from reprise.core.config.yaml import Mark, leaves
 from reprise.core.contract import Scale
@@ -110,7 +110,7 @@ class Card:
     def seeds_in_words(self) -> str:
         """`5 seeds`, or `5 to 10 seeds` where arms have more or fewer."""
         least, most = min(self.runs.values(), default=0), max(self.runs.values(), default=0)
-        return f"{least} to {most} seeds" if least < most else counted(most, "seed")
+        return f"{least} to {most} seeds" if least < most else count_of(most, "seed")
 
     def fewer(self, arm: str, metric: str) -> str:
         """`3 of 5` where not all runs of `arm` have the metric but some do, or where none ended well; else nothing."""
@@ -286,7 +286,7 @@ def data_in_words(here: list[str], paper: list[str]) -> str:
     return f"without {lacking}" if lacking else f"{instead} besides" if instead else ""
 
 
-def counted(number: int, noun: str) -> str:
+def count_of(number: int, noun: str) -> str:
     """`1 run`, `15 runs`."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
 

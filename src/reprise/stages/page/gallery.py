@@ -105,7 +105,7 @@ def opened(folder: Path, name: str, caption: str, step: int | None) -> Picture:
     return Picture(file, caption, step, width, height, Path(name).with_suffix(".still.png"), seconds, name)
 
 
-def hang(picture: Picture, folder: Path) -> None:
+def copy_picture(picture: Picture, folder: Path) -> None:
     """Put its files into `folder`, which is reports/pictures/<experiment>."""
     target = folder / picture.name
     target.parent.mkdir(parents=True, exist_ok=True)

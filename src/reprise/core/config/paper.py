@@ -1,0 +1,81 @@
+"""A paper apart from its knobs: what it measures, published and claims."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from reprise.core.config.claim import Claim
+from reprise.core.config.names import Name, NotNegative, Text
+from reprise.core.contract import Strict
+
+
+class Metric(Strict):
+    """A number that evaluation returns for every run."""
+
+    says: Text
+    """What it measures, on which split."""
+    unit: str = ""
+    """Of the number, as % or nats; empty where it has none."""
+    better: Literal["higher", "lower", "neither"]
+    """Which way is an improvement: the report's colours, and what a sweep seeks."""
+
+
+class Published(Strict):
+    """A number of the paper."""
+
+    what: Text
+    """Names it: claims refer to it so."""
+    value: float
+    """In `unit`."""
+    error: NotNegative | None = None
+    """As the paper gives it."""
+    unit: str = ""
+    """As the paper gives it."""
+    where: Text
+    """Table, figure or section."""
+    arm: Name | None = None
+    """The arm it belongs to, if there is one."""
+    metric: Name | None = None
+    """The metric of ours that measures the same: the page sets that arm's mean beside it."""
+
+
+class ParameterCount(Strict):
+    """How many parameters a model of the paper has; checked on the meta device at paper scale."""
+
+    count: Annotated[int, Field(gt=0)]
+    """As the paper gives it."""
+    where: Text
+    """Table or section; or how it was counted."""
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """As a share of `count`, where the paper rounds."""
+    arm: Name | None = None
+    """The arm whose config it starts from; the first one unless said."""
+    config: dict[str, Any] = {}
+    """What differs from that arm's config at paper scale."""
+
+
+class Paper(Strict):
+    """One landmark paper, apart from its knobs."""
+
+    title: Text
+    """As published; of several papers, the first or what they share."""
+    authors: Text
+    """Surnames, with commas between."""
+    year: Annotated[int, Field(ge=1940)]
+    """Of publication: the order of every list."""
+    venue: Text
+    """Journal or conference."""
+    link: Annotated[str, Field(pattern=r"^https?://")]
+    """To the paper."""
+    family: Name
+    """vision, language, generative, rl, ...: how the report groups papers."""
+    metrics: Annotated[dict[Name, Metric], Field(min_length=1)]
+    """What evaluation returns for every run, by name."""
+    published: list[Published] = []
+    """Numbers of the paper, to compare with at its scale."""
+    parameters: dict[Name, ParameterCount] = {}
+    """By model, how many parameters it has at paper scale."""
+    claims: dict[Name, Claim] = {}
+    """What the paper says, each as a comparison with its margin, fixed before the run that judges it."""
