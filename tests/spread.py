@@ -76,7 +76,7 @@ def main(root: Path, experiments: list[str], arms: int | None) -> None:
     project = load(root, ["experiments.dqn.smoke.environments=2"])
     rank = int(os.environ["RANK"])
     runs: list[Run] = []
-    for experiment in experiments or project.pipeline.experiments:
+    for experiment in experiments or project.papers:
         for stage in project.pipeline.stages(experiment):
             runs += [*{run.arm: run for run in runs_of(project, experiment, stage)[::-1]}.values()][::-1][:arms]
     torch.set_num_threads(1)

@@ -182,7 +182,7 @@ def main() -> None:
     asked = parser.parse_args()
     project = load(Path.cwd(), [], scale=asked.scale)
     tallies: list[Tally] = []
-    for experiment in asked.experiments or project.pipeline.experiments:
+    for experiment in asked.experiments or project.papers:
         for tally in survived(project, experiment, asked.kills, asked.seed):
             tallies.append(tally)
             outcome = f"DIFFERS: {tally.differs}" if tally.differs else "the same"

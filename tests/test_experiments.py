@@ -18,8 +18,8 @@ from reprise.core.contract import SCALES, ExperimentConfig
 from survival import survived
 
 PROJECT = load(REPOSITORY)
-EXPERIMENTS = list(PROJECT.pipeline.experiments)
-MODELS = [(key, model) for key in EXPERIMENTS for model in PROJECT.pipeline.experiments[key].parameters]
+EXPERIMENTS = list(PROJECT.papers)
+MODELS = [(key, model) for key in EXPERIMENTS for model in PROJECT.papers[key].parameters]
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_has_its_files_and_names(project, key):
 @pytest.mark.parametrize("key", EXPERIMENTS)
 def test_the_docstring_cites_the_paper_and_lists_the_deviations(project, key):
     text = importlib.import_module(f"reprise.experiments.{key}").__doc__ or ""
-    paper = project.pipeline.experiments[key]
+    paper = project.papers[key]
     assert paper.authors.replace(",", " ").split()[0] in text
     assert str(paper.year) in text
     assert "eviation" in text
@@ -66,13 +66,13 @@ def test_parameters_at_paper_scale_are_as_many_as_published(project, key, model)
         networks = module.networks(module.Config.model_validate(project.resolve_counted(key, model)))
     counted = [networks[model]] if model in networks else list(networks.values())
     found = sum(parameter.numel() for network in counted for parameter in network.parameters())
-    published = project.pipeline.experiments[key].parameters[model]
+    published = project.papers[key].parameters[model]
     assert abs(found - published.count) <= published.tolerance * published.count
 
 
 @pytest.mark.parametrize("key", EXPERIMENTS)
 def test_claims_say_where_and_are_judged_somewhere(project, key):
-    paper = project.pipeline.experiments[key]
+    paper = project.papers[key]
     assert paper.published, "no published number"
     assert len([claim for claim in paper.claims.values() if "laptop" in claim.scales]) >= 2
     assert all(claim.where and claim.says.endswith(".") for claim in paper.claims.values())
@@ -88,9 +88,9 @@ from reprise.stages.report import report
 from reprise.stages.train import train
 
 project = load(Path.cwd())
-for dataset in project.pipeline.datasets:
+for dataset in project.datasets:
     prepare(project, dataset)
-for key in project.pipeline.experiments:
+for key in project.papers:
     train(project, key, "pretrain", print)
     if key in project.pipeline.finetune:
         app(["finetune", key], standalone_mode=False)

@@ -88,7 +88,7 @@ def test_lines_are_added_and_none_changed(root: Path) -> None:
     assert "  toy: {data: points}\n  vae: {data: points}\n\n# what is scored\nevaluate:\n" in pipeline
     project = load(root)
     assert project.arms("vae") == ["proposed", "baseline"]
-    assert project.pipeline.experiments["vae"].title == VAE.title
+    assert project.papers["vae"].title == VAE.title
     assert schema.current(root)
 
 
@@ -159,7 +159,7 @@ def test_a_link_and_a_family_may_have_any_signs(root: Path) -> None:
             write(load(root, papers=()), wrong)
         assert [problem.path for problem in refused.value.problems] == [f"experiments.vae.{path}"]
     write(load(root, papers=()), replace(VAE, link="https://example.org/ #a: b"))
-    assert load(root).pipeline.experiments["vae"].link == "https://example.org/ #a: b"
+    assert load(root).papers["vae"].link == "https://example.org/ #a: b"
 
 
 def imported(name: str, file: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:

@@ -16,7 +16,7 @@ VERDICTS = {key: read_verdicts(folder) for key, folder in FOLDERS.items() if fol
 
 def test_the_verdicts_are_those_of_results():
     shown = README.partition("<!-- verdicts -->\n")[2].partition("\n<!-- /verdicts -->")[0]
-    years = {key: paper.year for key, paper in PROJECT.pipeline.experiments.items()}
+    years = {key: paper.year for key, paper in PROJECT.papers.items()}
     assert shown == verdict_summary(VERDICTS, years)
     assert (REPOSITORY / "results" / "README.md").read_text() == verdict_markdown(VERDICTS) + "\n"
 

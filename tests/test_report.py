@@ -280,7 +280,7 @@ def test_what_a_docstring_says(root: Path, page: str):
 
 def test_every_paper_says_what_is_claimed_and_where_it_deviates():
     project = load(REPOSITORY, papers=())
-    for key in project.pipeline.experiments:
+    for key in project.papers:
         config = project.reading.files[key]
         said = account(config if config.stem == key else config.with_name("__init__.py"), config)
         assert said.claimed, key

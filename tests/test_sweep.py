@@ -102,7 +102,7 @@ def test_both_ends_of_a_range_must_be_the_knobs_own() -> None:
 
 
 def test_a_sweep_seeks_what_is_no_test_data() -> None:
-    papers = load(REPOSITORY, papers=()).pipeline.experiments
+    papers = load(REPOSITORY, papers=()).papers
     chosen = {key: default_metric(paper) for key, paper in papers.items()}
     assert chosen["regularisation"] == "validation_error"
     for key, paper in papers.items():
@@ -166,4 +166,4 @@ def test_any_experiment_has_one(key: str, tmp_path: Path, monkeypatch: pytest.Mo
     assert f"wandb sweep {shlex.quote(os.path.relpath(output))}" in done.output
     content = yaml.safe_load(output.read_text())
     assert knob in content["parameters"]
-    assert content["metric"]["name"] in project.pipeline.experiments[key].metrics
+    assert content["metric"]["name"] in project.papers[key].metrics

@@ -430,12 +430,12 @@ def test_a_picture_of_nothing_is_refused(tmp_path: Path) -> None:
 def test_the_arm_is_the_one_that_most_claims_are_for() -> None:
     """A difference is for the better side by the metric's direction; a trend for its better end."""
     project = load(REPOSITORY, papers=())
-    heroes = {key: favoured(paper, project.arms(key))[0] for key, paper in project.pipeline.experiments.items()}
+    heroes = {key: favoured(paper, project.arms(key))[0] for key, paper in project.papers.items()}
     assert heroes["gan"] == "non_saturating"
     assert heroes["dqn"] == "full"
     assert heroes["normalisation"] == "batch"
     assert heroes["initialisation"] == "tanh_normalized"
-    paper = project.pipeline.experiments["perceptron"]
+    paper = project.papers["perceptron"]
     assert favoured(paper, project.arms("perceptron")) == (
         "hidden_2",  # and not `unit`, of which it is claimed that it cannot learn XOR
         "arm hidden_2, the better one in 2 of the paper's 10 claims; --arm takes another",
@@ -449,7 +449,7 @@ def test_the_arm_is_the_one_that_most_claims_are_for() -> None:
 
 
 def test_there_is_something_to_try_of_each_paper_or_a_word_why_not(finished: Finished) -> None:
-    for key in finished.project.pipeline.experiments:
+    for key in finished.project.papers:
         if key not in papers.TRIED:
             said = finished("try", key, status=2)
             assert f"nothing to try of {key}" in said

@@ -12,7 +12,6 @@ import shutil
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -156,7 +155,7 @@ def show(
 ) -> None:
     """The knobs of an experiment, and the line each comes from."""
     project = _project(overrides, scale, experiment, papers=[experiment])
-    _known(experiment, project.pipeline.experiments, "experiment")
+    _known(experiment, project.papers, "experiment")
     if arm is not None:
         _known(arm, project.arms(experiment), f"arm of {experiment}")
     if as_json:
@@ -181,7 +180,7 @@ def plan(
     if not 0 < utilisation <= 1:
         raise UsageError(f"--utilisation is {utilisation:g}; expected a share above 0, at most 1")
     project = _project(overrides, scale, experiment, papers=[experiment])
-    _known(experiment, project.pipeline.experiments, "experiment")
+    _known(experiment, project.papers, "experiment")
     if arm is not None:
         _known(arm, project.arms(experiment), f"arm of {experiment}")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # an arm that starts from published weights would fetch them
@@ -201,7 +200,7 @@ def plan(
 
 @app.command(rich_help_panel=LOOK)
 def validate(overrides: Overrides = None, as_json: Json = False) -> None:
-    """Check both files, every arm at every scale; change nothing."""
+    """Check every file of YAML, every arm at every scale; change nothing."""
     try:
         project = _checked(overrides)
     except ConfigError as error:
@@ -210,7 +209,7 @@ def validate(overrides: Overrides = None, as_json: Json = False) -> None:
         found = [{**vars(one.mark), "path": one.path, "message": one.message} for one in error.problems]
         typer.echo(json.dumps({"problems": found}, indent=1))
         raise typer.Exit(2) from error
-    papers = project.pipeline.experiments
+    papers = project.papers
     claims = sum(len(paper.claims) for paper in papers.values())
     if as_json:
         typer.echo(json.dumps({"problems": [], "experiments": len(papers), "claims": claims}, indent=1))
@@ -248,11 +247,11 @@ def source() -> None:
 def prepare(dataset: Dataset, overrides: Overrides = None) -> None:
     """Fetch, check and prepare a dataset into data/prepared/."""
     project = _project(overrides, papers=())
-    _known(dataset, project.pipeline.datasets, "dataset")
+    _known(dataset, project.datasets, "dataset")
     from reprise.commands.status_line import Waiting
     from reprise.stages.prepare import prepare as run
 
-    parts = project.pipeline.datasets[dataset].parts_at(project.params.scale)
+    parts = project.datasets[dataset].parts_at(project.params.scale)
     try:
         with Waiting(f"prepare {dataset}", project.root, len(parts)) as waiting:
             run(project, dataset, waiting.echo)
@@ -285,7 +284,7 @@ def run(
     For torchrun and SLURM, which start it once for each device.
     """
     project = _project(overrides, experiment=experiment, papers=[experiment])
-    _known(experiment, project.pipeline.experiments, "experiment")
+    _known(experiment, project.papers, "experiment")
     stages = project.pipeline.stages(experiment)
     _known(stage, stages, f"stage of {experiment}")
     _known(arm, project.arms(experiment), f"arm of {experiment}")
@@ -317,8 +316,8 @@ def verdicts(
     """Claims, each with estimate, interval and margin."""
     project = _project(papers=())
     for experiment in experiments or ():
-        _known(experiment, project.pipeline.experiments, "experiment")
-    asked = [key for key in experiments or project.pipeline.evaluate if _evaluated(project.root, key)]
+        _known(experiment, project.papers, "experiment")
+    asked = [key for key in experiments or project.pipeline.evaluate if _evaluated(project, key)]
     _tell_of_those_without(project, [key for key in experiments or () if key not in asked], asked)
     form = "json" if as_json else "page" if markdown else "summary" if summary else "table"
     _print_verdicts(project, asked, form)
@@ -376,7 +375,7 @@ def _print_verdicts(
 
     from reprise.core.verdicts.results import read_verdicts, verdict_markdown, verdict_summary, verdict_table
 
-    folders = {experiment: project.root / "results" / experiment for experiment in experiments}
+    folders = {experiment: project.results_folder(experiment) for experiment in experiments}
     found = {experiment: read_verdicts(folder) for experiment, folder in folders.items()}
     if form == "table":
         Console(width=None if sys.stdout.isatty() else 140).print(verdict_table(found))
@@ -386,7 +385,7 @@ def _print_verdicts(
         plain = {key: {name: one.as_json() for name, one in claims.items()} for key, claims in found.items()}
         typer.echo(json.dumps(plain, indent=1, ensure_ascii=False))
     else:
-        years = {experiment: project.pipeline.experiments[experiment].year for experiment in experiments}
+        years = {experiment: project.papers[experiment].year for experiment in experiments}
         typer.echo(verdict_summary(found, years))
 
 
@@ -403,8 +402,8 @@ def _tell_of_those_without(project: Project, lacking: Sequence[str], asked: Sequ
         typer.echo(said, err=True)
 
 
-def _evaluated(root: Path, experiment: str) -> bool:
-    return (root / "results" / experiment / "claims.json").exists()
+def _evaluated(project: Project, experiment: str) -> bool:
+    return (project.results_folder(experiment) / "claims.json").exists()
 
 
 def _terminal_width() -> int | None:

@@ -22,9 +22,10 @@ from reprise.commands import revisions
 from reprise.commands.project import UsageError, check_known
 from reprise.commands.revisions import Snapshot
 from reprise.core.config import yaml
-from reprise.core.config.documents import PARAMS, PIPELINE, block
+from reprise.core.config.documents import KNOBS, PAPERS, PARAMS, PIPELINE, STAGE_TABLES, block
 from reprise.core.config.yaml import Document, dotted
 from reprise.core.config.yaml import Path as YamlPath
+from reprise.core.contract import SCALES
 from reprise.core.verdicts.claims import Verdict, rounded, t_interval
 
 CONFIDENCE = 0.95
@@ -46,7 +47,7 @@ class Edit:
     line: int
     """In B; in A where B has it no more."""
     path: str
-    """Without `experiments.<key>.` in front."""
+    """Within the file."""
     before: Any
     """None where there is none, and where it says null."""
     after: Any
@@ -155,18 +156,27 @@ def compare(root: Path, before: str, after: str, experiments: list[str] | None =
 
 
 def _differences(a: Snapshot, b: Snapshot) -> Iterator[Difference]:
-    documents = [[_document(side, name) for side in (a, b)] for name in (PARAMS, PIPELINE)]
+    names = [name for side in (b, a) for name in side.files if name.endswith(".yaml")]
+    documents = {name: [_document(side, name) for side in (a, b)] for name in dict.fromkeys([PARAMS, PIPELINE, *names])}
     edits: dict[str, list[Edit]] = {}
-    for old, new in documents:
-        for key, edit in _edits(old, new):
+    for name, (old, new) in documents.items():
+        for key, edit in _edits(name, old, new):
             edits.setdefault(key, []).append(edit)
-    papers = [block(pipeline.data, "experiments") for pipeline in documents[1]]
-    judged = [path.split("/")[1] for side in (a, b) for path in side.files if path.endswith("/card.json")]
-    for key in dict.fromkeys([*papers[1], *papers[0], *judged]):
-        metrics = block(papers[0], key, "metrics") | block(papers[1], key, "metrics")
-        claims = [block(side, key, "claims") for side in papers]
-        rulings = _rulings(a, b, key, *claims)
-        yield Difference(key, edits.pop(key, []), _shifts(a, b, key, metrics), rulings, _notes(a, b, key))
+    papers = [name for name in documents if name.startswith(f"{PAPERS}/")]
+    keys = [Path(name).stem for name in papers]
+    cards = [path.split("/") for side in (b, a) for path in side.files if path.endswith("/card.json")]
+    for key in dict.fromkeys([*keys, *(card[2] for card in cards)]):
+        sides = [one.data for one in documents.get(f"{PAPERS}/{key}.yaml", ())] or [{}, {}]
+        metrics = block(sides[0], "metrics") | block(sides[1], "metrics")
+        claims = [block(side, "claims") for side in sides]
+        scales = [scale for scale in SCALES if ["results", scale, key, "card.json"] in cards]
+        one = Difference(key, edits.pop(key, []))
+        for scale in scales:
+            results = f"results/{scale}/{key}"
+            one.shifts.extend(_shifts(a, b, results, metrics))
+            one.rulings.extend(_rulings(a, b, results, *claims))
+            one.notes.extend(f"{scale} scale: {note}" for note in _notes(a, b, results))
+        yield one
     for key, rest in edits.items():
         yield Difference(key, rest)
 
@@ -176,6 +186,8 @@ def _differences(a: Snapshot, b: Snapshot) -> Iterator[Difference]:
 
 def _document(side: Snapshot, name: str) -> Document:
     document = Document(name, {})
+    if name not in side.files and name not in (PARAMS, PIPELINE):
+        return document
     if name in side.files:
         yaml.parse(side.files[name], document)
     if document.problems or not isinstance(document.data, dict):
@@ -184,16 +196,16 @@ def _document(side: Snapshot, name: str) -> Document:
     return document
 
 
-def _edits(old: Document, new: Document) -> Iterator[tuple[str, Edit]]:
-    """Each edit, with the experiment that it belongs to."""
+def _edits(name: str, old: Document, new: Document) -> Iterator[tuple[str, Edit]]:
+    """Each edit of the file called `name`, with the experiment that it belongs to."""
     for one in _unequal(_Value(old.data, ()), _Value(new.data, ()), ()):
         before, after, path = one
         there, place = (old, before.place) if after.data is _ABSENT else (new, after.place)
-        key, shown = _owner(path)
+        key = _owner(name, path)
         kind = "added" if before.data is _ABSENT else "removed" if after.data is _ABSENT else "changed"
         old_value, new_value = (None if value.data is _ABSENT else value.data for value in (before, after))
         mark = there.value_mark(place) if isinstance(place[-1], int) else there.key_mark(place)
-        yield key, Edit(new.file, mark.line, dotted(shown), old_value, new_value, kind)
+        yield key, Edit(new.file, mark.line, dotted(path), old_value, new_value, kind)
 
 
 @dataclass(frozen=True)
@@ -223,19 +235,19 @@ def _entries(value: _Value) -> dict[Any, _Value] | None:
     return None
 
 
-def _owner(path: YamlPath) -> tuple[str, YamlPath]:
-    """The experiment that a path of YAML belongs to, and the path within it."""
-    if path[0] in ("experiments", "pretrain", "finetune", "evaluate") and len(path) > 1:
-        return str(path[1]), path[2:] if path[0] == "experiments" and len(path) > 2 else path
-    return REST, path
+def _owner(name: str, path: YamlPath) -> str:
+    """The experiment that a path of a file belongs to."""
+    if name.startswith((f"{KNOBS}/", f"{PAPERS}/")):
+        return Path(name).stem
+    return str(path[1]) if name == PIPELINE and path[0] in STAGE_TABLES and len(path) > 1 else REST
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------------
 
 
-def _shifts(a: Snapshot, b: Snapshot, key: str, metrics: Mapping[str, Any]) -> list[Shift]:
+def _shifts(a: Snapshot, b: Snapshot, results: str, metrics: Mapping[str, Any]) -> list[Shift]:
     """The metrics that are not the same to the last bit."""
-    old, new = _runs(a, key), _runs(b, key)
+    old, new = _runs(a, results), _runs(b, results)
     found = []
     for arm, metric in dict.fromkeys([*new, *old]):
         before, after = old.get((arm, metric), {}), new.get((arm, metric), {})
@@ -250,10 +262,10 @@ def _same(before: Seeds, after: Seeds) -> bool:
     return before.keys() == after.keys() and all(np.array_equal(before[s], after[s], equal_nan=True) for s in before)
 
 
-def _runs(side: Snapshot, key: str) -> dict[tuple[str, str], Seeds]:
+def _runs(side: Snapshot, results: str) -> dict[tuple[str, str], Seeds]:
     """By arm and metric, the value of each seed."""
     found: dict[tuple[str, str], Seeds] = {}
-    path = f"results/{key}/runs.csv"
+    path = f"{results}/runs.csv"
     rows = csv.DictReader(io.StringIO(side.files.get(path, "")))
     try:
         for row in rows:
@@ -307,12 +319,14 @@ def difference_interval(before: Seeds, after: Seeds, confidence: float = CONFIDE
 # --- verdicts ---------------------------------------------------------------------------------------------------------
 
 
-def _rulings(a: Snapshot, b: Snapshot, key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Ruling]:
+def _rulings(
+    a: Snapshot, b: Snapshot, results: str, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> list[Ruling]:
     """The claims judged on some side whose verdict, estimate or region differs; those whose verdict turned first.
 
     `before` and `after` are the claims of YAML.
     """
-    old, new = _verdicts(a, key), _verdicts(b, key)
+    old, new = _verdicts(a, results), _verdicts(b, results)
     found = []
     for claim in dict.fromkeys([*new, *old]):
         sides = old.get(claim), new.get(claim)
@@ -335,8 +349,8 @@ def _regions_differ(before: Verdict | None, after: Verdict | None) -> bool:
     return any(getattr(before, name) != getattr(after, name) for name in ("kind", "metric", "margin", "holds"))
 
 
-def _verdicts(side: Snapshot, key: str) -> dict[str, Verdict]:
-    entries = _read(side, f"results/{key}/claims.json")
+def _verdicts(side: Snapshot, results: str) -> dict[str, Verdict]:
+    entries = _read(side, f"{results}/claims.json")
     return {name: Verdict.read(name, _FIELDS | _known(entry)) for name, entry in entries.items()}
 
 
@@ -368,14 +382,12 @@ def _said(verdict: Verdict | None) -> str:
     return verdict.verdict if verdict else "no such claim"
 
 
-def _notes(a: Snapshot, b: Snapshot, key: str) -> list[str]:
+def _notes(a: Snapshot, b: Snapshot, results: str) -> list[str]:
     """How many runs are other ones, and what makes the numbers hard to compare."""
-    old, new = (_read(side, f"results/{key}/card.json") for side in (a, b))
+    old, new = (_read(side, f"{results}/card.json") for side in (a, b))
     if not old or not new:
         return [f"results only in {(a if old else b).name}"] if old or new else []
     notes = []
-    if old["scale"] != new["scale"]:
-        notes.append(f"scale {old['scale']} → {new['scale']}: the numbers are of two different problems")
     if old["seeds"] != new["seeds"]:
         notes.append(f"seeds {old['seeds']} → {new['seeds']}")
     runs, known = new.get("fingerprints", {}), old.get("fingerprints", {})

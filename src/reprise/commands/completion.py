@@ -1,4 +1,4 @@
-"""What a shell completes: names out of the project's two files, without checking them and without torch.
+"""What a shell completes: names out of the project's files, without checking them and without torch.
 
 A mistake in a file has no place in a completion: then there is none.
 """
@@ -35,22 +35,25 @@ def _quiet(candidates: Callable[..., Candidates]) -> Callable[..., Candidates]:
 @_quiet
 def experiments(ctx: typer.Context, incomplete: str) -> Candidates:
     """The experiments; for a command that is called as a stage, those that have it."""
-    pipeline = _reading().pipeline.data
-    keys = pipeline.get(ctx.info_name) or pipeline["experiments"]
-    return [(key, f"{paper['year']} {paper['title']}") for key, paper in pipeline["experiments"].items() if key in keys]
+    reading = _reading()
+    keys = reading.pipeline.data.get(ctx.info_name) or reading.experiments()
+    papers = {key: reading.paper(key) for key in keys}
+    return [(key, f"{paper.get('year', '')} {paper.get('title', '')}".strip()) for key, paper in papers.items()]
 
 
 @_quiet
 def datasets(ctx: typer.Context, incomplete: str) -> Candidates:
     """The datasets."""
-    return [(key, dataset["title"]) for key, dataset in _reading().pipeline.data["datasets"].items()]
+    found = _reading().datasets
+    return [(name, document.data["title"]) for name, document in found.items()]
 
 
 @_quiet
 def families(ctx: typer.Context, incomplete: str) -> Candidates:
     """The families of papers."""
-    papers = _reading().pipeline.data["experiments"].values()
-    return [(family, "") for family in sorted({paper["family"] for paper in papers})]
+    reading = _reading()
+    found = {reading.paper(key)["family"] for key in reading.experiments()}
+    return [(family, "") for family in sorted(found)]
 
 
 @_quiet
@@ -108,19 +111,22 @@ def overrides(ctx: typer.Context, incomplete: str) -> Candidates:
     """Every knob with the value that it has, to be edited: those of the experiment first, by their short names."""
     reading = _reading()
     key = _experiment(ctx, reading)
-    section = reading.params.data["experiments"].get(key)
-    whole = {key: value for key, value in reading.params.data.items() if key != "experiments"}
-    found = [*_spelled(whole)]
-    if section is not None:
+    found = [*_spelled(reading.params.data)]
+    if key:
         found = [*_spelled(reading.merged(key, None, _scale(ctx, reading)).tree), *found]
-        found += _spelled(section)
-    if incomplete.startswith("exp"):
-        found += _spelled(reading.params.data["experiments"], "experiments.")
+        found += _spelled(reading.section(key))
+    if incomplete.startswith("params/"):
+        file = incomplete.partition(":")[0]
+        for other in reading.knobs:
+            if reading.knobs.file(other).startswith(file):
+                found += _spelled(reading.section(other), f"{reading.knobs.file(other)}:")
     return [(f"{path}={value}", "") for path, value in found]
 
 
 def _models(ctx: typer.Context) -> list[Path]:
-    return sorted((find_root() / "models" / _experiment(ctx, _reading())).glob("*/*/seed*.safetensors"))
+    reading = _reading()
+    folder = find_root() / "models" / _scale(ctx, reading) / _experiment(ctx, reading)
+    return sorted(folder.glob("*/*/seed*.safetensors"))
 
 
 def _reading() -> Any:
@@ -133,7 +139,7 @@ def _reading() -> Any:
 def _experiment(ctx: typer.Context, reading: Any) -> str:
     """The one named before; where an option still waits for its value, click has not told arguments apart."""
     named = [ctx.params.get("experiment"), *ctx.args]
-    return next((word for word in named if word in reading.params.data["experiments"]), "")
+    return next((word for word in named if word in reading.knobs), "")
 
 
 def _scale(ctx: typer.Context, reading: Any) -> Any:

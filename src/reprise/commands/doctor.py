@@ -292,7 +292,7 @@ class Doctor:
             said = f"{first}" + (f"; and {len(others)} more" if others else "")
             yield Finding("project", "fail", said, "reprise validate")
         elif self._checked:
-            keys, scale = len(self._checked.pipeline.experiments), self._checked.params.scale
+            keys, scale = len(self._checked.papers), self._checked.params.scale
             yield Finding("project", "ok", f"{keys} experiments, valid; scale: {scale}")
 
     def _schemas(self) -> Iterator[Finding]:
@@ -301,7 +301,7 @@ class Doctor:
         from reprise.core.config.schema import current
 
         if current(self._valid.root):
-            yield Finding("schemas", "ok", "current: editors check both files by them")
+            yield Finding("schemas", "ok", "current: editors check YAML by them")
         else:
             yield Finding("schemas", "warn", "stale: editors check by an older state", "reprise schema")
 
@@ -309,7 +309,7 @@ class Doctor:
         """What datasets are fetched with."""
         if self._valid is None:
             return
-        parts = [part for dataset in self._valid.pipeline.datasets.values() for part in dataset.parts.values()]
+        parts = [part for dataset in self._valid.datasets.values() for part in dataset.parts.values()]
         for kind, tool in TOOLS.items():
             needed = [part for part in parts if part.sources[0].kind == kind]
             if needed and shutil.which(tool) is None:
@@ -322,7 +322,7 @@ class Doctor:
     def _data(self) -> Iterator[Finding]:
         if self._valid is None:
             return
-        keys = list(self._valid.pipeline.datasets)
+        keys = list(self._valid.datasets)
         ready = [key for key in keys if (self._valid.root / "data" / "prepared" / key / "card.json").exists()]
         waiting = ", ".join(key for key in keys if key not in ready)
         said = f"{len(ready)} of {len(keys)} datasets prepared"

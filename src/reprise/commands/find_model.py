@@ -43,11 +43,11 @@ def find(
     that has weights. UsageError says what is not there, and by what command it comes; or that no arm is fit for
     `what`.
     """
-    check_known(experiment, project.pipeline.experiments, "experiment")
+    check_known(experiment, project.papers, "experiment")
     stages = project.pipeline.stages(experiment)
     stage = stage or project.pipeline.evaluate[experiment].model
     check_known(stage, stages, f"stage of {experiment}")
-    folder = project.root / "models" / experiment / stage
+    folder = project.models_folder(experiment) / stage
     here = {path.name: path for path in sorted(folder.glob("*")) if any(path.glob("seed*.run.json"))}
     known = [name for name in project.arms(experiment) if name in here]
     known += [name for name in here if name not in known]
@@ -68,7 +68,7 @@ def find(
         fitting = [name for name in known if fit(runs(name)[0][0])]
         if not fitting:
             raise UsageError(f"no arm of {experiment} {what}; it has {', '.join(known)}")
-        arm, chosen = favoured(project.pipeline.experiments[experiment], fitting)
+        arm, chosen = favoured(project.papers[experiment], fitting)
     else:
         chosen = ""
         if not fit(runs(arm)[0][0]):
@@ -132,15 +132,15 @@ def check_data(project: Project, run: Run) -> None:
 
 
 def _notes(project: Project, run: Run) -> list[str]:
-    """Where the model is not what both files of YAML would train now."""
+    """Where the model is not what YAML would train now."""
     now = project.params.scale
     if run.scale != now:
         return [f"trained at scale {run.scale}; params.yaml now says {now}"]
     arms = project.arms(run.experiment)
     if run.arm not in arms:
-        return [f"params.yaml has no arm {run.arm} any more; used as it was trained"]
+        return [f"params/{run.experiment}.yaml has no arm {run.arm} any more; used as it was trained"]
     if run.config != project.resolve(run.experiment, run.arm):
-        return ["its knobs are not those that params.yaml has now; used with its own"]
+        return ["its knobs are not those of params/{run.experiment}.yaml now; used with its own"]
     return []
 
 
@@ -156,7 +156,7 @@ def _read(project: Project, experiment: str, stage: str, record: Path) -> tuple[
     model = record.with_name(record.name.replace(".run.json", ".safetensors"))
     init = None
     if (place := [*stages].index(stage)) > 0:  # type: ignore[arg-type]
-        init = project.root / "models" / experiment / stages[place - 1] / model.parent.name / model.name
+        init = model.parents[2] / stages[place - 1] / model.parent.name / model.name
     return read_run(model, stage, data, init if init is not None and init.exists() else None)
 
 

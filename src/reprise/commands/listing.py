@@ -40,7 +40,7 @@ class Filters:
 
 def rows(project: Project, filters: Filters) -> list[dict[str, Any]]:
     """The experiments, oldest first; of a verdict that is asked for, only the claims that have it."""
-    papers, datasets = project.pipeline.experiments, project.pipeline.datasets
+    papers, datasets = project.papers, project.datasets
     if filters.family is not None:
         check_known(filters.family, sorted({paper.family for paper in papers.values()}), "family")
     if filters.data is not None:
@@ -53,7 +53,7 @@ def rows(project: Project, filters: Filters) -> list[dict[str, Any]]:
     for key, paper in sorted(papers.items(), key=lambda item: item[1].year):
         stages = project.pipeline.stages(key)
         data = dict.fromkeys(section[key].data for section in (getattr(project.pipeline, stage) for stage in stages))
-        given = verdicts(project.root, key)
+        given = verdicts(project.root, key, project.params.scale)
         ruled = {name: given.get(name, "not run") for name in paper.claims}
         text = " ".join([key, paper.title, paper.authors, paper.venue, str(paper.year)]).lower()
         if (
@@ -78,12 +78,12 @@ def rows(project: Project, filters: Filters) -> list[dict[str, Any]]:
     return found
 
 
-def verdicts(root: Path, experiment: str) -> dict[str, str]:
-    """The last verdict of each claim of `experiment`; empty if it has not been evaluated.
+def verdicts(root: Path, experiment: str, scale: str) -> dict[str, str]:
+    """The last verdict of each claim of `experiment` at `scale`; empty if it has not been evaluated.
 
     ConfigError where that cannot be read.
     """
-    path = root / "results" / experiment / "claims.json"
+    path = root / "results" / scale / experiment / "claims.json"
     if not path.exists():
         return {}
     try:

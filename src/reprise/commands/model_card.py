@@ -37,11 +37,11 @@ def card(
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
     run = trained.run
-    paper = project.pipeline.experiments[run.experiment]
+    paper = project.papers[run.experiment]
     stages = project.pipeline.stages(run.experiment)
     stages = stages[: stages.index(run.stage) + 1]
     keys = list(dict.fromkeys(getattr(project.pipeline, stage)[run.experiment].data for stage in stages))
-    datasets = [project.pipeline.datasets[key] for key in keys]
+    datasets = [project.datasets[key] for key in keys]
     key, dataset = keys[-1], datasets[-1]
     scores, means, verdicts, missing = _results(project, trained)
     task = _task(run.experiment, run.stage)
@@ -113,7 +113,7 @@ def _results(
 
     Of a run whose fingerprint is not the one that was scored there are none: the numbers would be another model's.
     """
-    run, folder = trained.run, project.root / "results" / trained.run.experiment
+    run, folder = trained.run, project.results_folder(trained.run.experiment, trained.run.scale)
     command = f"`dvc repro evaluate@{run.experiment}`"
     if run.stage != project.pipeline.evaluate[run.experiment].model:
         return {}, {}, [], f"Models of stage {run.stage} are not scored; those that are trained from them are."

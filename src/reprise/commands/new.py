@@ -73,15 +73,15 @@ def _check(project: Project, paper: Paper, files: list[Path]) -> None:
         )
     if keyword.iskeyword(paper.key) or paper.key in RESERVED:
         raise UsageError(f"{paper.key!r} cannot be a key: the word is taken")
-    if paper.key in project.pipeline.experiments or paper.key in project.params.experiments:
+    if paper.key in project.papers or paper.key in project.reading.knobs:
         raise UsageError(f"there is an experiment called {paper.key}: `reprise list {paper.key}`")
     if paper.key in project.reading.files:
         raise UsageError(f"there is a file for it: {project.reading.files[paper.key]}")
     for file in files:
         if file.exists():
             raise UsageError(f"there is a file {file.relative_to(project.root)}: another key would do")
-    check_known(paper.data, list(project.pipeline.datasets), "dataset")
-    if PART not in project.pipeline.datasets[paper.data].parts:
+    check_known(paper.data, list(project.datasets), "dataset")
+    if PART not in project.datasets[paper.data].parts:
         raise UsageError(
             f"the new files begin with digits, and {paper.data} has no part `{PART}`: change it afterwards"
         )

@@ -14,7 +14,10 @@ from pathlib import Path
 from reprise.commands.project import UsageError
 
 WORKING_TREE = "."
-_READ = re.compile(r"(params|pipeline)\.yaml|results/\w+/(card|claims)\.json|results/\w+/runs\.csv")
+_READ = re.compile(
+    r"(params|pipeline)\.yaml|(params|papers|datasets)/\w+\.yaml|results/\w+/\w+/((card|claims)\.json|runs\.csv)"
+)
+_FOLDERS = ("params.yaml", "pipeline.yaml", "params/", "papers/", "datasets/", "results/")
 _EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(?P<name>.+)")
 
 
@@ -27,7 +30,7 @@ class Snapshot:
     about: str
     """What that is."""
     files: dict[str, str]
-    """The text of both YAML files and of results/, by path."""
+    """The text of the files of YAML and of results/, by path."""
 
 
 def read(root: Path, name: str) -> Snapshot:
@@ -72,7 +75,8 @@ def _resolve(root: Path, name: str) -> tuple[str, str]:
 
 
 def _on_disk(root: Path) -> dict[str, str]:
-    paths = [root / "params.yaml", root / "pipeline.yaml", *sorted((root / "results").glob("*/*.*"))]
+    patterns = ("*.yaml", "params/*.yaml", "papers/*.yaml", "datasets/*.yaml", "results/*/*/*.*")
+    paths = [path for pattern in patterns for path in sorted(root.glob(pattern))]
     return {
         name: path.read_text(encoding="utf-8")
         for path in paths
@@ -81,7 +85,7 @@ def _on_disk(root: Path) -> dict[str, str]:
 
 
 def _in_commit(root: Path, commit: str) -> dict[str, str]:
-    listed = _git(root, "ls-tree", "-r", "--name-only", "-z", commit, "params.yaml", "pipeline.yaml", "results/")
+    listed = _git(root, "ls-tree", "-r", "--name-only", "-z", commit, *_FOLDERS)
     paths = [path for path in listed.split("\0") if _READ.fullmatch(path)]
     asked = "".join(f"{commit}:./{path}\n" for path in paths)
     done = subprocess.run(

@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 from reprise.commands.project import UsageError, check_known
+from reprise.core.config.documents import KNOBS, PARAMS, PIPELINE, STAGE_TABLES
 from reprise.core.config.paper import Paper
 from reprise.core.config.params import Params, Section
 from reprise.core.config.project import Project, load
@@ -114,7 +115,7 @@ def sweep_file(
     overrides: list[str],
 ) -> str:
     """The sweep's YAML. ConfigError where a knob, or a value it may take, is not the experiment's."""
-    paper = project.pipeline.experiments[experiment]
+    paper = project.papers[experiment]
     names = [knob.name for knob in knobs]
     if twice := {name for name in names if names.count(name) > 1}:
         raise UsageError(f"--knob {twice.pop()} is given twice")
@@ -176,8 +177,10 @@ def save(path: Path, text: str) -> None:
 def for_arm(overrides: list[str], experiment: str, arm: str, scale: Scale) -> list[str]:
     """The same, with each knob of the experiment's said of `arm` alone: another arm may not have it."""
     own = {*Params.model_fields, *Section.model_fields}
-    before = f"experiments.{experiment}.{scale}.arms.{arm}."
-    return [text if re.split("[.=]", text)[0].strip() in own else before + text.strip() for text in overrides]
+    before = f"{KNOBS}/{experiment}.yaml:{scale}.arms.{arm}."
+    absolute = re.compile(rf"\s*{KNOBS}/\w+\.yaml:")
+    kept = [bool(absolute.match(text)) or re.split("[.=]", text)[0].strip() in own for text in overrides]
+    return [text if keep else before + text.strip() for text, keep in zip(overrides, kept, strict=True)]
 
 
 def open_for_arm(root: Path, overrides: list[str], experiment: str, arm: str) -> Project:
@@ -222,9 +225,9 @@ def trial(project: Project, experiment: str, arm: str, seeds: list[int], echo: C
         train(alone, experiment, stage, echo)
     evaluate(alone, experiment)
     last = alone.pipeline.stages(experiment)[-1]
-    history = run_store.read_history(folder / "models" / experiment / last / arm / f"seed{seeds[0]}.history.csv")
+    history = run_store.read_history(alone.models_folder(experiment) / last / arm / f"seed{seeds[0]}.history.csv")
     shutil.rmtree(folder / "models")  # the runs' own folders hold the weights
-    found = results.read(folder / "results" / experiment)
+    found = results.read(alone.results_folder(experiment))
     means = {name: row["mean"] for name, row in found.metrics.get(arm, {}).items() if row["mean"] is not None}
     return Trial(folder, means, found.card["failures"], history)
 
@@ -238,7 +241,7 @@ def log_trial(project: Project, experiment: str, arm: str, found: Trial) -> None
         "experiment": experiment, "arm": arm, "scale": project.params.scale, "overrides": list(project.overrides),
         "resolved": project.resolve(experiment, arm),  # apart: the sweep's own `optimizer.lr` is a key of the config
     }  # fmt: skip
-    about = tracking.about(project.pipeline.experiments[experiment], settings, root)
+    about = tracking.about(project.papers[experiment], settings, root)
     name = f"{experiment}/{arm}/{found.folder.name}"
     tracker = tracking.open_summary(name, experiment, arm, settings, root, config, about)
     step = -1
@@ -256,19 +259,21 @@ def _folder(project: Project, experiment: str, arm: str, seeds: list[int]) -> Pa
     reading = project.reading
     config = project.resolve(experiment, arm) | {"seeds": seeds}
     params = reading.params.data
-    alone = {
-        **{key: value for key, value in params.items() if key not in ("experiments", "tracking")},
-        "tracking": {**params.get("tracking", {}), "wandb": "off"},
-        "experiments": {experiment: {"paper": config, "arms": {arm: {}}, "laptop": {}, "smoke": {}}},
-    }
-    pipeline = reading.pipeline.data
-    paper = {**pipeline["experiments"][experiment], "claims": {}, "published": [], "parameters": {}}
-    stages = {stage: _only(pipeline.get(stage), experiment) for stage in ("pretrain", "finetune", "evaluate")}
-    process = {"datasets": pipeline["datasets"], **stages, "experiments": {experiment: paper}}
-    name = hashlib.sha256(json.dumps([alone, process], sort_keys=True).encode()).hexdigest()[:12]
+    stages = {stage: _only(reading.pipeline.data.get(stage), experiment) for stage in STAGE_TABLES}
+    datasets = project.pipeline.data(experiment)
+    files = {
+        PARAMS: {**params, "tracking": {**params.get("tracking", {}), "wandb": "off"}},
+        PIPELINE: {"datasets": datasets, **stages},
+        reading.knobs.file(experiment): {"paper": config, "arms": {arm: {}}, "laptop": {}, "smoke": {}},
+        reading.papers.file(experiment): {
+            **reading.paper(experiment), "claims": {}, "published": [], "parameters": {},
+        },
+        **{reading.datasets.file(name): reading.datasets[name].data for name in datasets},
+    }  # fmt: skip
+    name = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]
     folder = project.root / ".reprise" / "trials" / experiment / f"{arm}-{name}"
-    folder.mkdir(parents=True, exist_ok=True)
-    for file, content in (("params.yaml", alone), ("pipeline.yaml", process)):
+    for file, content in files.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).write_text(json.dumps(content, indent=1) + "\n")
     for shared in ("data", ".reprise/runs"):  # a run that is whole is not trained again
         (project.root / shared).mkdir(parents=True, exist_ok=True)

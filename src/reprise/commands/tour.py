@@ -26,15 +26,14 @@ def lines(root: Path | None) -> Iterator[str]:
         yield f"Here: a project with a mistake: {problems[0]}"
         yield from _ways([("reprise validate", "every mistake at once, with its place")])
         return
-    papers = list(block(reading.pipeline.data, "experiments"))
-    said = [verdict for key in papers for verdict in verdicts(root, key).values()]
+    papers, scale = reading.experiments(), reading.params.data.get("scale", "laptop")
+    said = [verdict for key in papers for verdict in verdicts(root, key, scale).values()]
     yield f"Here: {len(papers)} experiments; verdicts: {tally(said)[1]}."
     if not papers:
         yield from _ways([("reprise new vae", "the four files of a first paper")])
         return
-    key = next((key for key in papers if verdicts(root, key)), papers[0])
-    data = block(reading.params.data, "experiments", key)
-    arms = list(block(data, "arms"))
+    key = next((key for key in papers if verdicts(root, key, scale)), papers[0])
+    arms = list(block(reading.section(key), "arms"))
     arm = f" --arm {arms[0]}" if arms else ""
     yield ""
     yield "Look"
@@ -46,11 +45,12 @@ def lines(root: Path | None) -> Iterator[str]:
         ]
     )
     yield "Change a line, and run again"
-    line = reading.params.keys.get(("experiments", key))
-    place = f"params.yaml:{line.line}" if line else "params.yaml"
     yield from _ways(
         [
-            (f"$EDITOR {place}", f"the knobs of {key}: `paper`, `arms`, and what is smaller on a laptop"),
+            (
+                f"$EDITOR {reading.knobs.file(key)}",
+                f"the knobs of {key}: `paper`, `arms`, and what is smaller on a laptop",
+            ),
             ("reprise validate", "every mistake at once, with its place"),
             (f"dvc repro evaluate@{key}", "trains what changed, and only that; ends in verdicts"),
             ("reprise compare HEAD", "what that changed: YAML, metrics, verdicts"),

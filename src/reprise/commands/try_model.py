@@ -48,7 +48,7 @@ def use(project: Project, asked: Asked) -> Iterable[str]:
     from reprise.inference.papers import TRIED, use_of
 
     if asked.experiment not in TRIED:
-        pictures = project.root / "results" / asked.experiment / "pictures"
+        pictures = project.results_folder(asked.experiment) / "pictures"
         hint = f"; what its models do is in {pictures.relative_to(project.root)}" if pictures.exists() else ""
         raise UsageError(f"there is nothing to try of {asked.experiment}, but of {', '.join(TRIED)}{hint}")
     try:

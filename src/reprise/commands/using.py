@@ -48,7 +48,7 @@ def try_(
     from reprise.commands.try_model import Asked, use
 
     project = open_project(papers=[])
-    check_known(experiment, project.pipeline.experiments, "experiment")
+    check_known(experiment, project.papers, "experiment")
     print_lines(use(project, Asked(experiment, given or [], arm, seed, out, number, draw, as_json)))
 
 
@@ -77,7 +77,7 @@ def export(
 
     check_known(form, FORMATS, "format")
     project = open_project(papers=[])
-    check_known(experiment, project.pipeline.experiments, "experiment")
+    check_known(experiment, project.papers, "experiment")
     with Waiting(f"export {experiment}", project.root):
         done = write(project, experiment, arm, seed, stage, form, to)  # type: ignore[arg-type]
     shown = os.path.relpath(done.folder)

@@ -90,7 +90,7 @@ class Run:
     data: Path
     """The prepared dataset: data/prepared/<dataset>."""
     model: Path
-    """Where the weights go once the run is whole: models/<experiment>/<stage>/<arm>/seed<N>.safetensors."""
+    """Where the weights go once the run is whole: models/<scale>/<experiment>/<stage>/<arm>/seed<N>.safetensors."""
     init: Path | None = None
     """Weights of the same arm and seed from the stage before, if there is one."""
     fingerprint: str = ""

@@ -1,11 +1,11 @@
 """What each stage of an experiment depends on, in one small file a stage: what DVC watches.
 
-Named one by one under `params:`, DVC would read the whole of params.yaml and pipeline.yaml again for every stage,
-by a slow reader: time that grows with the square of the number of papers.
+Named one by one under `params:`, DVC would read whole files of YAML again for every stage, by a slow reader.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -51,14 +51,15 @@ def other_code(project: Project) -> list[str]:
     copied = project.root / "src" / "reprise"
     if checkout(project.root) == project.root or not copied.exists():
         return []
-    return [key for key in project.pipeline.experiments if source_hash(key) != source_hash(key, copied)]
+    return [key for key in project.papers if source_hash(key) != source_hash(key, copied)]
 
 
 def _inputs(project: Project) -> list[tuple[str, str, dict[str, Any]]]:
     """(stage, key, content of its file) for every stage of dvc.yaml that is made once for each key."""
     pipeline, scale = project.reading.pipeline.data, project.params.scale
     found: list[tuple[str, str, dict[str, Any]]] = []
-    for key, dataset in pipeline["datasets"].items():
+    for key in project.datasets:
+        dataset = project.reading.datasets[key].data
         parts = dataset.get("at", {}).get(scale, dataset["parts"])
         readers = sorted({part["reader"] for part in parts.values()})
         content = {"title": dataset["title"], "about": dataset["about"], "parts": parts, "source": reader_hash(readers)}
@@ -76,7 +77,13 @@ def _inputs(project: Project) -> list[tuple[str, str, dict[str, Any]]]:
                 "modules": modules,
             }
             if stage == "evaluate":
-                content["paper"] = pipeline["experiments"][key]
+                content["paper"] = project.reading.paper(key)
             found.append((stage, key, content))
-    found.append(("report", "page", {"papers": text_hash(["experiments"]), "page": text_hash(PAGE)}))
+    yaml = {
+        folder.file(key): hashlib.sha256(folder.text(key)).hexdigest()
+        for folder in (project.reading.knobs, project.reading.papers)
+        for key in folder
+    }
+    content = {"scale": scale, "papers": text_hash(["experiments"]), "page": text_hash(PAGE), "yaml": yaml}
+    found.append(("report", "page", content))
     return found

@@ -1,4 +1,4 @@
-"""The evaluate stage: every trained run scored, every claim judged, results/<experiment>/ written."""
+"""The evaluate stage: every trained run scored, every claim judged, results/<scale>/<experiment>/ written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from reprise.stages.train import about, grid, preload, raise_failures
 
 
 def evaluate(project: Project, experiment: str) -> None:
-    """Score, judge, and write results/<experiment>/."""
+    """Score, judge, and write results/<scale>/<experiment>/."""
     section = project.pipeline.evaluate[experiment]
     data = project.root / "data" / "prepared" / section.data
     runs = [replace(run, data=data) for run in runs_of(project, experiment, section.model)]
@@ -33,20 +33,20 @@ def evaluate(project: Project, experiment: str) -> None:
     raise_failures(outcomes, len(whole) - len(waiting))
 
     scores = {(run.arm, run.seed): run_store.read_metrics(project.root, run) or {} for run in whole}
-    paper = project.pipeline.experiments[experiment]
+    paper = project.papers[experiment]
     unlisted = sorted({metric for row in scores.values() for metric in row} - paper.metrics.keys())
     if unlisted:
         raise Failed(
-            f"pipeline.yaml: experiments.{experiment}.metrics lacks what evaluation returned: {', '.join(unlisted)}"
+            f"{project.reading.papers.file(experiment)}: metrics lacks what evaluation returned: {', '.join(unlisted)}"
         )
-    models = project.root / "models" / experiment
+    models = project.models_folder(experiment)
     files = {
         (stage, run.arm, run.seed): models / stage / run.arm / f"seed{run.seed}"
         for stage in project.pipeline.stages(experiment)
         for run in runs
     }
     results.write(
-        project.root / "results" / experiment,
+        project.results_folder(experiment),
         paper,
         project.params.scale,
         scores,

@@ -74,7 +74,7 @@ def downloads(project: Project, datasets: Sequence[str]) -> list[dict[str, Any]]
     """Each part of `datasets` at the project's scale: where from, how large (None: not known), how far it is."""
     raw, rows = project.root / "data" / "raw", []
     for dataset in datasets:
-        for name, part in project.pipeline.datasets[dataset].parts_at(project.params.scale).items():
+        for name, part in project.datasets[dataset].parts_at(project.params.scale).items():
             sizes = [_in_raw(source, raw) for source in part.sources]
             there = next((i for i, size in enumerate(sizes) if size is not None), None)
             source = part.sources[there or 0]
@@ -159,7 +159,7 @@ def plan(project: Project, experiment: str, arms: Sequence[str], utilisation: fl
 def _parameters(project: Project, experiment: str) -> Iterator[dict[str, Any]]:
     """Of each model that pipeline.yaml counts: as many as the networks of its config have, and as published."""
     module = importlib.import_module(f"reprise.experiments.{experiment}")
-    for model, published in project.pipeline.experiments[experiment].parameters.items():
+    for model, published in project.papers[experiment].parameters.items():
         with torch.device("meta"):
             networks = module.networks(module.Config.model_validate(project.resolve_counted(experiment, model)))
         chosen = [networks[model]] if model in networks else list(networks.values())
@@ -172,7 +172,7 @@ def _run(project: Project, experiment: str, stage: Stage, arm: str) -> Run:
     config = project.resolve(experiment, arm)
     stages, seed, before = project.pipeline.stages(experiment), config["seeds"][0], None
     if stages.index(stage) > 0:
-        trained = project.root / "models" / experiment / stages[stages.index(stage) - 1] / arm / f"seed{seed}"
+        trained = project.models_folder(experiment) / stages[stages.index(stage) - 1] / arm / f"seed{seed}"
         record, weights = trained.with_suffix(".run.json"), trained.with_suffix(".safetensors")
         if weights.exists() and json.loads(record.read_text())["scale"] == project.params.scale:
             before = weights

@@ -7,7 +7,7 @@ import pkgutil
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ def prepare(project: Project, dataset: str, echo: Echo = print) -> None:
     Raises:
         ValueError: an unknown dataset, reader or option, no source that can be had, or bytes other than declared.
     """
-    entry = _known("dataset", dataset, project.pipeline.datasets)
+    entry = _known("dataset", dataset, project.datasets)
     parts = entry.parts_at(project.params.scale)
     ready = {name: _reader(f"{dataset}/{name}", part) for name, part in parts.items()}
     raw, prepared = checkout(project.root) / "data" / "raw", project.root / "data" / "prepared"
@@ -88,7 +88,7 @@ def _reader(where: str, part: Part) -> tuple[Any, Any]:
         raise ValueError(f"{where}: options of reader {part.reader}: {'; '.join(found)}") from error
 
 
-def _known(what: str, name: str, among: dict[str, Any]) -> Any:
+def _known(what: str, name: str, among: Mapping[str, Any]) -> Any:
     if name not in among:
         raise ValueError(f"unknown {what} {name}{did_you_mean(name, among) or '; there are ' + ', '.join(among)}")
     return among[name]

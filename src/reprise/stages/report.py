@@ -1,4 +1,4 @@
-"""The report stage: reports/, a folder that needs no network, from results/ and both YAML files.
+"""The report stage: reports/, a folder that needs no network, from results/ and YAML.
 
 index.html              the papers from the oldest to the newest, with their verdicts
 <experiment>.html       one paper: claims, numbers, curves, pictures, deviations, configuration, cost

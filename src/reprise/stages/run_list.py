@@ -54,7 +54,7 @@ def _run(
         scale=project.params.scale,
         config=config,
         data=data,
-        model=project.root / "models" / experiment / stage / arm / f"seed{seed}.safetensors",
+        model=project.models_folder(experiment) / stage / arm / f"seed{seed}.safetensors",
         init=before.model if before else None,
         fingerprint=hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:20],
     )
@@ -81,7 +81,8 @@ def check_trained(
     if others:
         named = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
         lacking.append(f"{len(others)} of {len(runs)} runs are of other knobs, code or data ({named})")
+    folder = f"models/{project.params.scale}/{experiment}/{stage}"
     raise Failed(
-        f"models/{experiment}/{stage}: {'; '.join(lacking)}: `dvc repro {stage}@{experiment}` or "
+        f"{folder}: {'; '.join(lacking)}: `dvc repro {stage}@{experiment}` or "
         f"`reprise {stage} {experiment}` trains what is asked for"
     )

@@ -52,7 +52,7 @@ class StandIn:
 def stand_in(project: Project, dataset: str, below: Path) -> StandIn:
     """`dataset` at the project's scale, what is not prepared of it made up below `below`."""
     prepared = project.root / "data" / "prepared" / dataset
-    parts = project.pipeline.datasets[dataset].parts_at(project.params.scale)
+    parts = project.datasets[dataset].parts_at(project.params.scale)
     made_up = {
         name: part
         for name, part in parts.items()

@@ -39,7 +39,7 @@ def _lost(project: Project, experiment: str, stage: Stage, waiting: Sequence[Run
 
 
 def train(project: Project, experiment: str, stage: Stage, echo: Callable[[str], None]) -> None:
-    """Train what is not trained yet, and leave models/<experiment>/<stage>/ whole; Failed names what failed."""
+    """Train what is not trained yet, and leave models/<scale>/<experiment>/<stage>/ whole; Failed names what failed."""
     runs = runs_of(project, experiment, stage)
     unknown = [run for run in runs if run_store.outcome(project.root, run) is None]
     for run, reason in _lost(project, experiment, stage, unknown):
@@ -60,7 +60,7 @@ def train(project: Project, experiment: str, stage: Stage, echo: Callable[[str],
         share_energy(project.root, trained, meter.joules)
     raise_failures(outcomes, len(known))
 
-    target = project.root / "models" / experiment / stage
+    target = project.models_folder(experiment) / stage
     temporary = target.with_name(f".{stage}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     for run in runs:
@@ -101,7 +101,7 @@ def preload(experiment: str) -> list[str]:
 
 def about(project: Project, experiment: str) -> tracking.About:
     """What the W&B page of each of `experiment`'s runs says."""
-    return tracking.about(project.pipeline.experiments[experiment], project.params.tracking, project.root)
+    return tracking.about(project.papers[experiment], project.params.tracking, project.root)
 
 
 def train_one(

@@ -1,87 +1,161 @@
-"""Both files as plain data, whether or not they are valid: what they say about arms and configs, and overrides."""
+"""The project's YAML files as plain data, valid or not: arms, merged configurations, and overrides."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
 from reprise.core.config.config_loader import experiment_files
 from reprise.core.config.overlays import Layer, Merged, merge, resolve
-from reprise.core.config.params import Params, Section
+from reprise.core.config.params import OWN_ARMS, Params, Section
 from reprise.core.config.yaml import COMMAND_LINE, Document, Mark, Path, Problem, did_you_mean, load, parse_value
 from reprise.core.contract import SCALES, ExperimentConfig, Scale
 
 PARAMS, PIPELINE = "params.yaml", "pipeline.yaml"
+KNOBS, PAPERS, DATASETS = "params", "papers", "datasets"
+STAGE_TABLES = ("pretrain", "finetune", "evaluate")
+OVERLAYS: dict[Scale, tuple[Scale, ...]] = {
+    "paper": ("paper",),
+    "laptop": ("paper", "laptop"),
+    "smoke": ("paper", "laptop", "smoke"),
+}
+"""The scales whose blocks make up a configuration, the first below the others."""
+
+
+class Folder(Mapping[str, Document]):
+    """The YAML files of one folder by name; each is read when it is first asked for."""
+
+    def __init__(self, root: FilePath, name: str) -> None:
+        self.name = name
+        self.root = root
+        self._paths = {path.stem: path for path in sorted((root / name).glob("*.yaml"))}
+        self._documents: dict[str, Document] = {}
+
+    def __getitem__(self, key: str) -> Document:
+        if key not in self._documents:
+            self._documents[key] = load(self._paths[key], self.file(key))
+        return self._documents[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._paths
+
+    def file(self, key: str) -> str:
+        """The path of a file below the project's root, there or not: `params/gan.yaml`."""
+        return f"{self.name}/{key}.yaml"
+
+    def text(self, key: str) -> bytes:
+        """The bytes of a file."""
+        return self._paths[key].read_bytes()
 
 
 class Reading:
-    """Both files as plain data, valid or not."""
+    """Every YAML file of a project as plain data, valid or not."""
 
     def __init__(self, root: FilePath, experiments: FilePath) -> None:
+        self.root = root
         self.params = load(root / PARAMS, PARAMS)
         self.pipeline = load(root / PIPELINE, PIPELINE)
-        self.root = root
+        self.knobs, self.papers, self.datasets = (Folder(root, name) for name in (KNOBS, PAPERS, DATASETS))
         self.files = experiment_files(experiments)
-        self.knobs: dict[str, Document] = {}
-        """By experiment, the knobs that the command line gives without an overlay."""
+        self.given: dict[str, Document] = {}
+        """The knobs that the command line sets without naming an overlay, by experiment."""
         self.classes: dict[str, type[ExperimentConfig]] = {}
         self._merges: dict[tuple[str, str | None, Scale], Merged] = {}
         self.wrong_overrides: list[Problem] = []
+        self._overridden: dict[str, list[str]] = {}
 
     # --- what it says -------------------------------------------------------------------------------------------------
 
+    def experiments(self) -> list[str]:
+        """The experiments that the stage tables of pipeline.yaml name, in their order."""
+        return list(dict.fromkeys(key for table in STAGE_TABLES for key in block(self.pipeline.data, table)))
+
+    def data(self, experiment: str) -> list[str]:
+        """The datasets that the stages of `experiment` read, each once."""
+        names = [block(self.pipeline.data, table, experiment).get("data") for table in STAGE_TABLES]
+        return list(dict.fromkeys(name for name in names if isinstance(name, str)))
+
+    def section(self, experiment: str) -> dict[str, Any]:
+        """The content of params/<experiment>.yaml; empty if there is none."""
+        return block(self.knobs[experiment].data) if experiment in self.knobs else {}
+
+    def paper(self, experiment: str) -> dict[str, Any]:
+        """The content of papers/<experiment>.yaml; empty if there is none."""
+        return block(self.papers[experiment].data) if experiment in self.papers else {}
+
     def arms(self, experiment: str, scale: Scale) -> list[str]:
-        """The arms at `scale`: those of all scales, less those it removes, and those it adds."""
-        section = block(self.params.data, "experiments", experiment)
+        """The arms at `scale`: those of all scales, without those that it removes, and its own."""
+        section = self.section(experiment)
         arms = dict.fromkeys(block(section, "arms"))
-        for arm, overlay in block(section, scale, "arms").items():
-            if overlay is None:
-                arms.pop(arm, None)
-            else:
-                arms[arm] = None
+        for one in OVERLAYS[scale]:
+            if one == "paper" != scale:
+                continue
+            arms |= dict.fromkeys(block(section, one, OWN_ARMS))
+            for arm, overlay in block(section, one, "arms").items():
+                if overlay is None:
+                    arms.pop(arm, None)
         return list(arms)
 
     def merged(self, experiment: str, arm: str | None, scale: Scale) -> Merged:
-        """The config of `arm`, or what all arms share."""
+        """The configuration of `arm`, or of what all arms share, with the origin of each value."""
         key = (experiment, arm, scale)
         if key not in self._merges:
             self._merges[key] = merge(self._layers(*key))
         return self._merges[key]
 
     def resolved(self, experiment: str, arm: str | None, scale: Scale) -> dict[str, Any]:
-        """The same tree, as a run gets it."""
+        """The configuration of `arm` as a run gets it."""
         return resolve(self._layers(experiment, arm, scale))
 
     def published_size(self, experiment: str, model: str) -> Merged:
-        """The config whose parameters pipeline.yaml counts as `model`."""
-        path = ("experiments", experiment, "parameters", model)
-        count = block(self.pipeline.data, *path)
+        """The configuration whose parameters papers/<experiment>.yaml counts as `model`."""
+        path = ("parameters", model)
+        count = block(self.paper(experiment), *path)
         arm = count.get("arm") or next(iter(self.arms(experiment, "paper")), None)
-        overlay = Layer(self.pipeline, (*path, "config"), block(count, "config"))
+        overlay = Layer(self.papers[experiment], (*path, "config"), block(count, "config"))
         return merge([*self._layers(experiment, arm, "paper"), overlay])
 
     def _layers(self, experiment: str, arm: str | None, scale: Scale) -> Iterator[Layer]:
-        if "seeds" in self.params.data:
+        if "seeds" in block(self.params.data):
             yield Layer(self.params, (), {"seeds": self.params.data["seeds"]})
-        paths: list[Path] = [("paper",)]
-        paths += [(scale,)] if scale != "paper" else []
-        paths += [("arms", arm), (scale, "arms", arm)] if arm is not None else []
-        section = ("experiments", experiment)
+        document, section = self.knobs[experiment], self.section(experiment)
+        scales = OVERLAYS[scale]
+        paths: list[Path] = [(one,) for one in scales]
+        if arm is not None:
+            own = [one for one in scales if one == scale or one != "paper"]  # the paper scale's arms are its own alone
+            paths += [("arms", arm), *((one, kind, arm) for one in own for kind in (OWN_ARMS, "arms"))]
         for path in paths:
-            tree = block(self.params.data, *section, *path)
+            tree = block(section, *path)
             if tree or path == ("paper",):
-                kept = {key: value for key, value in tree.items() if key != "arms"} if len(path) == 1 else tree
-                yield Layer(self.params, (*section, *path), kept)
-        if experiment in self.knobs:
-            yield Layer(self.knobs[experiment], (), self.knobs[experiment].data)
+                knobs = {key: value for key, value in tree.items() if key not in (OWN_ARMS, "arms")}
+                yield Layer(document, path, knobs if len(path) == 1 else tree)
+        if experiment in self.given:
+            yield Layer(self.given[experiment], (), self.given[experiment].data)
+
+    def overridden(self, experiment: str) -> list[str]:
+        """What the command line changes in params/<experiment>.yaml, as it was given."""
+        return self._overridden.get(experiment, [])
 
     # --- overrides ----------------------------------------------------------------------------------------------------
 
     def override(self, text: str, experiment: str | None) -> None:
-        """Put one `key=value` of the command line in its place."""
+        """Put one `key=value` of the command line in its place.
+
+        The key is one of params.yaml (`runtime.workers`), one of an experiment's file, either after its path
+        (`params/gan.yaml:laptop.optimizer.lr`) or, where the command is about `experiment`, alone
+        (`laptop.optimizer.lr`), or a knob (`optimizer.lr`), which then has this value whatever the overlays say.
+        """
         name, equals, value_text = text.partition("=")
-        path: Path = tuple(name.strip().split("."))
+        name = name.strip()
+        file, colon, inner = name.rpartition(":")
+        path: Path = tuple((inner if colon else name).split("."))
         if not equals or "" in path:
             self._refuse(text, "expected key=value")
             return
@@ -89,36 +163,52 @@ class Reading:
         self.wrong_overrides += problems
         if problems or self.params.data is None:
             return
-        document = self.params
-        if path[0] not in Params.model_fields and experiment is not None:
-            if path[0] in Section.model_fields:
-                path = ("experiments", experiment, *path)
-            else:
-                document = self.knobs.setdefault(experiment, Document(COMMAND_LINE, {}))
-        if document is self.params and (unknown := self._unknown(path)):
-            self._refuse(name, unknown)
-            return
+        if colon:
+            key = file.removeprefix(f"{KNOBS}/").removesuffix(".yaml")
+            if file != self.knobs.file(key) or key not in self.knobs:
+                known = [self.knobs.file(one) for one in self.knobs]
+                self._refuse(name, f"there is no file {file}{did_you_mean(file, known)}")
+                return
+            self._set_in_section(key, path, value, text)
+        elif path[0] in Params.model_fields:
+            self._set(self.params, path, value, name)
+        elif path[0] == "experiments":
+            self._refuse(name, self._moved(path))
+        elif experiment is None or experiment not in self.knobs:
+            self._refuse(name, f"unknown key{did_you_mean(path[0], Params.model_fields)}")
+        elif path[0] in Section.model_fields:
+            self._set_in_section(experiment, path, value, text)
+        else:
+            self._set(self.given.setdefault(experiment, Document(COMMAND_LINE, {})), path, value, name)
+
+    def _set_in_section(self, key: str, path: Path, value: Any, text: str) -> None:
+        """Set a value of params/<key>.yaml; it may name nothing new but a knob."""
+        document, section, name = self.knobs[key], self.section(key), text.partition("=")[0].strip()
+        self._overridden.setdefault(key, []).append(text)
+        arm = path[1:2] if path[0] == "arms" else path[2:3] if path[1:2] in (("arms",), (OWN_ARMS,)) else ()
+        arms = [*block(section, "arms"), *(one for scale in SCALES for one in block(section, scale, OWN_ARMS))]
+        if path[0] not in Section.model_fields:
+            self._refuse(name, f"unknown key{did_you_mean(path[0], Section.model_fields)}")
+        elif arm and arm[0] not in arms:
+            self._refuse(name, f"unknown arm {arm[0]}{did_you_mean(arm[0], arms)}")
+        elif document.data is not None:
+            self._set(document, path, value, name)
+
+    def _set(self, document: Document, path: Path, value: Any, name: str) -> None:
         try:
             document.put(path, value, Mark(COMMAND_LINE))
         except TypeError as error:
             self._refuse(name, f"{error} is not a block of keys; set it as a whole")
 
+    def _moved(self, path: Path) -> str:
+        """How a key of earlier versions, `experiments.gan.laptop.lr`, is written now."""
+        if len(path) < 3:
+            return f"unknown key: each experiment has a file of its own, {self.knobs.file('<key>')}"
+        near = did_you_mean(path[1], self.knobs) if path[1] not in self.knobs else ""
+        return f"it is written {self.knobs.file(str(path[1]))}:{'.'.join(map(str, path[2:]))} now{near}"
+
     def _refuse(self, path: str, message: str) -> None:
         self.wrong_overrides.append(Problem(Mark(COMMAND_LINE), path, message))
-
-    def _unknown(self, path: Path) -> str | None:
-        """What is wrong with the beginning of an override's path: it may name nothing new but a knob."""
-        if path[0] not in Params.model_fields:
-            return f"unknown key{did_you_mean(path[0], Params.model_fields)}"
-        known = block(self.params.data, "experiments")
-        if path[0] != "experiments" or len(path) < 2:
-            return None
-        if path[1] not in known:
-            return f"unknown experiment {path[1]}{did_you_mean(path[1], known)}"
-        arm = path[3:4] if path[2:3] == ("arms",) else path[4:5] if path[3:4] == ("arms",) else ()
-        section = known[path[1]]
-        arms = [*block(section, "arms"), *(name for scale in SCALES for name in block(section, scale, "arms"))]
-        return f"unknown arm {arm[0]}{did_you_mean(arm[0], arms)}" if arm and arm[0] not in arms else None
 
 
 def block(data: Any, *path: str | int) -> dict[str, Any]:

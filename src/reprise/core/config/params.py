@@ -1,4 +1,4 @@
-"""What params.yaml can say, apart from each experiment's own knobs."""
+"""What params.yaml and each experiment's params/<key>.yaml can say."""
 
 from __future__ import annotations
 
@@ -53,17 +53,24 @@ class Tracking(Strict):
     """The W&B team or user; null: your own."""
 
 
+OWN_ARMS = "own_arms"
+
+
 class Section(Strict):
-    """The knobs of one experiment."""
+    """The whole of params/<key>.yaml: the knobs of one experiment. Beside its knobs each scale may hold:
+
+    - `arms`: overlays on arms of all scales; null takes an arm away;
+    - `own_arms`: arms that this scale alone has.
+    """
 
     paper: dict[str, Any]
     """Every knob at the paper's value."""
     arms: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
-    """What each variant changes."""
+    """The variants: what each of them changes."""
     laptop: dict[str, Any]
-    """What is smaller on a laptop."""
+    """What is smaller on a laptop: an overlay on `paper`."""
     smoke: dict[str, Any]
-    """What is smaller in tests."""
+    """What is smaller still in tests: an overlay on `laptop`."""
 
 
 class Params(Strict):
@@ -77,5 +84,3 @@ class Params(Strict):
     """On what, and how, runs execute."""
     tracking: Tracking = Tracking()
     """Weights & Biases."""
-    experiments: dict[Name, Section]
-    """The knobs of each paper."""

@@ -1,10 +1,8 @@
-"""What pipeline.yaml can say: the datasets, and the stages of each paper."""
+"""What pipeline.yaml can say: the names of the datasets, and the stages of each experiment."""
 
 from __future__ import annotations
 
-from reprise.core.config.dataset import Dataset
 from reprise.core.config.names import Name
-from reprise.core.config.paper import Paper
 from reprise.core.contract import Stage, Strict
 
 
@@ -27,18 +25,21 @@ class Evaluation(Strict):
 class Pipeline(Strict):
     """The whole of pipeline.yaml."""
 
-    datasets: dict[Name, Dataset]
-    """What is fetched, checked and prepared."""
+    datasets: list[Name]
+    """The datasets, each described in datasets/<name>.yaml."""
     pretrain: dict[Name, Training]
     """The first training stage of each experiment."""
     finetune: dict[Name, Training] = {}
     """The second, of those that have one."""
     evaluate: dict[Name, Evaluation]
     """How each experiment is scored."""
-    experiments: dict[Name, Paper]
-    """The papers: what they claim, published and measure."""
 
     def stages(self, experiment: str) -> list[Stage]:
         """The training stages of `experiment`, in their order."""
         trained: list[tuple[Stage, dict[str, Training]]] = [("pretrain", self.pretrain), ("finetune", self.finetune)]
         return [stage for stage, section in trained if experiment in section]
+
+    def data(self, experiment: str) -> list[str]:
+        """The datasets that the stages of `experiment` read, each once."""
+        tables = (self.pretrain, self.finetune, self.evaluate)
+        return list(dict.fromkeys(table[experiment].data for table in tables if experiment in table))

@@ -1,4 +1,4 @@
-"""JSON Schemas of params.yaml and pipeline.yaml, by which editors complete and check them."""
+"""JSON Schemas of the files of YAML, by which editors complete and check them."""
 
 from __future__ import annotations
 
@@ -15,87 +15,90 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from reprise.core.config import schema_descriptions
 from reprise.core.config.config_loader import config_class, experiment_files, experiments_dir
-from reprise.core.config.documents import PARAMS
-from reprise.core.config.params import Params, Section
+from reprise.core.config.dataset import Dataset
+from reprise.core.config.documents import KNOBS
+from reprise.core.config.paper import Paper
+from reprise.core.config.params import OWN_ARMS, Params, Section
 from reprise.core.config.pipeline import Pipeline
-from reprise.core.config.yaml import Document
+from reprise.core.config.schema_descriptions import fill
 from reprise.core.contract import ExperimentConfig
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def write(root: Path, experiments: Path | None = None) -> list[str]:
-    """Write schemas/*.schema.json below `root`; the paths of the files, relative to it."""
-    written = schemas(experiments or experiments_dir(), root / PARAMS)
+    """Write schemas/ below `root`; the paths of the files, relative to it."""
+    written = schemas(experiments or experiments_dir())
+    for stale in {*(root / "schemas").rglob("*.schema.json")} - {root / name for name in written}:
+        stale.unlink()
     for name, text in written.items():
-        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     return list(written)
 
 
 def current(root: Path, experiments: Path | None = None) -> bool:
     """Whether the schemas below `root` are what `write` would write."""
-    files = schemas(experiments or experiments_dir(), root / PARAMS).items()
+    files = schemas(experiments or experiments_dir()).items()
     return all((root / name).exists() and (root / name).read_text() == text for name, text in files)
 
 
-def schemas(experiments: Path, params: Path) -> dict[str, str]:
-    """The text of each schema file, by its path; `params`, if it can be read, says what each paper has where."""
-    classes = {key: config_class(key, file, file.name) for key, file in experiment_files(experiments).items()}
-    named = {"params": params_schema(classes, schema_descriptions.read(params)), "pipeline": _schema(Pipeline)}
+def schemas(experiments: Path) -> dict[str, str]:
+    """The text of each schema file by its path: one for each kind of file, and one for the knobs of each experiment."""
+    named = {
+        "params": _schema(Params),
+        "pipeline": _schema(Pipeline),
+        "dataset": _schema(Dataset),
+        "paper": _schema(Paper),
+    }
+    for key, file in experiment_files(experiments).items():
+        named[f"{KNOBS}/{key}"] = knobs_schema(config_class(key, file, file.name))
     return {
         f"schemas/{name}.schema.json": json.dumps({"$schema": _DIALECT, **schema}, indent=1) + "\n"
         for name, schema in named.items()
     }
 
 
-def params_schema(
-    classes: dict[str, type[ExperimentConfig]], said: tuple[Document, list[str]] | None = None
-) -> dict[str, Any]:
-    """params.yaml's schema: under each experiment its own knobs; an overlay needs none of them."""
-    schema = _schema(Params)
-    sections: dict[str, Any] = {}
-    for key, config in sorted(classes.items()):
-        whole = _own_blocks_named(_schema(config), key, config)
-        if said is not None:
-            schema_descriptions.annotate(whole, key, *said)
-        overlay = _partial(whole)
-        schema["$defs"] |= whole.pop("$defs", {}) | overlay.pop("$defs", {}) | {f"{key}.overlay": overlay}
-        sections[key] = _section_schema(key, whole["properties"], overlay["properties"])
-        sections[key]["description"] = config.__doc__ or key
-    del schema["$defs"]["Section"]
-    schema["properties"]["experiments"] = {
-        "description": _field_docs(Params)["experiments"],
-        "type": "object",
-        "additionalProperties": False,
-        "properties": sections,
-    }
-    return schema
-
-
-def _section_schema(key: str, knobs: dict[str, Any], partial_knobs: dict[str, Any]) -> dict[str, Any]:
-    """One experiment's section. An arm may hold what `paper` lacks, so `paper` need not hold every knob."""
-    docs, overlay = _field_docs(Section), {"$ref": f"#/$defs/{key}.overlay"}
-    removable = {"anyOf": [overlay, {"type": "null"}]}
+def knobs_schema(config: type[ExperimentConfig]) -> dict[str, Any]:
+    """The schema of params/<key>.yaml: the knobs of one experiment; an overlay needs none of them."""
+    whole = _schema(config)
+    overlay = _partial(whole)
+    definitions = whole.pop("$defs", {}) | overlay.pop("$defs", {}) | {"overlay": overlay}
+    docs, reference = _field_docs(Section), {"$ref": "#/$defs/overlay"}
     arms = {
-        "description": "Arms that this scale changes, adds or, by null, takes away.",
+        "description": "Arms that this scale changes or, by null, takes away.",
         "type": "object",
-        "additionalProperties": removable,
+        "additionalProperties": {"anyOf": [reference, {"type": "null"}]},
     }
-    blocks = {
+    own_arms = {
+        "description": "Arms that this scale alone has.",
+        "type": "object",
+        "additionalProperties": reference,
+    }
+    # An arm may hold what `paper` lacks, so `paper` need not hold every knob.
+    blocks: dict[str, Any] = {
         scale: {
             "description": docs[scale],
             "type": "object",
             "additionalProperties": False,
-            "properties": {**(knobs if scale == "paper" else partial_knobs), "arms": arms},
+            "properties": {
+                **(whole["properties"] if scale == "paper" else overlay["properties"]),
+                "arms": arms,
+                OWN_ARMS: own_arms,
+            },
         }
         for scale in ("paper", "laptop", "smoke")
     }
-    blocks["arms"] = {"description": docs["arms"], "type": "object", "additionalProperties": overlay}
-    required = ["paper", "arms"]
-    return {"type": "object", "additionalProperties": False, "required": required, "properties": blocks}
+    blocks["arms"] = {"description": docs["arms"], "type": "object", "additionalProperties": reference}
+    return {
+        "description": config.__doc__ or "",
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["paper", "arms", "laptop", "smoke"],
+        "properties": blocks,
+        "$defs": definitions,
+    }
 
 
 class _Documented(GenerateJsonSchema):
@@ -110,18 +113,8 @@ class _Documented(GenerateJsonSchema):
 
 def _schema(model: type[BaseModel]) -> dict[str, Any]:
     schema = _plain(model.model_json_schema(schema_generator=_Documented))
-    schema_descriptions.fill(schema)
+    fill(schema)
     return schema
-
-
-def _own_blocks_named(schema: dict[str, Any], key: str, config: type[ExperimentConfig]) -> dict[str, Any]:
-    """The same with `key` before the names of the blocks that the paper's file defines: the vocabulary is shared."""
-    own = {name for name, value in vars(sys.modules[config.__module__]).items() if _defined_by(config, value)}
-    return _renamed(schema, lambda name: f"{key}.{name}" if name in own else name)
-
-
-def _defined_by(config: type[ExperimentConfig], value: Any) -> bool:
-    return isinstance(value, type) and value.__module__ == config.__module__
 
 
 def _renamed(schema: Any, rename: Callable[[str], str]) -> Any:

@@ -1,4 +1,4 @@
-"""Every mistake in params.yaml and pipeline.yaml: each file by itself, and the two against each other."""
+"""Every mistake in the project's YAML: each file by itself, and the files against each other."""
 
 from __future__ import annotations
 
@@ -8,47 +8,163 @@ from typing import Any
 
 from reprise.core.config.claim import arm_paths
 from reprise.core.config.config_loader import config_class
-from reprise.core.config.documents import PARAMS, PIPELINE, Reading, block
+from reprise.core.config.dataset import Dataset
+from reprise.core.config.documents import (
+    DATASETS,
+    KNOBS,
+    OVERLAYS,
+    PAPERS,
+    PARAMS,
+    PIPELINE,
+    STAGE_TABLES,
+    Folder,
+    Reading,
+    block,
+)
 from reprise.core.config.error_messages import Mistake, mistakes_in, shown
 from reprise.core.config.names import Name
 from reprise.core.config.overlays import Layer, Merged
-from reprise.core.config.params import Params
+from reprise.core.config.paper import Paper
+from reprise.core.config.params import OWN_ARMS, Params, Section
 from reprise.core.config.pipeline import Pipeline
-from reprise.core.config.yaml import ConfigError, Document, Path, Problem, did_you_mean, dotted
-from reprise.core.contract import SCALES, Scale
+from reprise.core.config.yaml import ConfigError, Document, Mark, Path, Problem, did_you_mean, dotted
+from reprise.core.contract import SCALES, Scale, Strict
 
 
 def problems_in(reading: Reading, papers: Collection[str] | None) -> list[Problem]:
-    """Every mistake in both files and on the command line; fills `reading.classes` on the way.
+    """Every mistake in the files and on the command line; fills `reading.classes` on the way.
 
-    Of `papers`, if they are given, what they say of their knobs and claims is checked, and of no others.
+    Where `papers` is given, only the files of these papers are read and checked.
     """
-    unreadable = [*reading.params.problems, *reading.pipeline.problems]
+    documents = [reading.params, reading.pipeline, *_read_for(reading, papers)]
+    unreadable = [problem for document in documents for problem in document.problems]
     known = {problem.mark for problem in unreadable if problem.path}
-    found = [*reading.wrong_overrides]
+    found = [*reading.wrong_overrides, *_file_problems(reading)]
     if reading.params.data is not None:
         found += _against(Params, reading.params)
-        for key in block(reading.params.data, "experiments"):
-            if key in reading.files and (papers is None or key in papers):
-                found += _section_problems(reading, key)
+        found += _misplaced(reading.params, PARAMS)
     if reading.pipeline.data is not None:
         found += _against(Pipeline, reading.pipeline)
         found += _stage_problems(reading.pipeline)
-    if reading.params.data is not None and reading.pipeline.data is not None:
-        found += _correspondence_problems(reading)
-        for key in block(reading.pipeline.data, "experiments"):
-            if papers is None or key in papers:
-                found += _Paper(reading, key).problems()
+        found += _repeated(reading.pipeline, "datasets")
+    for key in _chosen(reading.knobs, papers):
+        if reading.knobs[key].data is not None:
+            found += _against(Section, reading.knobs[key])
+            found += _misplaced(reading.knobs[key], KNOBS)
+            if key in reading.files and reading.params.data is not None:
+                found += _section_problems(reading, key)
+    for key in _chosen(reading.papers, papers):
+        if reading.papers[key].data is not None:
+            found += _against(Paper, reading.papers[key])
+            found += _misplaced(reading.papers[key], PAPERS)
+            found += _Paper(reading, key).problems()
+    for name in _datasets_of(reading, papers):
+        if reading.datasets[name].data is not None:
+            found += _against(Dataset, reading.datasets[name])
     return unreadable + [problem for problem in found if problem.mark not in known]
 
 
-# --- params.yaml ------------------------------------------------------------------------------------------------------
+def _chosen(folder: Folder, papers: Collection[str] | None) -> list[str]:
+    return [key for key in folder if papers is None or key in papers]
+
+
+def _datasets_of(reading: Reading, papers: Collection[str] | None) -> list[str]:
+    """The datasets that the stages of `papers` read; all of them unless papers are given."""
+    if papers is None:
+        return list(reading.datasets)
+    return [name for name in dict.fromkeys(n for key in papers for n in reading.data(key)) if name in reading.datasets]
+
+
+def _read_for(reading: Reading, papers: Collection[str] | None) -> list[Document]:
+    """The documents that are checked for `papers`, beside params.yaml and pipeline.yaml."""
+    return [
+        *(folder[key] for folder in (reading.knobs, reading.papers) for key in _chosen(folder, papers)),
+        *(reading.datasets[name] for name in _datasets_of(reading, papers)),
+    ]
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+HOME = {
+    PARAMS: (Params, "params.yaml"),
+    KNOBS: (Section, "params/<key>.yaml"),
+    PAPERS: (Paper, "papers/<key>.yaml"),
+}
+"""The block that each kind of file holds, and what the file is called."""
+MOVED = {"experiments": "params/<key>.yaml or papers/<key>.yaml", "datasets": "datasets/<name>.yaml"}
+"""Blocks of earlier versions' files, and where their content belongs."""
+
+
+def _file_problems(reading: Reading) -> Iterator[Problem]:
+    """An experiment is a row of the stage tables, two YAML files and a Python file; a dataset is a line and a file."""
+    experiments = reading.experiments()
+    listed = reading.pipeline.data.get("datasets") if isinstance(reading.pipeline.data, dict) else None
+    datasets = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+    for key in experiments if reading.pipeline.data is not None else ():
+        table = next(table for table in STAGE_TABLES if key in block(reading.pipeline.data, table))
+        for folder in (reading.knobs, reading.papers):
+            if key not in folder:
+                near = did_you_mean(key, [one for one in folder if one not in experiments])
+                yield _at_key(reading.pipeline, (table, key), f"there is no file {folder.file(key)}{near}")
+        if key not in reading.files:
+            near = did_you_mean(key, [one for one in reading.files if one not in experiments])
+            yield _at_key(reading.pipeline, (table, key), f"there is no file experiments/{key}.py{near}")
+    for index, name in enumerate(datasets):
+        if name not in reading.datasets:
+            near = did_you_mean(name, [one for one in reading.datasets if one not in datasets])
+            message = f"there is no file {reading.datasets.file(name)}{near}"
+            yield _at_value(reading.pipeline, ("datasets", index), message)
+    for folder, named in ((reading.knobs, experiments), (reading.papers, experiments), (reading.datasets, datasets)):
+        yield from _stray_files(folder, named if reading.pipeline.data is not None else list(folder))
+
+
+def _stray_files(folder: Folder, named: Collection[str]) -> Iterator[Problem]:
+    """Files of a folder that pipeline.yaml does not name, and those whose ending keeps them from being read."""
+    what = "dataset" if folder.name == DATASETS else "experiment"
+    for key in folder:
+        if key not in named:
+            near = did_you_mean(key, [one for one in named if one not in folder])
+            yield Problem(Mark(folder.file(key), 1, 1), "", f"{PIPELINE} names no {what} {key}{near}")
+    for path in sorted((folder.root / folder.name).glob("*.yml")):
+        twice = (
+            f"; {path.stem} stands in two files, this one and {folder.file(path.stem)}" if path.stem in folder else ""
+        )
+        message = f"a file of this folder ends in .yaml{twice}"
+        yield Problem(Mark(f"{folder.name}/{path.name}", 1, 1), "", message)
+
+
+def _misplaced(document: Document, home: str) -> Iterator[Problem]:
+    """Keys that belong to another kind of file, which is named."""
+    own = HOME[home][0].model_fields
+    for key in document.data:
+        if key in own:
+            continue
+        elsewhere = [file for kind, file in HOME.values() if key in kind.model_fields]
+        if key in MOVED or elsewhere:
+            place = MOVED.get(key) or elsewhere[0]
+            yield _at_key(document, (key,), f"this key belongs in {place.replace('<key>', _key_of(document))}")
+
+
+def _key_of(document: Document) -> str:
+    """The experiment whose file it is; a placeholder for a file that all share."""
+    return FilePath(document.file).stem if "/" in document.file else "<key>"
+
+
+def _repeated(document: Document, key: str) -> Iterator[Problem]:
+    """Entries that stand in a list twice."""
+    entries = document.data.get(key)
+    for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+        if entry in entries[:index]:
+            yield _at_value(document, (key, index), f"{shown(entry)} stands here twice")
+
+
+# --- params/<key>.yaml ------------------------------------------------------------------------------------------------
 
 
 def _section_problems(reading: Reading, key: str) -> Iterator[Problem]:
     """The mistakes in the knobs of one experiment: each arm, at each scale."""
-    section, file = block(reading.params.data, "experiments", key), reading.files[key]
-    yield from _scale_arm_problems(reading.params, key)
+    section, file = reading.section(key), reading.files[key]
+    yield from _scale_arm_problems(reading.knobs[key])
     try:
         reading.classes[key] = config_class(key, file, _shown(file, reading.root))
     except ConfigError as error:
@@ -73,19 +189,24 @@ def _section_problems(reading: Reading, key: str) -> Iterator[Problem]:
         yield problem
 
 
-def _scale_arm_problems(params: Document, key: str) -> Iterator[Problem]:
-    """The mistakes in the `arms` that one scale adds, changes or takes away."""
-    section = block(params.data, "experiments", key)
-    everywhere = block(section, "arms")
+def _scale_arm_problems(document: Document) -> Iterator[Problem]:
+    """The mistakes in the arms that one scale adds, changes or takes away."""
+    everywhere = block(document.data, "arms")
     for scale in SCALES:
-        if "arms" not in block(section, scale):
-            continue
-        path = ("experiments", key, scale, "arms")
-        yield from _against(dict[Name, dict[str, Any] | None], params, path)
-        for arm, overlay in block(section, scale, "arms").items():
-            if overlay is None and arm not in everywhere:
-                message = f"there is no such arm to take away{did_you_mean(arm, everywhere)}"
-                yield _at_key(params, (*path, arm), message)
+        below = [one for one in OVERLAYS[scale] if one == scale or one != "paper"]
+        own = [arm for one in below for arm in block(document.data, one, OWN_ARMS)]
+        for kind, wanted in (("arms", dict[Name, dict[str, Any] | None]), (OWN_ARMS, dict[Name, dict[str, Any]])):
+            if kind in block(document.data, scale):
+                yield from _against(wanted, document, (scale, kind))
+        for arm in block(document.data, scale, "arms"):
+            if arm not in everywhere and arm not in own:
+                message = f"unknown arm {arm}{did_you_mean(arm, [*everywhere, *own])}"
+                hint = "" if "did you mean" in message else f"; an arm that {scale} alone has belongs in {OWN_ARMS}"
+                yield _at_key(document, (scale, "arms", arm), message + hint)
+        for arm in block(document.data, scale, OWN_ARMS):
+            if arm in everywhere:
+                message = f"{arm} is an arm of all scales: what {scale} changes in it belongs in arms"
+                yield _at_key(document, (scale, OWN_ARMS, arm), message)
 
 
 def _repeated_seeds(tree: dict[str, Any]) -> Iterator[Mistake]:
@@ -100,54 +221,54 @@ def _repeated_seeds(tree: dict[str, Any]) -> Iterator[Mistake]:
 
 
 def _stage_problems(pipeline: Document) -> Iterator[Problem]:
-    """Stages of experiments, datasets and models that do not exist."""
-    datasets, papers = block(pipeline.data, "datasets"), block(pipeline.data, "experiments")
-    for stage in ("pretrain", "finetune", "evaluate"):
-        for key, section in block(pipeline.data, stage).items():
-            if key not in papers:
-                yield _at_key(pipeline, (stage, key), f"unknown experiment {key}{did_you_mean(key, papers)}")
-            data, model = block(section).get("data"), block(section).get("model")
+    """Datasets, models and stages that do not exist, and experiments that lack a stage."""
+    listed = pipeline.data.get("datasets")
+    datasets = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+    tables = {table: block(pipeline.data, table) for table in STAGE_TABLES}
+    for table, rows in tables.items():
+        for key, row in rows.items():
+            data, model = block(row).get("data"), block(row).get("model")
             if isinstance(data, str) and data not in datasets:
                 message = f"unknown dataset {data}{did_you_mean(data, datasets)}"
-                yield _at_value(pipeline, (stage, key, "data"), message)
-            if model in ("pretrain", "finetune") and key not in block(pipeline.data, model):
-                yield _at_value(pipeline, (stage, key, "model"), f"{key} has no {model} stage")
-            if stage == "finetune" and key not in block(pipeline.data, "pretrain"):
-                yield _at_key(pipeline, (stage, key), f"{key} has no pretrain stage before this one")
-    for key in papers:
-        for stage in ("pretrain", "evaluate"):
-            if key not in block(pipeline.data, stage):
-                yield _at_key(pipeline, ("experiments", key), f"{key} has no {stage} stage")
+                yield _at_value(pipeline, (table, key, "data"), message)
+            if model in ("pretrain", "finetune") and key not in tables[model]:
+                yield _at_value(pipeline, (table, key, "model"), f"{key} has no {model} stage")
+            for needed in ("pretrain", "evaluate"):
+                if key not in tables[needed]:
+                    near = did_you_mean(key, [one for one in tables[needed] if one not in rows])
+                    yield _at_key(pipeline, (table, key), f"{key} has no {needed} stage{near}")
+
+
+# --- papers/<key>.yaml ------------------------------------------------------------------------------------------------
 
 
 class _Paper:
-    """One paper's section: the arms, metrics and published numbers that it names, and the seeds that it needs."""
+    """One paper's file: the arms, metrics and published numbers that it names, and the seeds that it needs."""
 
     def __init__(self, reading: Reading, key: str) -> None:
         self.reading, self.key = reading, key
-        self.document = reading.pipeline
-        self.path: Path = ("experiments", key)
-        self.section = block(reading.pipeline.data, "experiments", key)
+        self.document = reading.papers[key]
+        self.section = reading.paper(key)
         listed = self.section.get("published")
         self.published = [block(number) for number in listed] if isinstance(listed, list) else []
 
     def problems(self) -> Iterator[Problem]:
         """What it names that does not exist, and the claims that have too few seeds."""
         for index, number in enumerate(self.published):
-            yield from self._arm_problems((*self.path, "published", index, "arm"), number.get("arm"), ["paper"])
-            yield from self._metric_problems((*self.path, "published", index, "metric"), number.get("metric"))
+            yield from self._arm_problems(("published", index, "arm"), number.get("arm"), ["paper"])
+            yield from self._metric_problems(("published", index, "metric"), number.get("metric"))
         for model, count in block(self.section, "parameters").items():
             yield from self._count_problems(model, block(count))
         for name, claim in block(self.section, "claims").items():
-            yield from self._claim_problems((*self.path, "claims", name), block(claim))
+            yield from self._claim_problems(("claims", name), block(claim))
 
     def _count_problems(self, model: str, count: dict[str, Any]) -> Iterator[Problem]:
-        yield from self._arm_problems((*self.path, "parameters", model, "arm"), count.get("arm"), ["paper"])
+        yield from self._arm_problems(("parameters", model, "arm"), count.get("arm"), ["paper"])
         if self.key in self.reading.classes and self.reading.arms(self.key, "paper"):
             merged = self.reading.published_size(self.key, model)
             for mistake in mistakes_in(self.reading.classes[self.key], merged.tree):
                 problem = _located_in_merged(mistake, merged)
-                if problem.mark.file == PIPELINE:
+                if problem.mark.file == self.document.file:
                     yield problem
 
     def _metric_problems(self, path: Path, metric: Any) -> Iterator[Problem]:
@@ -184,7 +305,7 @@ class _Paper:
                 yield _at_value(self.document, (*path, "seeds"), message)
 
     def _arm_problems(self, path: Path, arm: Any, scales: Sequence[Scale]) -> Iterator[Problem]:
-        if not isinstance(arm, str) or self.key not in block(self.reading.params.data, "experiments"):
+        if not isinstance(arm, str) or not self.reading.section(self.key):
             return
         arms = {scale: self.reading.arms(self.key, scale) for scale in SCALES}
         lacking: list[Scale] = [scale for scale in scales if arm not in arms[scale]]
@@ -194,21 +315,10 @@ class _Paper:
             yield _at_value(self.document, path, f"unknown arm {arm}{ending}")
 
 
-# --- both -------------------------------------------------------------------------------------------------------------
-
-
-def _correspondence_problems(reading: Reading) -> Iterator[Problem]:
-    """An experiment is a section of params.yaml, a section of pipeline.yaml, and a file."""
-    sections, papers = block(reading.params.data, "experiments"), block(reading.pipeline.data, "experiments")
-    pairs = ((reading.params, sections, PIPELINE, papers), (reading.pipeline, papers, PARAMS, sections))
-    for document, keys, other, others in pairs:
-        for key in keys:
-            if key not in others:
-                near = did_you_mean(key, others.keys() - keys.keys())
-                yield _at_key(document, ("experiments", key), f"{other} has no such experiment{near}")
-            if key not in reading.files and (document is reading.params or key not in others):
-                near = did_you_mean(key, reading.files)
-                yield _at_key(document, ("experiments", key), f"there is no file experiments/{key}.py{near}")
+def check_document(document: Document, kind: type[Strict]) -> list[Problem]:
+    """Every mistake in one file that is to be a `kind` as a whole."""
+    found = [] if document.data is None else list(_against(kind, document))
+    return [*document.problems, *found]
 
 
 def _against(kind: Any, document: Document, path: Path = ()) -> Iterator[Problem]:

@@ -1,7 +1,7 @@
-"""Which papers were checked before and found without a mistake: `.reprise/faultless.json`.
+"""The papers that were checked before and had no mistake: `.reprise/faultless.json`.
 
 `reprise validate` and every `dvc repro` check all papers, 15 ms each, though a person edits one at a time. A paper is
-known by a hash of all that its check reads; whatever changes there, it is checked again.
+known by a hash of everything that its check reads; if any of it changes, the paper is checked again.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from reprise.core.config.documents import Reading, block
+from reprise.core.config.documents import STAGE_TABLES, Reading, block
 
 
 def unchecked(reading: Reading) -> list[str]:
-    """The papers of either file that were not found faultless as they now are."""
+    """The papers that are not known to be without a mistake as they are now."""
     known = _read(_file(reading.root))
     return [key for key in _papers(reading) if known.get(key) != _hash(reading, key)]
 
 
 def remember(reading: Reading) -> None:
-    """That all papers were just found without a mistake. A folder that cannot be written to is left alone."""
+    """Note that all papers were just found without a mistake; a folder that cannot be written to is left alone."""
     file = _file(reading.root)
     found = {key: _hash(reading, key) for key in _papers(reading)}
     if found == _read(file):
@@ -48,23 +48,26 @@ def _read(file: Path) -> dict[str, str]:
 
 
 def _papers(reading: Reading) -> list[str]:
-    both = (reading.params.data, reading.pipeline.data)
-    return list(dict.fromkeys(key for data in both for key in block(data, "experiments")))
+    return list(dict.fromkeys([*reading.experiments(), *reading.knobs, *reading.papers]))
 
 
 def _hash(reading: Reading, key: str) -> str:
-    """Of the paper's sections, the seeds of all, the file of its Config, and the code that checks them."""
-    params, pipeline = (document.data or {} for document in (reading.params, reading.pipeline))
-    knobs = reading.knobs[key].data if key in reading.knobs else None
-    sections = [block(data, "experiments").get(key) for data in (params, pipeline)]
-    read = json.dumps([key, params.get("seeds"), knobs, *sections], default=repr)
+    """A hash of the paper's files and rows, the seeds of all, what the command line changes, and the checking code."""
+    tables = [block(reading.pipeline.data, table).get(key) for table in STAGE_TABLES]
+    given = reading.given[key].data if key in reading.given else None
+    seeds = block(reading.params.data).get("seeds")
+    digest = hashlib.sha256(json.dumps([key, seeds, given, reading.overridden(key), tables], default=repr).encode())
+    for folder, names in ((reading.knobs, [key]), (reading.papers, [key]), (reading.datasets, reading.data(key))):
+        for name in names:
+            digest.update(b"\0" + (folder.text(name) if name in folder else b""))
     file = reading.files.get(key)
-    return hashlib.sha256(read.encode() + (file.read_bytes() if file else b"") + _code()).hexdigest()
+    digest.update(b"\0" + (file.read_bytes() if file else b"") + _code())
+    return digest.hexdigest()
 
 
 @cache
 def _code() -> bytes:
-    """What every check depends on: this folder, what a Config is made of, and pydantic."""
+    """A hash of what every check depends on: this folder, what a Config is made of, and pydantic."""
     core = Path(__file__).parents[1]
     files = [*sorted((core / "config").glob("*.py")), core / "contract.py", core.parent / "parts" / "vocabulary.py"]
     digest = hashlib.sha256(version("pydantic").encode())

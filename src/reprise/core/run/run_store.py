@@ -75,7 +75,7 @@ def adopt(root: Path) -> int:
     it left the last time, so this is the moment to keep what the next one need not train again.
     """
     found = 0
-    for path in sorted((root / "models").glob("*/*/*/seed*.run.json")):
+    for path in sorted((root / "models").glob("*/*/*/*/seed*.run.json")):
         record, stem = json.loads(path.read_text()), path.with_name(path.name.removesuffix(".run.json"))
         work = _work_folders(root) / record["fingerprint"]
         files = {"history.csv": stem.with_suffix(".history.csv"), "run.json": path}

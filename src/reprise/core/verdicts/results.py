@@ -1,4 +1,4 @@
-"""What evaluation leaves behind: results/<experiment>/, small text files kept in git and read by DVC.
+"""What evaluation leaves behind: results/<scale>/<experiment>/, small text files kept in git and read by DVC.
 
     runs.csv       one row a run: arm, seed, and a column for each metric
     metrics.json   {arm: {metric: {mean, sd, n}}}                         (dvc metrics show, diff)
@@ -65,7 +65,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Results:
-    """results/<experiment>/, read back."""
+    """results/<scale>/<experiment>/, read back."""
 
     folder: Path
     card: dict[str, Any]
@@ -302,7 +302,7 @@ def read(folder: Path) -> Results:
 
 
 def read_verdicts(folder: Path) -> dict[str, Verdict]:
-    """The verdicts of results/<experiment>/, in the order of pipeline.yaml."""
+    """The verdicts of results/<scale>/<experiment>/, in the order of papers/<experiment>.yaml."""
     path = folder / "claims.json"
     with reporting_damage(path):
         return {name: Verdict.read(name, entry) for name, entry in _read_json(path).items()}
@@ -329,7 +329,7 @@ def damaged(path: Path, error: Exception) -> ConfigError:
     elif not line:
         said = f"not what evaluation writes ({type(error).__name__}: {error})"
     above = path.parts[::-1]
-    key = above[above.index("results") - 1] if "results" in above[1:] else "…"
+    key = above[above.index("results") - 2] if "results" in above[2:] else "…"
     mark = Mark(os.path.relpath(path), line, int(column))
     return ConfigError([Problem(mark, "", f"{said}; `dvc repro evaluate@{key}` writes it anew")])
 

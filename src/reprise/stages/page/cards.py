@@ -1,4 +1,4 @@
-"""What the page says about one experiment, from results/, both YAML files and the paper's own file."""
+"""What the page says about one experiment, from results/, its YAML and the paper's own file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from reprise.core.config.paper import Paper, Published
@@ -45,7 +46,7 @@ class Card:
     account: Account
     knobs: list[Knob]
     excerpts: list[Excerpt]
-    """Of params.yaml and pipeline.yaml."""
+    """params/<key>.yaml and papers/<key>.yaml."""
     marks: dict[str, Mark]
     """Where each claim stands."""
     sources: list[Excerpt]
@@ -213,14 +214,9 @@ class Card:
 
 def cards(project: Project) -> list[Card]:
     """A card for each paper, by year."""
-    papers = project.pipeline.experiments
+    papers = project.papers
     keys = sorted(papers, key=lambda key: (papers[key].year, key))
-    folders = {key: project.root / "results" / key for key in keys}
-    whole = {key: results.read(folder) for key, folder in folders.items() if (folder / "card.json").exists()}
-    texts = {
-        document.file: (project.root / document.file).read_text(encoding="utf-8").splitlines()
-        for document in (project.reading.params, project.reading.pipeline)
-    }
+    whole = {key: results.read(folder) for key in keys if (folder := shown_results(project, key)) is not None}
     named = {key: values(project, key) for key in keys}
     by_any = set[str]().union(*named.values())
     made, room, waiting = [], PICTURE_BYTES, len(whole)
@@ -231,28 +227,27 @@ def cards(project: Project) -> list[Card]:
             axis = axis_in_words(next(reversed(axes), "step"))
             hung, spent, left_out = galleries(whole[key], axis, room // waiting)
             room, waiting = room - spent, waiting - 1
-        made.append(card(project, key, texts, by_any - named[key], whole.get(key), hung, left_out))
+        made.append(card(project, key, by_any - named[key], whole.get(key), hung, left_out))
     return made
 
 
 def card(
     project: Project,
     key: str,
-    texts: dict[str, list[str]],
     unused: set[str],
     found: Results | None,
     hung: list[Gallery],
     left_out: int,
 ) -> Card:
-    """One of them; `texts` are the lines of both YAML files.
+    """The card of one experiment.
 
     `unused` are values that other papers' knobs have: a part of shared data that is named so is none of this one's.
     """
-    paper, reading = project.pipeline.experiments[key], project.reading
+    paper, reading = project.papers[key], project.reading
     scale: Scale = found.card["scale"] if found else project.params.scale
     config = reading.files[key]
     module = module_of(key, config)
-    dataset = project.pipeline.datasets[project.pipeline.evaluate[key].data]
+    dataset = project.datasets[project.pipeline.evaluate[key].data]
     here = list(dataset.parts_at(scale))
     return Card(
         key,
@@ -261,14 +256,21 @@ def card(
         data_in_words(here, [part for part in dataset.parts_at("paper") if part in here or part not in unused]),
         account(module, config),
         knobs(project, key, scale),
-        [excerpt.section(document, texts[document.file], key) for document in (reading.params, reading.pipeline)],
-        {name: reading.pipeline.key_mark(("experiments", key, "claims", name)) for name in paper.claims},
+        [excerpt.file(project.root, folder.file(key)) for folder in (reading.knobs, reading.papers)],
+        {name: reading.papers[key].key_mark(("claims", name)) for name in paper.claims},
         excerpt.sources(module),
         found,
         hung,
         left_out,
         since(project, key, found) if found else Since(),
     )
+
+
+def shown_results(project: Project, key: str) -> Path | None:
+    """The results that the page shows of an experiment: of the active scale, else of the largest below the paper's."""
+    scales: list[Scale] = [project.params.scale, "laptop", "paper", "smoke"]
+    folders = (project.results_folder(key, scale) for scale in scales)
+    return next((folder for folder in folders if (folder / "card.json").exists()), None)
 
 
 def values(project: Project, key: str) -> set[str]:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reprise.core.config.yaml import Document
-
 PAPERS = "src/reprise/experiments"
 
 
@@ -29,27 +27,15 @@ class Excerpt:
     @property
     def anchor(self) -> str:
         """What the anchors of its lines begin with."""
-        return Path(self.file).stem
+        return self.file.replace("/", "-").rpartition(".")[0]
 
     def __contains__(self, line: int) -> bool:
         return self.first <= line <= self.last
 
 
-def section(document: Document, lines: Sequence[str], experiment: str) -> Excerpt:
-    """Of params.yaml or pipeline.yaml, whose lines are `lines`: an experiment's key, and what is indented below it."""
-    first = document.key_mark(("experiments", experiment)).line
-    margin = indentation(lines[first - 1])
-    last = first
-    for number, line in enumerate(lines[first:], start=first + 1):
-        if line.strip() and indentation(line) <= margin:
-            break
-        last = number if line.strip() else last
-    return Excerpt(document.file, first, lines[first - 1 : last])
-
-
-def indentation(line: str) -> int:
-    """Spaces before its first letter."""
-    return len(line) - len(line.lstrip(" "))
+def file(root: Path, name: str) -> Excerpt:
+    """The whole of a file, `name` below the project's `root`."""
+    return Excerpt(name, 1, (root / name).read_text(encoding="utf-8").splitlines())
 
 
 def sources(module: Path) -> list[Excerpt]:

@@ -1,4 +1,4 @@
-"""What both YAML files say otherwise now than when the results were made."""
+"""What YAML says otherwise now than when the results were made."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Since:
 
 def since(project: Project, experiment: str, found: Results) -> Since:
     """What changed since `found`, at its scale, whichever is active now."""
-    paper, scale, card = project.pipeline.experiments[experiment], found.card["scale"], found.card
+    paper, scale, card = project.papers[experiment], found.card["scale"], found.card
     now = {arm: config_hash(project.tree(experiment, arm, scale)) for arm in project.arms(experiment, scale)}
     before = card.get("configs", now)
     judged = card.get("claims", {})
