@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,51 +30,77 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
-TOY_PARAMS = """\
+TOY_YAML = {
+    "params.yaml": """\
 scale: laptop
 seeds: [0, 1]
 runtime: {accelerator: cpu, precision: auto, checkpoint_every: 60}
 tracking: {wandb: "off"}
-experiments:
-  toy:
-    paper:
-      duration: 200step
-      batch_size: 16
-      optimizer: {kind: sgd, lr: 0.1}
-    arms:
-      fast: {}
-      slow: {optimizer: {lr: 0.001}}
-    laptop: {duration: 60step}
-    smoke: {duration: 2step}
-"""
+""",
+    "params/toy.yaml": """\
+paper:
+  duration: 200step
+  batch_size: 16
+  optimizer: {kind: sgd, lr: 0.1}
+arms:
+  fast: {}
+  slow: {optimizer: {lr: 0.001}}
+laptop: {duration: 60step}
+smoke: {duration: 2step}
+""",
+    "pipeline.yaml": """\
+datasets: [points]
+pretrain:
+  toy: {data: points}
+evaluate:
+  toy: {model: pretrain, data: points}
+""",
+    "papers/toy.yaml": """\
+title: A line through points
+authors: Nobody
+year: 2026
+venue: These tests
+link: https://example.org/
+family: vision
+metrics:
+  error: {says: Mean squared error, better: lower}
+  first_loss: {says: The first row of history, better: neither}
+claims:
+  faster: {says: A larger rate is faster, where: Section 1, metric: error, higher: slow, lower: fast, seeds: 2}
+""",
+    "datasets/points.yaml": """\
+title: Points
+about: Four tiny pictures.
+parts:
+  digits:
+    reader: mnist
+    licence: none
+    sources:
+      - {kind: url, files: [FILES]}
+""",
+}
+"""The files of YAML of a project with the toy paper alone; FILES stands for addresses."""
+YAML_FILES = ("params.yaml", "pipeline.yaml", "params", "papers", "datasets")
 
-TOY_PIPELINE = """\
-datasets:
-  points:
-    title: Points
-    about: Four tiny pictures.
-    parts:
-      digits:
-        reader: mnist
-        licence: none
-        sources:
-          - {kind: url, files: [FILES]}
-pretrain: {toy: {data: points}}
-evaluate: {toy: {model: pretrain, data: points}}
-experiments:
-  toy:
-    title: A line through points
-    authors: Nobody
-    year: 2026
-    venue: These tests
-    link: https://example.org/
-    family: vision
-    metrics:
-      error: {says: Mean squared error, better: lower}
-      first_loss: {says: The first row of history, better: neither}
-    claims:
-      faster: {says: A larger rate is faster, where: Section 1, metric: error, higher: slow, lower: fast, seeds: 2}
-"""
+
+def copy_yaml(root: Path) -> None:
+    """The repository's files of YAML, in `root`."""
+    for name in YAML_FILES:
+        path = REPOSITORY / name
+        shutil.copytree(path, root / name) if path.is_dir() else shutil.copyfile(path, root / name)
+
+
+def write_files(root: Path, files: Mapping[str, str]) -> None:
+    """Write texts below `root` by their paths."""
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+def write_toy_yaml(root: Path) -> None:
+    """The toy paper's files of YAML, whose data lie beside them in `root`."""
+    files = ", ".join(tiny_idx_files(root))
+    write_files(root, {name: text.replace("FILES", files) for name, text in TOY_YAML.items()})
 
 
 @dataclass
@@ -132,14 +159,13 @@ def tiny_idx_files(root: Path) -> list[str]:
     return entries
 
 
-def make_toy_project(root: Path, params: str = TOY_PARAMS) -> CommandLine:
+def make_toy_project(root: Path) -> CommandLine:
     """`root` with the toy paper alone; its data lie beside the project's files, unprepared."""
     sources = copy_sources(root)
     for path in (sources / "reprise" / "experiments").iterdir():
         if path.name not in {"toy.py", "__init__.py"}:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    (root / "params.yaml").write_text(params)
-    (root / "pipeline.yaml").write_text(TOY_PIPELINE.replace("FILES", ", ".join(tiny_idx_files(root))))
+    write_toy_yaml(root)
     shutil.copyfile(REPOSITORY / "dvc.yaml", root / "dvc.yaml")
     return CommandLine(root, sources)
 

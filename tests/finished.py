@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import REPOSITORY
+from conftest import REPOSITORY, copy_yaml
 from reprise import cli
 from reprise.core.config.project import Project, load
 from reprise.core.contract import Run, Stage
@@ -60,7 +60,7 @@ class Finished:
 
     def model(self, experiment: str, stage: Stage, arm: str) -> Path:
         """Its weights."""
-        return self.root / "models" / experiment / stage / arm / "seed0.safetensors"
+        return self.project.models_folder(experiment) / stage / arm / "seed0.safetensors"
 
     def run(self, experiment: str, stage: Stage, arm: str) -> Run:
         """As it was trained."""
@@ -75,10 +75,10 @@ class Finished:
 def finish(root: Path, digits: Path) -> Finished:
     """Train MODELS in `root`; `digits` is a prepared dataset of them."""
     torch.set_num_threads(1)
-    params = (REPOSITORY / "params.yaml").read_text()
+    copy_yaml(root)
+    params = (root / "params.yaml").read_text()
     assert "\nscale: laptop" in params
     (root / "params.yaml").write_text(params.replace("\nscale: laptop", "\nscale: smoke"))
-    shutil.copyfile(REPOSITORY / "pipeline.yaml", root / "pipeline.yaml")
     prepared = root / "data" / "prepared"
     for name in ("mnist", "small_images"):
         shutil.copytree(digits, prepared / name)
@@ -93,7 +93,7 @@ def finish(root: Path, digits: Path) -> Finished:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             execution.execute(run, runtime, root, NoTracker, lambda *_: None)
-        run_store.publish(root, run, root / "models" / experiment / stage)
+        run_store.publish(root, run, project.models_folder(experiment) / stage)
     return Finished(root, project)
 
 
@@ -119,9 +119,11 @@ def write_english(prepared: Path) -> None:
 
 def pretend_scored(finished: Finished, fingerprint: str) -> None:
     """Put the repository's results of gan into the project, as if the run of that fingerprint had been scored."""
-    folder = finished.root / "results" / "gan"
+    folder = finished.root / "results" / "smoke" / "gan"
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(REPOSITORY / "results" / "gan", folder, ignore=shutil.ignore_patterns("pictures", "plots"))
+    shutil.copytree(
+        REPOSITORY / "results" / "laptop" / "gan", folder, ignore=shutil.ignore_patterns("pictures", "plots")
+    )
     card = json.loads((folder / "card.json").read_text())
     card["fingerprints"]["non_saturating/s0"] = fingerprint
     (folder / "card.json").write_text(json.dumps(card))

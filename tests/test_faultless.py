@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from conftest import REPOSITORY
+from conftest import copy_yaml
 from reprise.cli import app
 from reprise.core.config.config_loader import experiments_dir
 from reprise.core.config.documents import Reading
@@ -17,8 +17,7 @@ from reprise.core.config.validation_cache import remember, unchecked
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    for name in ("params.yaml", "pipeline.yaml"):
-        shutil.copyfile(REPOSITORY / name, tmp_path / name)
+    copy_yaml(tmp_path)
     shutil.copytree(experiments_dir(), tmp_path / "experiments")
     return tmp_path
 
@@ -37,7 +36,7 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def test_nothing_is_checked_twice(root: Path) -> None:
-    everything = list(read(root).params.data["experiments"])
+    everything = read(root).experiments()
     assert unchecked(read(root)) == everything
     remember(read(root))
     assert unchecked(read(root)) == []
@@ -47,10 +46,16 @@ def test_nothing_is_checked_twice(root: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "expected"),
     [
-        ("params.yaml", "optimizer: {kind: sgd, lr: 0.1, momentum: 0.5}", "optimizer: {kind: sgd, lr: 0.2}", {"gan"}),
-        ("params.yaml", "# What you turn.", "# What one turns.", set()),
-        ("pipeline.yaml", "    title: Generative Adversarial Nets", "    title: GAN", {"gan"}),
-        ("pipeline.yaml", "    title: MNIST", "    title: Digits", set()),
+        (
+            "params/gan.yaml",
+            "optimizer: {kind: sgd, lr: 0.1, momentum: 0.5}",
+            "optimizer: {kind: sgd, lr: 0.2}",
+            {"gan"},
+        ),
+        ("params.yaml", "# What all experiments share", "# What they share", set()),
+        ("papers/gan.yaml", "title: Generative Adversarial Nets", "title: GAN", {"gan"}),
+        ("datasets/games.yaml", "title: ", "title: The ", {"dqn"}),
+        ("pipeline.yaml", "gan: {data: mnist}", "gan: {data: small_images}", {"gan"}),
         ("experiments/dqn.py", "from __future__", "# a comment\nfrom __future__", {"dqn"}),
         ("experiments/gan/config.py", "class Config(", "class Config (", {"gan"}),
         ("experiments/gan/task.py", "from __future__", "# a comment\nfrom __future__", set()),
@@ -65,19 +70,21 @@ def test_an_edit_is_checked(root: Path, file: str, old: str, new: str, expected:
 def test_the_seeds_of_all_count_for_all(root: Path) -> None:
     remember(read(root))
     edit(root / "params.yaml", "\nseeds: [", "\nseeds: [7, ")
-    assert unchecked(read(root)) == list(read(root).params.data["experiments"])
+    assert unchecked(read(root)) == read(root).experiments()
 
 
 def test_a_damaged_memory_is_no_memory(root: Path) -> None:
     remember(read(root))
     (root / ".reprise" / "faultless.json").write_text("[1, 2")
-    assert unchecked(read(root)) == list(read(root).params.data["experiments"])
+    assert unchecked(read(root)) == read(root).experiments()
 
 
 def test_a_mistake_is_told_every_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root)
     assert CliRunner().invoke(app, ["validate"]).exit_code == 0
-    edit(root / "params.yaml", "optimizer: {kind: sgd, lr: 0.1, momentum: 0.5}", "optimizer: {kind: sgd, lr: -1}")
+    edit(
+        root / "params" / "gan.yaml", "optimizer: {kind: sgd, lr: 0.1, momentum: 0.5}", "optimizer: {kind: sgd, lr: -1}"
+    )
     told = [CliRunner().invoke(app, ["validate"]) for _ in range(2)]
     assert [result.exit_code for result in told] == [told[0].exit_code] * 2
     assert told[0].exit_code != 0

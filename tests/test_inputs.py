@@ -8,17 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from conftest import REPOSITORY
+from conftest import copy_yaml
 from reprise.core.config.config_loader import experiments_dir
 from reprise.core.config.project import load
 from reprise.core.run import source_hash
 from reprise.stages.dvc_deps import write_all
 
 
+PAGE = {"report/page"}
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    for name in ("params.yaml", "pipeline.yaml"):
-        shutil.copyfile(REPOSITORY / name, tmp_path / name)
+    copy_yaml(tmp_path)
     return tmp_path
 
 
@@ -44,13 +46,13 @@ def test_everything_is_written_once(root: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "changed"),
     [
-        ("params.yaml", "optimizer: {kind: sgd, lr: 0.1, momentum: 0.5}", "optimizer: {kind: sgd, lr: 0.2}", set()),
-        ("params.yaml", "duration: 2_500step", "duration: 2_501step", {"pretrain/gan", "evaluate/gan"}),
-        ("params.yaml", "duration: 6ep", "duration: 7ep", {"finetune/bert", "evaluate/bert"}),
-        ("params.yaml", "samples: 10000", "samples: 9000", {"evaluate/gan"}),
-        ("params.yaml", "# What you turn.", "# What one turns.", set()),
-        ("pipeline.yaml", "    title: Generative Adversarial Nets", "    title: GAN", {"evaluate/gan"}),
-        ("pipeline.yaml", "    title: MNIST", "    title: Digits", {"prepare/mnist"}),
+        ("params/gan.yaml", "optimizer: {kind: sgd, lr: 0.1, momentum: 0.5}", "optimizer: {kind: sgd, lr: 0.2}", PAGE),
+        ("params/gan.yaml", "duration: 2_500step", "duration: 2_501step", {"pretrain/gan", "evaluate/gan"} | PAGE),
+        ("params/bert.yaml", "duration: 6ep", "duration: 7ep", {"finetune/bert", "evaluate/bert"} | PAGE),
+        ("params/gan.yaml", "samples: 10000", "samples: 9000", {"evaluate/gan"} | PAGE),
+        ("params.yaml", "# What all experiments share", "# What they share", set()),
+        ("papers/gan.yaml", "title: Generative Adversarial Nets", "title: GAN", {"evaluate/gan"} | PAGE),
+        ("datasets/mnist.yaml", "title: MNIST", "title: Digits", {"prepare/mnist"}),
     ],
 )
 def test_an_edit_shows_where_it_counts(root: Path, file: str, old: str, new: str, changed: set[str]) -> None:
@@ -79,7 +81,7 @@ def test_another_scale_is_another_experiment(root: Path) -> None:
     edit(root / "params.yaml", "scale: laptop", "scale: smoke")
     pipeline = load(root).pipeline
     stages = (pipeline.pretrain, pipeline.finetune, pipeline.evaluate)
-    assert len(written(root)) == sum(map(len, stages))
+    assert len(written(root)) == sum(map(len, stages)) + len(PAGE)
     content = json.loads((root / ".reprise/source/pretrain/gan.json").read_text())
     assert content["scale"] == "smoke"
     assert content["arms"]["minimax"]["duration"] == "4step"

@@ -41,22 +41,19 @@ def problems_in(reading: Reading, papers: Collection[str] | None) -> list[Proble
     known = {problem.mark for problem in unreadable if problem.path}
     found = [*reading.wrong_overrides, *_file_problems(reading)]
     if reading.params.data is not None:
-        found += _against(Params, reading.params)
-        found += _misplaced(reading.params, PARAMS)
+        found += _whole(reading.params, PARAMS)
     if reading.pipeline.data is not None:
         found += _against(Pipeline, reading.pipeline)
         found += _stage_problems(reading.pipeline)
         found += _repeated(reading.pipeline, "datasets")
     for key in _chosen(reading.knobs, papers):
         if reading.knobs[key].data is not None:
-            found += _against(Section, reading.knobs[key])
-            found += _misplaced(reading.knobs[key], KNOBS)
+            found += _whole(reading.knobs[key], KNOBS)
             if key in reading.files and reading.params.data is not None:
                 found += _section_problems(reading, key)
     for key in _chosen(reading.papers, papers):
         if reading.papers[key].data is not None:
-            found += _against(Paper, reading.papers[key])
-            found += _misplaced(reading.papers[key], PAPERS)
+            found += _whole(reading.papers[key], PAPERS)
             found += _Paper(reading, key).problems()
     for name in _datasets_of(reading, papers):
         if reading.datasets[name].data is not None:
@@ -131,6 +128,13 @@ def _stray_files(folder: Folder, named: Collection[str]) -> Iterator[Problem]:
         )
         message = f"a file of this folder ends in .yaml{twice}"
         yield Problem(Mark(f"{folder.name}/{path.name}", 1, 1), "", message)
+
+
+def _whole(document: Document, home: str) -> list[Problem]:
+    """The mistakes in a file that is of the kind `home`; a key that belongs elsewhere is told where, once."""
+    misplaced = list(_misplaced(document, home))
+    marks = {problem.mark for problem in misplaced}
+    return misplaced + [problem for problem in _against(HOME[home][0], document) if problem.mark not in marks]
 
 
 def _misplaced(document: Document, home: str) -> Iterator[Problem]:
