@@ -1,7 +1,7 @@
 """BERT at laptop size, pretrained and fine-tuned, against transformers' models under its Trainer.
 
 Both sides start from random weights and have the same WordPieces, text, sizes, optimiser, schedule and bfloat16
-autocast. The peer normalises after each branch and we before it, as params.yaml has it at this size. Its text lies in
+autocast. The peer normalises after each branch and we before it, as params/bert.yaml has it at this size. Its text lies in
 whole blocks, as in transformers' run_mlm.py, so that neither side pads in pretraining; in fine-tuning both do.
 """
 
@@ -51,7 +51,7 @@ class Work(NamedTuple):
 PRETRAINING = Work(64, 120, 50)
 FINETUNING = Work(16, 372, 20)
 SENTENCES = 1000
-"""To fine-tune on: the `tagging_1000` of params.yaml."""
+"""To fine-tune on: the `tagging_1000` of params/bert.yaml."""
 
 
 def cache() -> Path:
@@ -86,18 +86,18 @@ def masked(tokens: np.ndarray, mask: int) -> tuple[np.ndarray, np.ndarray, np.nd
 
 @contextmanager
 def project(seed: int, *overrides: str) -> Iterator[Project]:
-    """params.yaml and the data as they are, and a folder of its own to write into; `seed` is the first of its seeds."""
+    """YAML and the data as they are, and a folder of its own to write into; `seed` is the first of its seeds."""
     from reprise.core.config.project import load
 
     vocabulary()
     with tempfile.TemporaryDirectory(prefix="reprise-bench-") as folder:
         root = Path(folder)
-        for name in ("params.yaml", "pipeline.yaml", "data"):
+        for name in ("params.yaml", "pipeline.yaml", "params", "papers", "datasets", "data"):
             (root / name).symlink_to(ROOT / name)
         (root / ".reprise").mkdir()
         (root / ".reprise/cache").symlink_to(cache())
         seeds = f"seeds={[seed, seed + 1, seed + 2]}"  # the experiment's claims ask for three
-        knobs = [f"experiments.bert.laptop.{text}" for text in (seeds, *overrides)]
+        knobs = [f"params/bert.yaml:laptop.{text}" for text in (seeds, *overrides)]
         yield load(root, ["tracking.wandb=off", *knobs], "laptop")
 
 
@@ -116,7 +116,7 @@ def trained(made: Project, stage: Stage, arm: str, warm_up: int = 0) -> tuple[Ru
         settings=made.params.tracking,
         root=made.root,
     )
-    run_store.publish(made.root, run, made.root / "models" / "bert" / stage)
+    run_store.publish(made.root, run, made.root / "models" / "laptop" / "bert" / stage)
     timed = [row for row in rows if row[0] >= warm_up]
     return run, (timed[-1][0] - timed[0][0]) / (timed[-1][1] - timed[0][1]) if timed else 0.0
 
@@ -194,7 +194,7 @@ def tokenizer() -> PreTrainedTokenizerBase:
 
 
 def config(**others: Any) -> PretrainedConfig:
-    """BERT at the size of params.yaml."""
+    """BERT at the size of params/bert.yaml."""
     from transformers import BertConfig
 
     return BertConfig(

@@ -36,8 +36,8 @@ Point = dict[str, float]
 def runs(size: int) -> Point:
     """`reprise pretrain` of as many VAEs at smoke scale, four updates each, as seeds: the whole command."""
     with copied_project() as folder:
-        others = [f"experiments.gan.smoke.arms.{arm}=null" for arm in ("non_saturating", "minimax", "mixture")]
-        knobs = ["scale=smoke", "tracking.wandb=off", f"experiments.gan.smoke.seeds={list(range(size))}", *others]
+        others = [f"params/gan.yaml:smoke.arms.{arm}=null" for arm in ("non_saturating", "minimax", "mixture")]
+        knobs = ["scale=smoke", "tracking.wandb=off", f"params/gan.yaml:smoke.seeds={list(range(size))}", *others]
         started = time.perf_counter()
         command = [*REPRISE, "pretrain", "gan", *knobs]
         process = psutil.Popen(command, cwd=folder, env=as_installed(), stdout=subprocess.DEVNULL)
@@ -96,7 +96,7 @@ def dataset(size: int) -> Point:
     from reprise.stages.run_list import runs_of
 
     updates, pictures = 400, np.random.default_rng(0).integers(0, 256, (1000, 28, 28), np.uint8)
-    knobs = ["scale=smoke", "runtime.accelerator=cpu", f"experiments.gan.smoke.duration={updates}step"]
+    knobs = ["scale=smoke", "runtime.accelerator=cpu", f"params/gan.yaml:smoke.duration={updates}step"]
     project = load(ROOT, knobs)
     run = next(run for run in runs_of(project, "gan", "pretrain") if run.arm == "vae")
     with tempfile.TemporaryDirectory() as name:
@@ -241,22 +241,25 @@ def _write_project(folder: Path, keys: Sequence[str]) -> None:
     shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots")
     params = {"scale": "laptop", "seeds": [0, 1], "runtime": {"precision": "auto"}}
     pipeline = {
-        "datasets": {"points": POINTS},
+        "datasets": ["points"],
         "pretrain": {key: {"data": "points"} for key in keys},
         "finetune": {},
         "evaluate": {key: {"model": "pretrain", "data": "points"} for key in keys},
-        "experiments": dict.fromkeys(keys, PAPER),
     }
-    _write_yaml(folder / "params.yaml", params | {"experiments": dict.fromkeys(keys, KNOBS)})
+    _write_yaml(folder / "params.yaml", params)
     _write_yaml(folder / "pipeline.yaml", pipeline)
+    _write_yaml(folder / "datasets" / "points.yaml", POINTS)
+    for key in keys:
+        _write_yaml(folder / "params" / f"{key}.yaml", KNOBS)
+        _write_yaml(folder / "papers" / f"{key}.yaml", PAPER)
     claims = json.dumps({"faster": {"verdict": "reproduced"}})
     made = {"data/prepared/points/card.json": "{}", "reports/index.html": "A report."}
     for key in keys:
         (package / "experiments" / f"{key}.py").write_text(EXPERIMENT)
-        made[f"models/{key}/pretrain/fast/seed0.run.json"] = json.dumps({"name": key})
+        made[f"models/laptop/{key}/pretrain/fast/seed0.run.json"] = json.dumps({"name": key})
         left = {"claims.json": claims, "card.json": "{}", "runs.csv": "arm,seed,error\n", "metrics.json": "{}"}
         left |= {"pictures/about.txt": key, "plots/loss.csv": "step,mean,arm\n0,0,fast\n"}
-        made |= {f"results/{key}/{file}": content for file, content in left.items()}
+        made |= {f"results/laptop/{key}/{file}": content for file, content in left.items()}
     for path, content in made.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(content)
@@ -264,6 +267,7 @@ def _write_project(folder: Path, keys: Sequence[str]) -> None:
 
 def _write_yaml(path: Path, content: dict[str, Any]) -> None:
     """As we read it: nothing written once and referred to elsewhere."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     plain = type("Plain", (dumper,), {"ignore_aliases": lambda self, data: True})
     path.write_text(yaml.dump(content, Dumper=plain, sort_keys=False))

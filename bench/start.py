@@ -53,6 +53,8 @@ def copied_project() -> Iterator[Path]:
         folder = Path(name)
         for file in ("params.yaml", "pipeline.yaml"):
             shutil.copyfile(ROOT / file, folder / file)
+        for part in ("params", "papers", "datasets"):
+            shutil.copytree(ROOT / part, folder / part)
         (folder / "data").symlink_to(ROOT / "data")
         yield folder
 
@@ -72,7 +74,7 @@ def first_step(pair: int, *overrides: str) -> Result:
     """Train the GAN at smoke scale, which draws samples right after its first update: until they are there."""
     environment = as_installed()
     with copied_project() as folder:
-        knobs = ["scale=smoke", f"experiments.gan.smoke.seeds=[{pair}]", *overrides]
+        knobs = ["scale=smoke", f"params/gan.yaml:smoke.seeds=[{pair}]", *overrides]
         started = time.perf_counter()
         process = psutil.Popen(
             [*REPRISE, "pretrain", "gan", *knobs],
@@ -113,7 +115,7 @@ def validate_after_edit(pair: int) -> Result:
     """`reprise validate` in a copy of the real project, a knob of one paper edited before each call."""
     environment = as_installed()
     with copied_project() as folder:
-        params = folder / "params.yaml"
+        params = folder / "params" / "gan.yaml"
         text, knob = params.read_text(), "optimizer: {kind: sgd, lr: 0.1, momentum: 0.5}"
         assert knob in text, "the knob of the GAN that is edited"
         calls = []
@@ -134,7 +136,7 @@ def page(pair: int) -> Result:
         folder = Path(name)
         multiply(ROOT, folder, 4)
         started = time.perf_counter()
-        report(load(folder, experiments=folder / "papers", papers=()), lambda _: None)
+        report(load(folder, experiments=folder / "experiments", papers=()), lambda _: None)
         seconds = time.perf_counter() - started
         written = sum(file.stat().st_size for file in (folder / "reports").rglob("*") if file.is_file())
     return Result(1 / seconds, facts={"seconds": seconds, "folder_megabytes": written / 1e6})

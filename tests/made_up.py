@@ -109,7 +109,7 @@ Deviations, at scale paper:
 - Its data are made up,
   on two lines.
 - So are its runs.
-What a smaller scale changes is in params.yaml.
+What a smaller scale changes is in params/gan.yaml.
 """
 from reprise.core.contract import DurationField, ExperimentConfig
 
@@ -133,7 +133,7 @@ KNOBS = {
         "duration": "50_000step",
         "loss": "minimax",
         "rates": {"generator": 0.1, "discriminator": 0.1},
-        "arms": {"faces": {"images": 100000}},
+        "own_arms": {"faces": {"images": 100000}},
     },
     "arms": {"minimax": {}, "non_saturating": {"loss": "other"}, "gaussian_mixture": {"duration": "1step"}},
     "laptop": {"images": 2000, "duration": "500step", "arms": {"gaussian_mixture": {"rates": {"generator": 0.2}}}},
@@ -143,51 +143,51 @@ KNOBS = {
 
 def project(root: Path, papers: dict[str, Paper]) -> Project:
     """The files of YAML and Python that belong to `papers`, in `root`, read as a project."""
-    (root / "papers").mkdir(exist_ok=True)
+    for folder in ("experiments", "params", "papers"):
+        shutil.rmtree(root / folder, ignore_errors=True)
+    (root / "experiments").mkdir()
     for key in papers:
-        (root / "papers" / f"{key}.py").write_text(MODULE)
+        (root / "experiments" / f"{key}.py").write_text(MODULE)
     stages = {key: {"data": "digits"} for key in papers}
     source = {"kind": "installed", "package": "made-up", "version": "1"}
     parts = {"digits": {"reader": "mnist", "licence": "none", "sources": [source]}}
     faces = {"faces": {"reader": "mnist", "licence": "none", "sources": [source]}}
-    pipeline = {
-        "datasets": {
-            "digits": {"title": "Digits", "about": "Made up.", "parts": parts, "at": {"paper": parts | faces}}
-        },
-        "pretrain": stages,
-        "evaluate": {key: {"model": "pretrain", **stage} for key, stage in stages.items()},
-        "experiments": {key: paper.model_dump(mode="json", exclude_defaults=True) for key, paper in papers.items()},
-    }
-    params = {"scale": "laptop", "seeds": list(SEEDS), "experiments": dict.fromkeys(papers, KNOBS)}
-    _write_yaml(root / "pipeline.yaml", pipeline)
-    _write_yaml(root / "params.yaml", params)
-    return load(root, experiments=root / "papers", papers=())
+    evaluate = {key: {"model": "pretrain", **stage} for key, stage in stages.items()}
+    write_yaml(root / "pipeline.yaml", {"datasets": ["digits"], "pretrain": stages, "evaluate": evaluate})
+    write_yaml(root / "params.yaml", {"scale": "laptop", "seeds": list(SEEDS)})
+    digits = {"title": "Digits", "about": "Made up.", "parts": parts, "at": {"paper": parts | faces}}
+    write_yaml(root / "datasets" / "digits.yaml", digits)
+    for key, paper in papers.items():
+        write_yaml(root / "params" / f"{key}.yaml", KNOBS)
+        write_yaml(root / "papers" / f"{key}.yaml", paper.model_dump(mode="json", exclude_defaults=True))
+    return load(root, experiments=root / "experiments", papers=())
 
 
 def multiply(repository: Path, root: Path, times: int) -> None:
     """The experiments of `repository` so many times over, under other names, with their results."""
     whole = load(repository, papers=())
-    params, pipeline = whole.reading.params.data, whole.reading.pipeline.data
-    names = {key: [key, *(f"{key}_{copy}" for copy in range(2, times + 1))] for key in pipeline["experiments"]}
-    for section in (
-        params["experiments"],
-        *(pipeline[part] for part in ("pretrain", "finetune", "evaluate", "experiments")),
-    ):
+    pipeline = whole.reading.pipeline.data
+    names = {key: [key, *(f"{key}_{copy}" for copy in range(2, times + 1))] for key in whole.papers}
+    for section in (pipeline[table] for table in ("pretrain", "finetune", "evaluate")):
         section |= {name: section[key] for key in list(section) for name in names[key]}
-    (root / "results").mkdir()
-    (root / "papers").mkdir()
+    for folder in ("experiments", "params", "papers"):
+        (root / folder).mkdir(parents=True)
+    shutil.copytree(repository / "datasets", root / "datasets")
+    shutil.copyfile(repository / "params.yaml", root / "params.yaml")
+    write_yaml(root / "pipeline.yaml", pipeline)
     for key, file in whole.reading.files.items():
         paper = file.parent if file.stem != key else file
         for name in names.get(key, ()):
-            shutil.copytree(repository / "results" / key, root / "results" / name)
-            copied = root / "papers" / paper.name.replace(key, name)
+            for folder in ("params", "papers"):
+                shutil.copyfile(repository / folder / f"{key}.yaml", root / folder / f"{name}.yaml")
+            shutil.copytree(repository / "results" / "laptop" / key, root / "results" / "laptop" / name)
+            copied = root / "experiments" / paper.name.replace(key, name)
             shutil.copytree(paper, copied) if paper.is_dir() else shutil.copyfile(paper, copied)
-    _write_yaml(root / "params.yaml", params)
-    _write_yaml(root / "pipeline.yaml", pipeline)
 
 
-def _write_yaml(path: Path, content: dict[str, Any]) -> None:
-    """Without anchors: nothing is written once and referred to elsewhere."""
+def write_yaml(path: Path, content: dict[str, Any]) -> None:
+    """Write a file of YAML without anchors: nothing is written once and referred to elsewhere."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     plain = type("Plain", (yaml.SafeDumper,), {"ignore_aliases": lambda self, data: True})
     path.write_text(yaml.dump(content, Dumper=plain, sort_keys=False))
 
@@ -201,7 +201,7 @@ def write(
     configs: Mapping[str, Any] | None = None,
     **facts: Any,
 ) -> dict[str, Verdict]:
-    """Write `root`/results/`key`, from runs whose files are made up in `root`/models; those in `failures` diverged.
+    """Write `root`/results/laptop/`key` from runs whose files are made up in `root`/models; `failures` diverged.
 
     Each took `seconds`; `facts` are what else its record says of its cost.
     """
@@ -214,7 +214,7 @@ def write(
                 "early_gradient": strength + rng.normal(0, 0.1),
                 "modes": float(rng.integers(8, 11)),
             }
-            stem = root / "models" / key / "pretrain" / arm / f"seed{seed}"
+            stem = root / "models" / "laptop" / key / "pretrain" / arm / f"seed{seed}"
             stem.mkdir(parents=True, exist_ok=True)
             histories["pretrain", arm, seed] = stem.with_suffix(".history.csv")
             _write_history(histories["pretrain", arm, seed], strength, rng)
@@ -226,7 +226,7 @@ def write(
             first.save(stem / "game.gif", save_all=True, append_images=others, duration=100, loop=0)
             pictures[arm, seed]["game"] = stem / "game.gif"
     fingerprints = {(arm, seed): f"{arm}{seed}" for arm, seed in runs}
-    folder = root / "results" / key
+    folder = root / "results" / "laptop" / key
     records = {key: {"seconds": seconds, **facts} for key in histories}
     for run in failures:
         del runs[run], pictures[run]

@@ -157,7 +157,7 @@ def _train(run: Run, root: Path, connection: Connection) -> None:
         )
     except Stopped as stop:
         os._exit(128 + stop.signum)
-    models = root / "models" / run.experiment / run.stage
+    models = root / "models" / run.scale / run.experiment / run.stage
     shutil.rmtree(models / run.arm, ignore_errors=True)  # of an attempt that was killed while it was scored
     run_store.publish(root, run, models)
     execution.evaluate(replace(run, model=models / run.arm / f"seed{run.seed}.safetensors"), root)

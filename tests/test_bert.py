@@ -153,7 +153,7 @@ def make_run(
     tree["pretrain"]["schedule"]["warmup"] = "2step"
     for name in config.subtasks:
         tree["finetune"][name]["schedule"]["warmup"] = "2step"
-    model = data.parents[1] / "models" / "bert" / stage / "mlm" / "seed0.safetensors"
+    model = data.parents[1] / "models" / "laptop" / "bert" / stage / "mlm" / "seed0.safetensors"
     return Run("bert", stage, "mlm", 0, "smoke", tree, data / dataset, model, init, fingerprint)  # type: ignore[arg-type]
 
 

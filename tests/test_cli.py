@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from conftest import REPOSITORY
+from conftest import REPOSITORY, copy_yaml
 from reprise import cli
 from reprise.commands import status_line
 from reprise.commands.listing import table
@@ -45,9 +45,9 @@ def test_alone_it_says_where_to_begin_in_commands_that_exist() -> None:
     named = re.findall(r"^  reprise (\w+)", printed, re.MULTILINE)
     assert len(named) >= 7
     assert {*named} <= {*NAMES}
-    place = re.search(r"params\.yaml:(\d+)", printed)
+    place = re.search(r"params/\w+\.yaml", printed)
     assert place
-    assert (REPOSITORY / "params.yaml").read_text().splitlines()[int(place[1]) - 1] == "  gan:"
+    assert (REPOSITORY / place[0]).exists()
     assert "dvc repro evaluate@gan" in printed
 
 
@@ -57,11 +57,10 @@ def test_alone_outside_a_project_it_says_so(tmp_path: Path, monkeypatch: pytest.
 
 
 def small_project(root: Path) -> Path:
-    """Both files of the repository and gan's results, as a project."""
-    for name in ("params.yaml", "pipeline.yaml"):
-        shutil.copyfile(REPOSITORY / name, root / name)
+    """The YAML of the repository and gan's results, as a project."""
+    copy_yaml(root)
     ignored = shutil.ignore_patterns("pictures", "plots")
-    shutil.copytree(REPOSITORY / "results" / "gan", root / "results" / "gan", ignore=ignored)
+    shutil.copytree(REPOSITORY / "results/laptop/gan", root / "results/laptop/gan", ignore=ignored)
     return root
 
 
@@ -151,9 +150,9 @@ def test_show_has_the_place_of_every_value_and_of_every_default() -> None:
 @pytest.mark.usefixtures("here")
 def test_validate_for_scripts() -> None:
     assert json.loads(said("validate", "--json"))["problems"] == []
-    [problem] = json.loads(said("validate", "--json", "experiments.gan.paper.early=soon", status=2))["problems"]
+    [problem] = json.loads(said("validate", "--json", "params/gan.yaml:paper.early=soon", status=2))["problems"]
     assert problem["file"] == "command line"
-    assert problem["path"] == "experiments.gan.paper.early"
+    assert problem["path"] == "paper.early"
     assert problem["message"].startswith("expected a number with a unit")
 
 
@@ -305,11 +304,11 @@ def test_damaged_results_are_named_with_the_line(
     message: str,
 ) -> None:
     monkeypatch.chdir(small_project(tmp_path))
-    claims = tmp_path / "results" / "gan" / "claims.json"
+    claims = tmp_path / "results" / "laptop" / "gan" / "claims.json"
     claims.write_text(edit(claims.read_text()))
     status, err = failed(words, monkeypatch, capsys)
     assert status == 2
-    assert re.fullmatch(f"results/gan/claims.json{message}\n", err), err
+    assert re.fullmatch(f"results/laptop/gan/claims.json{message}\n", err), err
 
 
 @pytest.mark.parametrize("words", [[], ["list"], ["doctor"], ["validate", "--json"]])

@@ -17,6 +17,7 @@ from scipy import stats
 from typer.testing import CliRunner
 
 import made_up
+from conftest import write_files
 from reprise.cli import app
 from reprise.commands.compare import Comparison, Difference, _edits, _rulings, _shift, compare, difference_interval
 from reprise.commands.comparison_page import render
@@ -30,21 +31,20 @@ PARAMS = """\
 scale: laptop
 seeds: [0, 1, 2, 3, 4]
 runtime: {workers: 2}
-experiments:
-  gan:
-    paper: {lr: 0.1, betas: [0.5, 0.9]}   # a remark
-    arms: {minimax: {}, non_saturating: {}}
-    laptop: {}
-    smoke: {}
 """
-PIPELINE = """\
-pretrain: {gan: {data: mnist}}
-experiments:
-  gan:
-    metrics:
-      log_likelihood: {says: Of the test set, unit: nats, better: higher}
-      early_gradient: {says: Of the generator, better: neither}
+KNOBS = """\
+paper: {lr: 0.1, betas: [0.5, 0.9]}   # a remark
+arms: {minimax: {}, non_saturating: {}}
+laptop: {}
+smoke: {}
 """
+PIPELINE = "pretrain: {gan: {data: mnist}}\n"
+GAN = """\
+metrics:
+  log_likelihood: {says: Of the test set, unit: nats, better: higher}
+  early_gradient: {says: Of the generator, better: neither}
+"""
+YAML = {"params.yaml": PARAMS, "params/gan.yaml": KNOBS, "pipeline.yaml": PIPELINE, "papers/gan.yaml": GAN}
 EXPERIMENT = f"refs/exps/ab/{'0' * 38}/longer"
 
 
@@ -66,17 +66,17 @@ def commit(root: Path, message: str) -> str:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project of two revisions; the second is also an experiment of DVC's. The working tree is as the second."""
     folder = tmp_path_factory.mktemp("compare")
-    (folder / "params.yaml").write_text(PARAMS)
-    (folder / "pipeline.yaml").write_text(PIPELINE)
+    write_files(folder, YAML)
     (folder / ".gitignore").write_text("models\npictures\nreports\n")
     made_up.write(folder)
     git(folder, "init", "--quiet")
     commit(folder, "First")
     edited = (
-        PARAMS.replace("lr: 0.1", "lr: 0.2").replace("# a remark", "# another").replace("laptop: {}", "laptop: {k: 1}")
+        KNOBS.replace("lr: 0.1", "lr: 0.2").replace("# a remark", "# another").replace("laptop: {}", "laptop: {k: 1}")
     )
-    (folder / "params.yaml").write_text(edited.replace("workers: 2", "workers: 1"))
-    results = folder / "results" / "gan"
+    (folder / "params/gan.yaml").write_text(edited)
+    (folder / "params.yaml").write_text(PARAMS.replace("workers: 2", "workers: 1"))
+    results = folder / "results" / "laptop" / "gan"
     rows = [line.split(",") for line in (results / "runs.csv").read_text().splitlines()]
     for row in rows[1:]:
         if row[0] == "minimax":
@@ -106,8 +106,8 @@ def of(comparison: Comparison, key: str) -> Any:
 def test_yaml_says_what_and_where_and_no_comment(found: Comparison) -> None:
     edits = [(e.file, e.line, e.path, e.before, e.after, e.kind) for e in of(found, "gan").edits]
     assert edits == [
-        ("params.yaml", 6, "paper.lr", 0.1, 0.2, "changed"),
-        ("params.yaml", 8, "laptop.k", None, 1, "added"),
+        ("params/gan.yaml", 1, "paper.lr", 0.1, 0.2, "changed"),
+        ("params/gan.yaml", 3, "laptop.k", None, 1, "added"),
     ]
     [edit] = of(found, "the rest").edits
     assert (edit.path, edit.before, edit.after) == ("runtime.workers", 2, 1)
@@ -184,7 +184,11 @@ def test_a_claim_is_another_if_anything_that_decides_is(
 ) -> None:
     said = {"beats_mixture": {"says": "What", "where": "Table 1", "above": 0.9, "lower": "one"}}
     changed = {name: claim | change for name, claim in said.items()}
-    [turned] = [r for r in _rulings(found.before, found.after, "gan", said, changed) if r.claim == "beats_mixture"]
+    [turned] = [
+        r
+        for r in _rulings(found.before, found.after, "results/laptop/gan", said, changed)
+        if r.claim == "beats_mixture"
+    ]
     assert turned.moved_goalposts == another
 
 
@@ -226,14 +230,14 @@ def test_what_names_nothing_is_refused(root: Path) -> None:
 def test_damaged_results_are_named_with_their_place(root: Path, tmp_path: Path) -> None:
     copied = tmp_path / "copied"
     git(root, "clone", "--quiet", str(root), str(copied))
-    claims = copied / "results" / "gan" / "claims.json"
+    claims = copied / "results" / "laptop" / "gan" / "claims.json"
     claims.write_text("{\n<<<<<<< HEAD\n" + claims.read_text())
-    with pytest.raises(UsageError, match=r"working tree: results/gan/claims.json:2:1: not JSON"):
+    with pytest.raises(UsageError, match=r"working tree: results/laptop/gan/claims.json:2:1: not JSON"):
         compare(copied, "HEAD", ".")
     git(copied, "checkout", "--quiet", ".")
-    runs = copied / "results" / "gan" / "runs.csv"
+    runs = copied / "results" / "laptop" / "gan" / "runs.csv"
     runs.write_text(runs.read_text().replace("\n", "\n<<<<<<< HEAD\n", 1))
-    with pytest.raises(UsageError, match=r"working tree: results/gan/runs.csv:2: not a run's arm"):
+    with pytest.raises(UsageError, match=r"working tree: results/laptop/gan/runs.csv:2: not a run's arm"):
         compare(copied, "HEAD", ".")
 
 
@@ -244,8 +248,7 @@ def test_an_experiment_that_neither_side_has_is_refused(root: Path) -> None:
 
 
 def test_a_revision_without_results_has_none(root: Path, tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text(PARAMS)
-    (tmp_path / "pipeline.yaml").write_text(PIPELINE)
+    write_files(tmp_path, YAML)
     git(tmp_path, "init", "--quiet")
     commit(tmp_path, "No results yet")
     made_up.write(tmp_path)
@@ -257,8 +260,8 @@ def test_a_revision_without_results_has_none(root: Path, tmp_path: Path) -> None
 
 def test_the_terminal_says_all_of_it(found: Comparison) -> None:
     printed = "\n".join(lines(found))
-    assert "params.yaml:6  paper.lr: 0.1 → 0.2" in printed
-    assert "params.yaml:8  laptop.k: added, 1" in printed
+    assert "params/gan.yaml:1  paper.lr: 0.1 → 0.2" in printed
+    assert "params/gan.yaml:3  laptop.k: added, 1" in printed
     assert "claimed > 0.5 → > 0.1; the claim itself is another" in printed
     assert "nats, 60 [50.2, 69.8]" in printed
 
@@ -310,13 +313,14 @@ def test_the_command(run: Callable[..., str], root: Path) -> None:
 
 
 def test_entries_of_a_list_are_known_by_name():
-    old, new = Document("pipeline.yaml", {}), Document("pipeline.yaml", {})
-    head = "experiments:\n  gan:\n    published:\n"
-    yaml.parse(head + "      - {what: a, value: 1}\n      - {what: b, value: 2}\n      - {what: c, value: 3}\n", old)
-    yaml.parse(head + "      - {what: c, value: 3}\n      - {what: a, value: 4}\n      - {what: d, value: 5}\n", new)
-    found = [(key, edit.line, edit.path, edit.before, edit.after, edit.kind) for key, edit in _edits(old, new)]
+    name = "papers/gan.yaml"
+    old, new = Document(name, {}), Document(name, {})
+    yaml.parse("published:\n  - {what: a, value: 1}\n  - {what: b, value: 2}\n  - {what: c, value: 3}\n", old)
+    yaml.parse("published:\n  - {what: c, value: 3}\n  - {what: a, value: 4}\n  - {what: d, value: 5}\n", new)
+    edits = _edits(name, old, new)
+    found = [(key, edit.line, edit.path, edit.before, edit.after, edit.kind) for key, edit in edits]
     assert found == [
-        ("gan", 5, "published.a.value", 1, 4, "changed"),
-        ("gan", 6, "published.d", None, {"what": "d", "value": 5}, "added"),
-        ("gan", 5, "published.b", {"what": "b", "value": 2}, None, "removed"),
+        ("gan", 3, "published.a.value", 1, 4, "changed"),
+        ("gan", 4, "published.d", None, {"what": "d", "value": 5}, "added"),
+        ("gan", 3, "published.b", {"what": "b", "value": 2}, None, "removed"),
     ]

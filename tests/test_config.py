@@ -474,8 +474,16 @@ def test_kinds_types_and_lists(files: Files) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "mistake"),
     [
-        ("{saturating: null,", "{satrating: null,", "19:10: smoke.arms.satrating: unknown arm satrating; did you mean saturating?"),
-        ("    usual: {duration: 40ep}", "    usul: {duration: 40ep}", "14:5: laptop.arms.usul: unknown arm usul; did you mean usual?"),
+        (
+            "{saturating: null,",
+            "{satrating: null,",
+            "19:10: smoke.arms.satrating: unknown arm satrating; did you mean saturating?",
+        ),
+        (
+            "    usual: {duration: 40ep}",
+            "    usul: {duration: 40ep}",
+            "14:5: laptop.arms.usul: unknown arm usul; did you mean usual?",
+        ),
         (
             "    usual: {duration: 40ep}",
             "    faces: {duration: 40ep}",
@@ -487,7 +495,7 @@ def test_kinds_types_and_lists(files: Files) -> None:
             "16:5: laptop.own_arms.usual: usual is an arm of all scales: what laptop changes in it belongs in arms",
         ),
     ],
-)  # fmt: skip
+)
 def test_a_scale_names_arms_that_there_are(files: Files, old: str, new: str, mistake: str) -> None:
     files.edit("params/gan.yaml", (old, new))
     assert f"params/gan.yaml:{mistake}" in files.mistakes()
@@ -524,7 +532,8 @@ def test_rows_and_files_belong_together(files: Files) -> None:
     assert files.mistakes() == [
         "datasets/mnits.yaml:1:1: pipeline.yaml names no dataset mnits; did you mean mnist?",
         "papers/gna.yaml:1:1: pipeline.yaml names no experiment gna; did you mean gan?",
-        "params/gan.yml:1:1: a file of this folder ends in .yaml; gan stands in two files, this one and params/gan.yaml",
+        "params/gan.yml:1:1: a file of this folder ends in .yaml; "
+        "gan stands in two files, this one and params/gan.yaml",
         "pipeline.yaml:3:5: datasets[0]: there is no file datasets/mnist.yaml; did you mean mnits?",
         "pipeline.yaml:5:3: pretrain.gan: gan has no evaluate stage; did you mean gaan?",
         "pipeline.yaml:5:3: pretrain.gan: there is no file experiments/gan.py; did you mean gans?",
@@ -552,7 +561,8 @@ def test_a_key_in_the_wrong_file_is_sent_to_its_own(files: Files) -> None:
 
 def test_a_paper_is_read_alone(files: Files) -> None:
     write_files(files.root, {"papers/dqn.yaml": "title: [", "params/dqn.yaml": "paper: 3"})
-    files.edit("pipeline.yaml", ("pretrain:\n", "pretrain:\n  dqn: {data: mnist}\n"), ("evaluate:\n", "evaluate:\n  dqn: {model: pretrain, data: mnist}\n"))  # fmt: skip
+    files.edit("pipeline.yaml", ("pretrain:\n", "pretrain:\n  dqn: {data: mnist}\n"))
+    files.edit("pipeline.yaml", ("evaluate:\n", "evaluate:\n  dqn: {model: pretrain, data: mnist}\n"))
     (files.experiments / "dqn.py").write_text(PAPER)
     project = load(files.root, experiments=files.experiments, papers=["gan"])
     assert project.papers["gan"].year == 2014

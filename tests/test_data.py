@@ -191,7 +191,7 @@ def test_a_wrong_byte_in_raw_is_an_error_too(tmp_path: Path) -> None:
 
 def declared_hashes() -> dict[str, Any]:
     """Every source of pipeline.yaml whose bytes are known beforehand, by dataset, part and kind."""
-    datasets = load(REPOSITORY, papers=()).pipeline.datasets
+    datasets = load(REPOSITORY, papers=()).datasets
     return {
         f"{name}/{part}/{one.kind}": one
         for name, dataset in datasets.items()

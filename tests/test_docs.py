@@ -38,7 +38,7 @@ import click
 import pytest
 import typer
 
-from conftest import REPOSITORY
+from conftest import REPOSITORY, YAML_FILES
 from reprise.cli import app
 from reprise.core.config import yaml
 from reprise.core.config.yaml import Document
@@ -184,8 +184,10 @@ class Copy:
         if scale == "smoke":
             params = self.root / "params.yaml"
             text = re.sub(r"(?m)^scale: laptop", "scale: smoke", params.read_text())
-            without_seeds = r"(?m)^    smoke:\n(?!(?:      .*\n)*?      seeds:)"
-            params.write_text(re.sub(without_seeds, "    smoke:\n      seeds: [0]\n", text))
+            params.write_text(text)
+            for knobs in sorted((self.root / "params").glob("*.yaml")):
+                without_seeds = r"(?m)^smoke:\n(?!(?:  .*\n)*?  seeds:)"
+                knobs.write_text(re.sub(without_seeds, "smoke:\n  seeds: [0]\n", knobs.read_text()))
             self.done("git commit --quiet --allow-empty --all --message 'At smoke scale'")
 
     def edit(self, block: Block) -> None:
@@ -373,19 +375,23 @@ def spans(page: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def knobs() -> set[tuple[Any, ...]]:
-    """Every key of both files."""
-    documents = [Document(name) for name in ("params.yaml", "pipeline.yaml")]
+    """Every key of every file of YAML, after the file's name."""
+    names = [name for name in YAML_FILES if name.endswith(".yaml")]
+    names += [str(path.relative_to(REPOSITORY)) for name in YAML_FILES for path in (REPOSITORY / name).glob("*.yaml")]
+    documents = [Document(name) for name in names]
     for document in documents:
         yaml.parse((REPOSITORY / document.file).read_text(), document)
-    return {path for document in documents for path in document.keys}
+    return {(document.file, *path) for document in documents for path in document.keys}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_knobs_that_a_page_names_exist(page: Path, knobs: set[tuple[Any, ...]]) -> None:
     for text in (*spans(page), *(one for block in blocks(page) for one in block.commands if not block.status)):
-        for knob in re.findall(r"(?<![+~.\w])experiments\.[\w.]*\w", text):
-            path = tuple(knob.split("."))
-            assert path in knobs or path[1] in created(page), knob
+        assert not re.search(r"(?<![+~.\w])experiments\.\w", text), f"{text}: a key of an earlier layout"
+        for file, colon, knob in re.findall(r"((?:params|papers)/\w+\.yaml)(:)([+~]?[a-z][\w.]*\w)", text):
+            path = (file, *knob.lstrip("+~").split("."))
+            assert colon
+            assert path in knobs or knob[0] in "+~" or Path(file).stem in created(page), knob
 
 
 @pytest.fixture(scope="module")
@@ -419,11 +425,11 @@ def test_every_command_has_its_paragraph() -> None:
 
 
 def test_the_worked_example_is_of_results() -> None:
-    """The page's own figures, from results/dqn."""
+    """The page's own figures, from results/laptop/dqn."""
     text = (REPOSITORY / "docs" / "read-a-verdict.md").read_text()
-    rows = [line.split(",") for line in (REPOSITORY / "results/dqn/runs.csv").read_text().split("\n")[1:-1]]
+    rows = [line.split(",") for line in (REPOSITORY / "results/laptop/dqn/runs.csv").read_text().split("\n")[1:-1]]
     score = {(arm, int(seed)): float(number) for arm, seed, number, *_ in rows}
-    verdicts = {one.claim: one for one in read_verdicts(REPOSITORY / "results" / "dqn").values()}
+    verdicts = {one.claim: one for one in read_verdicts(REPOSITORY / "results" / "laptop" / "dqn").values()}
     for claim, other in (("replay_helps", "no_replay"), ("target_network_helps", "no_target")):
         differences = [score["full", seed] - score[other, seed] for seed in range(4)]
         for seed, found in enumerate(differences):

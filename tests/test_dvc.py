@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import REPOSITORY, TOY_PARAMS, CommandLine, make_toy_project
+from conftest import REPOSITORY, CommandLine, copy_yaml, make_toy_project
 from reprise.core.config.project import load
 from reprise.core.contract import Run
 from reprise.core.run import run_store
@@ -70,7 +70,7 @@ def stages_run(printed: str) -> list[str]:
 
 def rate(project: CommandLine) -> float:
     """Of the arm that the experiments change."""
-    record = json.loads((project.root / "models/toy/pretrain/fast/seed0.run.json").read_text())
+    record = json.loads((project.root / "models/laptop/toy/pretrain/fast/seed0.run.json").read_text())
     return record["config"]["optimizer"]["lr"]
 
 
@@ -78,8 +78,8 @@ def rate(project: CommandLine) -> float:
 def project(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
     """The toy paper under git and DVC, as `git clone` would bring it, with the hub that it was cloned from."""
     root = tmp_path_factory.mktemp("dvc") / "project"
-    params = TOY_PARAMS.replace("laptop: {duration: 60step}", "laptop: {duration: 60step, optimizer: {lr: 0.1}}")
-    commands = make_toy_project(root, params)
+    commands = make_toy_project(root)
+    edit(root / "params/toy.yaml", "laptop: {duration: 60step}", "laptop: {duration: 60step, optimizer: {lr: 0.1}}")
     settings = root.with_name("gitconfig")
     settings.write_text("[user]\nname = Test\nemail = test@example.org\n[init]\ndefaultBranch = main\n")
     os.environ["GIT_CONFIG_GLOBAL"] = str(settings)
@@ -121,13 +121,13 @@ def test_a_colleague_gets_the_models_without_training(project: CommandLine) -> N
     project("git", "remote", "add", "origin", "../hub.git")
     colleague = clone(project, "colleague")
     pulled, repeated = run(colleague, theirs)
-    assert "models/toy/pretrain" in pulled
+    assert "models/laptop/toy/pretrain" in pulled
     assert stages_run(repeated) == ["source"]
     assert "4 run(s) in models/ come from elsewhere" in repeated
     for path in (project.root / "models").rglob("*.safetensors"):
         assert (colleague.root / path.relative_to(project.root)).read_bytes() == path.read_bytes()
 
-    edit(colleague.root / "params.yaml", "lr: 0.001", "lr: 0.003")
+    edit(colleague.root / "params/toy.yaml", "lr: 0.001", "lr: 0.003")
     assert "2 of 4 runs trained, 2 were there already" in colleague("dvc", "repro", "pretrain@toy")
     colleague("git", "checkout", "--quiet", ".")
 
@@ -155,7 +155,7 @@ def test_a_bucket_is_a_remote_too(project: CommandLine, monkeypatch: pytest.Monk
         server.terminate()
         server.wait()
     assert stages_run(repeated) == ["source", "prepare@points"]
-    kept = "models/toy/pretrain/slow/seed1.safetensors"
+    kept = "models/laptop/toy/pretrain/slow/seed1.safetensors"
     assert (colleague.root / kept).read_bytes() == (project.root / kept).read_bytes()
 
 
@@ -255,7 +255,7 @@ def test_collecting_garbage_keeps_what_is_named(project: CommandLine) -> None:
 
 
 def a_run(root: Path, fingerprint: str) -> Run:
-    data, model = root / "data", root / "models/toy/pretrain/fast/seed0.safetensors"
+    data, model = root / "data", root / "models/laptop/toy/pretrain/fast/seed0.safetensors"
     return Run("toy", "pretrain", "fast", 0, "smoke", {}, data, model, None, fingerprint)
 
 
@@ -278,7 +278,7 @@ def test_runs_in_models_are_taken_over_if_they_are_whole(
     assert run_store.outcome(tmp_path, run) == ((diverged and "diverged") or "cached" if adopted else None)
     if adopted:
         shutil.rmtree(tmp_path / "models")
-        run_store.publish(tmp_path, run, tmp_path / "models" / "toy" / "pretrain")
+        run_store.publish(tmp_path, run, tmp_path / "models" / "laptop" / "toy" / "pretrain")
     assert {path: path.read_text() for path in files} == files
 
 
@@ -315,8 +315,7 @@ def test_code_that_changed_since_an_experiment_was_queued_is_named(tmp_path: Pat
     """The package that runs is the installed one, here the checkout's; what DVC copied is older."""
     copy = tmp_path / ".dvc" / "tmp" / "exps" / "tmpa"
     shutil.copytree(REPOSITORY / "src" / "reprise", copy / "src" / "reprise", ignore=shutil.ignore_patterns("*.pyc"))
-    for name in ("params.yaml", "pipeline.yaml"):
-        shutil.copyfile(REPOSITORY / name, copy / name)
+    copy_yaml(copy)
     assert other_code(load(copy, papers=())) == []
     edit(copy / "src" / "reprise" / "experiments" / "gmdh.py", "import torch\n", "import torch\nELSE = 1\n")
     assert other_code(load(copy, papers=())) == ["gmdh"]

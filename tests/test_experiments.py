@@ -28,7 +28,7 @@ def project() -> Project:
 
 
 def test_every_paper_has_its_sections():
-    assert {*PROJECT.reading.files} == {*EXPERIMENTS} == {*PROJECT.params.experiments}
+    assert {*PROJECT.reading.files} == {*EXPERIMENTS} == {*PROJECT.reading.knobs} == {*PROJECT.reading.papers}
 
 
 @pytest.mark.parametrize("key", EXPERIMENTS)

@@ -61,7 +61,7 @@ def test_gan_as_a_model_repository(finished: Finished, tmp_path: Path, monkeypat
     card = ModelCard.load(folder / "README.md")
     assert card.data.license == "mit"
     assert card.data.datasets == ["mnist"]
-    rows = (finished.root / "results" / "gan" / "runs.csv").read_text().splitlines()
+    rows = (finished.root / "results" / "smoke" / "gan" / "runs.csv").read_text().splitlines()
     [row] = [line.split(",") for line in rows if line.startswith("non_saturating,0,")]
     scores = {one.metric_type: one.metric_value for one in card.data.eval_results or []}
     assert scores["fd_lenet_v1"] == float(row[rows[0].split(",").index("fd_lenet_v1")])
@@ -144,13 +144,13 @@ def test_the_example_gives_the_file_what_it_takes(
 
 def test_damaged_results_are_named(finished: Finished, tmp_path: Path) -> None:
     pretend_scored(finished, finished.run("gan", "pretrain", "non_saturating").fingerprint)
-    runs = finished.root / "results" / "gan" / "runs.csv"
+    runs = finished.root / "results" / "smoke" / "gan" / "runs.csv"
     text = runs.read_text()
     conflict = text.replace("\n", "\n<<<<<<< HEAD\n", 1)
     for broken, said in ((conflict, ":2:1: a merge left"), (text.replace("arm,seed", "a,b"), ": not what evaluation")):
         runs.write_text(broken)
         printed = finished("export", "gan", "--format", "torch", "--to", str(tmp_path / "made"), status=2)
-        assert printed.startswith(f"results/gan/runs.csv{said}")
+        assert printed.startswith(f"results/smoke/gan/runs.csv{said}")
         assert list(tmp_path.iterdir()) == []
 
 

@@ -14,7 +14,6 @@ from reprise.core.config.project import load
 from reprise.core.run import source_hash
 from reprise.stages.dvc_deps import write_all
 
-
 PAGE = {"report/page"}
 
 

@@ -12,7 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
 import made_up
-from conftest import REPOSITORY
+from conftest import REPOSITORY, copy_yaml
 from reprise.core.config.project import load
 from reprise.stages import report
 from reprise.stages.page.cards import cards
@@ -77,7 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made-up papers: two with results, one without."""
     root = tmp_path_factory.mktemp("project")
     made_up.write(root)
-    shutil.copytree(root / "results" / "gan", root / "results" / "earlier")
+    shutil.copytree(root / "results" / "laptop" / "gan", root / "results" / "laptop" / "earlier")
     return report.report(made_up.project(root, PAPERS), lambda _: None).parent
 
 
@@ -304,8 +304,7 @@ DRAW_ALL = """async (charts) => {
 def test_this_repositorys_pages_open_in_silence_and_all_their_curves_draw(browser: Any, tmp_path: Path):
     """Opened are the index, the longest tables, and the most curves and films; every curve of every paper is drawn."""
     shutil.copytree(REPOSITORY / "results", tmp_path / "results")
-    for name in ("params.yaml", "pipeline.yaml"):
-        shutil.copyfile(REPOSITORY / name, tmp_path / name)
+    copy_yaml(tmp_path)
     project = load(tmp_path, papers=())
     folder = report.report(project, lambda _: None).parent
     made = cards(project)

@@ -49,7 +49,7 @@ def test_from_yaml_to_verdict(toy_project):
     assert "0 of 4 runs trained" in toy_project.reprise("pretrain", "toy")
     printed = toy_project.reprise("evaluate", "toy")
     assert "reproduced" in printed
-    results = toy_project.root / "results" / "toy"
+    results = toy_project.root / "results" / "laptop" / "toy"
     with (results / "runs.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["arm"], row["seed"]) for row in rows] == [("fast", "0"), ("fast", "1"), ("slow", "0"), ("slow", "1")]
@@ -72,8 +72,8 @@ def test_from_yaml_to_verdict(toy_project):
 
 
 def test_a_signal_ends_with_its_status_and_the_next_call_goes_on(toy_project):
-    (params := toy_project.root / "params.yaml").write_text(
-        params.read_text().replace("batch_size: 16", "batch_size: 16\n      pause: 0.05")
+    (params := toy_project.root / "params/toy.yaml").write_text(
+        params.read_text().replace("batch_size: 16", "batch_size: 16\n  pause: 0.05")
     )
     work = toy_project.root / ".reprise" / "runs"
     for signum, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
@@ -85,11 +85,11 @@ def test_a_signal_ends_with_its_status_and_the_next_call_goes_on(toy_project):
         assert process.returncode == status, printed
         assert "Traceback" not in printed
         assert not (toy_project.root / "models").exists()
-    assert "4 of 4 runs trained" in toy_project.reprise("pretrain", "toy", "experiments.toy.paper.pause=0.05")
+    assert "4 of 4 runs trained" in toy_project.reprise("pretrain", "toy", "params/toy.yaml:paper.pause=0.05")
 
 
 def test_a_killed_grid_goes_on_bitwise_the_same(toy_project, trained):
-    pausing = ["experiments.toy.paper.pause=0.05", "runtime.checkpoint_every=0.2"]
+    pausing = ["params/toy.yaml:paper.pause=0.05", "runtime.checkpoint_every=0.2"]
     process = toy_project.start("pretrain", "toy", *pausing)
     work = toy_project.root / ".reprise" / "runs"
     wait_for(lambda: list(work.glob("*/step-*.ckpt")))
@@ -101,9 +101,9 @@ def test_a_killed_grid_goes_on_bitwise_the_same(toy_project, trained):
 
 
 def test_two_processes_train_what_one_does(toy_project, trained):
-    edit(toy_project.root / "params.yaml", "      slow: {optimizer: {lr: 0.001}}\n", "")
-    pipeline = toy_project.root / "pipeline.yaml"
-    pipeline.write_text(pipeline.read_text().partition("    claims:")[0])
+    edit(toy_project.root / "params/toy.yaml", "  slow: {optimizer: {lr: 0.001}}\n", "")
+    paper = toy_project.root / "papers/toy.yaml"
+    paper.write_text(paper.read_text().partition("claims:")[0])
     toy_project.reprise("pretrain", "toy", "runtime.devices=2", "runtime.strategy=ddp", "seeds=[0]")
     [(path, spread)] = weights(toy_project.root).items()
     alone = load(weights(trained)[path])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from typer.testing import CliRunner
 
 import toy
-from conftest import REPOSITORY, CommandLine
+from conftest import REPOSITORY, CommandLine, copy_yaml
 from reprise.cli import app
 from reprise.core.config.project import load
 from reprise.core.contract import Run, Scale
@@ -35,8 +34,7 @@ LINE = {
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """The project's YAML, no data and no results."""
-    for name in ("params.yaml", "pipeline.yaml"):
-        shutil.copyfile(REPOSITORY / name, tmp_path / name)
+    copy_yaml(tmp_path)
     return tmp_path
 
 
@@ -153,7 +151,7 @@ ARMS = {
     "double_descent": ["features", "networks", "epochs"],
     "optimizers": ["adam"],
 }
-EXPERIMENTS = list(load(REPOSITORY, papers=()).pipeline.experiments)
+EXPERIMENTS = list(load(REPOSITORY, papers=()).papers)
 
 
 @pytest.mark.parametrize("key", [key for key in EXPERIMENTS if key != "bert"])
@@ -224,7 +222,7 @@ def test_the_command(toy_project, reprise):
     assert row["prepared"]
     assert row["bytes"] == sum(path.stat().st_size for path in (toy_project.root / "data" / "raw").iterdir())
     said = reprise("plan", "toy", "--scale", "paper", "--arm", "slow")
-    for part in ("optimizer.lr: 0.001", "params.yaml:", "pretrain slow", "200", "35%", "two laptop cores"):
+    for part in ("optimizer.lr: 0.001", "params/toy.yaml:", "pretrain slow", "200", "35%", "two laptop cores"):
         assert part in said
     assert "pretrain fast" not in said
     assert not (toy_project.root / ".reprise" / "runs").exists()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import REPOSITORY, TOY_PARAMS, TOY_PIPELINE, CommandLine, tiny_idx_files
+from conftest import REPOSITORY, CommandLine, write_toy_yaml
 from reprise.core.config.project import Project, load
 from reprise.core.config.yaml import ConfigError
 from reprise.core.contract import Failed
@@ -116,10 +116,10 @@ def test_stopped_resumed_and_a_node_killed_it_ends_as_on_one_machine(toy_project
     root = toy_project.root
     source = toy_project.sources / "reprise" / "experiments" / "toy.py"
     source.write_text(source.read_text().replace("import torch\n", "import time\n\nimport torch\n", 1) + GATES)
-    edit(root / "params.yaml", "      slow: {optimizer: {lr: 0.001}}\n", "")
+    edit(root / "params/toy.yaml", "  slow: {optimizer: {lr: 0.001}}\n", "")
     edit(root / "params.yaml", "checkpoint_every: 60", "checkpoint_every: 0.2")
-    edit(root / "params.yaml", "batch_size: 16", "batch_size: 16\n      pause: 0.03")
-    edit(root / "pipeline.yaml", "higher: slow, lower: fast", "kind: below, arm: fast, value: 1")
+    edit(root / "params/toy.yaml", "batch_size: 16", "batch_size: 16\n  pause: 0.03")
+    edit(root / "papers/toy.yaml", "higher: slow, lower: fast", "kind: below, arm: fast, value: 1")
     data, work = root / "data" / "prepared" / "points", root / ".reprise" / "runs"
     on_ray = ("toy", "runtime.engine=ray", f"runtime.address={cluster.address}")
 
@@ -171,11 +171,10 @@ def test_a_run_has_one_core_or_a_gpu_with_its_part_of_the_cores():
 
 def asking_for_ray(root: Path, *overrides: str) -> Project:
     """The project of the toy paper, with the engine set on the command line."""
-    (root / "params.yaml").write_text(TOY_PARAMS)
-    (root / "pipeline.yaml").write_text(TOY_PIPELINE.replace("FILES", ", ".join(tiny_idx_files(root))))
-    (root / "papers").mkdir()
-    shutil.copy(REPOSITORY / "tests" / "toy.py", root / "papers")
-    return load(root, ["runtime.engine=ray", *overrides], experiments=root / "papers", papers=())
+    write_toy_yaml(root)
+    (root / "experiments").mkdir()
+    shutil.copy(REPOSITORY / "tests" / "toy.py", root / "experiments")
+    return load(root, ["runtime.engine=ray", *overrides], experiments=root / "experiments", papers=())
 
 
 def test_an_address_is_a_host_and_a_port(tmp_path: Path):

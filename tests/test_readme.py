@@ -10,7 +10,7 @@ README = (REPOSITORY / "README.md").read_text()
 
 
 PROJECT = load(REPOSITORY)
-FOLDERS = {key: REPOSITORY / "results" / key for key in PROJECT.pipeline.evaluate}
+FOLDERS = {key: REPOSITORY / "results" / "laptop" / key for key in PROJECT.pipeline.evaluate}
 VERDICTS = {key: read_verdicts(folder) for key, folder in FOLDERS.items() if folder.exists()}
 
 

@@ -244,9 +244,9 @@ def test_the_configuration_is_the_resolved_one_and_says_where_it_differs(root: P
     assert not rows["loss", ("non_saturating",)].differs
     assert rows["rates.generator", ("gaussian_mixture",)].paper == 0.1
     assert rows["rates.discriminator", ()].here == 0.1
-    lines = (root / "params.yaml").read_text().splitlines()
     for knob in card.knobs:
         for mark in knob.origins:
+            lines = (root / mark.file).read_text().splitlines()
             assert spelled(knob.here).strip("[]").split(",")[0] in " ".join(lines[mark.line - 1 : mark.line + 1])
             assert card.line(mark) is None if knob.path == "seeds" else f'href="{card.line(mark)}"' in page
     assert "Of the training set, to learn from." in page
@@ -268,11 +268,11 @@ def test_knobs_are_all_of_every_arm_at_every_scale():
 
 
 def test_what_a_docstring_says(root: Path, page: str):
-    said = account(root / "papers" / "gan.py", root / "papers" / "gan.py")
+    said = account(root / "experiments" / "gan.py", root / "experiments" / "gan.py")
     assert said.claimed == ["Claimed: `minimax` saturates, and *nothing else* does (Section <3>)."]
     [deviations] = said.deviations
     assert deviations.items == ["Its data are made up, on two lines.", "So are its runs."]
-    assert deviations.end == "What a smaller scale changes is in params.yaml."
+    assert deviations.end == "What a smaller scale changes is in params/gan.yaml."
     assert said.knobs == {"images": "Of the training set, to learn from.", "rates": "One for each <network>."}
     assert "<code>minimax</code> saturates, and <em>nothing else</em> does (Section &lt;3&gt;)" in page
     assert passage("Deviations: none.").items == []
@@ -298,7 +298,7 @@ def test_the_cost_is_that_of_the_runs(tmp_path: Path):
     page = written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
     assert "15 runs took 16.7 h together, each on 2 cores (AMD EPYC). Several" in page
     assert "They used 3 kWh" in page
-    costs = tmp_path / "results" / "gan" / "cost.csv"
+    costs = tmp_path / "results" / "laptop" / "gan" / "cost.csv"
     costs.write_text(costs.read_text().replace("720000", "", 1))
     page = written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
     assert "Energy was read for 14 of them only." in page
@@ -311,7 +311,7 @@ def test_the_cost_is_that_of_the_runs(tmp_path: Path):
 
 def test_results_of_an_earlier_version_have_no_cost(tmp_path: Path):
     made_up.write(tmp_path)
-    (tmp_path / "results" / "gan" / "cost.csv").unlink()
+    (tmp_path / "results" / "laptop" / "gan" / "cost.csv").unlink()
     assert 'id="cost"' not in written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
 
 
@@ -352,7 +352,7 @@ def test_claims_that_were_not_judged_as_they_stand_are_marked(tmp_path: Path):
     for said, name in (
         ("Not judged yet", "some_modes"),
         ("Changed since they were judged", "beats_mixture"),
-        ("No longer in pipeline.yaml", "all_modes"),
+        ("No longer in papers/gan.yaml", "all_modes"),
     ):
         assert f'<p>{said}: <a href="#{name}">{name.replace("_", " ")}</a>.</p>' in pages["gan.html"]
     assert pages["gan.html"].count("has changed since.") == pages["gan.html"].count("It is no longer in") == 1
@@ -361,7 +361,7 @@ def test_claims_that_were_not_judged_as_they_stand_are_marked(tmp_path: Path):
     assert "Some of its claims changed after this." in pages["index.html"]
     [card] = cards(made_up.project(tmp_path, {"gan": later}))
     assert sum(card.tally.values()) == 6
-    path = tmp_path / "results" / "gan" / "card.json"
+    path = tmp_path / "results" / "laptop" / "gan" / "card.json"
     path.write_text(json.dumps({name: said for name, said in json.loads(path.read_text()).items() if name != "claims"}))
     assert "has changed since." not in written(tmp_path, {"gan": later})["gan.html"]
 
@@ -426,7 +426,7 @@ def test_a_mean_that_is_no_finite_number_is_printed_as_what_it_is(tmp_path: Path
         ("minimax", 0): {"log_likelihood": -math.inf, "modes": math.nan},
         ("non_saturating", 0): {"log_likelihood": 3.0},
     }
-    results.write(tmp_path / "results" / "gan", made_up.PAPER, "laptop", runs)
+    results.write(tmp_path / "results" / "laptop" / "gan", made_up.PAPER, "laptop", runs)
     page = written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
     [beside, row] = [re.findall(rf"<tr><th[^>]*>{name}.*?</tr>", page, re.DOTALL)[0] for name in ("Adv", "log")]
     assert ">−∞" in beside
@@ -497,7 +497,10 @@ def test_same_results_same_pages(tmp_path: Path):
 
 
 def test_pictures_beyond_the_limit_are_counted(root: Path, monkeypatch: pytest.MonkeyPatch):
-    final = [*(root / "results/gan/pictures").glob("*/inter*.png"), *(root / "results/gan/pictures").glob("*/*.gif")]
+    final = [
+        *(root / "results/laptop/gan/pictures").glob("*/inter*.png"),
+        *(root / "results/laptop/gan/pictures").glob("*/*.gif"),
+    ]
     room = sum(path.stat().st_size for path in final)
     monkeypatch.setattr(cards_module, "PICTURE_BYTES", room + 100)
     page = written(root, {"gan": made_up.PAPER})["gan.html"]
@@ -520,7 +523,7 @@ def test_the_work_of_sixty_pages_is_four_times_that_of_fifteen(tmp_path: Path):
         root = tmp_path / str(times)
         root.mkdir()
         made_up.multiply(REPOSITORY, root, times)
-        project = load(root, experiments=root / "papers", papers=())
+        project = load(root, experiments=root / "experiments", papers=())
         with cProfile.Profile() as profile:
             report.report(project, lambda _: None)
         return sum(entry.callcount for entry in profile.getstats())

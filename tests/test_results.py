@@ -28,7 +28,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_round_trip(tmp_path: Path):
     verdicts = made_up.write(tmp_path)
-    found = results.read(tmp_path / "results" / "gan")
+    found = results.read(tmp_path / "results" / "laptop" / "gan")
     assert found.verdicts == verdicts
     assert list(found.verdicts) == list(made_up.PAPER.claims)
     assert found.card["scale"] == "laptop"
@@ -143,7 +143,7 @@ def test_curves_are_of_the_runs_that_did_not_diverge(tmp_path: Path, recorded: b
 def test_what_was_judged_is_known_by_a_short_hash(tmp_path: Path):
     configs = {"minimax": {"lr": 0.1, "net": {"width": 3, "depth": 2}}}
     made_up.write(tmp_path, configs=configs)
-    card = results.read(tmp_path / "results" / "gan").card
+    card = results.read(tmp_path / "results" / "laptop" / "gan").card
     assert card["configs"] == {"minimax": results.config_hash({"net": {"depth": 2, "width": 3}, "lr": 0.1})}
     assert card["configs"]["minimax"] != results.config_hash({"net": {"depth": 2, "width": 4}, "lr": 0.1})
     assert card["claims"] == {name: results.claim_hash(made_up.PAPER, name) for name in made_up.PAPER.claims}
@@ -154,7 +154,7 @@ def test_what_was_judged_is_known_by_a_short_hash(tmp_path: Path):
     changed = [name for name in card["claims"] if results.claim_hash(other, name) != card["claims"][name]]
     assert changed == ["beats_mixture", "as_published"]
     made_up.write(tmp_path)
-    assert "configs" not in results.read(tmp_path / "results" / "gan").card
+    assert "configs" not in results.read(tmp_path / "results" / "laptop" / "gan").card
 
 
 def test_curves_over_seeds_by_hand():
@@ -201,10 +201,10 @@ stages:
   evaluate:
     cmd: test -d results
     metrics:
-      - results/gan/metrics.json:
+      - results/laptop/gan/metrics.json:
           cache: false
     plots:
-      - results/gan/plots:
+      - results/laptop/gan/plots:
           cache: false
           template: arms
           x: step
@@ -212,11 +212,11 @@ stages:
 """
     )
     shown = json.loads(run(*dvc, "metrics", "show", "--json"))
-    metrics = shown[""]["data"]["results/gan/metrics.json"]["data"]
-    assert metrics == json.loads((tmp_path / "results" / "gan" / "metrics.json").read_text())
+    metrics = shown[""]["data"]["results/laptop/gan/metrics.json"]["data"]
+    assert metrics == json.loads((tmp_path / "results" / "laptop" / "gan" / "metrics.json").read_text())
     run(*dvc, "plots", "show", "--out", "page")
     page = (tmp_path / "page" / "index.html").read_text()
     for column in ("generator_loss", "gradient_norm", "validation"):
-        assert f"results/gan/plots/pretrain_{column}.csv" in page
+        assert f"results/laptop/gan/plots/pretrain_{column}.csv" in page
     assert '"field": "arm"' in page
     assert '"arm": "non_saturating", "step": ' in page

@@ -102,14 +102,16 @@ def test_pickles_are_no_weights(tmp_path):
     assert not touched.exists()
 
 
-SECOND_STAGE = {"evaluate: {toy: {model: pretrain": "finetune: {toy: {data: points}}\nevaluate: {toy: {model: finetune"}
+SECOND_STAGE = {
+    "evaluate:\n  toy: {model: pretrain": "finetune:\n  toy: {data: points}\nevaluate:\n  toy: {model: finetune"
+}
 FROM_WEIGHTS = {"    def load_data(self) -> None:\n": "        assert not self.run.init or self.run.init.exists()\n"}
 
 
 def test_models_of_other_knobs_are_neither_scored_nor_started_from(toy_project):
     edited(toy_project.root / "pipeline.yaml", SECOND_STAGE)
     printed = toy_project.reprise("finetune", "toy", status=1)
-    assert "models/toy/pretrain: 4 of 4 runs are not there: `dvc repro pretrain@toy`" in printed
+    assert "models/laptop/toy/pretrain: 4 of 4 runs are not there: `dvc repro pretrain@toy`" in printed
     toy_project.reprise("pretrain", "toy")
     for stage in ("finetune", "run"):
         words = ("toy", "finetune", "slow", "0") if stage == "run" else ("toy",)
@@ -117,7 +119,7 @@ def test_models_of_other_knobs_are_neither_scored_nor_started_from(toy_project):
         assert "of other knobs, code or data (toy/pretrain/slow/s0" in printed, printed
     toy_project.reprise("finetune", "toy")
     printed = toy_project.reprise("evaluate", "toy", "arms.slow.optimizer.lr=0.002", status=1)
-    assert "models/toy/finetune: 2 of 4 runs are of other knobs" in printed
+    assert "models/laptop/toy/finetune: 2 of 4 runs are of other knobs" in printed
     assert not (toy_project.root / "results").exists()
     assert not list((toy_project.root / ".reprise" / "runs").glob("*/evaluation-*"))
 
@@ -133,7 +135,7 @@ def test_what_starts_from_a_diverged_run_is_not_run(toy_project):
     printed = toy_project.reprise("run", "toy", "finetune", "fast", "7", diverging, status=2)
     assert "no seed of toy/fast is called '7'" in printed
     toy_project.reprise("evaluate", "toy", diverging)
-    claim = json.loads((toy_project.root / "results" / "toy" / "claims.json").read_text())["faster"]
+    claim = json.loads((toy_project.root / "results" / "laptop" / "toy" / "claims.json").read_text())["faster"]
     assert claim["verdict"] == "not run"
     assert "which it starts from, diverged" in claim["reason"]
 
@@ -148,7 +150,7 @@ def edited(path: Path, changes: dict[str, str]) -> None:
 
 
 def test_divergence_is_told_with_its_tensor_and_its_checkpoint(toy_project):
-    (params := toy_project.root / "params.yaml").write_text(
+    (params := toy_project.root / "params/toy.yaml").write_text(
         params.read_text().replace("fast: {}", "fast: {nan_at: 37, pause: 0.02}")
     )
     printed = toy_project.reprise("pretrain", "toy", "runtime.checkpoint_every=0.05")
@@ -156,7 +158,7 @@ def test_divergence_is_told_with_its_tensor_and_its_checkpoint(toy_project):
     assert len(told) == 1
     assert "loss became nan at step 37; first to go bad: the loss, in update 37; last good checkpoint: /" in told[0]
     toy_project.reprise("evaluate", "toy")
-    claim = json.loads((toy_project.root / "results" / "toy" / "claims.json").read_text())["faster"]
+    claim = json.loads((toy_project.root / "results" / "laptop" / "toy" / "claims.json").read_text())["faster"]
     assert (claim["verdict"], "first to go bad: the loss, in update 37" in claim["reason"]) == ("not run", True)
 
 

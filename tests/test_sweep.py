@@ -112,7 +112,7 @@ def test_a_sweep_seeks_what_is_no_test_data() -> None:
 
 def test_knobs_are_the_arms_alone() -> None:
     assert for_arm(["optimizer.lr=1", "scale=smoke", "gan=2"], "gan", "vae", "laptop") == [
-        "experiments.gan.laptop.arms.vae.optimizer.lr=1", "scale=smoke", "experiments.gan.laptop.arms.vae.gan=2",
+        "params/gan.yaml:laptop.arms.vae.optimizer.lr=1", "scale=smoke", "params/gan.yaml:laptop.arms.vae.gan=2",
     ]  # fmt: skip
 
 

@@ -468,7 +468,10 @@ def test_there_is_something_to_try_of_each_paper_or_a_word_why_not(finished: Fin
         ("try gan --out nowhere/samples.png", "there is no folder nowhere"),
         ("try gan hello", "takes no input"),
         ("try dqn --out game.mp4", "ends in .gif"),
-        ("try initialisation", "no trained model of initialisation is in models/initialisation/pretrain; `dvc repro "),
+        (
+            "try initialisation",
+            "no trained model of initialisation is in models/smoke/initialisation/pretrain; `dvc repro ",
+        ),
         ("try normalisation missing.png", "there is no such file"),
         ("try normalisation params.yaml", "is no picture"),
         ("try bert 'a' 'b' 'c'", "3 texts"),

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import REPOSITORY, CommandLine, make_toy_project
+from conftest import REPOSITORY, YAML_FILES, CommandLine, make_toy_project
 from reprise.core.config.project import load
 from reprise.core.run import tracking
 from reprise.stages.evaluate import track
@@ -63,7 +63,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     (root / ".gitignore").write_text("__pycache__/\n")
     made.git("init", "--quiet")
     made.git("remote", "add", "origin", "https://me:secret@example.org/me/reprise.git")
-    made.git("add", "src", "params.yaml", "pipeline.yaml")
+    made.git("add", "src", *YAML_FILES)
     made.git("commit", "--quiet", "--message=toy")
     return made
 
@@ -93,7 +93,7 @@ def blocks(test: str) -> list[str]:
 
 def published(project: Project, arm: str, seed: int) -> list[dict[str, float]]:
     """The history that training put into models/."""
-    with (project.root / "models" / "toy" / "pretrain" / arm / f"seed{seed}.history.csv").open() as file:
+    with (project.root / "models" / "laptop" / "toy" / "pretrain" / arm / f"seed{seed}.history.csv").open() as file:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
@@ -117,7 +117,9 @@ def test_offline_runs_are_uploaded_whole(project: Project, uploaded: WandbServer
 
 def test_its_page_is_good(project: Project, uploaded: WandbServer) -> None:
     [(name, run)] = [(n, run) for n, run in uploaded.runs.items() if run.facts["displayName"] == "toy/slow/s1"]
-    record = json.loads((project.root / "models" / "toy" / "pretrain" / "slow" / "seed1.run.json").read_text())
+    record = json.loads(
+        (project.root / "models" / "laptop" / "toy" / "pretrain" / "slow" / "seed1.run.json").read_text()
+    )
     assert name == record["fingerprint"]
     assert (run.facts["groupName"], run.facts["jobType"], run.facts["project"]) == ("toy", "pretrain", "reprise")
     assert run.facts["tags"] == ["laptop", "pretrain", "slow", "vision"]
@@ -133,7 +135,7 @@ def test_its_page_is_good(project: Project, uploaded: WandbServer) -> None:
 
 
 def test_its_summary_has_what_verdicts_are_made_of(project: Project, uploaded: WandbServer) -> None:
-    with (project.root / "results" / "toy" / "runs.csv").open() as file:
+    with (project.root / "results" / "laptop" / "toy" / "runs.csv").open() as file:
         scores = {(row["arm"], int(row["seed"])): row for row in csv.DictReader(file)}
     assert len(scores) == 4
     for run in uploaded.runs.values():
@@ -166,7 +168,7 @@ def test_outside_git_there_is_no_revision(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_tracking_that_is_off_asks_git_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    paper = load(REPOSITORY, papers=()).pipeline.experiments["gan"]
+    paper = load(REPOSITORY, papers=()).papers["gan"]
     monkeypatch.setattr(tracking, "revision", lambda root: pytest.fail("git was asked"))
     assert tracking.about(paper, Settings("off"), REPOSITORY).revision is None
 
@@ -186,7 +188,7 @@ def test_no_password_leaves(address: str, shown: str | None) -> None:
 
 def log_parts(root: Path) -> None:
     """A run that trains until it is stopped at step 100, goes on from 70, its last checkpoint, and is evaluated."""
-    about = tracking.about(load(REPOSITORY, papers=()).pipeline.experiments["gan"], Settings(), REPOSITORY)
+    about = tracking.about(load(REPOSITORY, papers=()).papers["gan"], Settings(), REPOSITORY)
     for part in (range(10, 110, 10), range(80, 210, 10), ()):
         tracker = tracking.open_tracker(a_run(), Settings("auto"), root, "f1ngerpr1nt0", "s0urce", about)
         for step in part:
@@ -262,7 +264,7 @@ def test_a_sweep_of_wandbs_trains_an_arm(project: Project, uploaded: WandbServer
     assert {key: run.summary[key] for key in found} == pytest.approx(found)
     assert {key: run.history[-1][key] for key in found} == pytest.approx(found)
     [folder] = (project.root / ".reprise" / "trials" / "toy").iterdir()
-    tree = json.loads((folder / "params.yaml").read_text())["experiments"]["toy"]["paper"]
+    tree = json.loads((folder / "params" / "toy.yaml").read_text())["paper"]
     assert (tree["optimizer"]["lr"], tree["seeds"]) == (0.05, [100])
 
 

@@ -200,7 +200,7 @@ def plan(
 
 @app.command(rich_help_panel=LOOK)
 def validate(overrides: Overrides = None, as_json: Json = False) -> None:
-    """Check every file of YAML, every arm at every scale; change nothing."""
+    """Check all YAML, every arm at every scale; change nothing."""
     try:
         project = _checked(overrides)
     except ConfigError as error:

@@ -12,7 +12,7 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -173,9 +173,10 @@ def _differences(a: Snapshot, b: Snapshot) -> Iterator[Difference]:
         one = Difference(key, edits.pop(key, []))
         for scale in scales:
             results = f"results/{scale}/{key}"
-            one.shifts.extend(_shifts(a, b, results, metrics))
+            several = f" at {scale} scale" if len(scales) > 1 else ""
+            one.shifts.extend(replace(shift, arm=shift.arm + several) for shift in _shifts(a, b, results, metrics))
             one.rulings.extend(_rulings(a, b, results, *claims))
-            one.notes.extend(f"{scale} scale: {note}" for note in _notes(a, b, results))
+            one.notes.extend(note + several for note in _notes(a, b, results))
         yield one
     for key, rest in edits.items():
         yield Difference(key, rest)

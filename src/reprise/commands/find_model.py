@@ -11,7 +11,7 @@ from typing import Any
 from reprise.commands.project import UsageError, check_known
 from reprise.core.config.paper import Paper
 from reprise.core.config.project import Project
-from reprise.core.contract import Run, Stage
+from reprise.core.contract import Run, Scale, Stage
 from reprise.core.run import run_store
 
 
@@ -48,7 +48,7 @@ def find(
     stage = stage or project.pipeline.evaluate[experiment].model
     check_known(stage, stages, f"stage of {experiment}")
     folder = project.models_folder(experiment) / stage
-    here = {path.name: path for path in sorted(folder.glob("*")) if any(path.glob("seed*.run.json"))}
+    here = next((found for scale in _scales(project) if (found := _arms(project, experiment, stage, scale))), {})
     known = [name for name in project.arms(experiment) if name in here]
     known += [name for name in here if name not in known]
     if not known:
@@ -76,6 +76,17 @@ def find(
             hint = f"; those that do: {', '.join(others)}" if others else ""
             raise UsageError(f"arm {arm} of {experiment} does not {what.removeprefix('does not ')}{hint}")
     return _of_seed(project, experiment, arm, seed, runs(arm), chosen)
+
+
+def _scales(project: Project) -> list[Scale]:
+    """The scales whose models are looked for, in this order: the active one, then the larger before the smaller."""
+    return list(dict.fromkeys([project.params.scale, "paper", "laptop", "smoke"]))
+
+
+def _arms(project: Project, experiment: str, stage: str, scale: Scale) -> dict[str, Path]:
+    """The folders of the arms that have models at `scale`, by arm."""
+    folder = project.models_folder(experiment, scale) / stage
+    return {path.name: path for path in sorted(folder.glob("*")) if any(path.glob("seed*.run.json"))}
 
 
 def _of_seed(
