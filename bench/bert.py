@@ -1,7 +1,8 @@
 """BERT at laptop size, pretrained and fine-tuned, against transformers' models under its Trainer.
 
 Both sides start from random weights and have the same WordPieces, text, sizes, optimiser, schedule and bfloat16
-autocast. The peer normalises after each branch and we before it, as params/bert.yaml has it at this size. Its text lies in
+autocast. The peer normalises after each branch and we before it, as params/bert.yaml has it at this size. Its text
+lies in
 whole blocks, as in transformers' run_mlm.py, so that neither side pads in pretraining; in fine-tuning both do.
 """
 
