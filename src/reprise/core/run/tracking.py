@@ -56,7 +56,7 @@ were, and C code that looks one up meanwhile, as torch's does, ends the process,
 _HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
 _AWAY = "server-away"
 _FILMS = {".gif", ".mp4", ".webm"}
-_DECISIVE = ("src", "params.yaml", "pipeline.yaml")
+_DECISIVE = ("src", "params.yaml", "params", "pipeline.yaml", "papers", "datasets")
 """What a run follows from, as far as git has it: results of earlier runs make no commit dirty."""
 _log = logging.getLogger(__name__)
 
