@@ -69,10 +69,14 @@ DurationField = Annotated[
 ]
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What the random generators of NumPy can be started from."""
+
+
 class ExperimentConfig(Strict):
     """The base of every paper's `Config`."""
 
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    seeds: list[Seed] = Field(min_length=1)
     """Replicates. The top-level `seeds` of params.yaml unless the experiment says its own."""
 
 

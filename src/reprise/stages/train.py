@@ -39,6 +39,7 @@ def _lost(project: Project, experiment: str, stage: Stage, waiting: Sequence[Run
 
 def train(project: Project, experiment: str, stage: Stage, echo: Callable[[str], None]) -> None:
     """Train what is not trained yet, and leave models/<experiment>/<stage>/ whole; Failed names what failed."""
+    tracking.check_environment(project.params.tracking)
     runs = runs_of(project, experiment, stage)
     unknown = [run for run in runs if run_store.outcome(project.root, run) is None]
     for run, reason in _lost(project, experiment, stage, unknown):
@@ -193,5 +194,5 @@ def train_here(
 
     settings = project.params.tracking
     train_one(run, report, runtime=runtime, settings=settings, root=project.root, about=about(project, experiment))
-    if rank_zero_only.rank == 0:
+    if not _spread(runtime) or rank_zero_only.rank == 0:  # one device is the first, whatever SLURM_PROCID says
         run_store.note(project.root, run, **hardware(runtime, cores()))
