@@ -458,6 +458,28 @@ def test_kinds_types_and_lists(files: Files) -> None:
     ]
 
 
+def test_what_numpy_and_wandb_do_not_take_is_refused(files: Files) -> None:
+    """A seed past 32 bits, and names that become a project of W&B or one of its tags."""
+    long = "a" * 65
+    params = edited(
+        PARAMS,
+        ("seeds: [0, 1, 2, 3, 4]", "seeds: [0, 1, 2, 3, 4294967296]"),
+        ("tracking: {wandb: off}", "tracking: {wandb: off, project: my/project, entity: ''}"),
+        ("saturating: {loss: minimax}\n", f"saturating: {{loss: minimax}}\n      {long}: {{loss: minimax}}\n"),
+    )
+    files.write(params)
+    wanted = "expected a name of at most 128 characters, without / \\ # ? % and :, found"
+    assert files.mistakes() == [
+        "params.yaml:3:21: seeds[4]: expected a number below 4294967296, found 4294967296",
+        f"params.yaml:5:33: tracking.project: {wanted} 'my/project'",
+        f"params.yaml:5:53: tracking.entity: {wanted} ''",
+        f"params.yaml:14:7: experiments.gan.arms.{long}: expected at most 64 characters as a key",
+    ]
+    assert files.mistakes("experiments.gan.arms.usual.seeds=[4294967296,1,2,3,4]")[0] == (
+        "command line: experiments.gan.arms.usual.seeds[0]: expected a number below 4294967296, found 4294967296"
+    )
+
+
 def test_claims_name_what_exists_and_have_their_seeds(files: Files) -> None:
     pipeline = edited(
         PIPELINE,
