@@ -229,16 +229,69 @@ def test_what_is_more_than_plain_data_is_refused() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("a: [1\n", "2:1: not YAML: while parsing a flow sequence, did not find expected ',' or ']'"),
+        ("a: [1\n", "1:4: not YAML: this bracket is never closed"),
+        ("a:\n  b: [1,\n    2\nc: 3\n", "2:6: not YAML: this bracket is never closed; reading failed on line 4"),
+        (
+            "a: [1,\n  {b: 2 c: 3}]\n",
+            "2:10: not YAML: while parsing a flow mapping, did not find expected ',' or '}'",
+        ),
+        (
+            "a:\n  b: [1,\n    2}\n",
+            "3:6: not YAML: while parsing a flow sequence, did not find expected ',' or ']'; "
+            "what it is in began on line 2",
+        ),
+        ("a:\n  b: 'c\n  d: 1\ne: 2\n", "2:6: not YAML: this quote is never closed"),
+        ("a:\n  b: 'c\n  d: 1\ne: it's\n", "2:6: a.b: this quote is not closed before line 4"),
+        ("a:\n  b: 'c\n  d: 'e'\n", "2:6: a.b: this quote is not closed before line 3"),
+        ("a:\n  b: 'c\n  d: '\n", "2:6: a.b: this quote is not closed before line 3"),
         ("a: b: c\n", "1:5: not YAML: mapping values are not allowed in this context"),
         ("a: 1\n---\nb: 2\n", "2:1: a second document; one file holds one"),
         ("? [a]\n: 1\n", "1:3: expected a plain word as a key"),
+        ("a: \x1b[31m\n", "1:4: a control character, U+001B; YAML is plain text"),
+        ('a: "\\e[31m"\n', "1:4: a: a control character, U+001B; YAML is plain text"),
+        ('a:\n  "\\x9b2J": 1\n', "2:3: a.\\x9b2J: a control character, U+009B; YAML is plain text"),
+        ("a: b\u202ec\n", "1:5: a control character, U+202E; YAML is plain text"),
+        ("a: b\0\n", "1:5: a control character, U+0000; YAML is plain text"),
+        ("a: \ud83d\n", "1:4: a control character, U+D83D; YAML is plain text"),
+        (f"a: {'9' * 5000}\n", "1:4: a: a number of 5,000 characters; expected at most 1,000"),
+        (f"a: 0x{'f' * 4000}\n", "1:4: a: a number of 4,002 characters; expected at most 1,000"),
+        (f"a: {'[' * 2000}{']' * 2000}\n", "1:53: a[0][0]: nested more than 50 deep"),
+        (f"a: {'{b: ' * 2000}1{'}' * 2000}\n", "1:200: a.b.b: nested more than 50 deep"),
     ],
 )
 def test_what_is_not_yaml_is_located(text: str, problem: str) -> None:
     document = Document("some.yaml")
     yaml.parse(text, document)
     assert [str(found) for found in document.problems] == [f"some.yaml:{problem}"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a:\n  'b\n  c'\n", "a: 'b\n  c'\n", "a:\n- 'b\n  c'\n", "a: {b: 'c\n   d'}\n", 'a: "b\n\n  c\\td\\n"\n'],
+)
+def test_text_in_quotes_may_go_on_below(text: str) -> None:
+    document = Document("some.yaml")
+    yaml.parse(text, document)
+    assert document.problems == []
+
+
+@pytest.mark.parametrize("depth", [2_000, 100_000])
+def test_no_depth_is_too_great_for_an_answer(depth: int) -> None:
+    for text in ("[" * depth, "[" * depth + "]" * depth, "".join(f"{' ' * i}a:\n" for i in range(depth // 100))):
+        document = Document("some.yaml")
+        yaml.parse(text, document)
+        assert document.problems or depth < 5_000
+
+
+def test_what_stands_around_a_line_that_is_no_yaml_is_read() -> None:
+    document = Document("some.yaml")
+    yaml.parse("a: 1\nb:\n  c: [1, 2\n  d: 3\n  e: 'x\n  f: {g: 4}\nh: %\ni:\n  j: 5\n    k: 6\nl: 7\n", document)
+    assert document.data == {"a": 1, "b": {"d": 3, "f": {"g": 4}}, "i": {"j": 5}, "l": 7}
+    assert str(document.key_mark(("b", "f", "g"))) == "some.yaml:6:7"
+    assert document.partial
+    assert [str(problem) for problem in document.problems] == [
+        "some.yaml:3:6: not YAML: this bracket is never closed; reading failed on line 4"
+    ]
 
 
 # --- merging ----------------------------------------------------------------------------------------------------------
@@ -353,7 +406,7 @@ def test_mistakes_on_the_command_line(files: Files) -> None:
         "command line: experiments.gan.smoke.rate: expected a number of at least 0, found -1",
         "command line: experiments.gn.paper.rate: unknown experiment gn; did you mean gan?",
         "command line: runtme.workers: unknown key; did you mean runtime?",
-        "command line: seeds: not YAML: while parsing a flow sequence, did not find expected ',' or ']'",
+        "command line: seeds: not YAML: this bracket is never closed",
         "command line: tracking.wandb.mode: tracking.wandb is not a block of keys; set it as a whole",
         "command line: x: expected key=value",
     ]

@@ -299,7 +299,8 @@ def test_a_server_that_is_away_or_refuses_does_not_stop_a_run(
     address = "http://127.0.0.1:9" if server == "nobody" else request.getfixturevalue(server)
     script = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]); "
-        "from reprise.core.run import tracking; from test_tracking import a_run, Settings; tracking.INIT_SECONDS = 1.0; "
+        "from reprise.core.run import tracking; from test_tracking import a_run, Settings; "
+        "tracking.INIT_SECONDS = 1.0; "
         "tracker = tracking.open_tracker(a_run(), Settings('auto'), Path(sys.argv[1]), 'x', None); "
         "tracker.log({'loss': 1.0}, 0); tracker.finish(ok=True)"
     )
