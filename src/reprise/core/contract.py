@@ -15,7 +15,7 @@ import re
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -41,6 +41,7 @@ class Duration:
     amount: float
     unit: Literal["ep", "step"]
 
+    LONGEST: ClassVar[float] = 1e12
     PATTERN = r"^[0-9][0-9_]*(\.[0-9]+)?(ep|step)$"
 
     @classmethod
@@ -53,6 +54,8 @@ class Duration:
             raise ValueError("expected a number with a unit, 'ep' (epochs) or 'step', as in 90ep or 50_000step")
         unit: Literal["ep", "step"] = "ep" if match[2] == "ep" else "step"
         amount = float(text[: -len(unit)].replace("_", ""))  # type: ignore[index]
+        if amount > cls.LONGEST:
+            raise ValueError(f"expected at most {cls.LONGEST:g} epochs or steps")
         if unit == "step" and not amount.is_integer():
             raise ValueError("expected a whole number of steps")
         return cls(amount, unit)

@@ -14,7 +14,7 @@ from reprise.core.config.names import Name
 from reprise.core.config.overlays import Layer, Merged
 from reprise.core.config.params import Params
 from reprise.core.config.pipeline import Pipeline
-from reprise.core.config.yaml import ConfigError, Document, Path, Problem, did_you_mean, dotted
+from reprise.core.config.yaml import COMMAND_LINE, ConfigError, Document, Path, Problem, did_you_mean, dotted
 from reprise.core.contract import SCALES, Scale
 
 
@@ -33,9 +33,10 @@ def problems_in(reading: Reading, papers: Collection[str] | None) -> list[Proble
                 found += _section_problems(reading, key)
     if reading.pipeline.data is not None:
         found += _against(Pipeline, reading.pipeline)
+    if reading.pipeline.data is not None and not reading.pipeline.partial:
         found += _stage_problems(reading.pipeline)
-    if reading.params.data is not None and reading.pipeline.data is not None:
-        found += _correspondence_problems(reading)
+        if reading.params.data is not None and not reading.params.partial:
+            found += _correspondence_problems(reading)
         for key in block(reading.pipeline.data, "experiments"):
             if papers is None or key in papers:
                 found += _Paper(reading, key).problems()
@@ -62,12 +63,15 @@ def _section_problems(reading: Reading, key: str) -> Iterator[Problem]:
     for arm, scale in runs:
         merged = reading.merged(key, arm, scale)
         for mistake in [*mistakes_in(reading.classes[key], merged.tree), *_repeated_seeds(merged.tree)]:
+            if not _is_certain(mistake, reading.params):
+                continue
             problem = _located_in_merged(mistake, merged)
             wrong.setdefault(problem, []).append(f"{arm} at {scale}")
             if mistake.place in ("key", "value"):
                 local.add(problem)
     for problem, where in wrong.items():
-        if problem not in local and len(where) < len(runs):
+        for_all_arms = problem.mark.file == COMMAND_LINE and not problem.path.startswith("experiments.")
+        if (problem not in local or for_all_arms) and len(where) < len(runs):  # whom it is for, if not by its place
             others = f" and {len(where) - 1} more" if len(where) > 1 else ""
             problem = Problem(problem.mark, problem.path, f"{problem.message} (arm {where[0]}{others})")
         yield problem
@@ -173,7 +177,7 @@ class _Paper:
         yield from self._seed_problems(path, claim.get("seeds", 5), [arm for _, arm in named], scales)
 
     def _seed_problems(self, path: Path, needed: Any, named: list[str], scales: Sequence[Scale]) -> Iterator[Problem]:
-        if not isinstance(needed, int):
+        if not isinstance(needed, int) or self.reading.params.partial:
             return
         for scale in scales:
             arms = [arm for arm in named if arm in self.reading.arms(self.key, scale)]
@@ -184,7 +188,8 @@ class _Paper:
                 yield _at_value(self.document, (*path, "seeds"), message)
 
     def _arm_problems(self, path: Path, arm: Any, scales: Sequence[Scale]) -> Iterator[Problem]:
-        if not isinstance(arm, str) or self.key not in block(self.reading.params.data, "experiments"):
+        params = self.reading.params
+        if not isinstance(arm, str) or params.partial or self.key not in block(params.data, "experiments"):
             return
         arms = {scale: self.reading.arms(self.key, scale) for scale in SCALES}
         lacking: list[Scale] = [scale for scale in scales if arm not in arms[scale]]
@@ -217,13 +222,22 @@ def _against(kind: Any, document: Document, path: Path = ()) -> Iterator[Problem
     for key in path:
         data = data[key]
     for mistake in mistakes_in(kind, data):
-        yield _located(mistake, Layer(document, path, {}))
+        if _is_certain(mistake, document):
+            yield _located(mistake, Layer(document, path, {}))
+
+
+def _is_certain(mistake: Mistake, document: Document) -> bool:
+    """Whether it is one whatever the lines say that could not be read: what is missing may be in them."""
+    if not document.partial:
+        return True
+    return mistake.place in ("key", "value") and not mistake.message.endswith("found nothing")
 
 
 def _located_in_merged(mistake: Mistake, merged: Merged) -> Problem:
     """The mistake at the overlay that is to blame for it."""
-    if mistake.place == "parent":
-        return _located(mistake, merged.made[mistake.path[:-1]])
+    if mistake.place == "parent":  # of a block in a list nobody noted the layer: it is that of the list
+        above = (mistake.path[:end] for end in range(len(mistake.path) - 1, -1, -1))
+        return _located(mistake, next(merged.made[path] for path in above if path in merged.made))
     ends = range(len(mistake.path), -1, -1)
     return _located(mistake, next(merged.touched[p] for end in ends if (p := mistake.path[:end]) in merged.touched))
 

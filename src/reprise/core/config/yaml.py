@@ -88,8 +88,10 @@ class Document:
     """Whether lines were left out that are no YAML: what is not in `data` may be in the file."""
 
     def key_mark(self, path: Path) -> Mark:
-        """The place of the key at `path`, or of the nearest one above it that exists."""
-        return next((self.keys[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.keys), self.top)
+        """The place of the key at `path`, or of the nearest one above it that exists; of an entry of a list its own."""
+        above = [path[:end] for end in range(len(path), 0, -1)]
+        marks = (self.values.get(one) if isinstance(one[-1], int) else self.keys.get(one) for one in above)
+        return next((mark for mark in marks if mark), self.top)
 
     def value_mark(self, path: Path) -> Mark:
         """The place of the value at `path`, or of the nearest key above it that exists."""
@@ -329,9 +331,8 @@ class _Builder:
         if event.tag is not None:
             self._problem(event, path, f"a tag, {event.tag}; write the plain value")
         if isinstance(event, yaml.CollectionStartEvent) and len(path) >= DEEPEST:
-            self._problem(event, path[:3], f"nested more than {DEEPEST} deep")
-            self._skip(event)
-            return None
+            # Not read to its end: that takes libyaml time that grows with the square of the depth.
+            raise yaml.MarkedYAMLError(problem=f"nested more than {DEEPEST} deep", problem_mark=event.start_mark)
         if isinstance(event, yaml.MappingStartEvent):
             return self._mapping(path)
         if isinstance(event, yaml.SequenceStartEvent):
