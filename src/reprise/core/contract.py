@@ -116,6 +116,7 @@ class Failed(Exception):
 class Stopped(Exception):
     """A signal asked to stop; what was done is kept, and the same command goes on from there."""
 
-    def __init__(self, signum: int) -> None:
+    def __init__(self, signum: int, step: int = 0) -> None:
+        """`step`: that of the checkpoint which a run goes on from, if this is about a run."""
         super().__init__(signal.Signals(signum).name)
-        self.signum = signum
+        self.signum, self.step = signum, step
