@@ -242,16 +242,71 @@ def test_what_is_more_than_plain_data_is_refused() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("a: [1\n", "2:1: not YAML: while parsing a flow sequence, did not find expected ',' or ']'"),
+        ("a: [1\n", "1:4: not YAML: this bracket is never closed"),
+        ("a:\n  b: [1,\n    2\nc: 3\n", "2:6: not YAML: this bracket is never closed; reading failed on line 4"),
+        (
+            "a: [1,\n  {b: 2 c: 3}]\n",
+            "2:10: not YAML: while parsing a flow mapping, did not find expected ',' or '}'",
+        ),
+        (
+            "a:\n  b: [1,\n    2}\n",
+            "3:6: not YAML: while parsing a flow sequence, did not find expected ',' or ']'; "
+            "what it is in began on line 2",
+        ),
+        ("a:\n  b: 'c\n  d: 1\ne: 2\n", "2:6: not YAML: this quote is never closed"),
+        ("a:\n  b: 'c\n  d: 1\ne: it's\n", "2:6: a.b: this quote is not closed before line 4"),
+        ("a:\n  b: 'c\n  d: 'e'\n", "2:6: a.b: this quote is not closed before line 3"),
+        ("a:\n  b: 'c\n  d: '\n", "2:6: a.b: this quote is not closed before line 3"),
         ("a: b: c\n", "1:5: not YAML: mapping values are not allowed in this context"),
         ("a: 1\n---\nb: 2\n", "2:1: a second document; one file holds one"),
         ("? [a]\n: 1\n", "1:3: expected a plain word as a key"),
+        ("a: \x1b[31m\n", "1:4: a control character, U+001B; YAML is plain text"),
+        ('a: "\\e[31m"\n', "1:4: a: a control character, U+001B; YAML is plain text"),
+        ('a:\n  "\\x9b2J": 1\n', "2:3: a.\\x9b2J: a control character, U+009B; YAML is plain text"),
+        ("a: b\u202ec\n", "1:5: a control character, U+202E; YAML is plain text"),
+        ("a: b\0\n", "1:5: a control character, U+0000; YAML is plain text"),
+        ("a: \ud83d\n", "1:4: a control character, U+D83D; YAML is plain text"),
+        (f"a: {'9' * 5000}\n", "1:4: a: a number of 5,000 characters; expected at most 1,000"),
+        (f"a: 0x{'f' * 4000}\n", "1:4: a: a number of 4,002 characters; expected at most 1,000"),
+        (f"a: {'[' * 2000}{']' * 2000}\n", "1:53: not YAML: nested more than 50 deep"),
+        (f"a: {'{b: ' * 2000}1{'}' * 2000}\n", "1:200: not YAML: nested more than 50 deep"),
     ],
 )
 def test_what_is_not_yaml_is_located(text: str, problem: str) -> None:
     document = Document("some.yaml")
     yaml.parse(text, document)
     assert [str(found) for found in document.problems] == [f"some.yaml:{problem}"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a:\n  'b\n  c'\n", "a: 'b\n  c'\n", "a:\n- 'b\n  c'\n", "a: {b: 'c\n   d'}\n", 'a: "b\n\n  c\\td\\n"\n'],
+)
+def test_text_in_quotes_may_go_on_below(text: str) -> None:
+    document = Document("some.yaml")
+    yaml.parse(text, document)
+    assert document.problems == []
+
+
+@pytest.mark.parametrize("depth", [2_000, 100_000])
+def test_no_depth_is_too_great_for_an_answer(depth: int) -> None:
+    for text in ("[" * depth, "[" * depth + "]" * depth, "".join(f"{' ' * i}a:\n" for i in range(depth // 100))):
+        document = Document("some.yaml")
+        yaml.parse(text, document)
+        assert [problem.message for problem in document.problems] == ["not YAML: nested more than 50 deep"] or (
+            depth < 5_000 and not document.problems
+        )
+
+
+def test_what_stands_around_a_line_that_is_no_yaml_is_read() -> None:
+    document = Document("some.yaml")
+    yaml.parse("a: 1\nb:\n  c: [1, 2\n  d: 3\n  e: 'x\n  f: {g: 4}\nh: %\ni:\n  j: 5\n    k: 6\nl: 7\n", document)
+    assert document.data == {"a": 1, "b": {"d": 3, "f": {"g": 4}}, "i": {"j": 5}, "l": 7}
+    assert str(document.key_mark(("b", "f", "g"))) == "some.yaml:6:7"
+    assert document.partial
+    assert [str(problem) for problem in document.problems] == [
+        "some.yaml:3:6: not YAML: this bracket is never closed; reading failed on line 4"
+    ]
 
 
 # --- merging ----------------------------------------------------------------------------------------------------------
@@ -380,7 +435,7 @@ def test_mistakes_on_the_command_line(files: Files) -> None:
         "command line: params/gan.yaml:lapptop.rate: unknown key; did you mean laptop?",
         "command line: params/gn.yaml:paper.rate: there is no file params/gn.yaml; did you mean params/gan.yaml?",
         "command line: runtme.workers: unknown key; did you mean runtime?",
-        "command line: seeds: not YAML: while parsing a flow sequence, did not find expected ',' or ']'",
+        "command line: seeds: not YAML: this bracket is never closed",
         "command line: smoke.rate: expected a number of at least 0, found -1",
         "command line: tracking.wandb.mode: tracking.wandb is not a block of keys; set it as a whole",
         "command line: x: expected key=value",
@@ -501,6 +556,28 @@ def test_a_scale_names_arms_that_there_are(files: Files, old: str, new: str, mis
     assert f"params/gan.yaml:{mistake}" in files.mistakes()
 
 
+def test_what_numpy_and_wandb_do_not_take_is_refused(files: Files) -> None:
+    """A seed past 32 bits, and names that become a project of W&B or one of its tags."""
+    long = "a" * 65
+    files.edit(
+        "params.yaml",
+        ("seeds: [0, 1, 2, 3, 4]", "seeds: [0, 1, 2, 3, 4294967296]"),
+        ("tracking: {wandb: off}", "tracking: {wandb: off, project: my/project, entity: ''}"),
+    )
+    arm = "  saturating: {loss: minimax}\n"
+    files.edit("params/gan.yaml", (arm, f"{arm}  {long}: {{loss: minimax}}\n"))
+    wanted = "expected a name of at most 128 characters, without / \\ # ? % and :, found"
+    assert files.mistakes() == [
+        "params.yaml:3:21: seeds[4]: expected a number below 4294967296, found 4294967296",
+        f"params.yaml:5:33: tracking.project: {wanted} 'my/project'",
+        f"params.yaml:5:53: tracking.entity: {wanted} ''",
+        f"params/gan.yaml:7:3: arms.{long}: expected at most 64 characters as a key",
+    ]
+    assert files.mistakes("params/gan.yaml:arms.usual.seeds=[4294967296,1,2,3,4]")[0] == (
+        "command line: arms.usual.seeds[0]: expected a number below 4294967296, found 4294967296"
+    )
+
+
 def test_claims_name_what_exists_and_have_their_seeds(files: Files) -> None:
     files.edit(
         "papers/gan.yaml",
@@ -568,6 +645,63 @@ def test_a_paper_is_read_alone(files: Files) -> None:
     assert project.papers["gan"].year == 2014
     with pytest.raises(ConfigError, match=r"papers/dqn.yaml:2:1: not YAML"):
         project.papers["dqn"]
+
+
+def test_a_knob_that_one_arm_lacks_names_the_arm(files: Files) -> None:
+    assert files.mistakes("optimizer.momentum=0.9", experiment="gan") == [
+        "command line: optimizer.momentum: unknown key; known here: lr, weight_decay, clip_norm, clip_value, "
+        "kind, betas, eps (arm adam at smoke and 1 more)"
+    ]
+
+
+def test_a_key_that_lacks_in_a_list_of_blocks_stands_at_its_block(files: Files) -> None:
+    paper = edited(PAPER, ("    widths: list[Width]", "    widths: list[Layer]"), ("class Model(Strict):", LAYER))
+    (files.experiments / "gan.py").write_text(paper)
+    files.edit(
+        "params/gan.yaml",
+        ("widths: [1200, 1200]", "widths: [{width: 1}, {wdth: 2}]"),
+        ("widths: [32]", "widths: [{width: 0}]"),
+    )
+    files.edit("papers/gan.yaml", ("widths: [5]", "widths: [{}]"))
+    assert files.mistakes() == [
+        "papers/gan.yaml:12:71: parameters.generator.config.model.widths[0].width: this key is missing",
+        "params/gan.yaml:2:32: paper.model.widths[1].width: this key is missing (arm saturating at paper and 1 more)",
+        "params/gan.yaml:2:33: paper.model.widths[1].wdth: unknown key; did you mean width?",
+        "params/gan.yaml:11:28: laptop.model.widths[0].width: expected a number above 0, found 0",
+    ]
+
+
+LAYER = """class Layer(Strict):
+    width: Width
+
+
+class Model(Strict):"""
+
+
+def test_mistakes_beside_a_line_that_is_no_yaml_are_told(files: Files) -> None:
+    """And no others: what is missing may stand in that line."""
+    files.edit("params.yaml", ("workers: 2", "workrs: 2"))
+    files.edit(
+        "params/gan.yaml",
+        ("  optimizer: {kind: sgd, lr: 0.1, momentum: 0.5}", "  optimizer: {kind: sgd, lr: 0.1, momentum: 0.5"),
+        ("duration: 30ep", "duration: 30epochs"),
+    )
+    files.edit(
+        "papers/gan.yaml", ("family: generative", "family: Generative"), ("metric: gradient\n", "metric: grad\n")
+    )
+    assert files.mistakes() == [
+        "papers/gan.yaml:6:9: family: expected a name of lower-case letters, digits and _, found 'Generative'",
+        "papers/gan.yaml:17:13: claims.stronger.metric: unknown metric grad; did you mean gradient?",
+        "params.yaml:4:11: runtime.workrs: unknown key; did you mean workers?",
+        "params/gan.yaml:3:14: not YAML: this bracket is never closed; reading failed on line 4",
+        "params/gan.yaml:12:13: laptop.duration: expected a number with a unit, 'ep' (epochs) or 'step', "
+        "as in 90ep or 50_000step, found '30epochs'",
+    ]
+
+
+def test_a_quote_that_is_never_closed_hides_nothing_else(files: Files) -> None:
+    files.edit("papers/gan.yaml", ("title: Generative Adversarial Nets", "title: 'Generative Adversarial Nets"))
+    assert files.mistakes() == ["papers/gan.yaml:1:8: not YAML: this quote is never closed"]
 
 
 def test_missing_files(tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from reprise.core.contract import Run
+from reprise.core.contract import Run, Stopped
 from reprise.core.run.grid import count_workers, run_grid, visible_gpus
 
 ENVIRONMENT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM")
@@ -62,3 +63,29 @@ def test_gpus_as_the_driver_lists_them(monkeypatch, tmp_path: Path):
     assert visible_gpus() == ["0", "1"]
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     assert visible_gpus() == []
+
+
+def stopped_at_once(run: Run, report: object) -> str:
+    """As a run is that a signal reached after 882 steps; the grid is told too, unless the run is called `alone`."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if run.arm != "alone":
+        os.kill(int((run.data / "grid").read_text()), signal.SIGTERM)
+        time.sleep(0.5)
+    raise Stopped(signal.SIGTERM, 882)
+
+
+@pytest.mark.parametrize("arm", ["both", "alone"])
+def test_a_run_that_was_told_to_stop_has_not_failed(monkeypatch, tmp_path, capfd, arm):
+    for name in ENVIRONMENT:
+        monkeypatch.setenv(name, "1")
+    (tmp_path / "grid").write_text(str(os.getpid()))
+    runs = [Run("toy", "pretrain", arm, 0, "smoke", {}, tmp_path, tmp_path / "model")]
+    if arm == "both":
+        with pytest.raises(Stopped):
+            run_grid("one", runs, stopped_at_once, {"accelerator": "cpu", "workers": 1}, ["torch"])
+    else:
+        outcomes = run_grid("one", runs, stopped_at_once, {"accelerator": "cpu", "workers": 1}, ["torch"])
+        assert outcomes.failed["toy/pretrain/alone/s0"].startswith("its process was told to stop")
+    printed = capfd.readouterr().out
+    assert f"toy/pretrain/{arm}/s0 paused at step 882, 0/1 runs" in printed
+    assert "failed" not in printed

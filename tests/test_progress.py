@@ -107,3 +107,50 @@ def test_an_ended_run_stays_ended() -> None:
         progress.update("a", 0, 0, None, "done")
         progress.update("a", 3, 10, 0.1, "running")
     assert out.getvalue().count("\n") == 1
+
+
+def test_a_run_that_is_paused_has_not_ended() -> None:
+    """Ctrl-C is no failure, and leaves as much to do as there was."""
+    progress, clock, out = plain(5)
+    with progress:
+        progress.update("a", 0, 0, None, "running")
+        progress.update("b", 882, 1000, None, "resumed")
+        clock.now += 5
+        progress.update("a", 800, 1000, 0.25, "running")
+        progress.update("a", 882, 0, None, "paused")
+        progress.update("b", 0, 0, None, "paused")
+        progress.update("b", 0, 0, None, "running")
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "gan pretrain: b resumed at step 882, 0/5 runs"
+    assert [line.partition(",")[0] for line in lines[1:]] == [
+        "gan pretrain: a paused at step 882", "gan pretrain: b paused at step 882"
+    ]  # fmt: skip
+    assert all(", 0/5 runs" in line for line in lines)
+
+
+def test_pause_and_resumption_are_told_in_a_terminal() -> None:
+    out, clock = StringIO(), Clock()
+    console = Console(file=out, force_terminal=True, width=120, color_system=None)
+    with Progress("gan pretrain", 5, console=console, clock=clock) as progress:
+        progress.update("a", 882, 1000, None, "resumed")
+        progress.update("b", 0, 0, None, "running")
+        progress.update("b", 1200, 0, None, "paused")
+    text = out.getvalue()
+    assert "↻ a resumed at step 882" in text
+    assert "‖ b paused at step 1,200" in text
+    assert "✗" not in text
+    assert "1/5 runs" not in text
+
+
+def test_without_a_terminal_there_is_a_sign_of_life_before_the_first_row() -> None:
+    """A machine that is busy may take minutes to import torch."""
+    progress, clock, out = plain(65)
+    with progress:
+        progress.tick()
+        assert out.getvalue() == ""
+        clock.now += LINE_SECONDS
+        progress.tick()
+        progress.tick()
+        clock.now += LINE_SECONDS
+        progress.tick()
+    assert out.getvalue() == "gan pretrain: 0/65 runs\n" * 2

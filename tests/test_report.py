@@ -293,16 +293,10 @@ def test_the_cost_is_that_of_the_runs(tmp_path: Path):
     page = written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
     assert "15 runs took 8 min together. Several go side by side" in page
     assert "one for each core, or for each GPU" in page
-    assert "No counter of energy could be read" in page
-    made_up.write(tmp_path, seconds=4000.0, cores=2, device="AMD EPYC", joules=720_000)
+    made_up.write(tmp_path, seconds=4000.0, cores=2, device="AMD EPYC")
     page = written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
     assert "15 runs took 16.7 h together, each on 2 cores (AMD EPYC). Several" in page
-    assert "They used 3 kWh" in page
     costs = tmp_path / "results" / "laptop" / "gan" / "cost.csv"
-    costs.write_text(costs.read_text().replace("720000", "", 1))
-    page = written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
-    assert "Energy was read for 14 of them only." in page
-    assert "No counter" not in page
     costs.write_text("\n".join(costs.read_text().splitlines()[:2]) + "\n")
     pages = written(tmp_path, {"gan": made_up.PAPER})
     assert "1 run took 67 min, each" in pages["gan.html"]

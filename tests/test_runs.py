@@ -234,3 +234,51 @@ def test_autocast_sees_every_update_within_one_call(tmp_path):
 
 def read(root: Path, run: Run) -> list[dict[str, float]]:
     return run_store.read_history(run_store.work_folder(root, run) / "done" / "history.csv")
+
+
+# The environment
+
+
+def test_lightnings_variables_change_no_run(tmp_path, monkeypatch):
+    """Lightning takes what its Trainer is not given from PL_TRAINER_*."""
+    plain, disturbed = make_run(tmp_path, "plain"), make_run(tmp_path, "disturbed")
+    execute(plain, tmp_path)
+    for name, value in (
+        ("LIMIT_TRAIN_BATCHES", "1"),
+        ("MAX_STEPS", "3"),
+        ("FAST_DEV_RUN", "1"),
+        ("DETECT_ANOMALY", "1"),
+    ):
+        monkeypatch.setenv(f"PL_TRAINER_{name}", value)
+    execute(disturbed, tmp_path)
+    assert run_store.read_record(tmp_path, disturbed)["steps"] == 57
+    before, after = done(tmp_path, plain), done(tmp_path, disturbed)
+    assert before[1] == after[1]
+    assert all(torch.equal(before[0][name], after[0][name]) for name in before[0])
+    assert os.environ["PL_TRAINER_MAX_STEPS"] == "3"
+
+
+def test_a_run_that_ends_early_is_not_done(tmp_path, monkeypatch):
+    """Whatever cut it short: here Lightning, told so behind our back."""
+    build = execution.build_trainer
+
+    def cut_short(*given):
+        trainer = build(*given)
+        trainer.limit_train_batches = 2
+        return trainer
+
+    monkeypatch.setattr(execution, "build_trainer", cut_short)
+    run = make_run(tmp_path, "short")
+    with pytest.raises(RuntimeError, match="training ended at step 20 of 57; the run is not done"):
+        execute(run, tmp_path)
+    assert run_store.outcome(tmp_path, run) is None
+
+
+@pytest.mark.parametrize("place", ["0", "3"])
+def test_a_run_in_an_allocation_of_slurms_is_alone(tmp_path, monkeypatch, place):
+    job = {"NTASKS": "4", "JOB_ID": "77", "JOB_NAME": "train", "PROCID": place, "LOCALID": place, "NODEID": "0"}
+    for name, value in job.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    run = make_run(tmp_path, "alone")
+    assert execute(run, tmp_path) == "done"
+    assert run_store.read_record(tmp_path, run)["steps"] == 57

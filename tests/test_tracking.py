@@ -7,6 +7,7 @@ import json
 import logging
 import multiprocessing
 import os
+import pwd
 import random
 import struct
 import subprocess
@@ -23,6 +24,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reprise.core.config.yaml import ConfigError
 from reprise.core.contract import Run
 from reprise.core.run import tracking
 from reprise.core.run.tracking import NoTracker, open_tracker, wandb_mode
@@ -53,8 +55,9 @@ def a_run(seed: int = 0) -> Run:
 
 @pytest.fixture(autouse=True)
 def _no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "NETRC"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("API_KEY", "MODE", "BASE_URL", "PROJECT", "ENTITY", "DIR"):
+        monkeypatch.delenv(f"WANDB_{name}", raising=False)
+    monkeypatch.delenv("NETRC", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
 
 
@@ -397,3 +400,74 @@ def test_nothing_else_imports_wandb() -> None:
 
 def test_warnings_reach_the_terminal_without_any_setup() -> None:
     assert logging.getLogger(tracking.__name__).getEffectiveLevel() <= logging.WARNING
+
+
+# The environment
+
+
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without a home: no HOME, and no entry in the system's list, as in a container with a user's number."""
+
+    def unknown(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(RuntimeError):
+        Path("~").expanduser()
+
+
+def test_a_user_without_a_home_is_tracked_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere(monkeypatch)
+    assert wandb_mode(Settings("auto")) == "offline"
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    assert wandb_mode(Settings("auto")) == "online"
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"machine"])
+def test_a_netrc_that_is_none_holds_no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / ".netrc").write_bytes(content)
+    (tmp_path / ".config" / "wandb").mkdir(parents=True)
+    (tmp_path / ".config" / "wandb" / "settings").write_bytes(content)
+    assert wandb_mode(Settings("auto")) == "offline"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("WANDB_MODE", "nonsense", "expected one of online, offline, disabled, dryrun, run, shared, found 'nonsense'"),
+        ("WANDB_MODE", "ofline", "found 'ofline'; did you mean offline?"),
+        ("WANDB_PROJECT", "my/project", "expected a name of at most 128 characters, without / \\ # ? % and :, found"),
+        ("WANDB_ENTITY", "e" * 129, "expected a name of at most 128 characters"),
+    ],
+)
+def test_what_wandb_would_not_take_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as caught:
+        tracking.check_environment(Settings("auto"))
+    assert str(caught.value).startswith(f"environment: {name}: ")
+    assert said in str(caught.value)
+    tracking.check_environment(Settings("off"))
+    assert wandb_mode(Settings("auto")) == "offline"  # a run that is going goes on
+
+
+@pytest.mark.parametrize("mode", ["", "online", "OFFLINE", "dryrun", "disabled"])
+def test_what_wandb_takes_passes(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    monkeypatch.setenv("WANDB_MODE", mode)
+    tracking.check_environment(Settings("auto"))
+
+
+def test_project_and_folder_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    opened: dict[str, Any] = {}
+    monkeypatch.setattr(tracking, "_start", lambda mode, arguments, revision: opened.update(arguments))
+    (tmp_path / "elsewhere").mkdir()
+    for name, value in (("PROJECT", "mine"), ("ENTITY", "team"), ("DIR", str(tmp_path / "elsewhere"))):
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    open_tracker(a_run(), Settings(), tmp_path, "id", None).finish(ok=True)
+    assert (opened["project"], opened["entity"], opened["dir"]) == ("mine", "team", str(tmp_path / "elsewhere"))
+    for name in ("PROJECT", "ENTITY", "DIR"):
+        monkeypatch.setenv(f"WANDB_{name}", "")
+    open_tracker(a_run(), Settings(entity="us"), tmp_path, "id", None).finish(ok=True)
+    assert (opened["project"], opened["entity"], opened["dir"]) == ("reprise", "us", str(tmp_path))

@@ -330,14 +330,19 @@ class Doctor:
         yield Finding("data", "info" if waiting else "ok", said, advice)
 
     def _wandb(self) -> Iterator[Finding]:
-        from reprise.core.run.tracking import wandb_mode
+        from reprise.core.run.tracking import check_environment, project_name, wandb_mode
 
         if self._valid is None:
             return
         settings = self._valid.params.tracking
+        try:
+            check_environment(settings)
+        except ConfigError as error:
+            yield Finding("W&B", "fail", str(error.problems[0]), "unset it, or set it to what W&B takes")
+            return
         mode = wandb_mode(settings)
         if mode == "online":
-            yield Finding("W&B", "ok", f"a key is there: runs go online, project {settings.project}")
+            yield Finding("W&B", "ok", f"a key is there: runs go online, project {project_name(settings)}")
         elif mode == "off":
             yield Finding("W&B", "info", "off, by `tracking` in params.yaml or WANDB_MODE")
         else:

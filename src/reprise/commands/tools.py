@@ -126,7 +126,9 @@ def trial(
     experiment: Experiment,
     overrides: Overrides = None,
     arm: ArmOption = None,
-    seeds: Annotated[list[int] | None, typer.Option("--seed", help="100 unless given; may be repeated")] = None,
+    seeds: Annotated[
+        list[int] | None, typer.Option("--seed", min=0, max=2**32 - 1, help="100 unless given; may be repeated")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train and evaluate one arm on a tuning seed.

@@ -15,7 +15,7 @@ import re
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -41,6 +41,7 @@ class Duration:
     amount: float
     unit: Literal["ep", "step"]
 
+    LONGEST: ClassVar[float] = 1e12
     PATTERN = r"^[0-9][0-9_]*(\.[0-9]+)?(ep|step)$"
 
     @classmethod
@@ -53,6 +54,8 @@ class Duration:
             raise ValueError("expected a number with a unit, 'ep' (epochs) or 'step', as in 90ep or 50_000step")
         unit: Literal["ep", "step"] = "ep" if match[2] == "ep" else "step"
         amount = float(text[: -len(unit)].replace("_", ""))  # type: ignore[index]
+        if amount > cls.LONGEST:
+            raise ValueError(f"expected at most {cls.LONGEST:g} epochs or steps")
         if unit == "step" and not amount.is_integer():
             raise ValueError("expected a whole number of steps")
         return cls(amount, unit)
@@ -69,10 +72,14 @@ DurationField = Annotated[
 ]
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What the random generators of NumPy can be started from."""
+
+
 class ExperimentConfig(Strict):
     """The base of every paper's `Config`."""
 
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    seeds: list[Seed] = Field(min_length=1)
     """Replicates. The top-level `seeds` of params.yaml unless the experiment says its own."""
 
 
@@ -109,6 +116,7 @@ class Failed(Exception):
 class Stopped(Exception):
     """A signal asked to stop; what was done is kept, and the same command goes on from there."""
 
-    def __init__(self, signum: int) -> None:
+    def __init__(self, signum: int, step: int = 0) -> None:
+        """`step`: that of the checkpoint which a run goes on from, if this is about a run."""
         super().__init__(signal.Signals(signum).name)
-        self.signum = signum
+        self.signum, self.step = signum, step

@@ -20,6 +20,7 @@ from reprise.stages.train import about, grid, preload, raise_failures
 
 def evaluate(project: Project, experiment: str) -> None:
     """Score, judge, and write results/<scale>/<experiment>/."""
+    tracking.check_environment(project.params.tracking)
     section = project.pipeline.evaluate[experiment]
     data = project.root / "data" / "prepared" / section.data
     runs = [replace(run, data=data) for run in runs_of(project, experiment, section.model)]

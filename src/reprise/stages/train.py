@@ -16,7 +16,6 @@ from reprise.core.config.project import Project
 from reprise.core.config.yaml import ConfigError, Problem
 from reprise.core.contract import Failed, Run, Stage
 from reprise.core.run import run_store, tracking
-from reprise.core.run.energy import Meter
 from reprise.core.run.grid import Outcomes, run_grid
 from reprise.core.run.machine import cores, processor
 from reprise.core.run.source_hash import source_hash
@@ -40,6 +39,7 @@ def _lost(project: Project, experiment: str, stage: Stage, waiting: Sequence[Run
 
 def train(project: Project, experiment: str, stage: Stage, echo: Callable[[str], None]) -> None:
     """Train what is not trained yet, and leave models/<scale>/<experiment>/<stage>/ whole; Failed names what failed."""
+    tracking.check_environment(project.params.tracking)
     runs = runs_of(project, experiment, stage)
     unknown = [run for run in runs if run_store.outcome(project.root, run) is None]
     for run, reason in _lost(project, experiment, stage, unknown):
@@ -47,17 +47,13 @@ def train(project: Project, experiment: str, stage: Stage, echo: Callable[[str],
     known = {run.name: outcome for run in runs if (outcome := run_store.outcome(project.root, run)) is not None}
     waiting = [run for run in runs if run.name not in known]
     runtime = project.params.runtime.model_dump(mode="json")
-    with Meter() as meter:
-        if _spread(runtime):
-            outcomes = _one_after_another(project, waiting)
-        else:
-            settings, said = project.params.tracking, about(project, experiment)
-            job = partial(train_alone, runtime=runtime, settings=settings, root=project.root, about=said)
-            modules = [*preload(experiment), *tracking.modules(project.params.tracking)]
-            outcomes = grid(project, modules)(f"{stage} {experiment}", waiting, job, runtime)
-    if meter.joules is not None and runtime["engine"] == "local":
-        trained = [run for run in waiting if outcomes.ended.get(run.name) in ("done", "diverged")]
-        share_energy(project.root, trained, meter.joules)
+    if _spread(runtime):
+        outcomes = _one_after_another(project, waiting)
+    else:
+        settings, said = project.params.tracking, about(project, experiment)
+        job = partial(train_alone, runtime=runtime, settings=settings, root=project.root, about=said)
+        modules = [*preload(experiment), *tracking.modules(project.params.tracking)]
+        outcomes = grid(project, modules)(f"{stage} {experiment}", waiting, job, runtime)
     raise_failures(outcomes, len(known))
 
     target = project.models_folder(experiment) / stage
@@ -151,13 +147,6 @@ def _spread(runtime: dict[str, Any]) -> bool:
     return isinstance(runtime["devices"], int) and runtime["devices"] * runtime["num_nodes"] > 1
 
 
-def share_energy(root: Path, runs: Sequence[Run], joules: float) -> None:
-    """Note in the records of runs that were trained together what each used: of `joules` by its share of their time."""
-    seconds = [run_store.read_record(root, run)["seconds"] for run in runs]
-    for run, took in zip(runs, seconds, strict=True):
-        run_store.note(root, run, joules=round(joules * took / sum(seconds), 1) if took else 0.0)
-
-
 def raise_failures(outcomes: Outcomes, known: int) -> None:
     """Failed, with each failed run and its cause, if there is one; `known` runs were whole before."""
     if outcomes.failed:
@@ -205,5 +194,5 @@ def train_here(
 
     settings = project.params.tracking
     train_one(run, report, runtime=runtime, settings=settings, root=project.root, about=about(project, experiment))
-    if rank_zero_only.rank == 0:
+    if not _spread(runtime) or rank_zero_only.rank == 0:  # one device is the first, whatever SLURM_PROCID says
         run_store.note(project.root, run, **hardware(runtime, cores()))

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from reprise.core.config.names import NAME_OF_WANDB
 from reprise.core.config.yaml import Path, did_you_mean
 
 Place = Literal["key", "value", "parent", "block"]
@@ -19,6 +20,7 @@ PATTERNS = {
     r"^[a-z][a-z0-9_]*$": "a name of lower-case letters, digits and _",
     r"^[0-9a-f]{64}$": "a SHA-256 checksum: 64 hexadecimal digits",
     r"^[0-9a-f]{40}$": "a commit: 40 hexadecimal digits",
+    NAME_OF_WANDB: "a name of at most 128 characters, without / \\ # ? % and :",
     r"^https?://": "an address that begins with http:// or https://",
     r"^(https?|file)://": "an address that begins with https://, http:// or file://",
 }

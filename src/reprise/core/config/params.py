@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from reprise.core.config.names import Name
-from reprise.core.contract import Scale, Strict
+from reprise.core.config.names import NAME_OF_WANDB, Name
+from reprise.core.contract import Scale, Seed, Strict
 
-Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Seeds = Annotated[list[Seed], Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -47,10 +47,10 @@ class Tracking(Strict):
 
     wandb: Literal["auto", "online", "offline", "off"] = "auto"
     """auto: online where there is a key, else offline."""
-    project: Annotated[str, Field(min_length=1)] = "reprise"
-    """The W&B project that runs go to."""
-    entity: str | None = None
-    """The W&B team or user; null: your own."""
+    project: Annotated[str, Field(pattern=NAME_OF_WANDB)] = "reprise"
+    """The W&B project that runs go to; WANDB_PROJECT in the environment goes before it."""
+    entity: Annotated[str, Field(pattern=NAME_OF_WANDB)] | None = None
+    """The W&B team or user; null: WANDB_ENTITY, or your own."""
 
 
 OWN_ARMS = "own_arms"

@@ -27,7 +27,7 @@ from reprise.core.config.overlays import Layer, Merged
 from reprise.core.config.paper import Paper
 from reprise.core.config.params import OWN_ARMS, Params, Section
 from reprise.core.config.pipeline import Pipeline
-from reprise.core.config.yaml import ConfigError, Document, Mark, Path, Problem, did_you_mean, dotted
+from reprise.core.config.yaml import COMMAND_LINE, ConfigError, Document, Mark, Path, Problem, did_you_mean, dotted
 from reprise.core.contract import SCALES, Scale, Strict
 
 
@@ -44,6 +44,7 @@ def problems_in(reading: Reading, papers: Collection[str] | None) -> list[Proble
         found += _whole(reading.params, PARAMS)
     if reading.pipeline.data is not None:
         found += _against(Pipeline, reading.pipeline)
+    if reading.pipeline.data is not None and not reading.pipeline.partial:
         found += _stage_problems(reading.pipeline)
         found += _repeated(reading.pipeline, "datasets")
     for key in _chosen(reading.knobs, papers):
@@ -94,10 +95,11 @@ MOVED = {"experiments": "params/<key>.yaml or papers/<key>.yaml", "datasets": "d
 
 def _file_problems(reading: Reading) -> Iterator[Problem]:
     """An experiment is a row of the stage tables, two YAML files and a Python file; a dataset is a line and a file."""
-    experiments = reading.experiments()
-    listed = reading.pipeline.data.get("datasets") if isinstance(reading.pipeline.data, dict) else None
+    if reading.pipeline.data is None or reading.pipeline.partial:  # what is not named may stand where it cannot be read
+        return
+    experiments, listed = reading.experiments(), reading.pipeline.data.get("datasets")
     datasets = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
-    for key in experiments if reading.pipeline.data is not None else ():
+    for key in experiments:
         table = next(table for table in STAGE_TABLES if key in block(reading.pipeline.data, table))
         for folder in (reading.knobs, reading.papers):
             if key not in folder:
@@ -112,7 +114,7 @@ def _file_problems(reading: Reading) -> Iterator[Problem]:
             message = f"there is no file {reading.datasets.file(name)}{near}"
             yield _at_value(reading.pipeline, ("datasets", index), message)
     for folder, named in ((reading.knobs, experiments), (reading.papers, experiments), (reading.datasets, datasets)):
-        yield from _stray_files(folder, named if reading.pipeline.data is not None else list(folder))
+        yield from _stray_files(folder, named)
 
 
 def _stray_files(folder: Folder, named: Collection[str]) -> Iterator[Problem]:
@@ -182,12 +184,15 @@ def _section_problems(reading: Reading, key: str) -> Iterator[Problem]:
     for arm, scale in runs:
         merged = reading.merged(key, arm, scale)
         for mistake in [*mistakes_in(reading.classes[key], merged.tree), *_repeated_seeds(merged.tree)]:
+            if not all(_is_certain(mistake, one) for one in (reading.knobs[key], reading.params)):
+                continue
             problem = _located_in_merged(mistake, merged)
             wrong.setdefault(problem, []).append(f"{arm} at {scale}")
             if mistake.place in ("key", "value"):
                 local.add(problem)
     for problem, where in wrong.items():
-        if problem not in local and len(where) < len(runs):
+        for_all_arms = problem.mark.file == COMMAND_LINE and problem.path.split(".")[0] not in Section.model_fields
+        if (problem not in local or for_all_arms) and len(where) < len(runs):  # whom it is for, if not by its place
             others = f" and {len(where) - 1} more" if len(where) > 1 else ""
             problem = Problem(problem.mark, problem.path, f"{problem.message} (arm {where[0]}{others})")
         yield problem
@@ -298,7 +303,7 @@ class _Paper:
         yield from self._seed_problems(path, claim.get("seeds", 5), [arm for _, arm in named], scales)
 
     def _seed_problems(self, path: Path, needed: Any, named: list[str], scales: Sequence[Scale]) -> Iterator[Problem]:
-        if not isinstance(needed, int):
+        if not isinstance(needed, int) or self.reading.params.partial or not self.reading.section(self.key):
             return
         for scale in scales:
             arms = [arm for arm in named if arm in self.reading.arms(self.key, scale)]
@@ -309,7 +314,7 @@ class _Paper:
                 yield _at_value(self.document, (*path, "seeds"), message)
 
     def _arm_problems(self, path: Path, arm: Any, scales: Sequence[Scale]) -> Iterator[Problem]:
-        if not isinstance(arm, str) or not self.reading.section(self.key):
+        if not isinstance(arm, str) or not self.reading.section(self.key) or self.reading.knobs[self.key].partial:
             return
         arms = {scale: self.reading.arms(self.key, scale) for scale in SCALES}
         lacking: list[Scale] = [scale for scale in scales if arm not in arms[scale]]
@@ -331,13 +336,22 @@ def _against(kind: Any, document: Document, path: Path = ()) -> Iterator[Problem
     for key in path:
         data = data[key]
     for mistake in mistakes_in(kind, data):
-        yield _located(mistake, Layer(document, path, {}))
+        if _is_certain(mistake, document):
+            yield _located(mistake, Layer(document, path, {}))
+
+
+def _is_certain(mistake: Mistake, document: Document) -> bool:
+    """Whether it is one whatever the lines say that could not be read: what is missing may be in them."""
+    if not document.partial:
+        return True
+    return mistake.place in ("key", "value") and not mistake.message.endswith("found nothing")
 
 
 def _located_in_merged(mistake: Mistake, merged: Merged) -> Problem:
     """The mistake at the overlay that is to blame for it."""
-    if mistake.place == "parent":
-        return _located(mistake, merged.made[mistake.path[:-1]])
+    if mistake.place == "parent":  # of a block in a list nobody noted the layer: it is that of the list
+        above = (mistake.path[:end] for end in range(len(mistake.path) - 1, -1, -1))
+        return _located(mistake, next(merged.made[path] for path in above if path in merged.made))
     ends = range(len(mistake.path), -1, -1)
     return _located(mistake, next(merged.touched[p] for end in ends if (p := mistake.path[:end]) in merged.touched))
 

@@ -1,8 +1,9 @@
 """The one reader of YAML: the 1.2 core schema, plain data, and a place for every key and value.
 
 `1e-4` is a float, `yes` and `12:30` are text, `010` is 10. Duplicate keys, tags, anchors, aliases, tabs and
-`${...}` are refused. Nothing here raises for a mistake in a file: mistakes are collected as `Problem`s, so that a
-user sees all of them at once.
+`${...}` are refused, and so are control characters, which a terminal would obey. Nothing here raises for a mistake in a
+file: mistakes are collected as `Problem`s, so that a user sees all of them at once. A line that is no YAML is left out,
+and the rest is read.
 """
 
 from __future__ import annotations
@@ -26,6 +27,16 @@ _FALSE = frozenset(("false", "False", "FALSE"))
 _INT = re.compile(r"[-+]?[0-9]+")
 _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+LONGEST_NUMBER = 1000
+"""Characters; Python refuses to convert many more."""
+DEEPEST = 50
+"""Blocks within one another."""
+_ATTEMPTS = 20
+"""How often a line that is no YAML is left out, and the rest read again."""
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
+"""What moves a terminal's cursor, colours it, or turns the order of its letters; and halves of characters."""
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
@@ -50,7 +61,7 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.mark}: {self.path}: {self.message}" if self.path else f"{self.mark}: {self.message}"
+        return printable(f"{self.mark}: {self.path}: {self.message}" if self.path else f"{self.mark}: {self.message}")
 
 
 class ConfigError(ValueError):
@@ -73,10 +84,14 @@ class Document:
     values: dict[Path, Mark] = field(default_factory=dict)
     """Where the value at a path begins."""
     problems: list[Problem] = field(default_factory=list)
+    partial: bool = False
+    """Whether lines were left out that are no YAML: what is not in `data` may be in the file."""
 
     def key_mark(self, path: Path) -> Mark:
-        """The place of the key at `path`, or of the nearest one above it that exists."""
-        return next((self.keys[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.keys), self.top)
+        """The place of the key at `path`, or of the nearest one above it that exists; of an entry of a list its own."""
+        above = [path[:end] for end in range(len(path), 0, -1)]
+        marks = (self.values.get(one) if isinstance(one[-1], int) else self.keys.get(one) for one in above)
+        return next((mark for mark in marks if mark), self.top)
 
     def value_mark(self, path: Path) -> Mark:
         """The place of the value at `path`, or of the nearest key above it that exists."""
@@ -131,6 +146,11 @@ def dotted(path: Path) -> str:
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).removeprefix(".")
 
 
+def printable(text: str) -> str:
+    """`text` with each control character as an escape: no file and no argument can speak to the terminal."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
 def did_you_mean(word: object, words: Iterable[str]) -> str:
     """`; did you mean relu?` where a known word is near, else nothing."""
     known = list(words)
@@ -161,14 +181,23 @@ def load(path: FilePath, name: str | None = None) -> Document:
 
 
 def parse(text: str, document: Document) -> None:
-    """Fill `document` with what `text` says."""
+    """Fill `document` with what `text` says; `partial` if some of it is no YAML."""
+    text = _without_control_characters(text, document)
     text, shifts = _without_tabs(text, document)
-    try:
-        _Builder(text, document, shifts).build()
-    except yaml.YAMLError as error:
-        document.data = None
-        if not shifts:
-            document.problems.append(_syntax_problem(error, document))
+    lines = text.split("\n")
+    problems, told = [*document.problems], bool(document.problems)  # a tab, say, can be why a line is no YAML
+    for _ in range(_ATTEMPTS):
+        builder = _Builder("\n".join(lines), document, shifts)
+        try:
+            builder.build()
+            return
+        except yaml.YAMLError as error:
+            if not told:
+                problems += builder.open_quotes or [_syntax_problem(error, document, lines)]
+            told = True
+            _leave_out(_faulty_line(error, builder, lines), lines)
+            document.data, document.keys, document.values = None, {}, {}
+            document.problems, document.partial = [*problems], True
 
 
 def parse_value(text: str, path: Path) -> tuple[Any, list[Problem]]:
@@ -200,13 +229,66 @@ def _without_tabs(text: str, document: Document) -> tuple[str, dict[int, int]]:
     return "\n".join(lines), shifts
 
 
-def _syntax_problem(error: yaml.YAMLError, document: Document) -> Problem:
-    mark, what = document.top, str(error).splitlines()[0]
-    if isinstance(error, yaml.MarkedYAMLError):
-        place = error.problem_mark or error.context_mark
-        mark = Mark(document.file, place.line + 1, place.column + 1) if place else mark
-        what = ", ".join(said for said in (error.context, error.problem) if said)
-    return Problem(mark, "", f"not YAML: {what}")
+def _without_control_characters(text: str, document: Document) -> str:
+    """`text` with another character instead of each; the first one of a line is a problem."""
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        if found := _CONTROL.search(line):
+            document.problems.append(Problem(Mark(document.file, number + 1, found.start() + 1), "", _refused(found)))
+            lines[number] = _CONTROL.sub("\ufffd", line)
+    return "\n".join(lines)
+
+
+def _refused(found: re.Match[str]) -> str:
+    return f"a control character, U+{ord(found[0]):04X}; YAML is plain text"
+
+
+def _syntax_problem(error: yaml.YAMLError, document: Document, lines: list[str]) -> Problem:
+    """Where reading failed; or where what is never closed began, if that is higher up."""
+    if not isinstance(error, yaml.MarkedYAMLError) or not (error.problem_mark or error.context_mark):
+        return Problem(document.top, "", f"not YAML: {str(error).splitlines()[0]}")
+    at, began = error.problem_mark or error.context_mark, error.context_mark
+    what = ", ".join(said for said in (error.context, error.problem) if said)
+    if began is not None and began.line < at.line:
+        if _never_closed(error, lines):
+            what = f"this {'quote' if 'quoted' in str(error.context) else 'bracket'} is never closed"
+            failed = f"; reading failed on line {at.line + 1}" if at.line < len(lines) - 1 else ""
+            return Problem(Mark(document.file, began.line + 1, began.column + 1), "", f"not YAML: {what}{failed}")
+        what += f"; what it is in began on line {began.line + 1}"
+    return Problem(Mark(document.file, at.line + 1, at.column + 1), "", f"not YAML: {what}")
+
+
+def _never_closed(error: yaml.MarkedYAMLError, lines: list[str]) -> bool:
+    """Whether reading failed past the end of the block that a bracket or a quote began in."""
+    began, at = error.context_mark, error.problem_mark
+    if began is None or at is None or not re.search("flow|quoted", error.context or ""):
+        return False
+    return at.line >= len(lines) or _indent(lines[at.line]) <= _indent(lines[began.line]) or not lines[at.line].strip()
+
+
+def _faulty_line(error: yaml.YAMLError, builder: _Builder, lines: list[str]) -> int:
+    """The line to leave out, from 0, so that reading may go on."""
+    if builder.open_quotes:
+        return builder.open_quotes[0].mark.line - 1
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return 0
+    at = error.context_mark if _never_closed(error, lines) else error.problem_mark or error.context_mark
+    return min(at.line if at else 0, len(lines) - 1)
+
+
+def _leave_out(number: int, lines: list[str]) -> None:
+    """Empty the line, or the nearest above it that says something, and those below that are part of it."""
+    while number > 0 and not lines[number].strip():
+        number -= 1
+    indent, lines[number] = _indent(lines[number]), ""
+    for below in range(number + 1, len(lines)):
+        if lines[below].strip() and _indent(lines[below]) <= indent:
+            return
+        lines[below] = ""
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" "))
 
 
 class _Builder:
@@ -216,6 +298,9 @@ class _Builder:
         self.events: Iterator[Any] = iter(yaml.parse(text, Loader=_Parser))
         self.document = document
         self.shifts = shifts
+        self.lines = text.split("\n")
+        self.open_quotes: list[Problem] = []
+        """Quotes that end past the block they begin in: their ends are other quotes' beginnings."""
 
     def build(self) -> None:
         """Read the one document there is."""
@@ -245,13 +330,44 @@ class _Builder:
             self._problem(event, path, f"an anchor, &{event.anchor}; write the value out where it is used")
         if event.tag is not None:
             self._problem(event, path, f"a tag, {event.tag}; write the plain value")
+        if isinstance(event, yaml.CollectionStartEvent) and len(path) >= DEEPEST:
+            # Not read to its end: that takes libyaml time that grows with the square of the depth.
+            raise yaml.MarkedYAMLError(problem=f"nested more than {DEEPEST} deep", problem_mark=event.start_mark)
         if isinstance(event, yaml.MappingStartEvent):
             return self._mapping(path)
         if isinstance(event, yaml.SequenceStartEvent):
             return self._sequence(path)
-        if "${" in event.value:
+        return self._scalar(event, path)
+
+    def _scalar(self, event: Any, path: Path) -> Any:
+        text = self._text(event, path)
+        if "${" in text:
             self._problem(event, path, "${...} is not filled in here; write the value out")
-        return event.value if event.style else scalar(event.value)
+        if event.style:
+            return text
+        if len(text) > LONGEST_NUMBER and (_INT.fullmatch(text) or _BASED.fullmatch(text) or _FLOAT.fullmatch(text)):
+            self._problem(event, path, f"a number of {len(text):,} characters; expected at most {LONGEST_NUMBER:,}")
+            return 0
+        return scalar(text)
+
+    def _text(self, event: Any, path: Path) -> str:
+        """What a word says, without the control characters that escapes in quotes can make."""
+        if event.style in ("'", '"') and self._leaves_its_block(event):
+            said = f"this quote is not closed before line {event.end_mark.line + 1}"
+            problem = Problem(self._mark(event), dotted(path), said)
+            self.document.problems.append(problem)
+            self.open_quotes.append(problem)
+        if found := _CONTROL.search(event.value):
+            self._problem(event, path, _refused(found))
+            return _CONTROL.sub("\ufffd", event.value)
+        return event.value
+
+    def _leaves_its_block(self, event: Any) -> bool:
+        """Whether text in quotes goes on in lines that are no deeper than the one it belongs to."""
+        begin, end = event.start_mark, event.end_mark.line
+        alone = not self.lines[begin.line][: begin.column].strip()
+        deeper = _indent(self.lines[begin.line]) + (not alone)
+        return any(line.strip() and _indent(line) < deeper for line in self.lines[begin.line + 1 : end + 1])
 
     def _sequence(self, path: Path) -> list[Any]:
         items: list[Any] = []
@@ -267,16 +383,17 @@ class _Builder:
                 self._skip(event)
                 self._skip(next(self.events))
                 continue
-            at = (*path, event.value)
+            key = self._text(event, (*path, printable(event.value)))
+            at = (*path, key)
             if event.anchor is not None or event.tag is not None:
                 self._problem(event, at, "a tag or an anchor at a key; write the plain word")
-            if event.value in block:
+            if key in block:
                 first = self.document.keys[at].line
                 self._problem(event, at, f"this key stands here twice; the first one is on line {first}")
                 self._skip(next(self.events))
                 continue
             self.document.keys[at] = self._mark(event)
-            block[event.value] = self._value(next(self.events), at)
+            block[key] = self._value(next(self.events), at)
         return block
 
     def _skip(self, event: Any) -> None:

@@ -49,7 +49,7 @@ class Checkpoints(pl.Callback):
         if due or signum:
             self.write(trainer, pl_module)
         if signum:
-            raise Stopped(signum)
+            raise Stopped(signum, pl_module.step)
 
     def write(self, trainer: pl.Trainer, task: Task) -> None:
         """Temporary name, fsync, checksum, rename; the two newest are kept. Each rank after the first adds its own."""

@@ -84,6 +84,8 @@ def _fit(run: Run, task: Task, trainer: pl.Trainer, checkpoint: Path | None) -> 
     attach(task, trainer)
     with without_lightnings_warnings():
         trainer.fit(task, ckpt_path=str(checkpoint) if checkpoint else None)
+        if task.step < task.total_steps:  # Lightning ends without an error where it is told to do less
+            raise RuntimeError(f"training ended at step {task.step} of {task.total_steps}; the run is not done")
         return gathered(task, trainer, lambda: build_task(run))
 
 

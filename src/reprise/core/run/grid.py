@@ -53,17 +53,23 @@ class Ledger:
 
     progress: Progress
     outcomes: Outcomes = field(default_factory=Outcomes)
+    paused: set[str] = field(default_factory=set)
+    """Names of runs that were told to stop."""
 
     def hear(self, run: Run, kind: str, *content: Any) -> None:
         """One message of or about `run`.
 
-        `start`; `row` with step, total steps and a row of history; `end` with the outcome; `error` with what went
-        wrong, and with the traceback if there is one, which goes to a file.
+        `start`; `row` with step, total steps and a row of history; `end` with the outcome; `paused` with the step of
+        the checkpoint that it goes on from, 0 if it was not told; `error` with what went wrong, and with the traceback
+        if there is one, which goes to a file.
         """
         step, total, loss, state = 0, 0, None, "running"
         if kind == "row":
             step, total, row = content
             loss, state = _loss(row), "running" if row else "resumed"
+        elif kind == "paused":
+            step, state = content[0], kind
+            self.paused.add(run.name)
         elif kind == "end":
             self.outcomes.ended[run.name] = state = content[0]
         elif kind == "error":
@@ -73,14 +79,14 @@ class Ledger:
         self.progress.update(run.name, step, total, loss, state)
 
     def has_end_of(self, run: Run) -> bool:
-        """Whether it is known how `run` ended."""
-        return run.name in self.outcomes.ended or run.name in self.outcomes.failed
+        """Whether it is known how `run` ended, or that it is paused."""
+        return run.name in self.outcomes.ended or run.name in self.outcomes.failed or run.name in self.paused
 
 
-def attempt(job: Job, run: Run, report: Report, threads: int) -> tuple[str, ...]:
+def attempt(job: Job, run: Run, report: Report, threads: int) -> tuple[Any, ...]:
     """Do a run in this process, on `threads` threads; returns the message of how it ended.
 
-    Told to stop by a signal, the process ends with the signal's status.
+    Told to stop by a signal, `paused` with the step that it goes on from and the status to end with.
     """
     import torch
 
@@ -88,7 +94,7 @@ def attempt(job: Job, run: Run, report: Report, threads: int) -> tuple[str, ...]
     try:
         return "end", job(run, report)
     except Stopped as stop:
-        os._exit(128 + stop.signum)
+        return "paused", stop.step, 128 + stop.signum
     except Exception as error:
         return "error", f"{type(error).__name__}: {error}", traceback.format_exc()
 
@@ -134,14 +140,15 @@ def run_grid(title: str, runs: Sequence[Run], job: Job, runtime: dict[str, Any],
                 ours, theirs = context.Pipe(duplex=False)
                 gpu = gpus[slot % len(gpus)] if gpus else None
                 process = context.Process(target=_work, args=(job, run, theirs, gpu, int(threads)), name=run.name)
+                ledger.hear(run, "start")  # before it: the first one starts when torch is imported, which takes long
                 process.start()
                 theirs.close()
                 running[ours] = (run, process, slot)
-                ledger.hear(run, "start")
             if signum := signals.news():
                 for _, process, _ in running.values():
                     with suppress(ProcessLookupError):
                         os.kill(process.pid, signum)
+            progress.tick()
             for connection in wait(list(running), timeout=0.5):
                 run, process, slot = running[connection]  # type: ignore[index]
                 try:
@@ -149,11 +156,15 @@ def run_grid(title: str, runs: Sequence[Run], job: Job, runtime: dict[str, Any],
                 except EOFError:
                     process.join()
                     if not ledger.has_end_of(run):
-                        ledger.hear(run, "error", _cause_of_death(process.exitcode))
+                        stopped = signals.received is not None and process.exitcode == -signals.received
+                        told = ("paused", 0) if stopped else ("error", _cause_of_death(process.exitcode))
+                        ledger.hear(run, *told)
                     del running[connection]  # type: ignore[arg-type]
                     free_slots.append(slot)
     if signals.received is not None:
         raise Stopped(signals.received)
+    for name in ledger.paused:
+        ledger.outcomes.failed[name] = "its process was told to stop; the same command goes on from its checkpoint"
     return ledger.outcomes
 
 
@@ -161,7 +172,10 @@ def _work(job: Job, run: Run, connection: Connection, gpu: str | None, threads: 
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the run has handlers of its own; not a traceback
-    connection.send(attempt(job, run, lambda step, total, row: connection.send(("row", step, total, row)), threads))
+    ended = attempt(job, run, lambda step, total, row: connection.send(("row", step, total, row)), threads)
+    connection.send(ended)
+    if ended[0] == "paused":
+        os._exit(ended[2])
 
 
 def _kept(run: Run, trace: str) -> str:

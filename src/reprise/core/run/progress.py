@@ -22,7 +22,9 @@ LINE_SECONDS = 10.0
 ENOUGH_TO_TELL = 0.1
 """Of one run. Before that the time its process took to start would be most of the pace."""
 _MARKS = {"done": "[green]✓[/]", "cached": "[dim]✓[/]", "failed": "[red]✗[/]", "diverged": "[yellow]✗[/]"}
+_MARKS |= {"paused": "[yellow]‖[/]", "resumed": "[dim]↻[/]"}
 _GOING = ("waiting", "running", "resumed")
+_NOT_ENDED = (*_GOING, "paused")
 
 
 @dataclass
@@ -49,7 +51,7 @@ class _Line:
 
 
 class Progress:
-    """Context manager around a grid of `total_runs` runs; only `update` is called in it."""
+    """Context manager around a grid of `total_runs` runs; what is heard of them is given to `update`."""
 
     def __init__(
         self,
@@ -83,9 +85,10 @@ class Progress:
             self._live.stop()
 
     def update(self, run_name: str, step: int, total: int, loss: float | None, state: str) -> None:
-        """Say where a run is: waiting, running or resumed; or how it ended: done, cached, diverged or failed.
+        """Say where a run is: waiting, running, resumed or paused; or how it ended: done, cached, diverged or failed.
 
-        A `total` of 0 and a `loss` of None leave what was said before.
+        A run that is paused goes on when the same command is given again. A `step` of 0 with a `total` of 0, and a
+        `loss` of None, leave what was said before.
         """
         now = self._clock()
         run = self._runs.setdefault(run_name, _Line("waiting", now))
@@ -99,13 +102,20 @@ class Progress:
         run.seconds = now - run.started
         if total:
             run.step, run.total = step, total
+        elif step:
+            run.step = step
         if loss is not None:
             run.loss = loss
-        if state not in _GOING:
-            self._print_end(run_name, run)
-        elif self._live is None and now - self._last_line >= LINE_SECONDS:
-            self._last_line = now
-            self._print(", ".join(self._facts(self._loss_of(run))))
+        if state not in _GOING or state == "resumed":
+            self._print_turn(run_name, run)
+        else:
+            self.tick(self._loss_of(run))
+
+    def tick(self, loss: str = "") -> None:
+        """Give a sign of life where there is no terminal to redraw, unless there was one a moment ago."""
+        if self._live is None and self._clock() - self._last_line >= LINE_SECONDS:
+            self._last_line = self._clock()
+            self._print(", ".join(self._facts(loss)))
 
     def eta(self) -> float | None:
         """Seconds until the grid is done, at the pace so far; None while too little is trained to tell."""
@@ -113,7 +123,7 @@ class Progress:
         going = [run for run in runs if run.state in _GOING]
         trained = sum(1.0 - (run.first / run.total if run.total else 0.0) for run in runs if run.state == "done")
         trained += sum(run.share_here for run in going)
-        left = self._total_runs - (len(runs) - len(going)) - sum(run.share for run in going)
+        left = self._total_runs - self._ended() - sum(run.share for run in going)
         if left <= 0:
             return 0.0
         if trained < ENOUGH_TO_TELL:
@@ -128,7 +138,7 @@ class Progress:
         return sum((run.step - run.first) / run.seconds for run in going if run.seconds > 0)
 
     def _ended(self) -> int:
-        return sum(run.state not in _GOING for run in list(self._runs.values()))
+        return sum(run.state not in _NOT_ENDED for run in list(self._runs.values()))
 
     def _facts(self, loss: str = "") -> list[str]:
         eta, pace = self.eta(), self.steps_per_second()
@@ -144,14 +154,17 @@ class Progress:
     def _print(self, text: str) -> None:
         self._console.print(f"{self._title}: {text}", markup=False, highlight=False, soft_wrap=True)
 
-    def _print_end(self, name: str, run: _Line) -> None:
+    def _print_turn(self, name: str, run: _Line) -> None:
+        """A run's end, pause or resumption; in a terminal those only that its bar does not show."""
+        at = f"{run.state} at step {run.step:,}"
         if self._live is None:
+            short = run.state in ("paused", "resumed")
             took = "" if run.state == "cached" else f" in {_duration(run.seconds)}"
-            facts = [f"{name} {run.state}{took}", self._loss_of(run), *self._facts()]
+            facts = [f"{name} {at if short else run.state + took}", "" if short else self._loss_of(run), *self._facts()]
             self._last_line = self._clock()
             self._print(", ".join(fact for fact in facts if fact))
-        elif run.state in ("failed", "diverged"):
-            self._console.print(f"{_MARKS[run.state]} {name} {run.state} at step {run.step}", highlight=False)
+        elif run.state in ("failed", "diverged", "paused", "resumed"):
+            self._console.print(f"{_MARKS[run.state]} {name} {at}", highlight=False)
 
     def _render(self) -> RenderableType:
         head = Table.grid(padding=(0, 2))

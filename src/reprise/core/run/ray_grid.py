@@ -130,7 +130,7 @@ class _Mailbox:
 
 
 @ray.remote(max_retries=RETRIES, max_calls=1)  # a process for each run, as on one machine
-def _work(job: Job, run: Run, mailbox: Any, threads: int, environment: dict[str, str]) -> tuple[str, ...]:
+def _work(job: Job, run: Run, mailbox: Any, threads: int, environment: dict[str, str]) -> tuple[Any, ...]:
     """Do a run in a worker of the cluster; returns the message of how it ended.
 
     Ray cancels a task as Ctrl-C would, so the run writes a checkpoint. A worker that is told to stop by anyone else is
@@ -146,7 +146,10 @@ def _work(job: Job, run: Run, mailbox: Any, threads: int, environment: dict[str,
             sent = time.monotonic()
             mailbox.put.remote(run.name, "row", step, total, row)
 
-    return attempt(job, run, report, threads)
+    ended = attempt(job, run, report, threads)
+    if ended[0] == "paused":
+        os._exit(ended[2])
+    return ended
 
 
 def _given_up(error: RayError) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ import logging
 import netrc
 import os
 import queue
+import re
 import subprocess
 import sys
 import threading
@@ -28,6 +29,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import urlsplit, urlunsplit
+
+from reprise.core.config.error_messages import PATTERNS, shown
+from reprise.core.config.names import NAME_OF_WANDB
+from reprise.core.config.yaml import ConfigError, Mark, Problem, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,6 +60,9 @@ _ENVIRONMENT = {
 were, and C code that looks one up meanwhile, as torch's does, ends the process, as was seen once."""
 _HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
 _AWAY = "server-away"
+_MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")
+"""What W&B takes in WANDB_MODE."""
+_ENVIRON = Mark("environment")
 _FILMS = {".gif", ".mp4", ".webm"}
 _DECISIVE = ("src", "params.yaml", "params", "pipeline.yaml", "papers", "datasets")
 """What a run follows from, as far as git has it: results of earlier runs make no commit dirty."""
@@ -138,7 +146,7 @@ def open_tracker(
         "resume": "allow",
         "group": run.experiment,
         "job_type": run.stage,
-        "name": f"{run.experiment}/{run.arm}/s{run.seed}",
+        "name": f"{run.experiment}/{run.arm}/s{run.seed}"[:128],  # as many characters as W&B takes
         "tags": [run.scale, run.stage, run.arm],
         "config": {**run.config, **identity},
     }
@@ -164,7 +172,7 @@ def _open(
     about: About | None,
     arm: str,
 ) -> Tracker:
-    arguments |= {"dir": str(root), "project": settings.project, "entity": settings.entity}
+    arguments |= {"dir": str(_folder(root)), "project": project_name(settings), "entity": entity_name(settings)}
     revision = about.revision if about else None
     if about is not None:
         arguments |= {"notes": notes(about.paper, arm), "tags": [*arguments["tags"], about.paper.family]}
@@ -223,20 +231,56 @@ def modules(settings: TrackingSettings) -> list[str]:
 def wandb_mode(settings: TrackingSettings) -> Mode:
     """Where runs go. `off` in YAML is final; else WANDB_MODE; else YAML, and `auto` looks for a key.
 
-    `online` without a key is offline, with a warning: wandb would stop and ask for one.
+    `online` without a key is offline, with a warning: wandb would stop and ask for one. What `check_environment`
+    refuses is offline here, where a run is going already.
     """
     if settings.wandb == "off":
         return "off"
     wanted = os.environ.get("WANDB_MODE", "").lower() or settings.wandb
-    if wanted == "disabled":
+    if wanted in ("disabled", "off"):
         return "off"
-    if wanted in ("offline", "dryrun"):
+    if wanted not in ("online", "run", "shared", "auto"):
         return "offline"
     if _has_key():
         return "online"
     if wanted != "auto":
         _warn_once("wandb: no API key found (WANDB_API_KEY or netrc): runs are kept offline")
     return "offline"
+
+
+def project_name(settings: TrackingSettings) -> str:
+    """The W&B project that runs go to: WANDB_PROJECT, as a W&B sweep sets it too, else that of params.yaml."""
+    return os.environ.get("WANDB_PROJECT") or settings.project
+
+
+def entity_name(settings: TrackingSettings) -> str | None:
+    """The W&B team or user: that of params.yaml, else WANDB_ENTITY; None: the one whose key it is."""
+    return settings.entity or os.environ.get("WANDB_ENTITY") or None
+
+
+def _folder(root: Path) -> Path:
+    """Where the folder `wandb` of runs is kept: WANDB_DIR, else the project's root."""
+    return Path(os.environ.get("WANDB_DIR") or root).absolute()
+
+
+def check_environment(settings: TrackingSettings) -> None:
+    """ConfigError where W&B's variables say what cannot be, and runs would not be tracked for it.
+
+    Asked before a grid starts: a run that is going is never stopped for its tracking.
+    """
+    if settings.wandb == "off":
+        return
+    mode, problems = os.environ.get("WANDB_MODE", ""), []
+    if mode and mode.lower() not in _MODES:
+        said = f"expected one of {', '.join(_MODES)}, found {shown(mode)}{did_you_mean(mode.lower(), _MODES)}"
+        problems.append(Problem(_ENVIRON, "WANDB_MODE", said))
+    for name in ("WANDB_PROJECT", "WANDB_ENTITY"):
+        value = os.environ.get(name)
+        if value and not re.fullmatch(NAME_OF_WANDB, value):
+            said = f"expected {PATTERNS[NAME_OF_WANDB]}, found {shown(value)}"
+            problems.append(Problem(_ENVIRON, name, said))
+    if problems:
+        raise ConfigError(problems)
 
 
 @cache
@@ -249,10 +293,10 @@ def _has_key() -> bool:
         return True
     own = urlsplit(os.environ.get("WANDB_BASE_URL") or _server_logged_in_to()).netloc
     names = [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]
-    for file in (Path(name).expanduser() for name in names):
+    for file in map(_expanded, names):
         try:
             keys = netrc.netrc(file)
-        except (OSError, netrc.NetrcParseError):
+        except (OSError, ValueError, netrc.NetrcParseError):
             continue
         if any(keys.authenticators(host) for host in ((own,) if own else _HOSTS)):
             return True
@@ -263,9 +307,17 @@ def _server_logged_in_to() -> str:
     """The address that `wandb login --host` noted, if it is of a server of one's own."""
     settings = configparser.ConfigParser(interpolation=None)
     folder = os.environ.get("WANDB_CONFIG_DIR", "~/.config/wandb")
-    with contextlib.suppress(OSError, configparser.Error):
-        settings.read(Path(folder).expanduser() / "settings")
+    with contextlib.suppress(OSError, ValueError, configparser.Error):
+        settings.read(_expanded(folder) / "settings")
     return settings.get("default", "base_url", fallback="")
+
+
+def _expanded(path: str) -> Path:
+    """`path` with the home folder for `~`; as it is where nobody knows that folder: no HOME, and no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 class NoTracker:

@@ -7,6 +7,7 @@ this module does not count for a run's fingerprint.
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from torch import nn
 
@@ -96,22 +98,36 @@ def build_trainer(runtime: dict[str, Any], precision: str, *callbacks: pl.Callba
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     devices = 1 if runtime["devices"] == "auto" else runtime["devices"]
     everywhere = devices * runtime["num_nodes"]
-    return pl.Trainer(
-        accelerator=runtime["accelerator"],
-        devices=devices,
-        num_nodes=runtime["num_nodes"],
-        strategy=strategy(runtime["strategy"], everywhere),
-        sync_batchnorm=everywhere > 1 and runtime["accelerator"] != "cpu" and torch.cuda.is_available(),
-        precision=precision,  # type: ignore[arg-type]
-        max_epochs=1,
-        logger=False,
-        callbacks=list(callbacks),
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-    )
+    # A run on one device is alone, wherever it is started: in an allocation of SLURM's it is not one of SLURM_NTASKS.
+    alone: list[Any] = [] if everywhere > 1 else [LightningEnvironment()]
+    with _arguments_from_the_environment_ignored():
+        return pl.Trainer(
+            accelerator=runtime["accelerator"],
+            devices=devices,
+            num_nodes=runtime["num_nodes"],
+            strategy=strategy(runtime["strategy"], everywhere),
+            sync_batchnorm=everywhere > 1 and runtime["accelerator"] != "cpu" and torch.cuda.is_available(),
+            precision=precision,  # type: ignore[arg-type]
+            max_epochs=1,
+            logger=False,
+            callbacks=list(callbacks),
+            plugins=alone,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+        )
+
+
+@contextmanager
+def _arguments_from_the_environment_ignored() -> Iterator[None]:
+    """Hides PL_TRAINER_*, from which Lightning takes what a Trainer is not given, `limit_train_batches` for one."""
+    hidden = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("PL_TRAINER_")}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def strategy(wanted: str, devices: int) -> Strategy | str:

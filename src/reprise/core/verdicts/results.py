@@ -7,7 +7,7 @@
     card.json      scale, seeds, arms, failures, fingerprints, what the steps of each stage count, and short hashes
                    of the configuration of each arm and of each claim as they were judged
     pictures/      of each arm's first seed, and index.json, which lists them
-    cost.csv       one row a run and stage: seconds, cores, device, joules
+    cost.csv       one row a run and stage: seconds, cores, device
 
 A folder is whole or absent: it is written under a temporary name and swapped in. Nothing in it but cost.csv depends on
 the clock: training again on the same machine gives all else to the last digit.
@@ -82,7 +82,7 @@ class Results:
 
 @dataclass(frozen=True)
 class RunCost:
-    """What one run took in one stage: a row of cost.csv, whose last four columns are keys of the run's record."""
+    """What one run took in one stage: a row of cost.csv, whose last three columns are keys of the run's record."""
 
     stage: str
     arm: str
@@ -92,8 +92,6 @@ class RunCost:
     """Of the processors, that it had to itself; None if nobody wrote it down, as earlier versions did not."""
     device: str | None
     """The processor's name, or that of the GPUs: `2 × NVIDIA H200`."""
-    joules: float | None
-    """None where the machine has no counter that may be read."""
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -366,7 +364,6 @@ def _read_costs(path: Path) -> list[RunCost]:
                 seconds=float(row["seconds"]),
                 cores=int(row["cores"]) if row["cores"] else None,
                 device=row["device"] or None,
-                joules=float(row["joules"]) if row["joules"] else None,
             )
             for row in csv.DictReader(file)
         ]

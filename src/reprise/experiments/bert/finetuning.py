@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics.functional import classification, pearson_corrcoef, spearman_corrcoef
+from torchmetrics.functional import classification
 from torchmetrics.functional.text import squad
 
 from reprise.core.contract import Run
@@ -19,6 +19,7 @@ from reprise.experiments.bert.examples import UNLABELLED, Examples, read_example
 from reprise.experiments.bert.model import Finetuned
 from reprise.experiments.bert.pretraining import Vocabulary
 from reprise.parts.optim import build_optimizer, learning_rate_scale
+from reprise.parts.scores import matthews_correlation, pearson_correlation, spearman_correlation
 from reprise.parts.text import BucketSampler, Ragged, WordPiece, padded
 
 _EVALUATED_AT_ONCE = 128
@@ -195,14 +196,14 @@ class FinetuningTask(Task):
             truth.append(labels[labelled] if task.kind == "tagging" else labels)
         predicted, labels = torch.cat(outputs), torch.cat(truth)
         if task.kind == "regression":
-            measures = {"pearson": pearson_corrcoef, "spearman": spearman_corrcoef}
+            measures = {"pearson": pearson_correlation, "spearman": spearman_correlation}
             return {measure: float(measures[measure](predicted[:, 0], labels)) for measure in wanted}
         predicted = predicted.argmax(-1)
         n = task.labels
         measures = {
             "accuracy": lambda p, t: classification.multiclass_accuracy(p, t, n, average="micro"),
             "f1": classification.binary_f1_score,
-            "matthews": lambda p, t: classification.multiclass_matthews_corrcoef(p, t, n),
+            "matthews": matthews_correlation,
         }
         return {measure: float(measures[measure](predicted, labels)) for measure in wanted}
 

@@ -34,17 +34,6 @@ class Cost:
         return mean(run.seconds for run in self.runs)
 
     @property
-    def joules(self) -> float | None:
-        """Of all its runs; None unless every one has read it."""
-        read = [run.joules for run in self.runs if run.joules is not None]
-        return sum(read) if len(read) == self.count else None
-
-    @property
-    def metered(self) -> int:
-        """How many of its runs have read it."""
-        return sum(run.joules is not None for run in self.runs)
-
-    @property
     def hardware(self) -> str:
         """What each run had to itself: `1 core (AMD EPYC)`, or several such; empty if nobody wrote it down."""
         kinds = dict.fromkeys((run.cores, run.device) for run in self.runs if run.cores is not None)
