@@ -17,7 +17,7 @@ from PIL import Image
 from reprise.core.config.paper import Paper
 from reprise.core.config.project import Project, load
 from reprise.core.verdicts import results
-from reprise.core.verdicts.claims import Verdict
+from reprise.core.verdicts.verdict import Verdict
 
 ARMS = {"minimax": 1.0, "non_saturating": 2.0, "gaussian_mixture": 0.5}
 SEEDS = range(5)

@@ -22,9 +22,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from reprise.core.verdicts import results
-from reprise.core.verdicts.claims import signed
+from reprise.core.verdicts.rulings import MARKS
+from reprise.core.verdicts.verdict import signed
 from reprise.stages.page import charts, interval_svg, knobs
-from reprise.stages.page.cards import RULINGS, Card, cards, count_of
+from reprise.stages.page.cards import Card, cards, count_of
 from reprise.stages.page.gallery import copy_picture
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def render(made: list[Card]) -> dict[str, str]:
     environment = template_environment()
     index = environment.get_template("index.html.j2")
     paper, source = environment.get_template("experiment.html.j2"), environment.get_template("source.html.j2")
-    claims = Counter({ruling: sum(card.tally.get(ruling, 0) for card in made) for ruling in RULINGS})
+    claims = Counter({ruling: sum(card.tally.get(ruling, 0) for card in made) for ruling in MARKS})
     families = Counter(card.paper.family for card in made)
     decades = Counter(decade(card.paper.year) for card in made)
     known = {
@@ -105,7 +106,7 @@ def template_environment() -> Environment:
         "capital": lambda text: text[:1].upper() + text[1:],
     }
     environment.globals |= {
-        "rulings": RULINGS,
+        "rulings": MARKS,
         "scale_in_words": results.SCALE_IN_WORDS,
         "region_in_words": results.region_in_words,
         "interval_figure": interval_svg.interval_figure,

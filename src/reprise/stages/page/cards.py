@@ -14,8 +14,9 @@ from reprise.core.config.project import Project
 from reprise.core.config.yaml import Mark, leaves
 from reprise.core.contract import Scale
 from reprise.core.verdicts import results
-from reprise.core.verdicts.claims import Verdict
 from reprise.core.verdicts.results import Results
+from reprise.core.verdicts.rulings import MARKS
+from reprise.core.verdicts.verdict import Verdict
 from reprise.stages.page import excerpt
 from reprise.stages.page.charts import axis_in_words, curve_chart
 from reprise.stages.page.cost import Cost, by_arm
@@ -25,7 +26,6 @@ from reprise.stages.page.gallery import Gallery, Picture, galleries, thumbnail
 from reprise.stages.page.knobs import Knob, knobs, sizes
 from reprise.stages.page.staleness import Since, since
 
-RULINGS = {"reproduced": "✓", "refuted": "✕", "inconclusive": "?", "not run": "–"}
 ELSEWHERE = re.compile(r"at scale .+, not \w+$")
 """How the reason of a claim ends that is judged, or compared with a published number, at another scale."""
 PICTURE_BYTES = 16_000_000
@@ -294,4 +294,4 @@ def count_of(number: int, noun: str) -> str:
 def tally(rulings: Iterable[str]) -> dict[str, int]:
     """How many of each verdict, the best first."""
     counts = Counter(rulings)
-    return {ruling: counts[ruling] for ruling in RULINGS if counts[ruling]}
+    return {ruling: counts[ruling] for ruling in MARKS if counts[ruling]}
