@@ -29,15 +29,12 @@ def arm_paths(claim: Mapping[str, Any]) -> list[ArmPath]:
     named: list[ArmPath] = []
     for field in ARM_FIELDS:
         said = claim.get(field)
-        within = (
-            enumerate(said)
-            if isinstance(said, list)
-            else ((arm, arm) for arm in said or ())
-            if isinstance(said, dict)
-            else ()
-        )
-        listed: list[ArmPath] = [((field, place), arm) for place, arm in within]
-        named += [*listed, ((field,), said)] if isinstance(said, str) else listed
+        if isinstance(said, str):
+            named.append(((field,), said))
+        elif isinstance(said, list):
+            named += [((field, index), arm) for index, arm in enumerate(said)]
+        elif isinstance(said, dict):
+            named += [((field, arm), arm) for arm in said]
     return [(path, arm) for path, arm in named if isinstance(arm, str)]
 
 
@@ -107,7 +104,7 @@ class _Threshold(_Claim):
     published: Text | None = None
     """Against a published number, by its `what`."""
     margin: NotNegative = 0.0
-    """How far beyond the number or the baseline, in the metric's unit; for a baseline a factor where its scale is log."""
+    """How far beyond the number or the baseline, in the metric's unit; a factor beyond a baseline on a log scale."""
     tolerance: NotNegative = 0.0
     """How far short of a published number still counts, in the metric's unit."""
 

@@ -42,7 +42,7 @@ class Metric(Strict):
     better: Literal["higher", "lower", "neither"]
     """Which way is an improvement: the report's colours, and what a sweep seeks."""
     scale: Literal["linear", "log", "share"] = "linear"
-    """How two values are compared: by their difference, their ratio, or the ratio of their odds (shares near 0 or 1)."""
+    """How two values are compared: by difference, by ratio, or by the ratio of their odds (shares near 0 or 1)."""
     floor: Level | None = None
     """What does not take learning: a constant predictor, a random player."""
     ceiling: Level | None = None

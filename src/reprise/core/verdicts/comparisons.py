@@ -339,10 +339,7 @@ def rate(claim: RateClaim, table: Values) -> Evidence:
 
 def check_evidence(claim: Claim, table: Values, paper: Paper) -> Evidence:
     """What the runs say of a check, which is to hold in every seed: the range of its numbers, and no test."""
-    if isinstance(claim, RateClaim):
-        found = _rate_as_a_number(claim, table)
-    else:
-        found = per_seed(claim, table, paper)
+    found = _rate_as_a_number(claim, table) if isinstance(claim, RateClaim) else per_seed(claim, table, paper)
     whole_range = of_median(replace(found, agreement=None), confidence=1.0)
     return replace(whole_range, p=None, test="in every seed")
 
