@@ -374,16 +374,22 @@ def _print_verdicts(
 ) -> None:
     from rich.console import Console
 
+    from reprise.core.verdicts.multiplicity import q_values
     from reprise.core.verdicts.results import read_verdicts, verdict_markdown, verdict_summary, verdict_table
 
-    folders = {experiment: project.root / "results" / experiment for experiment in experiments}
-    found = {experiment: read_verdicts(folder) for experiment, folder in folders.items()}
+    folders = {key: project.root / "results" / key for key in project.pipeline.evaluate}
+    all_of_them = {key: read_verdicts(folder) for key, folder in folders.items() if _evaluated(project.root, key)}
+    found = {key: all_of_them[key] for key in experiments}
     if form == "table":
-        Console(width=None if sys.stdout.isatty() else 140).print(verdict_table(found))
+        Console(width=None if sys.stdout.isatty() else 140).print(verdict_table(found, all_of_them))
     elif form == "page":
         typer.echo(verdict_markdown(found))
     elif form == "json":
-        plain = {key: {name: one.as_json() for name, one in claims.items()} for key, claims in found.items()}
+        q = q_values(all_of_them)
+        plain = {
+            key: {name: {**one.as_json(), "q": q.get((key, name))} for name, one in claims.items()}
+            for key, claims in found.items()
+        }
         typer.echo(json.dumps(plain, indent=1, ensure_ascii=False))
     else:
         years = {experiment: project.pipeline.experiments[experiment].year for experiment in experiments}

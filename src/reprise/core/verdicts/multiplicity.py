@@ -1,6 +1,6 @@
 """How many of the reproduced claims chance alone would give: Benjamini and Hochberg over the whole catalogue.
 
-Nothing of it is stored with a paper: a q depends on every other claim, so it is computed where verdicts are read together.
+Nothing of it is stored with a paper: a q depends on every other claim, so it is computed where verdicts are read.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def counted(verdicts: Iterable[Verdict]) -> list[Verdict]:
 def q_values(verdicts: Verdicts) -> dict[tuple[str, str], float]:
     """The q of each counted claim, by experiment and claim (Benjamini and Hochberg 1995).
 
-    If every claim with a q up to this one's is called reproduced, the share of them that chance explains is expected to be
-    no larger than q.
+    If every claim with a q up to this one's is called reproduced, the share of them that chance explains is expected to
+    be no larger than q.
     """
     from scipy import stats
 
@@ -46,7 +46,7 @@ class Count:
     checks: int
     """Shown apart, and counted nowhere else."""
     false_discoveries: float
-    """Of the reproduced, how many chance alone is expected to give at most: the largest q among them, times their number."""
+    """How many of the reproduced chance alone gives, at most, on average: the largest q among them times their number."""
 
     def __str__(self) -> str:
         """`121 claims counted, 80 reproduced, …; of the reproduced at most 1.9 are expected by chance alone`."""

@@ -21,10 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
-LEAST_FOR_A_MEDIAN = 6
-"""Runs of each arm without which no median is judged, at 95 %."""
-MOST = 10_000
-"""Runs beyond which no number is looked for."""
 
 
 def rounded(number: float) -> float:
@@ -147,8 +143,8 @@ def detectable(runs: int, confidence: float = 0.95, power: float = 0.9) -> float
 def resolution_in_words(runs: int, confidence: float = 0.95) -> str:
     """What so many seeds can find, and what they cannot exclude."""
     return (
-        f"{runs} seeds find, nine times in ten, an effect {detectable(runs, confidence):.1f} standard deviations beyond "
-        f"the edge; they cannot exclude that up to {100 * rare_collapse(runs):.0f} % of runs behave otherwise"
+        f"{runs} seeds find, nine times in ten, an effect {detectable(runs, confidence):.1f} standard deviations beyond"
+        f" the edge; they cannot exclude that up to {100 * rare_collapse(runs):.0f} % of runs collapse"
     )
 
 
