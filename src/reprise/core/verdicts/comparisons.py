@@ -252,16 +252,21 @@ def trend(claim: TrendClaim, table: Values, paper: Paper) -> PerSeed:
     A slope is in the metric's unit, so its margin says how much a rise must be to matter. But one arm far off can make
     a slope by itself; so Page's test, of the ranks within each seed, must agree that the order is the arms'.
     """
-    from scipy import stats
-
     scaled, sign = Scaled(paper.metrics[claim.metric]), 1 if claim.direction == "increasing" else -1
     places = np.arange(len(claim.arms)) - (len(claim.arms) - 1) / 2
     slopes = sign * scaled.forward(table) @ places / (places**2).sum()
     way = "rise" if claim.direction == "increasing" else "fall"
     unit = f"{paper.metrics[claim.metric].unit} per step".strip()
-    page = float(stats.page_trend_test(sign * table).pvalue)
+    page = _page_p(sign * table)
     quantity = f"{way} per step along {' → '.join(claim.arms)}"
     return scaled.beyond(slopes, claim.margin, quantity, unit=scaled.unit(unit), agreement=("Page's trend test", page))
+
+
+def _page_p(table: Values) -> float:
+    """One-sided p of Page's trend test; 1 for a single seed, of which the test says nothing."""
+    from scipy import stats
+
+    return float(stats.page_trend_test(table).pvalue) if len(table) > 1 else 1.0
 
 
 def peak(claim: PeakClaim, table: Values, paper: Paper) -> PerSeed:

@@ -46,7 +46,7 @@ class Count:
     checks: int
     """Shown apart, and counted nowhere else."""
     false_discoveries: float
-    """How many of the reproduced chance alone gives, at most, on average: the largest q among them times their number."""
+    """How many of the reproduced chance alone gives, at most, on average: their number times the largest q."""
 
     def __str__(self) -> str:
         """`121 claims counted, 80 reproduced, …; of the reproduced at most 1.9 are expected by chance alone`."""
