@@ -20,7 +20,7 @@ from reprise.core.verdicts import results
 from reprise.core.verdicts.verdict import Verdict
 
 ARMS = {"minimax": 1.0, "non_saturating": 2.0, "gaussian_mixture": 0.5}
-SEEDS = range(5)
+SEEDS = range(6)
 PAPER = Paper.model_validate(
     {
         "title": "Generative Adversarial Nets",
@@ -75,7 +75,7 @@ PAPER = Paper.model_validate(
                 "where": "Section 3",
                 "metric": "log_likelihood",
                 "arms": ["non_saturating", "minimax"],
-                "margin": 100.0,
+                "margin": 50.0,
             },
             "all_modes": {
                 "kind": "rate",

@@ -22,6 +22,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from reprise.core.verdicts import results
+from reprise.core.verdicts.multiplicity import count
 from reprise.core.verdicts.rulings import MARKS
 from reprise.core.verdicts.verdict import signed
 from reprise.stages.page import charts, interval_svg, knobs
@@ -73,6 +74,7 @@ def render(made: list[Card]) -> dict[str, str]:
     known = {
         "cards": made,
         "tally": +claims,
+        "count": count({card.key: card.results.verdicts for card in made if card.results}),
         "families": families,
         "decades": sorted(decades.items()),
         "scales": list(dict.fromkeys(card.scale for card in made if card.results)),
@@ -109,6 +111,7 @@ def template_environment() -> Environment:
         "rulings": MARKS,
         "scale_in_words": results.SCALE_IN_WORDS,
         "region_in_words": results.region_in_words,
+        "verdict_in_words": results.verdict_in_words,
         "interval_figure": interval_svg.interval_figure,
         "colour": interval_svg.colour_class,
         "decade": decade,

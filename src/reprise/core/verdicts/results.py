@@ -5,7 +5,7 @@
     claims.json    {claim: verdict}
     plots/*.csv    <stage>_<column of history>: arm, step, mean, low, high, seeds    (dvc plots show, diff)
     card.json      scale, seeds, arms, failures, fingerprints, what the steps of each stage count, and short hashes
-                   of the configuration of each arm and of each claim as they were judged
+                   of the configuration of each arm and of each claim as they were judged; floors and ceilings
     pictures/      of each arm's first seed, and index.json, which lists them
     cost.csv       one row a run and stage: seconds, cores, device, joules
 
@@ -141,6 +141,8 @@ def write(
     }
     if configs is not None:
         card["configs"] = {arm: config_hash(tree) for arm, tree in configs.items()}
+    if found := levels(paper, runs):
+        card["levels"] = found
     _write_json(temporary / "card.json", card)
     _copy_pictures(temporary / "pictures", arms, pictures or {})
     _swap(temporary, folder)
@@ -162,6 +164,23 @@ def summary(runs: Runs, metrics: Iterable[str]) -> Metrics:
     return table
 
 
+def levels(paper: Paper, runs: Runs) -> dict[str, dict[str, dict[str, Any]]]:
+    """{metric: {floor: {says, value, where}, ceiling: ...}}; one that an arm measures is its mean, `where` its name.
+
+    A floor or ceiling whose arm has not been run is left out.
+    """
+    means, table = summary(runs, list(paper.metrics)), {}
+    for name, metric in paper.metrics.items():
+        for side, level in (("floor", metric.floor), ("ceiling", metric.ceiling)):
+            if level is None:
+                continue
+            value = level.value if level.arm is None else means.get(level.arm, {}).get(name, {}).get("mean")
+            if value is not None:
+                where = level.where if level.arm is None else f"mean of {level.arm}"
+                table.setdefault(name, {})[side] = {"says": level.says, "value": value, "where": where}
+    return table
+
+
 def config_hash(tree: Mapping[str, Any]) -> str:
     """A short hash of an arm's resolved configuration."""
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:12]
@@ -172,7 +191,9 @@ def claim_hash(paper: Paper, name: str) -> str:
     claim = paper.claims[name]
     published = [number.value for number in paper.published if number.what == getattr(claim, "published", None)]
     block = claim.model_dump(mode="json", exclude_defaults=True)
-    return config_hash({"claim": block, "published": published, "unit": paper.metrics[claim.metric].unit})
+    metric = paper.metrics[claim.metric]
+    said = {"claim": block, "published": published, "unit": metric.unit}
+    return config_hash(said if metric.scale == "linear" else said | {"scale": metric.scale})
 
 
 def _finite(number: float) -> float | None:
