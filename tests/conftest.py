@@ -66,7 +66,7 @@ metrics:
   error: {says: Mean squared error, better: lower}
   first_loss: {says: The first row of history, better: neither}
 claims:
-  faster: {says: A larger rate is faster, where: Section 1, metric: error, higher: slow, lower: fast, seeds: 2}
+  faster: {says: A larger rate is faster, where: "1", metric: error, higher: slow, lower: fast, seeds: 2, check: true}
 """,
     "datasets/points.yaml": """\
 title: Points

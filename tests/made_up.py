@@ -17,10 +17,10 @@ from PIL import Image
 from reprise.core.config.paper import Paper
 from reprise.core.config.project import Project, load
 from reprise.core.verdicts import results
-from reprise.core.verdicts.claims import Verdict
+from reprise.core.verdicts.verdict import Verdict
 
 ARMS = {"minimax": 1.0, "non_saturating": 2.0, "gaussian_mixture": 0.5}
-SEEDS = range(5)
+SEEDS = range(6)
 PAPER = Paper.model_validate(
     {
         "title": "Generative Adversarial Nets",
@@ -75,7 +75,7 @@ PAPER = Paper.model_validate(
                 "where": "Section 3",
                 "metric": "log_likelihood",
                 "arms": ["non_saturating", "minimax"],
-                "margin": 100.0,
+                "margin": 50.0,
             },
             "all_modes": {
                 "kind": "rate",

@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 import made_up
-from reprise.core.verdicts import results
+from reprise.core.verdicts import results, rulings
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,7 +36,7 @@ def test_round_trip(tmp_path: Path):
     assert found.card["axes"] == {"pretrain": "step"}
     assert found.curves.keys() == {"pretrain_generator_loss", "pretrain_gradient_norm", "pretrain_validation"}
     assert len(found.pictures) == 10 * len(made_up.ARMS)
-    assert {verdict.verdict for verdict in verdicts.values()} == {"reproduced", "refuted", "inconclusive", "not run"}
+    assert {verdict.verdict for verdict in verdicts.values()} == set(rulings.COLOURS)
 
 
 def test_costs_as_they_were_recorded(tmp_path: Path):
@@ -182,7 +182,7 @@ def test_verdict_table_shows_every_interval(tmp_path: Path):
     console.print(results.verdict_table({"gan": verdicts}))
     text = console.export_text()
     for verdict in verdicts.values():
-        assert verdict.verdict in text
+        assert results.verdict_in_words(verdict).split()[0] in text
         if verdict.interval:
             assert f"[{verdict.interval[0]:.3g}, {verdict.interval[1]:.3g}]" in text
     assert "> 0.5" in text

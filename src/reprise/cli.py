@@ -119,7 +119,7 @@ def list_(
     family: Annotated[str | None, typer.Option(help="Of papers", autocompletion=completion.families)] = None,
     data: Annotated[str | None, typer.Option(help="A dataset they use", autocompletion=completion.datasets)] = None,
     verdict: Annotated[
-        str | None, typer.Option(help="Of some claim: reproduced, refuted, inconclusive, not run")
+        str | None, typer.Option(help="Of some claim: reproduced, weaker, refuted, inconclusive, not run")
     ] = None,
     claims: Annotated[
         bool, typer.Option("--claims", help="Arms, and each claim's verdict; so for one experiment")
@@ -373,16 +373,23 @@ def _print_verdicts(
 ) -> None:
     from rich.console import Console
 
+    from reprise.core.verdicts.multiplicity import q_values
     from reprise.core.verdicts.results import read_verdicts, verdict_markdown, verdict_summary, verdict_table
 
-    folders = {experiment: project.results_folder(experiment) for experiment in experiments}
-    found = {experiment: read_verdicts(folder) for experiment, folder in folders.items()}
+    all_of_them = {
+        key: read_verdicts(project.results_folder(key)) for key in project.pipeline.evaluate if _evaluated(project, key)
+    }
+    found = {key: all_of_them[key] for key in experiments}
     if form == "table":
-        Console(width=None if sys.stdout.isatty() else 140).print(verdict_table(found))
+        Console(width=None if sys.stdout.isatty() else 140).print(verdict_table(found, all_of_them))
     elif form == "page":
         typer.echo(verdict_markdown(found))
     elif form == "json":
-        plain = {key: {name: one.as_json() for name, one in claims.items()} for key, claims in found.items()}
+        q = q_values(all_of_them)
+        plain = {
+            key: {name: {**one.as_json(), "q": q.get((key, name))} for name, one in claims.items()}
+            for key, claims in found.items()
+        }
         typer.echo(json.dumps(plain, indent=1, ensure_ascii=False))
     else:
         years = {experiment: project.papers[experiment].year for experiment in experiments}

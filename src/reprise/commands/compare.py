@@ -26,7 +26,8 @@ from reprise.core.config.documents import KNOBS, PAPERS, PARAMS, PIPELINE, STAGE
 from reprise.core.config.yaml import Document, dotted
 from reprise.core.config.yaml import Path as YamlPath
 from reprise.core.contract import SCALES
-from reprise.core.verdicts.claims import Verdict, rounded, t_interval
+from reprise.core.verdicts.statistics import rounded, t_interval
+from reprise.core.verdicts.verdict import Verdict
 
 CONFIDENCE = 0.95
 REST = "the rest"
@@ -36,7 +37,7 @@ Outcome = Literal[
 ]
 Seeds = dict[int, float]
 _ABSENT: Any = object()
-_FIELDS: dict[str, Any] = dict.fromkeys(field.name for field in fields(Verdict) if field.name != "claim")
+_FIELDS = {field.name for field in fields(Verdict) if field.name != "claim"}
 
 
 @dataclass(frozen=True)
@@ -351,8 +352,11 @@ def _regions_differ(before: Verdict | None, after: Verdict | None) -> bool:
 
 
 def _verdicts(side: Snapshot, results: str) -> dict[str, Verdict]:
-    entries = _read(side, f"{results}/claims.json")
-    return {name: Verdict.read(name, _FIELDS | _known(entry)) for name, entry in entries.items()}
+    path = f"{results}/claims.json"
+    try:
+        return {name: Verdict.read(name, _known(entry)) for name, entry in _read(side, path).items()}
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UsageError(f"{side.name}: {path}: not what evaluation writes ({error})") from None
 
 
 def _read(side: Snapshot, path: str) -> dict[str, Any]:

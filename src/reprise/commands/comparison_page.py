@@ -10,7 +10,8 @@ from markupsafe import Markup, escape
 
 from reprise.commands import comparison_text as text
 from reprise.commands.compare import Comparison, Ruling
-from reprise.core.verdicts.claims import Verdict
+from reprise.core.verdicts.rulings import MARKS
+from reprise.core.verdicts.verdict import Verdict
 from reprise.stages import report
 from reprise.stages.page.interval_svg import label, ticks
 
@@ -42,7 +43,7 @@ def render(comparison: Comparison) -> str:
         "shift": text.shift_in_words,
         "ruling": text.ruling_in_words,
     }
-    environment.globals |= {"rulings": report.RULINGS, "pair_figure": pair_figure}
+    environment.globals |= {"rulings": MARKS, "pair_figure": pair_figure}
     turned = [(one.key, ruling) for one in comparison.differences for ruling in one.rulings if ruling.turned]
     return environment.get_template("compare.html.j2").render(comparison=comparison, turned=turned)
 

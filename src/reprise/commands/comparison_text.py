@@ -9,9 +9,9 @@ from typing import Any
 import typer
 
 from reprise.commands.compare import Comparison, Difference, Edit, Ruling, Shift
-from reprise.commands.listing import COLOURS
-from reprise.core.verdicts.claims import Verdict, signed
 from reprise.core.verdicts.results import estimate_in_words, region_in_words
+from reprise.core.verdicts.rulings import COLOURS
+from reprise.core.verdicts.verdict import Verdict, signed
 
 OUTCOMES = {"better": "green", "worse": "red", "higher": "yellow", "lower": "yellow"}
 VALUE_WIDTH = 72

@@ -19,9 +19,7 @@ from reprise.commands.project import check_known
 from reprise.core.config.project import Project
 from reprise.core.config.yaml import dotted, leaves
 from reprise.core.contract import Scale
-
-COLOURS = {"reproduced": "green", "refuted": "red", "inconclusive": "yellow"}
-VERDICTS = (*COLOURS, "not run")
+from reprise.core.verdicts.rulings import COLOURS, JUDGED
 
 # --- list -------------------------------------------------------------------------------------------------------------
 
@@ -46,7 +44,7 @@ def rows(project: Project, filters: Filters) -> list[dict[str, Any]]:
     if filters.data is not None:
         check_known(filters.data, list(datasets), "dataset")
     if filters.verdict is not None:
-        check_known(filters.verdict, VERDICTS, "verdict")
+        check_known(filters.verdict, list(COLOURS), "verdict")
     chosen = [word for word in filters.words if word in papers]
     sought = [word.lower() for word in filters.words if word not in papers]
     found = []
@@ -116,7 +114,7 @@ def table(found: list[dict[str, Any]], claims: bool, width: int | None) -> Itera
 def tally(said: Any) -> tuple[str, str]:
     """`10 reproduced, 1 refuted`, plain and in colours; claims of other scales, which are not run, are left out."""
     counts = Counter(said)
-    some = [(f"{counts[ruling]} {ruling}", COLOURS[ruling]) for ruling in COLOURS if counts[ruling]]
+    some = [(f"{counts[ruling]} {ruling}", COLOURS[ruling]) for ruling in JUDGED if counts[ruling]]
     if not some:
         return "not run", "not run"
     return ", ".join(text for text, _ in some), ", ".join(typer.style(text, fg=colour) for text, colour in some)

@@ -16,6 +16,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from reprise.commands.project import UsageError, check_known
+from reprise.core.config.claim import LEAST_SEEDS
 from reprise.core.config.config_loader import experiments_dir
 from reprise.core.config.documents import PARAMS, PIPELINE
 from reprise.core.config.project import Project, load
@@ -60,7 +61,7 @@ def write(project: Project, paper: Paper) -> list[Path]:
     files[root / PARAMS] = _added(
         root / PARAMS,
         params,
-        {"experiments": _rendered("params.yaml.j2", paper, few_seeds=len(project.params.seeds) < 5)},
+        {"experiments": _rendered("params.yaml.j2", paper, few_seeds=len(project.params.seeds) < LEAST_SEEDS)},
     )
     files[root / PIPELINE] = _added(root / PIPELINE, pipeline, entries)
     return _write_all(root, paper.key, files)

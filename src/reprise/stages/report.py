@@ -22,9 +22,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from reprise.core.verdicts import results
-from reprise.core.verdicts.claims import signed
+from reprise.core.verdicts.multiplicity import count
+from reprise.core.verdicts.rulings import MARKS
+from reprise.core.verdicts.verdict import signed
 from reprise.stages.page import charts, interval_svg, knobs
-from reprise.stages.page.cards import RULINGS, Card, cards, count_of
+from reprise.stages.page.cards import Card, cards, count_of
 from reprise.stages.page.gallery import copy_picture
 
 if TYPE_CHECKING:
@@ -66,12 +68,13 @@ def render(made: list[Card]) -> dict[str, str]:
     environment = template_environment()
     index = environment.get_template("index.html.j2")
     paper, source = environment.get_template("experiment.html.j2"), environment.get_template("source.html.j2")
-    claims = Counter({ruling: sum(card.tally.get(ruling, 0) for card in made) for ruling in RULINGS})
+    claims = Counter({ruling: sum(card.tally.get(ruling, 0) for card in made) for ruling in MARKS})
     families = Counter(card.paper.family for card in made)
     decades = Counter(decade(card.paper.year) for card in made)
     known = {
         "cards": made,
         "tally": +claims,
+        "count": count({card.key: card.results.verdicts for card in made if card.results}),
         "families": families,
         "decades": sorted(decades.items()),
         "scales": list(dict.fromkeys(card.scale for card in made if card.results)),
@@ -105,9 +108,10 @@ def template_environment() -> Environment:
         "capital": lambda text: text[:1].upper() + text[1:],
     }
     environment.globals |= {
-        "rulings": RULINGS,
+        "rulings": MARKS,
         "scale_in_words": results.SCALE_IN_WORDS,
         "region_in_words": results.region_in_words,
+        "verdict_in_words": results.verdict_in_words,
         "interval_figure": interval_svg.interval_figure,
         "colour": interval_svg.colour_class,
         "decade": decade,

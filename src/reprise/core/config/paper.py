@@ -4,11 +4,32 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from reprise.core.config.claim import Claim
 from reprise.core.config.names import Name, NotNegative, Text
 from reprise.core.contract import Strict
+
+
+class Level(Strict):
+    """A floor or ceiling of a metric: a number and how it was measured, or the arm that measures it."""
+
+    says: Text
+    """What reaches it: a constant predictor, a random player, raw pixels; real data against real data."""
+    value: float | None = None
+    """In the metric's unit; or:"""
+    arm: Name | None = None
+    """The arm whose mean it is."""
+    where: Text | None = None
+    """Of a `value`: how it was measured, or the paper's table."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Level:
+        if (self.value is None) == (self.arm is None):
+            raise ValueError("needs exactly one of value or arm")
+        if (self.value is None) != (self.where is None):
+            raise ValueError("where belongs to value: it says how the number was measured")
+        return self
 
 
 class Metric(Strict):
@@ -20,6 +41,12 @@ class Metric(Strict):
     """Of the number, as % or nats; empty where it has none."""
     better: Literal["higher", "lower", "neither"]
     """Which way is an improvement: the report's colours, and what a sweep seeks."""
+    scale: Literal["linear", "log", "share"] = "linear"
+    """How two values are compared: by difference, by ratio, or by the ratio of their odds (shares near 0 or 1)."""
+    floor: Level | None = None
+    """What does not take learning: a constant predictor, a random player."""
+    ceiling: Level | None = None
+    """What cannot be exceeded here: real data against real data, a teacher against itself."""
 
 
 class Published(Strict):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
-from reprise.core.config.claim import arm_paths
+from reprise.core.config.claim import LEAST_SEEDS, arm_paths, scale_problems
 from reprise.core.config.config_loader import config_class
 from reprise.core.config.dataset import Dataset
 from reprise.core.config.documents import (
@@ -266,6 +266,9 @@ class _Paper:
         for index, number in enumerate(self.published):
             yield from self._arm_problems(("published", index, "arm"), number.get("arm"), ["paper"])
             yield from self._metric_problems(("published", index, "metric"), number.get("metric"))
+        for name, metric in block(self.section, "metrics").items():
+            for side in ("floor", "ceiling"):
+                yield from self._arm_problems(("metrics", name, side, "arm"), block(metric, side).get("arm"), ["paper"])
         for model, count in block(self.section, "parameters").items():
             yield from self._count_problems(model, block(count))
         for name, claim in block(self.section, "claims").items():
@@ -291,6 +294,11 @@ class _Paper:
         if isinstance(what, str) and what not in names:
             message = f"no published number is called {shown(what)}{did_you_mean(what, names)}"
             yield _at_value(self.document, (*path, "published"), message)
+        metric = claim.get("metric")
+        for field, message in scale_problems(
+            claim, block(self.section, "metrics", metric if isinstance(metric, str) else "")
+        ):
+            yield _at_value(self.document, (*path, field), message)
         judged = claim.get("scales", ("laptop", "paper"))
         scales: list[Scale] = (
             [scale for scale in SCALES if scale in judged] if isinstance(judged, (list, tuple)) else []
@@ -300,7 +308,7 @@ class _Paper:
             yield from self._arm_problems((*path, *place), arm, scales)
             if arm in [other for _, other in named[:index]]:
                 yield _at_value(self.document, (*path, *place), f"{arm} is compared with itself")
-        yield from self._seed_problems(path, claim.get("seeds", 5), [arm for _, arm in named], scales)
+        yield from self._seed_problems(path, claim.get("seeds", LEAST_SEEDS), [arm for _, arm in named], scales)
 
     def _seed_problems(self, path: Path, needed: Any, named: list[str], scales: Sequence[Scale]) -> Iterator[Problem]:
         if not isinstance(needed, int) or self.reading.params.partial or not self.reading.section(self.key):

@@ -5,7 +5,7 @@
     claims.json    {claim: verdict}
     plots/*.csv    <stage>_<column of history>: arm, step, mean, low, high, seeds    (dvc plots show, diff)
     card.json      scale, seeds, arms, failures, fingerprints, what the steps of each stage count, and short hashes
-                   of the configuration of each arm and of each claim as they were judged
+                   of the configuration of each arm and of each claim as they were judged; floors and ceilings
     pictures/      of each arm's first seed, and index.json, which lists them
     cost.csv       one row a run and stage: seconds, cores, device
 
@@ -34,7 +34,11 @@ from numpy.typing import NDArray
 from reprise.core.config.paper import Paper
 from reprise.core.config.yaml import ConfigError, Mark, Problem
 from reprise.core.contract import Scale
-from reprise.core.verdicts.claims import RunKey, Runs, Verdict, judge_all, rounded, signed
+from reprise.core.verdicts.claims import RunKey, Runs, judge_all
+from reprise.core.verdicts.multiplicity import Verdicts, count, q_values
+from reprise.core.verdicts.rulings import COLOURS, JUDGED, in_words
+from reprise.core.verdicts.statistics import rounded
+from reprise.core.verdicts.verdict import Verdict, signed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,7 +47,6 @@ HistoryKey = tuple[str, str, int]
 """Stage, arm and seed."""
 Metrics = dict[str, dict[str, dict[str, float | None]]]
 POINTS_PER_CURVE = 200
-COLOURS = {"reproduced": "green", "refuted": "red", "inconclusive": "yellow", "not run": "dim"}
 SCALE_IN_WORDS: dict[str, str] = {
     "smoke": "Smoke scale: seconds of training, to test the machinery. The numbers say nothing about the paper.",
     "laptop": "Laptop scale: a smaller problem than the paper's, sized for two CPU cores. The verdicts are about it.",
@@ -136,6 +139,8 @@ def write(
     }
     if configs is not None:
         card["configs"] = {arm: config_hash(tree) for arm, tree in configs.items()}
+    if found := levels(paper, runs):
+        card["levels"] = found
     _write_json(temporary / "card.json", card)
     _copy_pictures(temporary / "pictures", arms, pictures or {})
     _swap(temporary, folder)
@@ -157,6 +162,23 @@ def summary(runs: Runs, metrics: Iterable[str]) -> Metrics:
     return table
 
 
+def levels(paper: Paper, runs: Runs) -> dict[str, dict[str, dict[str, Any]]]:
+    """{metric: {floor: {says, value, where}, ceiling: ...}}; one that an arm measures is its mean, `where` its name.
+
+    A floor or ceiling whose arm has not been run is left out.
+    """
+    means, table = summary(runs, list(paper.metrics)), {}
+    for name, metric in paper.metrics.items():
+        for side, level in (("floor", metric.floor), ("ceiling", metric.ceiling)):
+            if level is None:
+                continue
+            value = level.value if level.arm is None else means.get(level.arm, {}).get(name, {}).get("mean")
+            if value is not None:
+                where = level.where if level.arm is None else f"mean of {level.arm}"
+                table.setdefault(name, {})[side] = {"says": level.says, "value": value, "where": where}
+    return table
+
+
 def config_hash(tree: Mapping[str, Any]) -> str:
     """A short hash of an arm's resolved configuration."""
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:12]
@@ -167,7 +189,9 @@ def claim_hash(paper: Paper, name: str) -> str:
     claim = paper.claims[name]
     published = [number.value for number in paper.published if number.what == getattr(claim, "published", None)]
     block = claim.model_dump(mode="json", exclude_defaults=True)
-    return config_hash({"claim": block, "published": published, "unit": paper.metrics[claim.metric].unit})
+    metric = paper.metrics[claim.metric]
+    said = {"claim": block, "published": published, "unit": metric.unit}
+    return config_hash(said if metric.scale == "linear" else said | {"scale": metric.scale})
 
 
 def _finite(number: float) -> float | None:
@@ -382,64 +406,85 @@ def _read_curves(path: Path) -> dict[str, Curve]:
 # --- the terminal -----------------------------------------------------------------------------------------------------
 
 
-def verdict_table(verdicts: Mapping[str, Mapping[str, Verdict]]) -> Table:
-    """Verdicts by experiment and claim, for rich to print."""
+def verdict_table(verdicts: Verdicts, catalogue: Verdicts | None = None) -> Table:
+    """Verdicts by experiment and claim, for rich to print; each q is over `catalogue`, of which they are a part."""
     from rich.table import Table
     from rich.text import Text
 
-    caption = "\n".join(_scales_in_words(verdicts))
+    catalogue = catalogue or verdicts
+    q = q_values(catalogue)
+    caption = "\n".join([*_scales_in_words(verdicts), f"{count(catalogue)}."])
     table = Table(title="Verdicts", title_justify="left", caption=caption, caption_justify="left", expand=False)
     table.add_column("claim")
-    table.add_column("verdict", no_wrap=True)
+    table.add_column("verdict")
     table.add_column("estimate and interval")
     table.add_column("claimed", no_wrap=True)
     table.add_column("seeds", justify="right")
+    table.add_column("q", justify="right", no_wrap=True)
     table.add_column("in the paper")
     for experiment, claims in verdicts.items():
-        for verdict in claims.values():
+        for verdict in sorted(claims.values(), key=lambda one: not one.counted):
+            kind = "" if verdict.counted else " (check)"
             table.add_row(
-                f"{experiment}: {verdict.claim.replace('_', ' ')}",
-                Text(verdict.verdict, style=COLOURS[verdict.verdict]),
+                f"{experiment}: {verdict.claim.replace('_', ' ')}{kind}",
+                Text(verdict_in_words(verdict), style=COLOURS[verdict.verdict]),
                 Text(estimate_in_words(verdict)),
                 region_in_words(verdict),
                 str(verdict.seeds),
+                f"{q[experiment, verdict.claim]:.2g}" if (experiment, verdict.claim) in q else "",
                 verdict.where,
             )
         table.add_section()
     return table
 
 
-def verdict_markdown(verdicts: Mapping[str, Mapping[str, Verdict]]) -> str:
+def verdict_markdown(verdicts: Verdicts) -> str:
     """The same as a page of Markdown, a table for each experiment, less the claims that are judged at another scale."""
+    q = q_values(verdicts)
     lines = ["# Verdicts", "", "Written by `reprise verdicts --markdown`. " + " ".join(_scales_in_words(verdicts))]
+    lines += ["", f"{count(verdicts)}."]
     for experiment, claims in verdicts.items():
-        lines += ["", f"## {experiment}", "", *verdict_rows(claims.values())]
+        lines += [
+            "",
+            f"## {experiment}",
+            "",
+            *verdict_rows(claims.values(), {claim: q.get((experiment, claim)) for claim in claims}),
+        ]
     return "\n".join(lines)
 
 
-def verdict_rows(verdicts: Iterable[Verdict]) -> list[str]:
-    """A table of Markdown, a line for each claim that was judged."""
-    lines = ["| claim | verdict | estimate [95 % interval] | claimed | seeds |", "|---|---|---|---|---|"]
-    for verdict in verdicts:
-        if verdict.interval is not None:
-            facts = f"{estimate_in_words(verdict)} | {region_in_words(verdict)} | {verdict.seeds}"
-            lines.append(f"| {verdict.says} ({verdict.where}) | **{verdict.verdict}** | {facts} |")
+def verdict_rows(verdicts: Iterable[Verdict], q: Mapping[str, float | None] | None = None) -> list[str]:
+    """A table of Markdown, a line for each claim that was judged, checks last; with `q`, by claim, its column too."""
+    shown = sorted((one for one in verdicts if one.interval is not None), key=lambda one: not one.counted)
+    lines = ["| claim | verdict | estimate [interval] | claimed | seeds |", "|---|---|---|---|---|"]
+    if q is not None:
+        lines = [lines[0] + " q |", lines[1] + "---|"]
+    for verdict in shown:
+        facts = f"{estimate_in_words(verdict)} | {region_in_words(verdict)} | {verdict.seeds} |"
+        if q is not None:
+            value = q.get(verdict.claim)
+            facts += f" {'check' if not verdict.counted else '' if value is None else f'{value:.2g}'} |"
+        lines.append(f"| {verdict.says} ({verdict.where}) | **{verdict_in_words(verdict)}** | {facts}")
     return lines
 
 
-def verdict_summary(verdicts: Mapping[str, Mapping[str, Verdict]], years: Mapping[str, int]) -> str:
-    """A table of Markdown, a row for each experiment, oldest first: its claims, by their verdicts."""
-    kinds = ("reproduced", "refuted", "inconclusive")
-    lines = [f"| paper | {' | '.join(kinds)} |", "|---|---|---|---|"]
+def verdict_summary(verdicts: Verdicts, years: Mapping[str, int]) -> str:
+    """A table of Markdown, a row for each experiment, oldest first: its counted claims, by their verdicts."""
+    lines = [f"| paper | {' | '.join(JUDGED)} |", f"|---|{'---|' * len(JUDGED)}"]
     for experiment in sorted(verdicts, key=lambda key: years[key]):
-        claims = verdicts[experiment].values()
-        names = [[v.claim.replace("_", " ") for v in claims if v.verdict == kind] for kind in kinds]
+        claims = [verdict for verdict in verdicts[experiment].values() if verdict.counted]
+        names = [[v.claim.replace("_", " ") for v in claims if v.verdict == kind] for kind in JUDGED]
         link = f"[{experiment}](results/README.md#{experiment}) {years[experiment]}"
         lines.append(f"| {link} | {' | '.join('; '.join(some) for some in names)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", f"{count(verdicts)}."])
 
 
-def _scales_in_words(verdicts: Mapping[str, Mapping[str, Verdict]]) -> list[str]:
+def verdict_in_words(verdict: Verdict) -> str:
+    """The verdict as a reader sees it: `not seen at this size` for a refuted one away from the paper's scale."""
+    return in_words(verdict.verdict, verdict.scale, check=not verdict.counted)
+
+
+def _scales_in_words(verdicts: Verdicts) -> list[str]:
     scales = dict.fromkeys(verdict.scale for claims in verdicts.values() for verdict in claims.values())
     return [SCALE_IN_WORDS[scale] for scale in scales]
 
@@ -454,7 +499,7 @@ def estimate_in_words(verdict: Verdict) -> str:
 
 def region_in_words(verdict: Verdict) -> str:
     """`> 0.5`, `< 10`, `−1 … 1`, or nothing."""
-    if verdict.holds is None:
+    if verdict.holds is None or verdict.holds == (None, None):
         return ""
     low, high = verdict.holds
     if high is None:

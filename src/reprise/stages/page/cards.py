@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from reprise.core.config.project import Project
 from reprise.core.config.yaml import Mark, leaves
 from reprise.core.contract import Scale
 from reprise.core.verdicts import results
-from reprise.core.verdicts.claims import Verdict
+from reprise.core.verdicts.multiplicity import q_values
 from reprise.core.verdicts.results import Results
+from reprise.core.verdicts.rulings import MARKS
+from reprise.core.verdicts.verdict import Verdict
 from reprise.stages.page import excerpt
 from reprise.stages.page.charts import axis_in_words, curve_chart
 from reprise.stages.page.cost import Cost, by_arm
@@ -26,7 +28,6 @@ from reprise.stages.page.gallery import Gallery, Picture, galleries, thumbnail
 from reprise.stages.page.knobs import Knob, knobs, sizes
 from reprise.stages.page.staleness import Since, since
 
-RULINGS = {"reproduced": "✓", "refuted": "✕", "inconclusive": "?", "not run": "–"}
 ELSEWHERE = re.compile(r"at scale .+, not \w+$")
 """How the reason of a claim ends that is judged, or compared with a published number, at another scale."""
 PICTURE_BYTES = 16_000_000
@@ -57,6 +58,8 @@ class Card:
     """Pictures for which there was no room."""
     since: Since = field(default_factory=Since)
     """What YAML says otherwise now than when the results were made."""
+    q: dict[str, float] = field(default_factory=dict)
+    """By claim, over the claims of all papers: the share of false discoveries if its p is called enough."""
 
     @property
     def verdicts(self) -> list[Verdict]:
@@ -65,8 +68,13 @@ class Card:
 
     @property
     def judged(self) -> list[Verdict]:
-        """Those that have an interval."""
-        return [verdict for verdict in self.verdicts if verdict.interval is not None]
+        """Those that have an interval, but for the checks."""
+        return [verdict for verdict in self.verdicts if verdict.interval is not None and verdict.counted]
+
+    @property
+    def checks(self) -> list[Verdict]:
+        """Theorems, identities and sanity tests: shown apart, and counted nowhere."""
+        return [verdict for verdict in self.verdicts if verdict.interval is not None and not verdict.counted]
 
     @property
     def waiting(self) -> list[Verdict]:
@@ -85,8 +93,10 @@ class Card:
 
     @cached_property
     def tally(self) -> dict[str, int]:
-        """How many claims of each verdict; one that came after the evaluation was not run."""
-        return tally([*(verdict.verdict for verdict in self.verdicts), *["not run"] * len(self.not_yet)])
+        """How many claims of each verdict, without checks; one that came after the evaluation was not run."""
+        waiting = [name for name in self.not_yet if not self.paper.claims[name].check]
+        counted = [verdict.verdict for verdict in self.verdicts if verdict.counted]
+        return tally([*counted, *["not run"] * len(waiting)])
 
     @property
     def not_yet(self) -> list[str]:
@@ -188,7 +198,8 @@ class Card:
             stage = next(stage for stage in stages if name.startswith(f"{stage}_"))
             said = name.removeprefix(f"{stage}_") if len(stages) == 1 else name.replace("_", ": ", 1)
             title, text = said.replace("_", " "), (self.results.folder / "plots" / f"{name}.csv").read_text()
-            made.append((title, curve_chart(title, text, curves, self.arms, stages[stage])))
+            levels = self.results.card.get("levels", {}).get(name.removeprefix(f"{stage}_"), {})
+            made.append((title, curve_chart(title, text, curves, self.arms, stages[stage], levels)))
         return made
 
     @property
@@ -228,7 +239,10 @@ def cards(project: Project) -> list[Card]:
             hung, spent, left_out = galleries(whole[key], axis, room // waiting)
             room, waiting = room - spent, waiting - 1
         made.append(card(project, key, by_any - named[key], whole.get(key), hung, left_out))
-    return made
+    q = q_values({key: found.verdicts for key, found in whole.items()})
+    return [
+        replace(one, q={name: q[one.key, name] for name in one.paper.claims if (one.key, name) in q}) for one in made
+    ]
 
 
 def card(
@@ -296,4 +310,4 @@ def count_of(number: int, noun: str) -> str:
 def tally(rulings: Iterable[str]) -> dict[str, int]:
     """How many of each verdict, the best first."""
     counts = Counter(rulings)
-    return {ruling: counts[ruling] for ruling in RULINGS if counts[ruling]}
+    return {ruling: counts[ruling] for ruling in MARKS if counts[ruling]}

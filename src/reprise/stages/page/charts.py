@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from reprise.core.verdicts.results import Curve
@@ -37,7 +38,14 @@ CONFIG: dict[str, Any] = {
 """What all charts share."""
 
 
-def curve_chart(title: str, text: str, curves: Mapping[str, Curve], arms: Sequence[str], axis: str) -> dict[str, Any]:
+def curve_chart(
+    title: str,
+    text: str,
+    curves: Mapping[str, Curve],
+    arms: Sequence[str],
+    axis: str,
+    levels: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> dict[str, Any]:
     """The chart of one column of history; its signal `hidden` lists the arms that are not shown.
 
     Args:
@@ -46,6 +54,7 @@ def curve_chart(title: str, text: str, curves: Mapping[str, Curve], arms: Sequen
         curves: the same, read, by arm.
         arms: all of the experiment; the colour of one is its place among them.
         axis: what steps count.
+        levels: the metric's floor and ceiling, as card.json has them: each a dashed line with its name.
     """
     drawn = [arm for arm in arms if arm in curves]
     places = [arms.index(arm) for arm in drawn]
@@ -90,6 +99,12 @@ def curve_chart(title: str, text: str, curves: Mapping[str, Curve], arms: Sequen
                     "strokeDash": {"field": "arm", "type": "nominal", "legend": None, "scale": dashes},
                 },
             },
+            *(
+                layer
+                for level in levels.values()
+                if level["value"] > 0 or not is_logarithmic(curves)
+                for layer in _level(level, height)
+            ),
             {
                 "params": [{"name": "near", "select": pointed}],
                 "mark": {"type": "point", "filled": True, "size": 90, "aria": False},
@@ -101,6 +116,18 @@ def curve_chart(title: str, text: str, curves: Mapping[str, Curve], arms: Sequen
             },
         ],
     }
+
+
+def _level(level: Mapping[str, Any], height: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A line across the chart, and the name of what reaches it."""
+    place = {"y": {"datum": level["value"], **height}, "x": {"value": 0}, "color": {"value": "var(--soft)"}}
+    line = {"type": "rule", "strokeDash": [2, 3], "aria": False}
+    name = {"type": "text", "text": level["says"], "align": "left", "baseline": "bottom", "dx": 3, "aria": False}
+    lone = {"data": {"values": [{}]}}
+    return [
+        {**lone, "mark": line, "encoding": {**place, "x2": {"value": "width"}}},
+        {**lone, "mark": name, "encoding": place},
+    ]
 
 
 def extremes(curves: Mapping[str, Curve]) -> tuple[float, float]:

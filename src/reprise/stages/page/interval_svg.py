@@ -9,7 +9,7 @@ import math
 
 from markupsafe import Markup, escape
 
-from reprise.core.verdicts.claims import Verdict
+from reprise.core.verdicts.verdict import Verdict
 
 COLOURS = 8
 """Of the style sheet: c0 to c7."""

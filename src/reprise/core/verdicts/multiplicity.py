@@ -1,0 +1,72 @@
+"""How many of the reproduced claims chance alone would give: Benjamini and Hochberg over the whole catalogue.
+
+Nothing of it is stored with a paper: a q depends on every other claim, so it is computed where verdicts are read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from reprise.core.verdicts.rulings import JUDGED
+from reprise.core.verdicts.verdict import Verdict
+
+Verdicts = Mapping[str, Mapping[str, Verdict]]
+"""By experiment and claim."""
+
+
+def counted(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """The verdicts that count: judged, of claims that are no checks."""
+    return [verdict for verdict in verdicts if verdict.counted and verdict.p is not None]
+
+
+def q_values(verdicts: Verdicts) -> dict[tuple[str, str], float]:
+    """The q of each counted claim, by experiment and claim (Benjamini and Hochberg 1995).
+
+    If every claim with a q up to this one's is called reproduced, the share of them that chance explains is expected to
+    be no larger than q.
+    """
+    from scipy import stats
+
+    judged = {(key, one.claim): one.p for key, claims in verdicts.items() for one in counted(claims.values())}
+    if not judged:
+        return {}
+    adjusted = stats.false_discovery_control([p for p in judged.values() if p is not None], method="bh")
+    return {key: float(q) for key, q in zip(judged, adjusted, strict=True)}
+
+
+@dataclass(frozen=True)
+class Count:
+    """The catalogue's counted claims."""
+
+    claims: int
+    rulings: dict[str, int]
+    """How many of each verdict, the best first."""
+    checks: int
+    """Shown apart, and counted nowhere else."""
+    false_discoveries: float
+    """How many of the reproduced chance alone gives, at most, on average: their number times the largest q."""
+
+    def __str__(self) -> str:
+        """`121 claims counted, 80 reproduced, …; of the reproduced at most 1.9 are expected by chance alone`."""
+        some = [f"{number} {ruling}" for ruling, number in self.rulings.items()]
+        said = ", ".join([f"{self.claims} claim{'s' * (self.claims != 1)} counted", *some])
+        if self.rulings.get("reproduced"):
+            said += f"; of the reproduced at most {self.false_discoveries:.1f} are expected by chance alone"
+        if self.checks:
+            said += f"; {self.checks} check{'s' * (self.checks != 1)} apart"
+        return said
+
+
+def count(verdicts: Verdicts) -> Count:
+    """How many claims are counted, by verdict, and how many false discoveries to expect among the reproduced."""
+    q = q_values(verdicts)
+    judged = [(q[key, one.claim], one) for key, claims in verdicts.items() for one in counted(claims.values())]
+    rulings = Counter(one.verdict for _, one in judged)
+    worst = max((value for value, one in judged if one.verdict == "reproduced"), default=0.0)
+    checks = sum(
+        not one.counted and one.interval is not None for claims in verdicts.values() for one in claims.values()
+    )
+    ordered = {ruling: rulings[ruling] for ruling in JUDGED if rulings[ruling]}
+    return Count(len(judged), ordered, checks, worst * rulings["reproduced"])
