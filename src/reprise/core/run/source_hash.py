@@ -63,7 +63,7 @@ def source_hash(experiment: str, config: Mapping[str, Any] | None = None, packag
     `config` is the validated configuration of a run as plain values; without one, every entry of every table counts.
     `package` is the folder of `reprise`.
     """
-    return _paper(package, experiment).hashes(Training, None if config is None else _strings(config))
+    return read_code(package).training(experiment, config)
 
 
 def evaluation_hash(experiment: str, config: Mapping[str, Any] | None = None, package: Path | None = None) -> Hashes:
@@ -71,12 +71,12 @@ def evaluation_hash(experiment: str, config: Mapping[str, Any] | None = None, pa
 
     What builds the model and opens its data is in the training's hash.
     """
-    return _paper(package, experiment).hashes(Evaluation, None if config is None else _strings(config))
+    return read_code(package).evaluation(experiment, config)
 
 
 def reader_hash(readers: Sequence[str], package: Path | None = None) -> str:
     """The hash of the source of some dataset's readers."""
-    graph = _graph(package or experiments_dir().parent)
+    graph = read_code(package)
     modules = [f"reprise.parts.data.readers.{reader}" for reader in readers]
     roots = [
         node for module in modules for name in ("read", "Options") for node in graph.find(Reference(module, (name,)))
@@ -120,15 +120,28 @@ class Node(NamedTuple):
     """
 
 
-class _Graph:
+class SourceCode:
     """The definitions of a package as its files are now."""
 
     def __init__(self, files: Mapping[str, Path]) -> None:
         self.files = files
-        self.papers: dict[str, _Paper] = {}
+        self._papers: dict[str, _Paper] = {}
         self._modules: dict[str, Module] = {}
         self._targets: dict[Node, list[tuple[Use, tuple[Node, ...]]]] = {}
         self._kinds: dict[tuple[str, int], str] = {}
+
+    def training(self, experiment: str, config: Mapping[str, Any] | None = None) -> Hashes:
+        """As `source_hash`, without a look at whether the files changed since."""
+        return self._paper(experiment).hashes(Training, config)
+
+    def evaluation(self, experiment: str, config: Mapping[str, Any] | None = None) -> Hashes:
+        """As `evaluation_hash`, likewise."""
+        return self._paper(experiment).hashes(Evaluation, config)
+
+    def _paper(self, experiment: str) -> _Paper:
+        if experiment not in self._papers:
+            self._papers[experiment] = _Paper(self, experiment)
+        return self._papers[experiment]
 
     def module(self, name: str) -> Module:
         """A module of the package."""
@@ -383,7 +396,7 @@ class _Walk:
 
     def __init__(
         self,
-        graph: _Graph,
+        graph: SourceCode,
         roots: Iterable[Node],
         strings: frozenset[str] | None = None,
         modules: Iterable[str] = (),
@@ -515,7 +528,7 @@ class _Walk:
 class _Paper:
     """What the file of one paper reaches."""
 
-    def __init__(self, graph: _Graph, experiment: str) -> None:
+    def __init__(self, graph: SourceCode, experiment: str) -> None:
         self.graph = graph
         self.module = f"{PACKAGE}.experiments.{experiment}"
         everything = _Walk(graph, self.roots(TRAINS), None, [self.module])
@@ -558,9 +571,12 @@ class _Paper:
             return frozenset(self.graph.entries(node))
         return self.graph.kinds_of(node) if node.part == ":methods" else frozenset()
 
-    def hashes(self, walk: Callable[[_Paper, frozenset[str] | None], _Walk], strings: frozenset[str] | None) -> Hashes:
-        """The hash of what `walk` reaches under a configuration that holds `strings`."""
-        key = walk, None if strings is None else strings & self.choices
+    def hashes(
+        self, walk: Callable[[_Paper, frozenset[str] | None], _Walk], config: Mapping[str, Any] | None
+    ) -> Hashes:
+        """The hash of what `walk` reaches under a configuration."""
+        strings = None if config is None else _strings(config) & self.choices
+        key = walk, strings
         if key not in self.known:
             self.known[key] = walk(self, strings).digest()
         return self.known[key]
@@ -606,24 +622,18 @@ class Evaluation(_PaperWalk):
         ]
 
 
-_GRAPHS: dict[Path, tuple[object, _Graph]] = {}
+_GRAPHS: dict[Path, tuple[object, SourceCode]] = {}
 
 
-def _graph(package: Path) -> _Graph:
-    """The definitions of a package; those read before where no file has changed."""
+def read_code(package: Path | None = None) -> SourceCode:
+    """The definitions of a package as its files are now; `package` is the folder of `reprise`."""
+    package = package or experiments_dir().parent
     files = modules_of(package)
     state = [(name, (facts := file.stat()).st_mtime_ns, facts.st_size) for name, file in files.items()]
     known = _GRAPHS.get(package)
     if known is None or known[0] != state:
-        known = _GRAPHS[package] = state, _Graph(files)
+        known = _GRAPHS[package] = state, SourceCode(files)
     return known[1]
-
-
-def _paper(package: Path | None, experiment: str) -> _Paper:
-    graph = _graph(package or experiments_dir().parent)
-    if experiment not in graph.papers:
-        graph.papers[experiment] = _Paper(graph, experiment)
-    return graph.papers[experiment]
 
 
 def _sha256(text: str) -> str:
