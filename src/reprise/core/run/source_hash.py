@@ -129,6 +129,8 @@ class SourceCode:
         self._modules: dict[str, Module] = {}
         self._targets: dict[Node, list[tuple[Use, tuple[Node, ...]]]] = {}
         self._kinds: dict[tuple[str, int], str] = {}
+        self._effects: dict[str, list[Node]] = {}
+        self._names: dict[Node, str] = {}
 
     def training(self, experiment: str, config: Mapping[str, Any] | None = None) -> Hashes:
         """As `source_hash`, without a look at whether the files changed since."""
@@ -155,8 +157,10 @@ class SourceCode:
 
     def name(self, node: Node) -> str:
         """`build_optimizer`, `Task.update`, `BUILDERS.adam`: what a definition is called in its module."""
-        name = self.module(node.module).name_at(node.place)
-        return name + (f".{node.part}" if node.part and not node.part.startswith(":") else "")
+        if node not in self._names:
+            name = self.module(node.module).name_at(node.place)
+            self._names[node] = name + (f".{node.part}" if node.part and not node.part.startswith(":") else "")
+        return self._names[node]
 
     def find(self, reference: Reference) -> list[Node]:
         """The definitions that a reference names; none if it names nothing of the package."""
@@ -332,6 +336,11 @@ class SourceCode:
 
     def effects(self, name: str) -> list[Node]:
         """What acts when a module is imported."""
+        if name not in self._effects:
+            self._effects[name] = self._find_effects(name)
+        return self._effects[name]
+
+    def _find_effects(self, name: str) -> list[Node]:
         module = self.module(name)
         found = [Node(name, place) for place in module.effects]
         found += [Node(name, place) for place in range(len(module.body)) if self._registers(name, place)]
