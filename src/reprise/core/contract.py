@@ -102,6 +102,10 @@ class Run:
     """Weights of the same arm and seed from the stage before, if there is one."""
     fingerprint: str = ""
     """Hash of config, prepared data, source and `init`: the name of the work folder."""
+    source: str = ""
+    """Hash of the code that trains it."""
+    scoring: str = ""
+    """Hash of the code that scores it, and of the `evaluate` block."""
 
     @property
     def name(self) -> str:

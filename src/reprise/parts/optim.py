@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,10 @@ _FUSED_DEVICES = {"cpu", "cuda"}
 _LEAST_SQUARE = 1e-20
 
 
-def build_optimizer(
-    module_or_params: nn.Module | Iterable[Tensor], config: vocabulary.Optimizer
-) -> torch.optim.Optimizer:
+Parameters = nn.Module | Iterable[Tensor]
+
+
+def build_optimizer(module_or_params: Parameters, config: vocabulary.Optimizer) -> torch.optim.Optimizer:
     """The optimiser `config` asks for, over the parameters that take a gradient.
 
     Under adamw, a module's biases and normalisation parameters (fewer than two axes) do not decay;
@@ -27,33 +28,62 @@ def build_optimizer(
     torch's RMSprop divides by sqrt(v) + eps. DeepMind's DQN divides by sqrt(v + 0.01); to come
     nearest where v is small, take eps = sqrt(0.01) = 0.1.
     """
-    params = [
-        p
-        for p in (module_or_params.parameters() if isinstance(module_or_params, nn.Module) else module_or_params)
-        if p.requires_grad
-    ]
-    common: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
-    fused = {"fused": True} if params and all(_fusible(p) for p in params) else {}
-    match config:
-        case vocabulary.SGD():
-            return torch.optim.SGD(params, momentum=config.momentum, nesterov=config.nesterov, **common, **fused)
-        case vocabulary.RMSProp():
-            return RMSprop(
-                params,
-                alpha=config.alpha, eps=config.eps, momentum=config.momentum, centered=config.centered,
-                **common,
-            )  # fmt: skip
-        case vocabulary.Adam():
-            return torch.optim.Adam(params, betas=_pair(config.betas), eps=config.eps, **common, **fused)
-        case vocabulary.AdamW():
-            groups: Any = params
-            if isinstance(module_or_params, nn.Module):
-                groups = [
-                    {"params": [p for p in params if p.ndim >= 2]},
-                    {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
-                ]
-                groups = [group for group in groups if group["params"]]
-            return torch.optim.AdamW(groups, betas=_pair(config.betas), eps=config.eps, **common, **fused)
+    return _OPTIMIZERS[config.kind](module_or_params, config)
+
+
+def _sgd(module_or_params: Parameters, config: vocabulary.SGD) -> torch.optim.Optimizer:
+    params = _trainable(module_or_params)
+    return torch.optim.SGD(
+        params, momentum=config.momentum, nesterov=config.nesterov, **_common(config), **_fused(params)
+    )
+
+
+def _rmsprop(module_or_params: Parameters, config: vocabulary.RMSProp) -> torch.optim.Optimizer:
+    return RMSprop(
+        _trainable(module_or_params),
+        alpha=config.alpha, eps=config.eps, momentum=config.momentum, centered=config.centered,
+        **_common(config),
+    )  # fmt: skip
+
+
+def _adam(module_or_params: Parameters, config: vocabulary.Adam) -> torch.optim.Optimizer:
+    params = _trainable(module_or_params)
+    return torch.optim.Adam(params, betas=_pair(config.betas), eps=config.eps, **_common(config), **_fused(params))
+
+
+def _adamw(module_or_params: Parameters, config: vocabulary.AdamW) -> torch.optim.Optimizer:
+    params = _trainable(module_or_params)
+    groups: Any = params
+    if isinstance(module_or_params, nn.Module):
+        groups = [
+            {"params": [p for p in params if p.ndim >= 2]},
+            {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(groups, betas=_pair(config.betas), eps=config.eps, **_common(config), **_fused(params))
+
+
+# A run's source hash counts those entries alone whose key is in its configuration: see core/run/source_hash.py.
+_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": _sgd,
+    "rmsprop": _rmsprop,
+    "adam": _adam,
+    "adamw": _adamw,
+}
+
+
+def _trainable(module_or_params: Parameters) -> list[Tensor]:
+    every = module_or_params.parameters() if isinstance(module_or_params, nn.Module) else module_or_params
+    return [p for p in every if p.requires_grad]
+
+
+def _common(config: vocabulary.Optimizer) -> dict[str, Any]:
+    return {"lr": config.lr, "weight_decay": config.weight_decay}
+
+
+def _fused(params: list[Tensor]) -> dict[str, Any]:
+    """torch's one kernel for the whole update, where it has one for all of `params`."""
+    return {"fused": True} if params and all(_fusible(p) for p in params) else {}
 
 
 class RMSprop(torch.optim.RMSprop):
@@ -127,16 +157,50 @@ def learning_rate_scale(schedule: vocabulary.Schedule, step: int, total_steps: i
         return (step + 1) / warmup
     since = step - warmup
     progress = min(since / max(total_steps - warmup, 1), 1.0)
-    match schedule:
-        case vocabulary.Constant():
-            return 1.0
-        case vocabulary.Step():
-            return schedule.gamma ** sum(step >= m.steps(steps_per_epoch) for m in schedule.milestones)
-        case vocabulary.Cosine():
-            return schedule.floor + (1 - schedule.floor) * 0.5 * (1 + math.cos(math.pi * progress))
-        case vocabulary.Linear():
-            return schedule.floor + (1 - schedule.floor) * (1 - progress)
-        case vocabulary.InverseSqrt():
-            return math.sqrt(max(warmup, 1) / (step + 1))
-        case vocabulary.Exponential():
-            return max(schedule.gamma**since, schedule.floor)
+    return _SCHEDULES[schedule.kind](schedule, _Moment(step, since, progress, warmup, steps_per_epoch))
+
+
+class _Moment(NamedTuple):
+    """How far training is at an update."""
+
+    step: int
+    since: int
+    """Updates since the warm-up."""
+    progress: float
+    """0 at the warm-up's end, 1 at the last update."""
+    warmup: int
+    steps_per_epoch: int
+
+
+def _constant(schedule: vocabulary.Constant, at: _Moment) -> float:
+    return 1.0
+
+
+def _step(schedule: vocabulary.Step, at: _Moment) -> float:
+    return schedule.gamma ** sum(at.step >= m.steps(at.steps_per_epoch) for m in schedule.milestones)
+
+
+def _cosine(schedule: vocabulary.Cosine, at: _Moment) -> float:
+    return schedule.floor + (1 - schedule.floor) * 0.5 * (1 + math.cos(math.pi * at.progress))
+
+
+def _linear(schedule: vocabulary.Linear, at: _Moment) -> float:
+    return schedule.floor + (1 - schedule.floor) * (1 - at.progress)
+
+
+def _inverse_sqrt(schedule: vocabulary.InverseSqrt, at: _Moment) -> float:
+    return math.sqrt(max(at.warmup, 1) / (at.step + 1))
+
+
+def _exponential(schedule: vocabulary.Exponential, at: _Moment) -> float:
+    return max(schedule.gamma**at.since, schedule.floor)
+
+
+_SCHEDULES: dict[str, Callable[..., float]] = {
+    "constant": _constant,
+    "step": _step,
+    "cosine": _cosine,
+    "linear": _linear,
+    "inverse_sqrt": _inverse_sqrt,
+    "exponential": _exponential,
+}

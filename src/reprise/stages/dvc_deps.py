@@ -11,9 +11,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from reprise.core.config.config_loader import config_class
 from reprise.core.config.project import Project
 from reprise.core.run.run_store import checkout
-from reprise.core.run.source_hash import reader_hash, source_hash, text_hash
+from reprise.core.run.source_hash import evaluation_hash, read_code, reader_hash, source_hash, text_hash
 
 STAGE_BLOCKS = ("pretrain", "finetune", "evaluate")
 """A block of a Config that has a stage's name counts for that stage and those after it."""
@@ -26,6 +27,15 @@ def knobs_of_stage(config: dict[str, Any], stage: str) -> dict[str, Any]:
     """The knobs that `stage` depends on."""
     later = STAGE_BLOCKS[STAGE_BLOCKS.index(stage) + 1 :]
     return {key: value for key, value in config.items() if key not in later}
+
+
+def validated(project: Project, experiment: str, arm: str) -> dict[str, Any]:
+    """The configuration of an arm with every default in it, as plain values."""
+    classes = project.reading.classes
+    if experiment not in classes:  # it was found without a mistake before, so its file was not read this time
+        file = project.reading.files[experiment]
+        classes[experiment] = config_class(experiment, file, file.name)
+    return project.config(experiment, arm).model_dump(mode="json")
 
 
 def write_all(project: Project) -> list[Path]:
@@ -51,13 +61,15 @@ def other_code(project: Project) -> list[str]:
     copied = project.root / "src" / "reprise"
     if checkout(project.root) == project.root or not copied.exists():
         return []
-    return [key for key in project.papers if source_hash(key) != source_hash(key, copied)]
+    hashes = (source_hash, evaluation_hash)
+    return [key for key in project.papers if any(digest(key)[0] != digest(key, package=copied)[0] for digest in hashes)]
 
 
 def _inputs(project: Project) -> list[tuple[str, str, dict[str, Any]]]:
     """(stage, key, content of its file) for every stage of dvc.yaml that is made once for each key."""
     pipeline, scale = project.reading.pipeline.data, project.params.scale
     found: list[tuple[str, str, dict[str, Any]]] = []
+    code = read_code()
     for key in project.datasets:
         dataset = project.reading.datasets[key].data
         parts = dataset.get("at", {}).get(scale, dataset["parts"])
@@ -66,17 +78,17 @@ def _inputs(project: Project) -> list[tuple[str, str, dict[str, Any]]]:
         found.append(("prepare", key, content))
     stages = {stage: pipeline.get(stage) or {} for stage in STAGE_BLOCKS}
     for key in dict.fromkeys(key for section in stages.values() for key in section):
-        digest, modules = source_hash(key)
-        arms = {arm: project.tree(key, arm) for arm in project.arms(key)}
+        arms = {arm: validated(project, key, arm) for arm in project.arms(key)}
         for stage in (stage for stage in STAGE_BLOCKS if key in stages[stage]):
+            knobs = {arm: knobs_of_stage(config, stage) for arm, config in arms.items()}
             content = {
                 "scale": scale,
                 "precision": project.params.runtime.precision,
-                "arms": {arm: knobs_of_stage(config, stage) for arm, config in arms.items()},
-                "source": digest,
-                "modules": modules,
+                "arms": knobs,
+                "source": {arm: code.training(key, config)[0] for arm, config in knobs.items()},
             }
             if stage == "evaluate":
+                content["scoring"] = {arm: code.evaluation(key, config)[0] for arm, config in knobs.items()}
                 content["paper"] = project.reading.paper(key)
             found.append((stage, key, content))
     yaml = {

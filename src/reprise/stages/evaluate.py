@@ -12,7 +12,6 @@ from reprise.core.config.project import Project
 from reprise.core.contract import Failed, Run
 from reprise.core.run import run_store, tracking
 from reprise.core.run.progress import Progress
-from reprise.core.run.source_hash import source_hash
 from reprise.core.verdicts import results
 from reprise.stages.run_list import check_trained, runs_of
 from reprise.stages.train import about, grid, preload, raise_failures
@@ -67,11 +66,11 @@ def track(project: Project, scored: list[Run]) -> None:
     if not scored or tracking.wandb_mode(settings) == "off":
         return
     experiment = scored[0].experiment
-    said, source = about(project, experiment), source_hash(experiment)[0]
+    said = about(project, experiment)
     with Progress(f"W&B {experiment}", 1) as progress:
         for done, run in enumerate(scored):
             progress.update("scores", done, len(scored), None, "running")
-            tracker = tracking.open_tracker(run, settings, root, run.fingerprint, source, said)
+            tracker = tracking.open_tracker(run, settings, root, run.fingerprint, run.source, said)
             history = run_store.read_history(run.model.with_suffix(".history.csv"))
             last = dict(history[-1]) if history else {}
             axis, *_ = [*last, ""]  # its first column

@@ -5,58 +5,85 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from reprise.core.config.project import Project
 from reprise.core.contract import Failed, Run, Stage
-from reprise.core.run.source_hash import source_hash
-from reprise.stages.dvc_deps import knobs_of_stage
+from reprise.core.run.source_hash import SourceCode, read_code
+from reprise.stages.dvc_deps import knobs_of_stage, validated
+
+
+@dataclass(frozen=True)
+class _Arm:
+    """What all seeds of an arm share."""
+
+    config: dict[str, Any]
+    """As `Run.config`."""
+    knobs: dict[str, Any]
+    """The validated configuration: defaults count with what is written, and a new spelling of a value does not."""
+    sources: dict[Stage, str]
+    """The hash of the code that trains the arm in each stage."""
+    scoring: str
 
 
 def runs_of(project: Project, experiment: str, stage: Stage) -> list[Run]:
     """Every run of a stage, seed by seed, with its fingerprint."""
-    source, _ = source_hash(experiment)
-    arms = project.arms(experiment)
-    configs = {arm: project.resolve(experiment, arm) for arm in arms}
-    seeds = list(dict.fromkeys(seed for arm in arms for seed in configs[arm]["seeds"]))
+    code = read_code()
+    arms = {arm: _arm(project, experiment, arm, code) for arm in project.arms(experiment)}
+    seeds = list(dict.fromkeys(seed for arm in arms.values() for seed in arm.config["seeds"]))
     return [
-        _run(project, experiment, stage, arm, seed, configs[arm], source)
+        _run(project, experiment, stage, name, seed, arm)
         for seed in seeds
-        for arm in arms
-        if seed in configs[arm]["seeds"]
+        for name, arm in arms.items()
+        if seed in arm.config["seeds"]
     ]
 
 
-def _run(
-    project: Project, experiment: str, stage: Stage, arm: str, seed: int, config: dict[str, Any], source: str
-) -> Run:
+def _arm(project: Project, experiment: str, arm: str, code: SourceCode) -> _Arm:
+    knobs = {key: value for key, value in validated(project, experiment, arm).items() if key != "seeds"}
+    scoring = [code.evaluation(experiment, knobs)[0], knobs.get("evaluate")]
+    return _Arm(
+        project.resolve(experiment, arm),
+        knobs,
+        {
+            stage: code.training(experiment, knobs_of_stage(knobs, stage))[0]
+            for stage in project.pipeline.stages(experiment)
+        },
+        hashlib.sha256(json.dumps(scoring, sort_keys=True).encode()).hexdigest(),
+    )
+
+
+def _run(project: Project, experiment: str, stage: Stage, name: str, seed: int, arm: _Arm) -> Run:
     stages = project.pipeline.stages(experiment)
     before = None
     if stages.index(stage) > 0:
-        before = _run(project, experiment, stages[stages.index(stage) - 1], arm, seed, config, source)
+        before = _run(project, experiment, stages[stages.index(stage) - 1], name, seed, arm)
     data = project.root / "data" / "prepared" / getattr(project.pipeline, stage)[experiment].data
     card = data / "card.json"
     if not card.exists():
         raise Failed(f"{card.relative_to(project.root)} is not there: run `reprise prepare {data.name}` first")
     identity = {
-        "run": [experiment, stage, arm, seed, project.params.scale],
-        "config": {key: value for key, value in knobs_of_stage(config, stage).items() if key != "seeds"},
+        "run": [experiment, stage, name, seed, project.params.scale],
+        "config": knobs_of_stage(arm.knobs, stage),
         "data": hashlib.sha256(card.read_bytes()).hexdigest(),
-        "source": source,
+        "source": arm.sources[stage],
         "init": before.fingerprint if before else None,
         "precision": project.params.runtime.precision,
     }
     return Run(
         experiment=experiment,
         stage=stage,
-        arm=arm,
+        arm=name,
         seed=seed,
         scale=project.params.scale,
-        config=config,
+        config=arm.config,
         data=data,
-        model=project.models_folder(experiment) / stage / arm / f"seed{seed}.safetensors",
+        model=project.models_folder(experiment) / stage / name / f"seed{seed}.safetensors",
         init=before.model if before else None,
         fingerprint=hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:20],
+        source=arm.sources[stage],
+        scoring=arm.scoring,
     )
 
 

@@ -18,7 +18,6 @@ from reprise.core.contract import Failed, Run, Stage
 from reprise.core.run import run_store, tracking
 from reprise.core.run.grid import Outcomes, run_grid
 from reprise.core.run.machine import cores, processor
-from reprise.core.run.source_hash import source_hash
 from reprise.stages.run_list import check_trained, runs_of
 
 
@@ -112,8 +111,7 @@ def train_one(
     """One run, in this process; or a rank's part of it."""
     from reprise.core.run.execution import execute
 
-    source = source_hash(run.experiment)[0]
-    tracker = partial(tracking.open_tracker, run, settings, root, run.fingerprint, source, about)
+    tracker = partial(tracking.open_tracker, run, settings, root, run.fingerprint, run.source, about)
     return execute(run, runtime, root, tracker, report)
 
 

@@ -3,8 +3,10 @@
     step-*.ckpt, step-*.sha256               while the run is unfinished; step-*.rank-<n>.ckpt of further devices
     pictures/                                as the run takes them
     done/                                    weights.safetensors, history.csv, run.json: once it is whole
-    evaluation-<hash>/                       metrics.json, pictures/: one for each dataset and `evaluate` block
+    evaluation-<hash>/                       metrics.json, pictures/: one for each dataset and way of scoring
 
+Pictures that a run takes while it trains stay as they were drawn: an edit of the code that draws them trains nothing
+again, and shows in the next run that is trained.
 It lies outside everything that DVC deletes, so a run that is whole is never trained again. Copies of the project that
 DVC makes for its experiments share the folder of the project itself. No torch here: a stage that has nothing to train
 ends at once.
@@ -202,10 +204,9 @@ def publish(root: Path, run: Run, into: Path) -> None:
 
 
 def evaluation_folder(root: Path, run: Run) -> Path:
-    """One folder for each dataset, and each `evaluate` block, that a run was scored by."""
+    """One folder for each dataset, each `evaluate` block and each state of the code that a run was scored by."""
     data = (run.data / "card.json").read_bytes()
-    settings = json.dumps(run.config.get("evaluate"), sort_keys=True).encode()
-    return work_folder(root, run) / f"evaluation-{hashlib.sha256(data + settings).hexdigest()[:12]}"
+    return work_folder(root, run) / f"evaluation-{hashlib.sha256(data + run.scoring.encode()).hexdigest()[:12]}"
 
 
 def read_metrics(root: Path, run: Run) -> dict[str, float] | None:

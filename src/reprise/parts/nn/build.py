@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from reprise.parts import vocabulary
 
+# Of this table, and of those below, a run's source hash counts the entries alone whose key is in its configuration: see
+# core/run/source_hash.py.
 _ACTIVATIONS = {
     "identity": nn.Identity,
     "sigmoid": nn.Sigmoid,
@@ -44,21 +47,40 @@ def normalization(
     channels or `channels` cannot be divided so. ValueError for `instance` at ndim 0, which would
     leave nothing of its input.
     """
-    match name:
-        case "none":
-            return nn.Identity()
-        case "batch":
-            return _BATCH_NORMS[ndim](channels, eps=eps)
-        case "layer":
-            return nn.GroupNorm(1, channels, eps=eps) if ndim else nn.LayerNorm(channels, eps=eps)
-        case "group":
-            most = min(groups, max(channels // 2, 1))
-            return nn.GroupNorm(next(g for g in range(most, 0, -1) if channels % g == 0), channels, eps=eps)
-        case "instance":
-            norm = _INSTANCE_NORMS[ndim]
-            if norm is None:
-                raise ValueError("normalization: instance needs features with axes of space or time; use layer here")
-            return norm(channels, eps=eps, affine=True)
+    return _NORMALIZATIONS[name](channels, ndim, eps, groups)
+
+
+def _no_norm(channels: int, ndim: int, eps: float, groups: int) -> nn.Module:
+    return nn.Identity()
+
+
+def _batch_norm(channels: int, ndim: int, eps: float, groups: int) -> nn.Module:
+    return _BATCH_NORMS[ndim](channels, eps=eps)
+
+
+def _layer_norm(channels: int, ndim: int, eps: float, groups: int) -> nn.Module:
+    return nn.GroupNorm(1, channels, eps=eps) if ndim else nn.LayerNorm(channels, eps=eps)
+
+
+def _group_norm(channels: int, ndim: int, eps: float, groups: int) -> nn.Module:
+    most = min(groups, max(channels // 2, 1))
+    return nn.GroupNorm(next(g for g in range(most, 0, -1) if channels % g == 0), channels, eps=eps)
+
+
+def _instance_norm(channels: int, ndim: int, eps: float, groups: int) -> nn.Module:
+    norm = _INSTANCE_NORMS[ndim]
+    if norm is None:
+        raise ValueError("normalization: instance needs features with axes of space or time; use layer here")
+    return norm(channels, eps=eps, affine=True)
+
+
+_NORMALIZATIONS = {
+    "none": _no_norm,
+    "batch": _batch_norm,
+    "layer": _layer_norm,
+    "group": _group_norm,
+    "instance": _instance_norm,
+}
 
 
 @torch.no_grad()
@@ -75,7 +97,7 @@ def initialize_(
     for layer in module.modules():
         if not isinstance(layer, nn.Linear | nn.Embedding | _ConvNd) or layer.weight.is_meta:
             continue
-        _draw_(layer.weight, *_fans(layer), config, generator)
+        _DRAWS[config.kind](layer.weight, *_fans(layer), config, generator)
         if isinstance(layer, nn.Embedding):
             if layer.padding_idx is not None:
                 layer.weight[layer.padding_idx].zero_()
@@ -93,26 +115,52 @@ def _fans(layer: nn.Linear | nn.Embedding | _ConvNd) -> tuple[int, int]:
     return (rows, columns) if isinstance(layer, _ConvTransposeNd) else (columns, rows)
 
 
-def _draw_(
-    weight: Tensor,
-    fan_in: int,
-    fan_out: int,
-    config: vocabulary.NormalInit | vocabulary.UniformInit | vocabulary.ScaledInit,
-    generator: torch.Generator | None,
+_Generator = torch.Generator | None
+
+
+def _normal_(weight: Tensor, fan_in: int, fan_out: int, config: vocabulary.NormalInit, generator: _Generator) -> None:
+    if config.truncated:
+        nn.init.trunc_normal_(weight, 0.0, config.std, -2 * config.std, 2 * config.std, generator=generator)
+    else:
+        weight.normal_(0.0, config.std, generator=generator)
+
+
+def _uniform_(weight: Tensor, fan_in: int, fan_out: int, config: vocabulary.UniformInit, generator: _Generator) -> None:
+    weight.uniform_(-config.bound, config.bound, generator=generator)
+
+
+def _orthogonal_(
+    weight: Tensor, fan_in: int, fan_out: int, config: vocabulary.ScaledInit, generator: _Generator
 ) -> None:
-    match config:
-        case vocabulary.NormalInit(std=std, truncated=True):
-            nn.init.trunc_normal_(weight, 0.0, std, -2 * std, 2 * std, generator=generator)
-        case vocabulary.NormalInit(std=std):
-            weight.normal_(0.0, std, generator=generator)
-        case vocabulary.UniformInit(bound=bound):
-            weight.uniform_(-bound, bound, generator=generator)
-        case vocabulary.ScaledInit(kind="orthogonal", gain=gain):
-            nn.init.orthogonal_(weight, gain, generator=generator)
-        case vocabulary.ScaledInit():
-            variance = {"lecun": 1 / fan_in, "glorot": 2 / (fan_in + fan_out), "he": 2 / fan_in}[config.kind]
-            std = config.gain * math.sqrt(variance)
-            if config.distribution == "normal":
-                weight.normal_(0.0, std, generator=generator)
-            else:
-                weight.uniform_(-math.sqrt(3) * std, math.sqrt(3) * std, generator=generator)
+    nn.init.orthogonal_(weight, config.gain, generator=generator)
+
+
+def _lecun_(weight: Tensor, fan_in: int, fan_out: int, config: vocabulary.ScaledInit, generator: _Generator) -> None:
+    _scaled_(weight, 1 / fan_in, config, generator)
+
+
+def _glorot_(weight: Tensor, fan_in: int, fan_out: int, config: vocabulary.ScaledInit, generator: _Generator) -> None:
+    _scaled_(weight, 2 / (fan_in + fan_out), config, generator)
+
+
+def _he_(weight: Tensor, fan_in: int, fan_out: int, config: vocabulary.ScaledInit, generator: _Generator) -> None:
+    _scaled_(weight, 2 / fan_in, config, generator)
+
+
+def _scaled_(weight: Tensor, variance: float, config: vocabulary.ScaledInit, generator: _Generator) -> None:
+    """Draw with `variance` times the square of the gain, from either distribution."""
+    std = config.gain * math.sqrt(variance)
+    if config.distribution == "normal":
+        weight.normal_(0.0, std, generator=generator)
+    else:
+        weight.uniform_(-math.sqrt(3) * std, math.sqrt(3) * std, generator=generator)
+
+
+_DRAWS: dict[str, Callable[..., None]] = {
+    "normal": _normal_,
+    "uniform": _uniform_,
+    "orthogonal": _orthogonal_,
+    "lecun": _lecun_,
+    "glorot": _glorot_,
+    "he": _he_,
+}
