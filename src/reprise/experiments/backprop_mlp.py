@@ -44,10 +44,12 @@ from reprise.core.run import task
 from reprise.core.run.task import Evaluation, Picture
 from reprise.parts import vocabulary
 from reprise.parts.data.store import open_images
-from reprise.parts.nn.build import activation, initialize_, normalization
-from reprise.parts.optim import build_optimizer, learning_rate_scale
+from reprise.parts.nn.build import initialize_
+from reprise.parts.nn.classifiers import mlp
+from reprise.parts.optim import build_optimizer
+from reprise.parts.training import Schedule
+from reprise.parts.vocabulary import Count
 
-Count = Annotated[int, Field(ge=1)]
 Loss = Literal["squared", "cross_entropy"]
 
 
@@ -115,14 +117,9 @@ class Config(ExperimentConfig):
 def networks(config: Config) -> dict[str, nn.Module]:
     """One net of those trained side by side; a user of its representation leaves out the last layer."""
     inputs, outputs = sizes(config.problem)
-    net = nn.Sequential()
-    for units in config.hidden:
-        net.extend([nn.Linear(inputs, units), normalization(config.normalization, units, 0)])
-        net.extend([activation(config.activation), nn.Dropout(config.dropout)])
-        inputs = units
-    net.append(nn.Linear(inputs, outputs))
-    initialize_(net, config.init)
-    return {"network": net}
+    kinds = config.activation, config.normalization, config.dropout
+    net = nn.Sequential(*mlp(inputs, config.hidden, outputs, *kinds))
+    return {"network": initialize_(net, config.init)}
 
 
 def sizes(problem: Symmetry | Curves | Spirals | Digits) -> tuple[int, int]:
@@ -317,6 +314,7 @@ class Task(task.Task):
     def __init__(self, run: Run, config: Config) -> None:
         super().__init__(run, config)
         self.config = config
+        self.schedule = Schedule.of(config, steps_per_epoch=1)  # a sweep is an epoch
         self.nets = Replicates([networks(config)["network"] for _ in range(config.replicates)])
         self.register_buffer("solved_at", torch.full((config.replicates,), math.inf))
 
@@ -341,8 +339,8 @@ class Task(task.Task):
 
     @property
     def total_steps(self) -> int:
-        """A sweep is an epoch."""
-        return self.config.duration.steps(1)
+        """Sweeps, as `duration` says."""
+        return self.schedule.total_steps
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """One for all nets: each of those in the vocabulary treats every number alone."""
@@ -355,8 +353,7 @@ class Task(task.Task):
         with torch.no_grad():
             solved = correct(outputs, self.labels).amin(1).bool()
             self.solved_at[solved & self.solved_at.isinf()] = step
-        scale = learning_rate_scale(self.config.schedule, step, self.total_steps, 1)
-        self.descend(losses.sum(), self.raw_optimizers[0], self.config.optimizer, scale)
+        self.descend(losses.sum(), self.raw_optimizers[0], self.config.optimizer, self.schedule.at(step))
         return {"loss": losses.detach().mean(), "solved": solved.float().mean()}
 
     def evaluate(self) -> Evaluation:

@@ -44,8 +44,8 @@ from reprise.core.contract import ExperimentConfig, Run, Strict
 from reprise.core.run import task
 from reprise.core.run.task import Evaluation, Picture
 from reprise.parts.data.store import open_images
+from reprise.parts.vocabulary import Count
 
-Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 TERMS = 6
 

@@ -41,8 +41,8 @@ from reprise.core.contract import ExperimentConfig, Run, Strict
 from reprise.core.run import task
 from reprise.core.run.task import Evaluation, Picture
 from reprise.parts.data.store import open_images
+from reprise.parts.vocabulary import Count
 
-Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Grey = np.ndarray[Any, np.dtype[np.uint8]]
 RETINA = 16

@@ -31,7 +31,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -41,12 +41,14 @@ from reprise.core.contract import DurationField, ExperimentConfig, Run, Strict
 from reprise.core.run import task
 from reprise.core.run.task import Evaluation, Picture
 from reprise.parts import vocabulary
+from reprise.parts.data.image_set import small_image_sets
 from reprise.parts.data.sampling import EpochSampler
-from reprise.parts.data.small_images import open_small_images, tensors
+from reprise.parts.metrics import ClassificationScores, classification_scores, in_blocks
 from reprise.parts.nn.build import activation, initialize_, normalization
-from reprise.parts.optim import build_optimizer, learning_rate_scale
+from reprise.parts.optim import build_optimizer
+from reprise.parts.training import Schedule
+from reprise.parts.vocabulary import Count
 
-Count = Annotated[int, Field(ge=1)]
 PROBES, PERCENTILES = 40, (0.15, 0.5, 0.85)
 
 
@@ -186,12 +188,7 @@ def convolutional(network: Convolutional) -> Classifier:
     return Classifier(body, nn.Sequential(activation(network.activation), *mean_over_space, nn.Linear(inputs, 10)))
 
 
-# Objective and measures
-
-
-def cross_entropy(logits: Float[Tensor, "batch 10"], labels: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
-    """Mean negative log-likelihood of the labels, in nats: the loss of BN's Section 4.1."""
-    return functional.cross_entropy(logits, labels)
+# Measures
 
 
 def percentiles(inputs: Float[Tensor, "batch units ..."]) -> Float[Tensor, "3 units"]:
@@ -216,8 +213,6 @@ class Task(task.Task):
     """Supervised training; the same minibatches in every arm."""
 
     log_every = 10
-    images: Tensor
-    labels: Tensor
     probe_images: Tensor
     probed: Tensor
 
@@ -231,17 +226,16 @@ class Task(task.Task):
 
     def load_data(self) -> None:
         """The first `images` of the training set to learn from, its last 5,000 to choose on."""
-        splits = open_small_images(self.run.data, "digits")
-        images, labels = tensors(splits.train, slice(self.config.images))
-        self.register_buffer("images", images, persistent=False)
-        self.register_buffer("labels", labels, persistent=False)
-        self.validation, self.test = tensors(splits.validation), tensors(splits.test, slice(self.config.test))
-        self.register_buffer("probe_images", self.validation[0][-200:], persistent=False)
-        self.sampler = EpochSampler(len(images), self.config.batch_size, self.run.seed)
+        learnt, scored = slice(self.config.images), slice(self.config.test)
+        sets = small_image_sets(self.run.data, "digits", train=learnt, test=scored)
+        self.train_set, self.validation_set, self.test_set = sets
+        self.register_buffer("probe_images", self.validation_set.images[-200:], persistent=False)
+        self.sampler = EpochSampler(len(self.train_set), self.config.batch_size, self.run.seed)
+        self.schedule = Schedule.of(self.config, self.sampler.steps_per_epoch)
 
     @property
     def total_steps(self) -> int:
-        return self.config.duration.steps(self.sampler.steps_per_epoch)
+        return self.schedule.total_steps
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build_optimizer(self.classifier, self.config.optimizer)
@@ -259,28 +253,24 @@ class Task(task.Task):
                 inputs = self.classifier.body(self.pixels(self.probe_images))
             self.probed[step * PROBES // self.total_steps] = percentiles(inputs)
             self.classifier.train()
-        chosen = self.sampler.indices(step, self.rank, self.world_size)
-        loss = cross_entropy(self.classifier(self.pixels(self.images[chosen])), self.labels[chosen])
-        scale = learning_rate_scale(self.config.schedule, step, self.total_steps, self.sampler.steps_per_epoch)
-        self.descend(loss, self.raw_optimizers[0], self.config.optimizer, scale)
+        images, labels = self.train_set[self.sampler.indices(step, self.rank, self.world_size)]
+        loss = functional.cross_entropy(self.classifier(self.pixels(images)), labels)
+        self.descend(loss, self.raw_optimizers[0], self.config.optimizer, self.schedule.at(step))
         return {"loss": loss.detach()}
 
-    def scores(self, images: Tensor, labels: Int[Tensor, " n"]) -> tuple[float, float]:
-        """Mean cross-entropy in nats, and the error in percent, by running averages."""
-        labels = labels.to(self.device)
-        logits = torch.cat([self.classifier(self.pixels(some.to(self.device))) for some in images.split(500)])
-        return float(cross_entropy(logits, labels)), 100 * float((logits.argmax(1) != labels).float().mean())
+    def scores(self, images: Tensor, labels: Tensor) -> ClassificationScores:
+        """Loss and error of the classifier; in eval mode by its running averages."""
+        return classification_scores(in_blocks(lambda some: self.classifier(self.pixels(some)), images, 500), labels)
 
     def evaluate(self) -> Evaluation:
         """Of the last weights."""
-        size = min(len(self.images), 5000)
         steps = steps_to(self.config.target_loss, self.history)
         metrics = {
             "steps_to_target": steps,
             "doublings_to_target": float(np.log2(steps)),
-            "train_loss": self.scores(self.images[:size], self.labels[:size])[0],
-            "validation_error": self.scores(*self.validation)[1],
-            "test_error": self.scores(*self.test)[1],
+            "train_loss": self.scores(*self.train_set[:5000]).loss,
+            "validation_error": self.scores(*self.validation_set[:]).error,
+            "test_error": self.scores(*self.test_set[:]).error,
             "internal_shift": internal_shift(self.probed),
         }
         return Evaluation(metrics, {"what_enters_four_units": percentile_chart(self.probed[:, :, :4].cpu())})

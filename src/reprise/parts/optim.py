@@ -1,8 +1,7 @@
-"""Optimisers and learning-rate schedules, built from their blocks of YAML."""
+"""Optimisers, built from their blocks of YAML."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -114,29 +113,3 @@ def _fusible(parameter: Tensor) -> bool:
 def _pair(betas: list[float]) -> tuple[float, float]:
     first, second = betas
     return first, second
-
-
-def learning_rate_scale(schedule: vocabulary.Schedule, step: int, total_steps: int, steps_per_epoch: int) -> float:
-    """What the learning rate is multiplied by in update `step` (from 0) of `total_steps`.
-
-    A warm-up of w updates gives 1/w, 2/w, ..., 1; the schedule then runs from update w to
-    `total_steps`. Milestones of `step` count from the start of training.
-    """
-    warmup = schedule.warmup.steps(steps_per_epoch) if schedule.warmup else 0
-    if step < warmup:
-        return (step + 1) / warmup
-    since = step - warmup
-    progress = min(since / max(total_steps - warmup, 1), 1.0)
-    match schedule:
-        case vocabulary.Constant():
-            return 1.0
-        case vocabulary.Step():
-            return schedule.gamma ** sum(step >= m.steps(steps_per_epoch) for m in schedule.milestones)
-        case vocabulary.Cosine():
-            return schedule.floor + (1 - schedule.floor) * 0.5 * (1 + math.cos(math.pi * progress))
-        case vocabulary.Linear():
-            return schedule.floor + (1 - schedule.floor) * (1 - progress)
-        case vocabulary.InverseSqrt():
-            return math.sqrt(max(warmup, 1) / (step + 1))
-        case vocabulary.Exponential():
-            return max(schedule.gamma**since, schedule.floor)

@@ -18,8 +18,9 @@ from reprise.experiments.bert import config as settings
 from reprise.experiments.bert.examples import UNLABELLED, Examples, read_examples
 from reprise.experiments.bert.model import Finetuned
 from reprise.experiments.bert.pretraining import Vocabulary
-from reprise.parts.optim import build_optimizer, learning_rate_scale
+from reprise.parts.optim import build_optimizer
 from reprise.parts.text import BucketSampler, Ragged, WordPiece, padded
+from reprise.parts.training import InTurn, Schedule
 
 _EVALUATED_AT_ONCE = 128
 _LONGEST_ANSWER = 30
@@ -118,21 +119,19 @@ class FinetuningTask(Task):
         }
 
     @cached_property
-    def steps(self) -> dict[str, int]:
-        """Updates of each task."""
-        return {name: task.duration.steps(self.samplers[name].steps_per_epoch) for name, task in self.tasks.items()}
+    def schedules(self) -> dict[str, Schedule]:
+        """The learning-rate schedule of each task."""
+        return {name: Schedule.of(task, self.samplers[name].steps_per_epoch) for name, task in self.tasks.items()}
+
+    @cached_property
+    def in_turn(self) -> InTurn:
+        """The tasks, one after another."""
+        return InTurn([schedule.total_steps for schedule in self.schedules.values()])
 
     @property
     def total_steps(self) -> int:
-        return sum(self.steps.values())
-
-    def at(self, step: int) -> tuple[str, int]:
-        """The task that update `step` belongs to, and which of its updates it is."""
-        for name, steps in self.steps.items():
-            if step < steps:
-                return name, step
-            step -= steps
-        raise AssertionError("past the last update")
+        """Updates of all tasks."""
+        return self.in_turn.total_steps
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [build_optimizer(self.models[name], task.optimizer) for name, task in self.tasks.items()]
@@ -151,17 +150,17 @@ class FinetuningTask(Task):
 
     def update(self, step: int) -> dict[str, Tensor | float]:
         """One update of one task; with its last one, the task's optimiser forgets what it holds."""
-        name, local = self.at(step)
+        index, local = self.in_turn.at(step)
+        name = list(self.tasks)[index]
         task, sampler = self.tasks[name], self.samplers[name]
         rows = sampler.indices(local, self.rank, self.world_size)
         ids, segments, mask, labels = self._batch(self.training_examples[name], rows)
         loss = head_loss(self.models[name](ids, segments, mask), labels, mask, task.kind)
         if task.kind == "tagging":
             loss = loss * self.weight_among_ranks((labels != UNLABELLED).sum())
-        optimizer = self.raw_optimizers[list(self.tasks).index(name)]
-        scale = learning_rate_scale(task.schedule, local, self.steps[name], sampler.steps_per_epoch)
-        self.descend(loss, optimizer, task.optimizer, scale)
-        if local + 1 == self.steps[name]:
+        optimizer, schedule = self.raw_optimizers[index], self.schedules[name]
+        self.descend(loss, optimizer, task.optimizer, schedule.at(local))
+        if local + 1 == schedule.total_steps:
             optimizer.zero_grad(set_to_none=True)
             optimizer.state.clear()
         return {f"{name}_loss": loss.detach()}

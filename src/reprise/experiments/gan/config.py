@@ -8,8 +8,7 @@ from pydantic import Field, model_validator
 
 from reprise.core.contract import DurationField, ExperimentConfig, Strict
 from reprise.parts import vocabulary
-
-Count = Annotated[int, Field(ge=1)]
+from reprise.parts.vocabulary import Count
 
 
 class Layers(Strict):

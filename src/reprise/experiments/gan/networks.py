@@ -21,7 +21,8 @@ from reprise.experiments.gan.config import (
     GaussianMixture,
     Layers,
 )
-from reprise.parts.nn.build import activation, initialize_, normalization
+from reprise.parts.nn.build import activation, initialize_
+from reprise.parts.nn.classifiers import mlp
 
 PIXELS = 28 * 28
 
@@ -45,12 +46,7 @@ def networks(config: Config) -> dict[str, nn.Module]:
 
 def perceptron(inputs: int, layers: Layers, outputs: int) -> nn.Sequential:
     """[batch, inputs] to [batch, outputs], no activation at the end: a generator gives the logits of its pixels."""
-    net = nn.Sequential()
-    for units in layers.hidden:
-        net.extend([nn.Linear(inputs, units), normalization(layers.normalization, units, 0)])
-        net.append(activation(layers.activation))
-        inputs = units
-    net.append(nn.Linear(inputs, outputs))
+    net = nn.Sequential(*mlp(inputs, layers.hidden, outputs, layers.activation, layers.normalization))
     initialize_(net, layers.init)
     return net
 
