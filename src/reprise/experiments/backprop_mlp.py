@@ -33,7 +33,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from PIL import Image, ImageDraw
+from matplotlib.collections import LineCollection
+from matplotlib.patches import Rectangle
 from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
@@ -47,6 +48,7 @@ from reprise.parts.data.store import open_images
 from reprise.parts.nn.build import initialize_
 from reprise.parts.nn.classifiers import mlp
 from reprise.parts.optim import build_optimizer
+from reprise.parts.pictures import BLUE, GREY, ORANGE, blank, drawn, film
 from reprise.parts.training import Schedule
 from reprise.parts.vocabulary import Count
 
@@ -400,12 +402,8 @@ class Task(task.Task):
         before, after = (_fitted(points.cpu().numpy(), len(self.inputs)) for points in (every, hidden))
         if np.linalg.det(np.linalg.lstsq(before, after, rcond=None)[0]) < 0:
             after = after * [-1, 1]  # of two mirror images the one that needs no folding
-        colours = [(200, 40, 40) if label else (40, 80, 200) for label in self.labels.tolist()]
-        film = [
-            bent_grid(before + (after - before) * (0.5 - 0.5 * math.cos(math.pi * t)), grid.shape[:2], colours)
-            for t in np.linspace(0, 1, frames)
-        ]
-        return {"bending": [*film, *[film[-1]] * 8], "before_and_after": np.concatenate([film[0], film[-1]], 1)}
+        frames = bent_grid(before, after, grid.shape[:2], self.labels.cpu().numpy(), frames)
+        return {"bending": [*frames, *[frames[-1]] * 8], "before_and_after": np.concatenate([frames[0], frames[-1]])}
 
     def _view(self, hidden: Float[Tensor, "points units"]) -> Float[Tensor, "points 2"]:
         cases = hidden[-len(self.inputs) :]
@@ -427,44 +425,53 @@ def _fitted(points: np.ndarray[Any, Any], cases: int) -> np.ndarray[Any, Any]:
 
 
 def bent_grid(
-    points: np.ndarray[Any, Any], lines: Any, colours: list[tuple[int, int, int]], size: int = 240
-) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """uint8 [size, size, 3]: the first points are those of `lines` lines of a grid, the others are cases."""
-    image = Image.new("RGB", (2 * size, 2 * size), "white")
-    draw = ImageDraw.Draw(image)
-    count, length = lines
-    places = (points * [1, -1] + 1) * size
-    for line in places[: count * length].reshape(count, length, 2):
-        draw.line([tuple(place) for place in line], fill=(205, 205, 205), width=2)
-    for (x, y), colour in zip(places[count * length :], colours, strict=True):
-        draw.ellipse((x - 5, y - 5, x + 5, y + 5), fill=colour)
-    return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS))
+    before: np.ndarray, after: np.ndarray, lines: Any, labels: np.ndarray, count: int
+) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
+    """A film of `count` frames, in which points move from where they are to the net to where its hidden layer has them.
+
+    The first points are those of `lines` lines of a grid, the others are cases, in the colour of their class.
+    """
+    figure, [axes] = blank(3.0, width=3.0)
+    axes.set(xlim=(-1, 1), ylim=(-1, 1), xticks=[], yticks=[])
+    grid = LineCollection([], colors=GREY, linewidths=1)
+    axes.add_collection(grid)
+    cases = [axes.plot([], [], "o", color=colour, markersize=3.5)[0] for colour in (BLUE, ORANGE)]
+    figure.legend(cases, ["class 0", "class 1"], loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    axes.set_title(" ")  # room for the words that change
+    title = axes.text(0, 1.03, "", ha="center", fontsize=9)
+    lines_of_grid, length = lines
+
+    def show(index: int) -> None:
+        share = index / (count - 1)
+        points = before + (after - before) * (0.5 - 0.5 * math.cos(math.pi * share))
+        first = lines_of_grid * length
+        grid.set_segments([*points[:first].reshape(lines_of_grid, length, 2)])
+        for label, dots in enumerate(cases):
+            dots.set_data(*points[first:][labels == label].T)
+        title.set_text({0.0: "as inputs", 1.0: "as the last hidden layer has them"}.get(share, "bending"))
+
+    return film(figure, [grid, *cases, title], count, show)
 
 
-def weight_squares(weights: np.ndarray[Any, Any], cell: int = 40) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """uint8 [hidden * cell, bits * cell]: white squares are positive weights, black negative; area is size."""
+def weight_squares(weights: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """1986, Figure 1: the weight of each input to each hidden unit; the area of a square is its size."""
     rows, columns = weights.shape
-    image = Image.new("L", (columns * cell, rows * cell), 128)
-    draw = ImageDraw.Draw(image)
+    figure, [axes] = blank(0.7 + 0.55 * rows)
     largest = max(float(np.abs(weights).max()), 1e-6)
     for (row, column), weight in np.ndenumerate(weights):
-        half = 0.45 * cell * math.sqrt(abs(weight) / largest)
-        x, y = (column + 0.5) * cell, (row + 0.5) * cell
-        draw.rectangle((x - half, y - half, x + half, y + half), fill=255 if weight > 0 else 0)
-    return np.asarray(image)
+        side = 0.9 * math.sqrt(abs(weight) / largest)
+        corner = (column + 1 - side / 2, row + 1 - side / 2)
+        axes.add_patch(Rectangle(corner, side, side, facecolor="white" if weight > 0 else "black"))
+    axes.set(facecolor="0.5", xlim=(0.5, columns + 0.5), ylim=(rows + 0.5, 0.5), aspect="equal")
+    axes.set(title="weights: white is positive, black negative", xlabel="input", ylabel="hidden unit")
+    axes.set(xticks=range(1, columns + 1), yticks=range(1, rows + 1))
+    return drawn(figure)
 
 
-def strip(errors: np.ndarray[Any, Any], width: int = 420) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """uint8 [70, width]: a mark for the test error of each net, between 0 and 100 %."""
-    image = Image.new("L", (width, 70), 255)
-    draw = ImageDraw.Draw(image)
-    left, right = 20, width - 30
-    draw.line((left, 45, right, 45), fill=0)
-    for percent in range(0, 101, 20):
-        x = left + (right - left) * percent / 100
-        draw.line((x, 45, x, 50), fill=0)
-        draw.text((x - 6, 52), f"{percent}%", fill=0)
-    for error in errors:
-        x = left + (right - left) * error / 100
-        draw.line((x, 15, x, 40), fill=60)
-    return np.asarray(image)
+def strip(errors: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """A mark for the test error of each net."""
+    figure, [axes] = blank(1.1)
+    axes.eventplot(errors, colors=BLUE, linewidths=1, linelengths=0.8)
+    axes.set(xlim=(0, 100), yticks=[], title=f"{len(errors)} nets from different starts", xlabel="test error, %")
+    axes.spines["left"].set_visible(False)
+    return drawn(figure)

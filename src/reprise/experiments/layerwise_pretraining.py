@@ -26,12 +26,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from PIL import Image, ImageDraw
 from pydantic import Field
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -49,7 +48,7 @@ from reprise.parts.metrics import classification_scores, in_blocks
 from reprise.parts.nn.build import initialize_
 from reprise.parts.nn.classifiers import hidden_layers, mlp
 from reprise.parts.optim import build_optimizer
-from reprise.parts.pictures import sheet
+from reprise.parts.pictures import scatter, sheet, weight_sheet
 from reprise.parts.training import InTurn, Schedule
 from reprise.parts.vocabulary import Count
 
@@ -543,32 +542,15 @@ def pictures(
         some = some @ torch.linalg.eigh(some.T @ some).eigenvectors[:, -2:]
     return {
         "reconstructions": sheet(torch.cat([test[firsts], found[firsts].clamp(0, 1)])),
-        "codes": scatter(some.cpu().numpy(), labels[:1000].cpu().numpy()),
-        "filters": filter_sheet(filters),
+        "codes": code_chart(some.cpu().numpy(), labels[:1000].cpu().numpy()),
+        "filters": weight_sheet(filters),
     }
 
 
-def filter_sheet(weights: Float[Tensor, "n 784"]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A sheet of what first hidden units look for: grey is no weight, white the largest of a unit."""
-    columns = min(10, len(weights))
-    return sheet(0.5 + 0.5 * weights / weights.abs().amax(1, keepdim=True).clamp(min=1e-9), columns)
-
-
-COLOURS = [
-    (230, 25, 75), (60, 180, 75), (200, 180, 0), (0, 130, 200), (245, 130, 48),
-    (145, 30, 180), (70, 200, 220), (240, 50, 230), (128, 128, 0), (90, 90, 90),
-]  # fmt: skip
-
-
-def scatter(
-    points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], size: int = 400
-) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """uint8 [size, size, 3]: each point drawn as its digit, in the digit's colour; the outermost 2 % may be cut off."""
-    image = Image.new("RGB", (size, size), "white")
-    draw = ImageDraw.Draw(image)
-    points = points if points.shape[1] == 2 else np.repeat(points, 2, axis=1)
-    low, high = np.percentile(points, [1, 99], axis=0)
-    places = (points - low) / np.maximum(high - low, 1e-9) * (size - 20) + 10
-    for (x, y), label in zip(places, labels, strict=True):
-        draw.text((x - 3, size - y - 5), str(label), fill=COLOURS[label])
-    return np.asarray(image)
+def code_chart(codes: Float[np.ndarray, "n axes"], labels: Int[np.ndarray, " n"]) -> Picture:
+    """Figure 3: codes along one axis or two, in the colours of their digits; the outermost 2 % may be cut off."""
+    points = codes if codes.shape[1] == 2 else np.repeat(codes, 2, axis=1)
+    (left, bottom), (right, top) = np.percentile(points, [1, 99], axis=0).tolist()
+    digits = {str(digit): points[labels == digit] for digit in range(CLASSES)}
+    bounds = ((left, right + 1e-9), (bottom, top + 1e-9))
+    return scatter(digits, title="codes of test images", x="first axis", y="second axis", bounds=bounds)

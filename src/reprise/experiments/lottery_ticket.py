@@ -52,7 +52,7 @@ from reprise.parts.metrics import classification_scores, in_blocks
 from reprise.parts.nn.build import initialize_
 from reprise.parts.nn.classifiers import convolution, mlp
 from reprise.parts.optim import build_optimizer
-from reprise.parts.pictures import Chart, charts
+from reprise.parts.pictures import Chart, charts, heat_map
 from reprise.parts.training import InTurn, Schedule
 from reprise.parts.vocabulary import Count
 
@@ -307,11 +307,10 @@ class Task(task.Task):
         return Evaluation(metrics, pictures)
 
 
-def mask_chart(mask: Float[Tensor, "units pixels"], shape: tuple[int, int, int], scale: int = 8) -> Picture:
-    """How many of the first layer's weights each pixel has kept: black none, white as the fullest one in a hundred."""
-    kept = mask.sum(0).view(shape).sum(0).cpu()
-    grey = (255 * kept / kept.quantile(0.99).clamp(min=1)).clamp(max=255).byte().numpy()
-    return np.kron(grey, np.ones((scale, scale), np.uint8))
+def mask_chart(mask: Float[Tensor, "units pixels"], shape: tuple[int, int, int]) -> Picture:
+    """How many of the first layer's weights each pixel has kept, of all its channels."""
+    kept = mask.sum(0).view(shape).sum(0).cpu().numpy()
+    return heat_map(kept, title="what is left of the first layer", scale="weights of a pixel")
 
 
 def level_chart(levels: Float[np.ndarray, "levels 4"], control: bool) -> Picture:

@@ -32,7 +32,6 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageDraw
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
@@ -46,10 +45,13 @@ from reprise.parts.data.sampling import EpochSampler
 from reprise.parts.metrics import ClassificationScores, classification_scores, in_blocks
 from reprise.parts.nn.build import activation, initialize_, normalization
 from reprise.parts.optim import build_optimizer
+from reprise.parts.pictures import percentiles
 from reprise.parts.training import Schedule
 from reprise.parts.vocabulary import Count
 
 PROBES, PERCENTILES = 40, (0.15, 0.5, 0.85)
+REACH = 6.0
+"""Ends of the y axis of every arm's chart: a logistic unit is saturated beyond them."""
 
 
 class Perceptron(Strict):
@@ -191,7 +193,7 @@ def convolutional(network: Convolutional) -> Classifier:
 # Measures
 
 
-def percentiles(inputs: Float[Tensor, "batch units ..."]) -> Float[Tensor, "3 units"]:
+def unit_percentiles(inputs: Float[Tensor, "batch units ..."]) -> Float[Tensor, "3 units"]:
     """BN, Figure 1 (b, c): the 15th, 50th and 85th percentiles of what enters each unit's activation."""
     of_units = inputs.transpose(0, 1).flatten(1).float()
     return of_units.quantile(torch.tensor(PERCENTILES, device=inputs.device), dim=1)
@@ -251,7 +253,7 @@ class Task(task.Task):
             self.classifier.eval()
             with torch.no_grad():
                 inputs = self.classifier.body(self.pixels(self.probe_images))
-            self.probed[step * PROBES // self.total_steps] = percentiles(inputs)
+            self.probed[step * PROBES // self.total_steps] = unit_percentiles(inputs)
             self.classifier.train()
         images, labels = self.train_set[self.sampler.indices(step, self.rank, self.world_size)]
         loss = functional.cross_entropy(self.classifier(self.pixels(images)), labels)
@@ -276,26 +278,14 @@ class Task(task.Task):
         return Evaluation(metrics, {"what_enters_four_units": percentile_chart(self.probed[:, :, :4].cpu())})
 
 
-def percentile_chart(probed: Float[Tensor, "probes 3 units"], size: int = 160) -> Picture:
-    """BN, Figure 1 (b, c), for several units side by side: percentiles (up) over training (to the right), one scale."""
-    values = probed.numpy()
-    low, high = float(values.min()), max(float(values.max()), float(values.min()) + 1e-6)
-    probes, _, units = values.shape
-    canvas = Image.new("RGB", (40 + units * (size + 10), size + 40), "white")
-    draw = ImageDraw.Draw(canvas)
-    draw.text((40, 4), "15 %, 50 % and 85 % of what enters a unit's activation, over training", fill="black")
-
-    def height(value: float) -> float:
-        return 22 + size * (high - value) / (high - low)
-
-    for value in (low, high):
-        draw.text((36, height(value)), f"{value:.1f}", fill="black", anchor="rm")
-    for unit in range(units):
-        left = 40 + unit * (size + 10)
-        draw.rectangle((left, height(high), left + size, height(low)), outline=(160, 160, 160))
-        if low < 0 < high:
-            draw.line((left, height(0), left + size, height(0)), fill=(220, 220, 220))
-        for index, colour in enumerate([(120, 160, 220), (20, 40, 120), (120, 160, 220)]):
-            line = [(left + size * at / max(probes - 1, 1), height(v)) for at, v in enumerate(values[:, index, unit])]
-            draw.line(line, fill=colour, width=2)
-    return np.asarray(canvas)
+def percentile_chart(probed: Float[Tensor, "probes 3 units"]) -> Picture:
+    """BN, Figure 1 (b, c), for several units; every arm has the same y axis, so that they can be compared."""
+    probes, _, units = probed.shape
+    return percentiles(
+        probed.numpy(),
+        np.arange(probes) / probes,
+        title="what enters a unit: median, 15 to 85 %",
+        axes_names=("share of training", "sum before the activation"),
+        panels=[f"unit {unit + 1}" for unit in range(units)],
+        bounds=(-REACH, REACH),
+    )

@@ -51,6 +51,7 @@ from reprise.parts.metrics import classification_scores, in_blocks
 from reprise.parts.nn.build import initialize_
 from reprise.parts.nn.classifiers import convolution, mlp
 from reprise.parts.optim import build_optimizer
+from reprise.parts.pictures import weight_sheet
 from reprise.parts.training import Schedule
 from reprise.parts.vocabulary import Count
 
@@ -282,11 +283,5 @@ class Task(task.Task):
 
 
 def feature_sheet(weight: Float[Tensor, "units 784"], rows: int = 6, columns: int = 12) -> Picture:
-    """Figure 7: what the units of greatest norm look for, grey 0, each scaled to its own largest weight."""
-    shown = weight[weight.norm(dim=1).argsort(descending=True)[: rows * columns]].detach().cpu()
-    scaled = 127.5 + 127.5 * shown / shown.abs().amax(1, keepdim=True).clamp(min=1e-12)
-    sheet = np.full((rows * 30, columns * 30), 255, np.uint8)
-    for index, tile in enumerate(scaled.byte().unflatten(1, (28, 28)).numpy()):
-        top, left = 30 * (index // columns), 30 * (index % columns)
-        sheet[top : top + 28, left : left + 28] = tile
-    return sheet[:-2, :-2]
+    """Figure 7: the weights of the units of greatest norm."""
+    return weight_sheet(weight[weight.norm(dim=1).argsort(descending=True)[: rows * columns]], columns)

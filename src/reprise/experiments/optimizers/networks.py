@@ -85,6 +85,7 @@ class ShakeShake(nn.Module):
             return self.skip(x) + (first + second) / 2
         ahead, back = torch.rand(2, len(x), 1, 1, 1, device=x.device)
         between = first - second
+        # The value is that of the share `ahead`; what is detached has no gradient, so the way back sees the share `back`.
         return self.skip(x) + second + back * between + (ahead - back) * between.detach()
 
 

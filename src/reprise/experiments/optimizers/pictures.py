@@ -7,60 +7,71 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageDraw
+from matplotlib.axes import Axes
 from torch import Tensor
 
-from reprise.experiments.optimizers.surfaces import Surface, paths, ravine, saddle
+from reprise.experiments.optimizers.surfaces import RAVINE_RATES, Surface, paths, ravine, saddle
 from reprise.parts import vocabulary
+from reprise.parts.pictures import Picture, blank, film, heat_map
+
+RIVALS: dict[str, vocabulary.Optimizer] = {
+    "gradient descent": vocabulary.SGD(kind="sgd", lr=1.0),
+    "momentum": vocabulary.SGD(kind="sgd", lr=1.0, momentum=0.9),
+    "Nesterov": vocabulary.SGD(kind="sgd", lr=1.0, momentum=0.9, nesterov=True),
+    "RMSProp": vocabulary.RMSProp(kind="rmsprop", lr=1.0, alpha=0.9),
+    "Adam": vocabulary.Adam(kind="adam", lr=1.0),
+}
+"""The optimisers of the film; the learning rate of each is found on the ravine."""
 
 
-def film(settings: vocabulary.Optimizer, start: tuple[float, float], updates: int = 60) -> list[np.ndarray]:
-    """The way down the ravine and off the saddle, a frame an update; bands are of equal height, or of its log."""
-    ways = [(ravine, start, 5.0), (saddle, (1.5, 0.01), 2.0)]
-    panels = [
-        (paths(surface, point, [settings], updates)[:, 0], shading(surface, reach), reach)
-        for surface, point, reach in ways
-    ]
-    return [
-        np.hstack([trail(way[: frame + 1], shade, reach) for way, shade, reach in panels])
-        for frame in range(updates + 1)
-    ]
+def surfaces(start: tuple[float, float], updates: int = 60, stride: int = 3) -> list[Picture]:
+    """All optimisers down one ravine and off one saddle, a frame every `stride` updates.
+
+    Each has the rate by which it is lowest in the ravine after `updates`.
+    """
+    settings = [lowest(start, one, updates) for one in RIVALS.values()]
+    figure, axes = blank(2.7, columns=2)
+    drawings = [(axes[0], ravine, start, 5.0, "a ravine"), (axes[1], saddle, (1.5, 0.01), 2.0, "a saddle")]
+    lines, heads, ways = [], [], []
+    for one, surface, point, reach, title in drawings:
+        relief(one, surface, reach)
+        one.set(title=title, xticks=[], yticks=[], xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+        ways.append(paths(surface, point, settings, updates).numpy())
+        lines += [one.plot([], [], linewidth=1.4, label=name)[0] for name in RIVALS]
+        heads += [one.plot([], [], "o", markersize=4, color=line.get_color())[0] for line in lines[-len(RIVALS) :]]
+    figure.legend(handles=lines[: len(RIVALS)], loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    each = np.concatenate(ways, axis=1)  # [points, optimisers of both surfaces, 2]
+
+    def show(index: int) -> None:
+        for way, line, head in zip(each[: index * stride + 1].swapaxes(0, 1), lines, heads, strict=True):
+            line.set_data(*way.T)
+            head.set_data(*way[-1:].T)
+
+    return film(figure, [*lines, *heads], updates // stride + 1, show)
 
 
-def shading(surface: Surface, reach: float, side: int = 200) -> np.ndarray:
-    """uint8 [side, side, 3]: the surface within ± `reach`, in bands."""
-    axis = torch.linspace(-reach, reach, side)
-    heights = surface(torch.stack(torch.meshgrid(axis, -axis, indexing="xy"), -1)).numpy()
-    bands = np.floor(6 * heights if heights.min() < 0 else 2 * np.log2(1e-3 + heights))
-    return np.repeat(np.where(bands % 2, 236, 212).astype(np.uint8)[:, :, None], 3, axis=2)
+def lowest(start: tuple[float, float], settings: vocabulary.Optimizer, updates: int) -> vocabulary.Optimizer:
+    """`settings` at the rate by which it is lowest in the ravine after `updates`."""
+    choices = [settings.model_copy(update={"lr": rate}) for rate in RAVINE_RATES]
+    return choices[int(ravine(paths(ravine, start, choices, updates)[-1]).argmin())]
 
 
-def trail(way: Float[Tensor, "points 2"], shade: np.ndarray, reach: float) -> np.ndarray:
-    """`shade` with the points passed so far, the last one marked."""
-    image = Image.fromarray(shade)
-    draw, side = ImageDraw.Draw(image), len(shade)
-    points = [((x / reach + 1) * side / 2, (1 - y / reach) * side / 2) for x, y in way.tolist()]
-    if len(points) > 1:
-        draw.line(points, fill=(40, 70, 200), width=2)
-    x, y = points[-1]
-    draw.ellipse((x - 4, y - 4, x + 4, y + 4), fill=(220, 70, 40))
-    return np.array(image)
+def relief(axes: Axes, surface: Surface, reach: float) -> None:
+    """The surface within ± `reach`, in bands of equal height, or of equal ratio where it has a lowest point at 0."""
+    axis = torch.linspace(-reach, reach, 101)
+    heights = surface(torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)).numpy()
+    heights = heights if heights.min() < 0 else np.log2(1e-3 + heights)
+    axes.contourf(axis, axis, heights, levels=12, cmap="Greys", alpha=0.45)
 
 
-def heat_map(values: Float[Tensor, "rates decays"], rates: Sequence[float], decays: Sequence[float]) -> np.ndarray:
-    """uint8 [height, width, 3]: a column a rate, a row a decay, the darkest is the lowest; the lowest is framed."""
-    shares = ((values - values.min()) / (values.max() - values.min() + 1e-12)).T.flip(0).numpy()
-    cell, left, below = 56, 56, 36
-    image = Image.new("RGB", (left + cell * len(rates), cell * len(decays) + below), "white")
-    draw = ImageDraw.Draw(image)
-    draw.text((left + cell * len(rates) / 2, cell * len(decays) + 20), "learning rate", fill="black", anchor="ma")
-    draw.text((left - 4, cell * len(decays) + 4), "decay", fill="black", anchor="ra")
-    for (row, column), share in np.ndenumerate(shares):
-        box = (left + cell * column, cell * row, left + cell * (column + 1) - 1, cell * (row + 1) - 1)
-        colour = (round(40 + 205 * share), round(70 + 170 * share), round(160 + 60 * share))
-        draw.rectangle(box, fill=colour, outline=(220, 70, 40) if share == 0 else None, width=3)
-    for column, rate in enumerate(rates):
-        draw.text((left + cell * (column + 0.5), cell * len(decays) + 4), f"{rate:.0e}", fill="black", anchor="ma")
-    for row, decay in enumerate(reversed(decays)):
-        draw.text((left - 4, cell * (row + 0.5)), f"{decay:.0e}", fill="black", anchor="rm")
-    return np.array(image)
+def landscape_map(values: Float[Tensor, "rates decays"], rates: Sequence[float], decays: Sequence[float]) -> Picture:
+    """The landscape of a grid, its lowest cell framed."""
+    lowest_rate, lowest_decay = divmod(int(values.argmin()), values.shape[1])
+    return heat_map(
+        values.T.flip(0).numpy(),
+        title="validation loss by rate and decay",
+        scale="log of the loss",
+        rows=("weight decay", [f"{decay:.0e}" for decay in reversed(decays)]),
+        columns=("learning rate", [f"{rate:.0e}" for rate in rates]),
+        framed=[(len(decays) - 1 - lowest_decay, lowest_rate)],
+    )

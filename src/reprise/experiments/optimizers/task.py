@@ -16,7 +16,7 @@ from reprise.core.run.task import Evaluation
 from reprise.experiments.optimizers.config import Config, Convolutional, Perceptron, Residual, copies
 from reprise.experiments.optimizers.measures import basin_width, interaction_share, updates_to
 from reprise.experiments.optimizers.networks import networks, standardization, whitening
-from reprise.experiments.optimizers.pictures import film, heat_map
+from reprise.experiments.optimizers.pictures import landscape_map, surfaces
 from reprise.experiments.optimizers.surfaces import crossing, on_the_axes
 from reprise.parts import vocabulary
 from reprise.parts.data.image_set import small_image_sets
@@ -107,15 +107,14 @@ class Task(task.Task):
         losses = [[row[f"loss_{index:02d}"] for row in self.history] for index in range(len(self.copies))]
         noise = torch.randn(2, generator=torch.Generator().manual_seed(self.run.seed)).tolist()
         start = on_the_axes(-4.5 + 0.3 * noise[0], 0.5 + 0.1 * noise[1])
-        updates, rate = crossing(start, self.config.optimizer, settings.ravine)
+        updates, _ = crossing(start, self.config.optimizer, settings.ravine)
         metrics = {
             "updates_to_target": updates_to(settings.target, steps, losses[self.best]),
             "basin_width": basin_width(self.config.sweep.rates, [min(one) <= settings.target for one in losses]),
             "train_loss": self.score(self.best, *self.train_set[: settings.images]).loss,
             "ravine_updates": updates,
         }
-        surfaces = film(self.config.optimizer.model_copy(update={"lr": rate}), start)
-        return Evaluation(metrics, {"surfaces": surfaces, "basin": self.draw_basin(steps, losses)})
+        return Evaluation(metrics, {"surfaces": [*surfaces(start)], "basin": self.draw_basin(steps, losses)})
 
     def evaluate_grid(self) -> Evaluation:
         """Validation images show the landscape and choose in it; test images say what the choice is worth."""
@@ -126,7 +125,7 @@ class Task(task.Task):
             "interaction_share": interaction_share(landscape),
             "chosen_test_error": self.score(int(losses.argmin()), *self.test_set[:]).error,
         }
-        return Evaluation(metrics, {"landscape": heat_map(landscape, rates, decays)})
+        return Evaluation(metrics, {"landscape": landscape_map(landscape, rates, decays)})
 
     def score(self, index: int, images: Tensor, labels: Tensor) -> ClassificationScores:
         """Scores of a copy, its loss at most WORST."""

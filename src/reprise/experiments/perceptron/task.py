@@ -16,12 +16,13 @@ from reprise.core.run import task
 from reprise.core.run.task import Evaluation, Picture
 from reprise.experiments.perceptron.config import Config, Digits, Gates, Separable
 from reprise.experiments.perceptron.networks import SIDE, Perceptron, Units, networks
-from reprise.experiments.perceptron.pictures import NO, YES, dot, mosaic, shade
+from reprise.experiments.perceptron.pictures import NO, YES, dot, function_name, shade
 from reprise.experiments.perceptron.rules import INPUTS, XOR, loss_of, right, separable_points, truth_table
 from reprise.parts.data.image_set import ImageSet
 from reprise.parts.data.sampling import EpochSampler
 from reprise.parts.data.store import open_images
 from reprise.parts.optim import build_optimizer
+from reprise.parts.pictures import mosaic
 from reprise.parts.training import Schedule
 
 
@@ -103,7 +104,9 @@ class GatesTask(PerceptronTask):
         solved = right(scores, self.targets).all(1).unflatten(0, (len(functions), -1))
         metrics = {"functions_learned": float(solved.any(1).sum())}
         tiles = [self.regions(slice(n * self.problem.replicates, None)) for n in range(len(functions))]
-        pictures: dict[str, Picture] = {"functions": mosaic(tiles, columns=4)}
+        names = [function_name(number) for number in functions]
+        title = "orange: where the first network says yes"
+        pictures: dict[str, Picture] = {"functions": mosaic(tiles, names, columns=4, title=title)}
         if XOR in functions:
             self.note(scores, self.total_steps)
             place = functions.index(XOR)
@@ -115,7 +118,9 @@ class GatesTask(PerceptronTask):
                 "xor_sweeps": float(sweeps.quantile(0.5)),
             }
             shown = min(8, self.problem.replicates)
-            pictures["xor"] = mosaic([self.regions(slice(nets.start + n, None)) for n in range(shown)], columns=4)
+            tiles = [self.regions(slice(nets.start + n, None)) for n in range(shown)]
+            names = ["solved" if one else "not solved" for one in solved[place, :shown].tolist()]
+            pictures["xor"] = mosaic(tiles, names, columns=4, title="XOR: where each network says yes")
         return Evaluation(metrics, pictures)
 
     def regions(self, nets: slice, size: int = 60) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -260,4 +265,6 @@ class DigitsTask(PerceptronTask):
         if self.perceptron.connections is not None:
             weight = weight @ self.perceptron.connections.T
         tiles = [shade(one.reshape(SIDE, SIDE).cpu().numpy()) for one in weight.detach()]
-        return Evaluation(metrics, {"weights": mosaic(tiles, columns=5)})
+        names = [str(digit) for digit in self.problem.digits]
+        title = "weights: orange speaks for the digit, blue against"
+        return Evaluation(metrics, {"weights": mosaic(tiles, names, columns=5, title=title)})
