@@ -82,7 +82,7 @@ class Depth(Strict):
 
 
 class Evaluate(Strict):
-    """What the networks are judged by."""
+    """Settings of the evaluation."""
 
     measured: Count
     """The depth whose network shows speed, dead units, zeros and means."""
@@ -100,10 +100,10 @@ class Config(ExperimentConfig):
     dataset: vocabulary.SmallImages = "digits"
     """Which images: MNIST's, or CIFAR-10's."""
     network: Literal["perceptron", "convolutional"] = "perceptron"
-    """Of the convolutional one the only depth is 3 hidden layers."""
+    """The only depth of the convolutional network is 3 hidden layers."""
     activation: vocabulary.Activation
     init: vocabulary.Initialization
-    """Of the output layer too."""
+    """First weights, those of the output layer too."""
     normalization: vocabulary.Normalization = "none"
     width: Count
     """Units of a hidden layer; filters of the first two convolutions, half of those of the third."""

@@ -67,7 +67,7 @@ class Curves(Strict):
 
     kind: Literal["curves"]
     points: Annotated[int, Field(ge=2)]
-    """Of each curve."""
+    """Points of each curve."""
 
 
 class Spirals(Strict):
@@ -75,7 +75,7 @@ class Spirals(Strict):
 
     kind: Literal["spirals"]
     points: Annotated[int, Field(ge=2)]
-    """Of each spiral; 97 of them."""
+    """Points of each spiral: 97 in the paper."""
     turns: vocabulary.Rate
     """3 of them."""
 
@@ -97,7 +97,7 @@ class Config(ExperimentConfig):
     hidden: list[Count]
     """Units of each hidden layer; none makes the net a linear classifier."""
     activation: vocabulary.Activation = "sigmoid"
-    """Of hidden units; outputs are logistic (Equation 2), or a softmax under cross_entropy with ten classes."""
+    """Activation of hidden units. Outputs are logistic (Equation 2), or a softmax with ten classes under cross_entropy."""
     normalization: vocabulary.Normalization = "none"
     dropout: vocabulary.Dropout = 0.0
     """Share of hidden units dropped."""
@@ -149,11 +149,11 @@ class Replicates(nn.Module):
         self._skeleton = [copy.deepcopy(nets[0])]  # in a list, so that its own weights are none of ours
 
     def forward(self, x: Float[Tensor, "cases inputs"]) -> Float[Tensor, "nets cases outputs"]:
-        """What every net gives for the same cases."""
+        """The outputs of every net for the same cases."""
         return self._call(self._skeleton[0], x)
 
     def representation(self, x: Float[Tensor, "cases inputs"]) -> Float[Tensor, "nets cases units"]:
-        """What the last layer of every net sees; `x` itself where there is no hidden layer."""
+        """The input of every net's last layer; `x` itself where there is no hidden layer."""
         skeleton = self._skeleton[0]
         assert isinstance(skeleton, nn.Sequential)
         if len(skeleton) == 1:
@@ -218,7 +218,7 @@ def cross_entropy(
 def objective(
     loss: Loss, outputs: Float[Tensor, "nets cases outputs"], labels: Int[Tensor, " cases"]
 ) -> Float[Tensor, " nets"]:
-    """What every net descends."""
+    """The loss of every net."""
     if loss == "cross_entropy":
         return cross_entropy(outputs, labels)
     classes = outputs.shape[2]
@@ -359,7 +359,7 @@ class Task(task.Task):
         return {"loss": losses.detach().mean(), "solved": solved.float().mean()}
 
     def evaluate(self) -> Evaluation:
-        """What was learnt, what the last hidden layer made of the cases, and how alike the nets are."""
+        """Scores of the nets, of the representation in their last hidden layer, and how alike the nets are."""
         right = correct(self.nets(self.inputs), self.labels)
         solved = right.amin(1).bool()
         with torch.inference_mode(False), torch.enable_grad():

@@ -73,7 +73,7 @@ class _Trained(Strict):
     schedule: vocabulary.Schedule = vocabulary.CONSTANT
     batch_size: Count
     duration: DurationField
-    """Of each network."""
+    """Length of training of each network."""
     probes: Annotated[int, Field(ge=0)] = 0
     """How often, evenly spaced in the logarithm of the step, one network is scored: the epoch-wise curve."""
 
@@ -355,7 +355,7 @@ class Task(task.Task):
         return torch.tensor([*train, *test], dtype=torch.float64)
 
     def evaluate(self) -> Evaluation:
-        """Of the last weights of every model; or the curve that was measured along one model's epochs."""
+        """Scores of the last weights of every model; or the curve that was measured along one model's epochs."""
         if len(self.points) > 1:
             models = list(self.models.values())
             curve = torch.stack([self.point(net, size) for net, (_, size) in zip(models, self.points, strict=True)])
@@ -382,7 +382,7 @@ class Task(task.Task):
 
     @property
     def axis(self) -> str:
-        """What the curve runs along."""
+        """The name of the curve's x axis."""
         if len(self.config.images) > 1:
             return "training images"
         if len(self.config.widths) > 1:

@@ -135,7 +135,7 @@ class Config(ExperimentConfig):
     clip_error: Annotated[float, Field(gt=0)] | None = 1.0
     """Where the loss turns from squared to absolute. null: it stays squared."""
     reduction: Literal["sum", "mean"]
-    """Of the losses of a batch."""
+    """How the losses of a batch become one."""
     optimizer: Optimizer
     schedule: Schedule = CONSTANT
     exploration: Exploration

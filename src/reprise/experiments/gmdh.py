@@ -56,7 +56,7 @@ class Tree(Strict):
 
     kind: Literal["tree"]
     degree: Literal[2, 4, 8, 16]
-    """Of the polynomial: a tree of quadratic ones over as many of the inputs, doubling the degree at each level."""
+    """Degree of the polynomial: a tree of quadratic ones over as many inputs, which doubles the degree at each level."""
     inputs: Annotated[int, Field(ge=2)]
     """Variables, uniform from -1 to 1; those beyond `degree` have no part in the polynomial."""
     noise: Annotated[float, Field(ge=0)]
@@ -94,7 +94,7 @@ class Layered(Strict):
 
     kind: Literal["layered"]
     criterion: Literal["external", "training"]
-    """What selects and stops: the error on the checking sequence, or the error of the fit on both sequences."""
+    """The criterion that selects and stops: the error on the checking sequence, or of the fit on both sequences."""
     width: Count
     """Units of a layer that survive, at most."""
     layers: Count
@@ -149,7 +149,7 @@ class Networks(nn.Module):
         return int((self.widths[replicate] > 0).sum())
 
     def layers(self, x: Float[Tensor, "rows inputs"], replicate: int) -> list[Float[Tensor, "rows units"]]:
-        """What the units of each layer give, the best first; before them the inputs."""
+        """The outputs of the units of each layer, the best first; before them the inputs."""
         found = [x]
         for layer in range(self.depth(replicate)):
             units = int(self.widths[replicate, layer])
@@ -335,7 +335,7 @@ class PolynomialTask(task.Task):
         return []
 
     def found(self, index: int, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows 1"]:
-        """What is found at the rows of `x`, held within the range of what was fitted."""
+        """The model's y at the rows of `x`, within the range of the y that were fitted."""
         raise NotImplementedError
 
     def errors(self, index: int, fitted: Rows) -> dict[str, float]:
@@ -360,18 +360,18 @@ class LayeredTask(PolynomialTask):
         return self.model.layers
 
     def sequences(self, data: Data) -> tuple[Rows, Rows]:
-        """What is fitted, and what the criterion is measured on."""
+        """The rows that are fitted, and the rows that the criterion is measured on."""
         return (data.fit, data.check) if self.model.criterion == "external" else (data.both, data.both)
 
     def criterion(self, index: int) -> float:
-        """Of the best unit so far; 1, the error of the mean, where there is none."""
+        """The criterion of the best unit so far; 1, the error of the mean, where there is none."""
         if not self.networks.depth(index):
             return 1.0
         x, y = self.sequences(self.data[index])[1]
         return float(relative_error(self.networks.layers(x, index)[-1][:, :1], y))
 
     def found(self, index: int, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows 1"]:
-        """What the best unit of the last layer gives, or the mean where there is no layer."""
+        """The output of the best unit of the last layer, or the mean where there is no layer."""
         y = self.sequences(self.data[index])[0][1]
         if not self.networks.depth(index):
             return y.mean().expand(len(x), 1)
@@ -496,11 +496,11 @@ class CompleteTask(PolynomialTask):
         return 1
 
     def fitted(self, rows: Rows, x: Float[Tensor, "others inputs"], ridge: float) -> Float[Tensor, "others 1"]:
-        """What a fit to `rows` gives at `x`."""
+        """The values at `x` of a fit to `rows`."""
         return within(complete_polynomial(*rows, x, self.model.degree, ridge)[:, None], rows[1])
 
     def found(self, index: int, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows 1"]:
-        """What the fit to both sequences gives, with the ridge that was chosen."""
+        """The values of the fit to both sequences, with the ridge that was chosen."""
         return self.fitted(self.data[index].both, x, self.model.ridges[int(self.chosen[index])])
 
     def update(self, step: int) -> dict[str, Tensor | float]:

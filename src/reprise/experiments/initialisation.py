@@ -66,18 +66,18 @@ class Network(Strict):
     activation: vocabulary.Activation
     normalization: vocabulary.Normalization = "none"
     init: vocabulary.Initialization
-    """Of the output layer too."""
+    """First weights, those of the output layer too."""
 
 
 class Evaluate(Strict):
-    """What a network is judged by."""
+    """Settings of the evaluation."""
 
     images: Annotated[int, Field(ge=2, le=10_000)]
     """Training images, and test images, that the trained network is scored on."""
     probes: Annotated[int, Field(ge=2)]
     """Training images that show the variances of its layers."""
     jacobians: Count
-    """Of these, how many show the singular values: one decomposition for each two neighbouring layers."""
+    """How many of these show the singular values: one decomposition for each two neighbouring layers."""
 
 
 class Config(ExperimentConfig):

@@ -66,9 +66,9 @@ class Stack(Strict):
     activation: vocabulary.Activation = "sigmoid"
     normalization: vocabulary.Normalization = "none"
     dropout: vocabulary.Dropout = 0.0
-    """Of hidden layers."""
+    """Share of the hidden layers' units dropped."""
     init: vocabulary.Initialization
-    """Of the machines; of the nets where there are no machines to start from."""
+    """First weights of the machines; of the nets where there are no machines to start from."""
 
 
 class Components(Strict):
@@ -82,12 +82,12 @@ class Pretraining(Strict):
     """Contrastive divergence, machine after machine."""
 
     duration: DurationField
-    """Of each machine; 0step leaves nets to start from `model.init`."""
+    """Length of training of each machine; 0step leaves nets to start from `model.init`."""
     batch_size: Count
     optimizer: vocabulary.Optimizer
     """Its weight decay spares biases."""
     code_lr: vocabulary.Rate
-    """Of the last machine, whose hidden units are linear, instead of optimizer.lr."""
+    """Learning rate of the last machine, whose hidden units are linear, instead of optimizer.lr."""
     first_momentum: vocabulary.Fraction
     """Under sgd, of each machine's first updates ..."""
     first: DurationField
@@ -265,7 +265,7 @@ def listed(stack: nn.ModuleList) -> list[Machine]:
 
 
 def networks(config: Config) -> dict[str, nn.Module]:
-    """Of both stages."""
+    """The networks of both stages."""
     if isinstance(config.model, Components):
         return {"components": PrincipalComponents(config.model.code)}
     classifiers = {f"classifier_{count}": Classifier(config.model) for count in config.finetune.labels}
@@ -337,14 +337,14 @@ class PretrainingTask(DigitsTask):
         self.machines = machines(model) if isinstance(model, Stack) else nn.ModuleList()
 
     def load_data(self) -> None:
-        """And the order of batches, the same for every machine."""
+        """The data, and the order of batches, which every machine shares."""
         super().load_data()
         self.sampler = EpochSampler(len(self.train_set), self.config.pretrain.batch_size, self.run.seed)
         self.length = self.config.pretrain.duration.steps(self.sampler.steps_per_epoch)
 
     @property
     def total_steps(self) -> int:
-        """Of all machines."""
+        """Updates of all machines."""
         return self.length * len(self.machines)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -357,7 +357,7 @@ class PretrainingTask(DigitsTask):
         return found
 
     def settings(self) -> list[vocabulary.Optimizer]:
-        """Of each machine: the last has a rate of its own."""
+        """The optimiser of each machine: the last has a rate of its own."""
         common = self.config.pretrain.optimizer
         code = common.model_copy(update={"lr": self.config.pretrain.code_lr})
         return [*[common] * (len(self.machines) - 1), code][: len(self.machines)]
@@ -399,7 +399,7 @@ class FinetuningTask(DigitsTask):
         self.classifiers = nn.ModuleDict({str(count): Classifier(config.model) for count in config.finetune.labels})
 
     def load_data(self) -> None:
-        """And the machines, where there were any; labelled images are nested subsets that depend on the seed alone."""
+        """The data, and the machines, if any; labelled images are nested subsets that depend on the seed alone."""
         super().load_data()
         finetune = self.config.finetune
         if self.run.init is not None and self.config.pretrain.duration.amount > 0:
@@ -428,7 +428,7 @@ class FinetuningTask(DigitsTask):
 
     @property
     def total_steps(self) -> int:
-        """Of all nets."""
+        """Updates of all nets."""
         return self.in_turn.total_steps
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:

@@ -76,11 +76,11 @@ class Pruning(Strict):
     """How each level's network follows from the one before."""
 
     rounds: Annotated[int, Field(ge=0)]
-    """Of pruning; there is one level more, the whole network."""
+    """Rounds of pruning; there is one level more, the whole network."""
     rate: Annotated[float, Field(gt=0, lt=1)]
     """Share of a layer's remaining weights pruned in one round; half of it in the output layer."""
     convolution_rate: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """The same share of a convolution."""
+    """As `rate`, for a convolution."""
     criterion: Literal["magnitude", "random"]
     """Which go: the smallest after training, or any."""
     start: Literal["rewind", "new"]
@@ -97,12 +97,12 @@ class Config(ExperimentConfig):
     optimizer: vocabulary.Optimizer
     schedule: vocabulary.Schedule = vocabulary.CONSTANT
     images: Annotated[int, Field(ge=1, le=60_000 - HELD_OUT)]
-    """Of the training set, to learn from."""
+    """Training images, the first of the set."""
     batch_size: Count
     duration: DurationField
-    """Of each level."""
+    """Length of training of each level."""
     last_duration: DurationField | None = None
-    """Of the last level, if it differs."""
+    """Length of training of the last level, if it differs."""
     check_every: Count
     """Updates between two looks at the validation loss: the grain of the early-stopping iteration."""
     validation: Annotated[int, Field(ge=1, le=HELD_OUT)]
@@ -262,7 +262,7 @@ class Task(task.Task):
     def logits(
         self, images: Float[Tensor, "n pixels"], weights: dict[str, Tensor] | None = None
     ) -> Float[Tensor, "n 10"]:
-        """Of the network without dropout, under these `weights` if not its own.
+        """Outputs of the network without dropout, with these `weights` if not its own.
 
         Convolutions take a thousand images at a time: the maps of ten thousand fill gigabytes.
         """
@@ -282,13 +282,13 @@ class Task(task.Task):
             self.best = copy.deepcopy(self.network.state_dict())
 
     def test_error(self, weights: dict[str, Tensor]) -> float:
-        """Of the network with these `weights`, in percent."""
+        """Test error of the network with these `weights`, in percent."""
         here = {name: weight.to(self.device) for name, weight in weights.items()}
         images, labels = self.test_set[:]
         return classification_scores(self.logits(images, here), labels).error
 
     def evaluate(self) -> Evaluation:
-        """Of the last level: at its lowest validation loss, and by its last weights."""
+        """Scores of the last level: at its lowest validation loss, and by its last weights."""
         images, labels = self.train_set[:5000]
         share, early_stop, loss, error = self.levels[-1].tolist()
         metrics = {

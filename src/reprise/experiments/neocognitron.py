@@ -66,7 +66,7 @@ class Config(ExperimentConfig):
 
     stages: Annotated[list[Stage], Field(min_length=STAGES, max_length=STAGES)]
     falloff: Annotated[float, Field(gt=0, le=1)]
-    """What c and d fall by, for each cell's distance from the centre."""
+    """The factor by which c and d fall, for each cell's distance from the centre."""
     saturation: Positive
     """α of ψ(x) = x / (α + x)."""
     initial: Positive
@@ -76,7 +76,7 @@ class Config(ExperimentConfig):
     digits: Annotated[list[Annotated[int, Field(ge=0, le=9)]], Field(min_length=2)] = [0, 1, 2, 3, 4]
     """A pattern of each."""
     presentations: Annotated[int, Field(ge=0)]
-    """Of each pattern, to each stage."""
+    """How often each pattern is shown to each stage."""
     sets: Count
     """Sets of patterns, each learned by a network of its own."""
     shifts: Annotated[list[Annotated[int, Field(ge=1, le=4)]], Field(min_length=1)]
@@ -217,7 +217,7 @@ def own(cells: Int[Tensor, " patterns"]) -> Bool[Tensor, " patterns"]:
 
 
 def shared(answers: Float[Tensor, "patterns cells"]) -> float:
-    """Of the cells that answer to any pattern, the share that answers to more than one."""
+    """The share of cells that answer to more than one pattern, among those that answer to any."""
     patterns_of_each = (answers > 0).sum(0)
     return float((patterns_of_each > 1).sum() / (patterns_of_each > 0).sum().clamp(min=1))
 
@@ -290,7 +290,7 @@ class Task(task.Task):
         return Evaluation({name: float(np.mean(values)) for name, values in scores.items()}, pictures)
 
     def features(self) -> Picture:
-        """What each plane of the first S-layer of the first network has learned to find; black if never chosen."""
+        """The pattern that each plane of the first S-layer has learned to find; black if it was never chosen."""
         simple = self.networks[0].get_submodule("simple.0")
         assert isinstance(simple, Simple)
         weights = simple.a[:, 0] / simple.a.amax((1, 2, 3))[:, None, None] * simple.b.gt(0)[:, None, None]

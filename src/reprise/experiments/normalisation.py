@@ -91,7 +91,7 @@ class Config(ExperimentConfig):
     binary: bool
     """Whether pixels are 0 or 1, as in BN's Section 4.1, or shades between."""
     images: Annotated[int, Field(ge=1, le=55_000)]
-    """Of the training set, to learn from."""
+    """Training images, the first of the set."""
     batch_size: Count
     duration: DurationField
     target_loss: vocabulary.Rate
@@ -265,7 +265,7 @@ class Task(task.Task):
         return classification_scores(in_blocks(lambda some: self.classifier(self.pixels(some)), images, 500), labels)
 
     def evaluate(self) -> Evaluation:
-        """Of the last weights."""
+        """Scores of the last weights."""
         steps = steps_to(self.config.target_loss, self.history)
         metrics = {
             "steps_to_target": steps,

@@ -99,7 +99,7 @@ class Config(ExperimentConfig):
     max_norm: vocabulary.Rate | None
     """Largest L2 norm of a hidden unit's incoming weights: c of Section 5.1; with convolutions, of every unit's."""
     images: Annotated[int, Field(ge=1, le=55_000)]
-    """Of the training set, to learn from."""
+    """Training images, the first of the set."""
     batch_size: Count
     duration: DurationField
     test: Annotated[int, Field(ge=1, le=10_000)]
@@ -176,7 +176,7 @@ def share_of_zeros(matrices: list[Tensor]) -> float:
 
 
 def root_mean_square(matrices: list[Tensor]) -> float:
-    """Of all weights."""
+    """Root of the mean square of all weights."""
     return float(torch.cat([matrix.flatten() for matrix in matrices]).square().mean().sqrt())
 
 
@@ -221,7 +221,7 @@ class Task(task.Task):
         return build_optimizer(self.network, self.config.optimizer)
 
     def inputs(self, images: UInt8[Tensor, "n channels height width"]) -> Float[Tensor, "n pixels"]:
-        """What the network sees: pixels of 0 to 1, and of objects what Appendix B.3 makes of them."""
+        """Input of the network: pixels in 0 to 1; those of objects are centred and whitened (Appendix B.3)."""
         pixels = unit_pixels(images)
         if self.config.dataset == "digits":
             return pixels
@@ -245,7 +245,7 @@ class Task(task.Task):
         return {"loss": loss.detach()}
 
     def evaluate(self) -> Evaluation:
-        """Of the last weights, with every unit in place unless a metric says otherwise."""
+        """Scores of the last weights, with every unit in place unless a metric says otherwise."""
         *layers, _, last = self.network.children()
         body, matrices = nn.Sequential(*layers), weights(self.network)
 

@@ -84,7 +84,7 @@ class Convolutional(Strict):
     activation: vocabulary.Activation = "relu"
     normalization: vocabulary.Normalization = "none"
     dropout: vocabulary.Dropout = 0.0
-    """Of hidden layers."""
+    """Share of the hidden layers' units dropped."""
     init: vocabulary.Initialization = vocabulary.TORCH_INIT
 
 
@@ -99,11 +99,11 @@ class Config(ExperimentConfig):
     test: Annotated[int, Field(ge=1, le=10_000)]
     """Test images that are scored."""
     batch_size: Count
-    """Of nets, as all that follows."""
+    """Images in an update. This and all that follows is for nets."""
     optimizer: vocabulary.Optimizer
     schedule: vocabulary.Schedule = vocabulary.CONSTANT
     duration: DurationField
-    """Of training at each size."""
+    """Length of training at each size."""
 
 
 # Networks
@@ -135,7 +135,7 @@ def network(model: SupportVectors | Perceptron | Convolutional, size: int) -> nn
 
 
 class SupportVectorNetwork(nn.Module):
-    """What each training example weighs for each digit: buffers, set by `fit`."""
+    """The weight of each training example for each digit: buffers, set by `fit`."""
 
     coefficients: Tensor
     intercepts: Tensor
@@ -218,7 +218,7 @@ class LearningCurve(task.Task):
         self.test_set = unit_images(open_images(self.run.data / "digits", "test"), slice(self.config.test))
 
     def outputs(self, size: int, x: Float[Tensor, "batch 784"]) -> Float[Tensor, "batch classes"]:
-        """Of the model that learnt from `size` examples."""
+        """Outputs of the model that learnt from `size` examples."""
         raise NotImplementedError
 
     def evaluate(self) -> Evaluation:
@@ -271,7 +271,7 @@ class Machines(LearningCurve):
         return self.machine(size)(x, self.train_set.images[:size])
 
     def evaluate(self) -> Evaluation:
-        """And, of the largest size, the share of support vectors, and the ten of each digit that weigh most."""
+        """The common metrics; for the largest size the share of support vectors, and the ten heaviest of each digit."""
         common, size = super().evaluate(), max(self.config.sizes)
         machine = self.machine(size)
         images, labels = self.train_set[:size]
@@ -286,7 +286,7 @@ class Nets(LearningCurve):
     """Nets, trained size after size on the cross-entropy."""
 
     def load_data(self) -> None:
-        """And the order of batches at each size."""
+        """The data, and the order of batches at each size."""
         super().load_data()
         self.samplers = [EpochSampler(size, self.config.batch_size, self.run.seed) for size in self.config.sizes]
         self.schedules = [Schedule.of(self.config, sampler.steps_per_epoch) for sampler in self.samplers]
@@ -294,7 +294,7 @@ class Nets(LearningCurve):
 
     @property
     def total_steps(self) -> int:
-        """Of all sizes together."""
+        """Updates of all sizes together."""
         return self.in_turn.total_steps
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:

@@ -63,7 +63,7 @@ class LeNet(nn.Module):
         return self.head(self.body(images))
 
     def features(self, images: Float[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch 84"]:
-        """What `head` sees, computed a cacheful of images at a time."""
+        """The input of `head`, computed for as many images at a time as a cache holds."""
         return torch.cat([self.body(block) for block in images.split(100)])
 
 

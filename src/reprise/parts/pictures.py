@@ -35,7 +35,7 @@ _HEIGHT, _DPI = 2.6, 100
 _FEW = 20
 """A line of at most so many points shows each of them."""
 _LEVELS = 16
-"""Of each colour channel."""
+"""Levels of each colour channel."""
 _FONTS = {"font.size": 8, "axes.titlesize": 10, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8}
 
 
@@ -96,7 +96,7 @@ class Chart:
     lines: Mapping[str, Line]
     """By name; a line called "" is not in the legend. If the first one's x falls, so does the axis."""
     x: str = ""
-    """What the axis shows, with its unit."""
+    """Name of the axis, with its unit."""
     y: str = ""
     logarithmic: Literal["", "x", "y", "xy"] = ""
     bounds: tuple[float, float] | None = None

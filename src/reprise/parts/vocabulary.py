@@ -149,7 +149,7 @@ class _InitBase(Strict):
 
 
 class TorchInit(_InitBase):
-    """What torch.nn does by itself."""
+    """The initialisation that torch.nn does by itself."""
 
     kind: Literal["torch"]
 

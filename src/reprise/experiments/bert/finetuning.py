@@ -100,7 +100,7 @@ class FinetuningTask(Task):
 
     @cached_property
     def training_examples(self) -> dict[str, Examples]:
-        """Of each task, as many as its limit says, drawn by the seed."""
+        """Training examples of each task, as many as its limit says, drawn by the seed."""
 
         def drawn(size: int) -> np.ndarray:
             return np.random.Generator(np.random.Philox(key=[self.run.seed, _SUBSET])).permutation(size)
@@ -112,7 +112,7 @@ class FinetuningTask(Task):
 
     @cached_property
     def samplers(self) -> dict[str, BucketSampler]:
-        """Of each task, batches of like lengths."""
+        """A sampler for each task, of batches of similar lengths."""
         return {
             name: BucketSampler(examples.ids.lengths, self.tasks[name].batch_size, self.run.seed)
             for name, examples in self.training_examples.items()
@@ -179,7 +179,7 @@ class FinetuningTask(Task):
         return Evaluation(metrics)
 
     def _measure(self, name: str, task: settings.Subtask, split: str) -> dict[str, float]:
-        """What can be measured of `task` on `split`, as shares of 1."""
+        """Measures of `task` on `split`, as shares of 1."""
         examples = read_examples(self.run.data, task, split, self.wordpiece)
         wanted = {score.measure for score in task.scores.values() if score.split == split}
         if task.kind == "span":

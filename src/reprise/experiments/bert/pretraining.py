@@ -154,7 +154,7 @@ class PretrainingTask(Task):
         return [p.length for p, begins in zip(phases, begun, strict=True) if step >= begins * self.total_steps][-1]
 
     def batch(self, step: int) -> Batch:
-        """What update `step` sees: a function of the seed and the step, the same in every arm but for NSP's B.
+        """The batch of update `step`: a function of the seed and the step, the same in every arm but for NSP's B.
 
         Every device draws the whole batch, and takes its share of it.
         """

@@ -149,7 +149,7 @@ def discriminator_loss(real: Float[Tensor, "batch 1"], fake: Float[Tensor, "batc
 
 
 def generator_loss(fake: Float[Tensor, "batch 1"], kind: str) -> Float[Tensor, ""]:
-    """What G descends (Section 3): `minimax` log(1 - D(G(z))), `non_saturating` -log D(G(z))."""
+    """The loss of G (Section 3): `minimax` log(1 - D(G(z))), `non_saturating` -log D(G(z))."""
     return -functional.softplus(fake).mean() if kind == "minimax" else functional.softplus(-fake).mean()
 
 

@@ -144,7 +144,7 @@ class AdversarialTask(GenerativeTask):
         self.generator, self.discriminator = networks(config).values()
 
     def load_data(self) -> None:
-        """And, if asked to, start from the mean image."""
+        """The data; if asked to, the network starts from the mean image."""
         super().load_data()
         if self.model.output_bias == "marginals":
             self.start_at_marginals(self.generator)
@@ -189,7 +189,7 @@ class AdversarialTask(GenerativeTask):
         }
 
     def evaluate(self) -> Evaluation:
-        """And how strong the generator's gradient was early in learning."""
+        """The common metrics, and how strong the generator's gradient was early in learning."""
         last = max(self.config.early.steps(self.sampler.steps_per_epoch), int(self.history[0]["step"]))
         early = [row for row in self.history if row["step"] <= last]
         norm, non_saturating, minimax = (
@@ -210,7 +210,7 @@ class AutoencoderTask(GenerativeTask):
         self.encoder, self.decoder = networks(config).values()
 
     def load_data(self) -> None:
-        """And, if asked to, start from the mean image."""
+        """The data; if asked to, the network starts from the mean image."""
         super().load_data()
         if self.model.output_bias == "marginals":
             self.start_at_marginals(self.decoder)

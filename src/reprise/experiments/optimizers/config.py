@@ -29,12 +29,12 @@ class Convolutional(Strict):
 
     kind: Literal["convolutional"]
     channels: Annotated[list[Count], Field(min_length=1)]
-    """Of each stage: 5 × 5 convolution, 3 × 3 max pooling with stride 2."""
+    """Filters of each stage: 5 × 5 convolution, 3 × 3 max pooling with stride 2."""
     hidden: Count
     """Rectifiers after the last stage."""
     input_dropout: vocabulary.Dropout
     dropout: vocabulary.Dropout
-    """Of the layer of rectifiers."""
+    """Share of rectifiers dropped."""
     init: vocabulary.Initialization
 
 
@@ -45,7 +45,7 @@ class Residual(Strict):
     width: Count
     """Channels of a branch in the first of three stages; each of the others has twice as many as the one before."""
     blocks: Count
-    """Of each stage."""
+    """Residual blocks of each stage."""
 
 
 class Sweep(Strict):
@@ -67,10 +67,10 @@ class Sweep(Strict):
 
 
 class Evaluate(Strict):
-    """What the copies are judged by."""
+    """Settings of the evaluation."""
 
     images: Annotated[int, Field(ge=2, le=10_000)]
-    """Of each split: training, validation, test."""
+    """Images of each split: training, validation, test."""
     target: vocabulary.Rate
     """Training loss to be reached, in nats."""
     ravine: Count

@@ -1,4 +1,4 @@
-"""What is measured of a sweep or of a grid."""
+"""Measures of a sweep and of a grid."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class ShakeShake(nn.Module):
             return self.skip(x) + (first + second) / 2
         ahead, back = torch.rand(2, len(x), 1, 1, 1, device=x.device)
         between = first - second
-        # The value is that of the share `ahead`; what is detached has no gradient, so the way back sees the share `back`.
+        # The value is mixed in the share `ahead`; a detached term has no gradient, so the gradient is shared by `back`.
         return self.skip(x) + second + back * between + (ahead - back) * between.detach()
 
 

@@ -97,7 +97,7 @@ class Task(task.Task):
         return {"loss": row[f"loss_{self.best:02d}"], **row}
 
     def evaluate(self) -> Evaluation:
-        """Of a sweep: speed, basin, and the two surfaces. Of a grid: its landscape."""
+        """Speed, basin and surfaces of a sweep; the landscape of a grid."""
         return self.evaluate_sweep() if len(self.config.sweep.decays) == 1 else self.evaluate_grid()
 
     def evaluate_sweep(self) -> Evaluation:

@@ -22,7 +22,7 @@ class Gates(Strict):
     hidden: Annotated[int, Field(ge=0)] = 0
     """Hidden units; 0 is a single threshold unit."""
     activation: vocabulary.Activation = "sigmoid"
-    """Of the hidden units."""
+    """Activation of the hidden units."""
     weight_range: vocabulary.Rate
     """Weights and biases start uniformly between minus and plus this."""
 

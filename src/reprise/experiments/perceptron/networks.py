@@ -43,7 +43,7 @@ class Population(nn.Module):
         self.biases = nn.ParameterList(uniform(1, m) for m in widths[1:])
 
     def forward(self, x: Float[Tensor, "patterns 2"], nets: slice = slice(None)) -> Float[Tensor, "nets patterns"]:
-        """What the output adds up, for each of `nets`."""
+        """The sum that enters the output unit of each of `nets`."""
         hidden = x.expand(len(self.weights[0][nets]), *x.shape)
         for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             hidden = torch.baddbmm(bias[nets], self.activation(hidden) if index else hidden, weight[nets])
@@ -58,7 +58,7 @@ class Units(nn.Module):
         self.weight = nn.Parameter(torch.zeros(units, 3))
 
     def forward(self, x: Float[Tensor, "units patterns 3"]) -> Float[Tensor, "units patterns"]:
-        """What each unit adds up for its own patterns."""
+        """The sum of each unit for its own patterns."""
         return torch.einsum("upi,ui->up", x, self.weight)
 
 
@@ -89,6 +89,6 @@ class Perceptron(nn.Module):
         return (retina @ self.connections >= self.association.threshold).float()
 
     def forward(self, retina: Float[Tensor, "patterns points"]) -> Float[Tensor, "patterns digits"]:
-        """What the R-units add up: by the mean weights, if so asked, once training is over."""
+        """The sums of the R-units: by the mean weights, if so asked, once training is over."""
         weight = self.total if self.average and not self.training else self.weight
         return self.active(retina) @ weight.T

@@ -1,4 +1,4 @@
-"""What the networks have learned, as pictures."""
+"""Colours and names for pictures of what the networks have learned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is descended, when an answer is right, and the patterns that are not images."""
+"""Losses, the test of an answer, and the patterns that are not images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INPUTS = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 
 
 def loss_of(scores: Float[Tensor, "*shape"], targets: Float[Tensor, "*shape"], kind: str) -> Float[Tensor, "*shape"]:
-    """What is descended, for each pattern: `scores` a are sums before a threshold, `targets` t are 0 or 1, s = 2t - 1.
+    """The loss of each pattern: `scores` a are sums before a threshold, `targets` t are 0 or 1, s = 2t - 1.
 
     (1) perceptron: max(0, -s a). Its gradient is the error-correction rule: -s x where the answer is wrong, or
         undecided, and nothing elsewhere (Rosenblatt 1962).

@@ -38,7 +38,7 @@ def Task(run: Run, config: Config) -> PerceptronTask:  # noqa: N802 (the contrac
 
 
 class PerceptronTask(task.Task):
-    """What the three have in common."""
+    """The part that the three tasks share."""
 
     def __init__(self, run: Run, config: Config) -> None:
         super().__init__(run, config)

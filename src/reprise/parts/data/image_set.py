@@ -38,7 +38,7 @@ class ImageSet(nn.Module):
         return self.images[which], self.labels[which]
 
     def mapped(self, function: Callable[[Tensor], Tensor]) -> ImageSet:
-        """What `function` makes of the images, under the same labels."""
+        """A set of `function` of the images, with the same labels."""
         return ImageSet(function(self.images), self.labels)
 
 
