@@ -97,7 +97,7 @@ class Config(ExperimentConfig):
     hidden: list[Count]
     """Units of each hidden layer; none makes the net a linear classifier."""
     activation: vocabulary.Activation = "sigmoid"
-    """Activation of hidden units. Outputs are logistic (Equation 2), or a softmax with ten classes under cross_entropy."""
+    """Activation of hidden units. Outputs are logistic (Equation 2); ten classes under cross_entropy are a softmax."""
     normalization: vocabulary.Normalization = "none"
     dropout: vocabulary.Dropout = 0.0
     """Share of hidden units dropped."""

@@ -56,7 +56,7 @@ class Tree(Strict):
 
     kind: Literal["tree"]
     degree: Literal[2, 4, 8, 16]
-    """Degree of the polynomial: a tree of quadratic ones over as many inputs, which doubles the degree at each level."""
+    """Degree of the polynomial: a tree of quadratic ones over as many inputs; each level doubles the degree."""
     inputs: Annotated[int, Field(ge=2)]
     """Variables, uniform from -1 to 1; those beyond `degree` have no part in the polynomial."""
     noise: Annotated[float, Field(ge=0)]
