@@ -170,7 +170,7 @@ def test_evaluation_has_every_metric_and_picture(normalization: str, data: Path)
     assert all(math.isfinite(value) for value in evaluation.metrics.values())
     assert {"train_loss_2", "train_loss_4", "test_error"} <= evaluation.metrics.keys()
     assert evaluation.metrics["doublings_to_target"] == pytest.approx(math.log2(20))
-    assert np.asarray(evaluation.pictures["depths"]).shape == (300, 1260, 3)
+    assert np.asarray(evaluation.pictures["depths"]).shape == (780, 390, 3)
 
 
 def test_the_start_is_kept_outside_the_weights(data: Path) -> None:
@@ -242,12 +242,12 @@ def test_objects_are_learnt_and_scored(activation: str, zeros: bool, objects: Pa
     assert evaluation.metrics["doublings_to_target"] <= math.log2(30)
     assert evaluation.metrics["test_error"] < 25
     assert (evaluation.metrics["zero_share"] > 0.1) == zeros
-    assert np.asarray(evaluation.pictures["depths"]).shape == (300, 1260, 3)
+    assert np.asarray(evaluation.pictures["depths"]).shape == (780, 390, 3)
 
 
 def test_the_penalty_is_the_mean_norm_of_an_image(objects: Path) -> None:
     task = opened(activations, OBJECTS | {"sparsity": 1.0}, objects)
-    x = task.standardized(task.images[:50])
+    x = task.standardized(task.train_set.images[:50])
     by_hand = torch.stack([sum(z.abs().sum() for z in task.network(3).trace(one[None]).activations) for one in x])
     torch.testing.assert_close(activations.mean_norm(task.network(3).trace(x).activations), by_hand.mean())
 

@@ -198,7 +198,7 @@ def test_two_hidden_units_learn_symmetry_and_its_mirror(data: Path) -> None:
     assert evaluation.metrics["antisymmetry"] < 0.1
     assert evaluation.metrics["gradient_error"] < 1e-7
     assert 100 < evaluation.metrics["sweeps_to_solve"] < 1500
-    assert np.asarray(evaluation.pictures["weights"]).shape == (80, 240)
+    assert np.asarray(evaluation.pictures["weights"]).shape == (180, 390, 3)
 
 
 @pytest.mark.parametrize("tree", [CURVES, SPIRALS])
@@ -208,7 +208,7 @@ def test_hidden_units_bend_the_plane(tree: dict[str, Any], data: Path) -> None:
         evaluation = task.evaluate()
         before = paper.probe_accuracy(task.inputs[None], task.labels).item()
     assert evaluation.metrics["probe_accuracy"] > before + 0.1
-    assert np.asarray(evaluation.pictures["before_and_after"]).shape == (240, 480, 3)
+    assert np.asarray(evaluation.pictures["before_and_after"]).shape == (600, 300, 3)
 
 
 def test_digits_are_learnt_and_scored(data: Path) -> None:

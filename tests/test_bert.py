@@ -584,8 +584,8 @@ def test_pretrained_weights_carry_their_vocabulary_into_every_task(data, pretrai
     assert all(torch.equal(model.encoder.tokens.weight, expected) for model in task.models.values())
     assert len(task.training_examples["tags"]) == 20
     assert task.total_steps == 5 * 7
-    assert task.at(13) == ("sentiment", 6)
-    assert task.at(14) == ("pairs", 0)
+    assert task.in_turn.at(13) == (list(task.tasks).index("sentiment"), 6)
+    assert task.in_turn.at(14) == (list(task.tasks).index("pairs"), 0)
 
 
 @pytest.mark.usefixtures("_signals_as_they_were")

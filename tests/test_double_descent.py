@@ -184,7 +184,7 @@ def test_evaluation_has_every_metric_and_the_curve(tree: dict[str, Any], data: P
     assert all(math.isfinite(value) for value in metrics.values())
     assert metrics["gain"] == pytest.approx(metrics["fall"] - metrics["rise"])
     assert metrics["peak"] == pytest.approx(min(metrics["fall"], metrics["rise"]))
-    assert np.asarray(evaluation.pictures["curve"]).shape == (300, 840, 3)
+    assert np.asarray(evaluation.pictures["curve"]).shape == (520, 390, 3)
 
 
 def test_the_last_probe_is_the_trained_network(data: Path) -> None:
@@ -195,19 +195,19 @@ def test_the_last_probe_is_the_trained_network(data: Path) -> None:
 
 def test_a_larger_training_set_holds_the_smaller(data: Path) -> None:
     small, large = (trained(double_descent, FEATURES | {"images": [n]}, data) for n in (40, 60))
-    assert torch.equal(small.images, large.images[:40])
+    assert torch.equal(small.train_set.images, large.train_set.images[:40])
 
 
 def test_pooling_averages_squares_of_pixels(data: Path) -> None:
     whole, pooled = (trained(double_descent, NETWORKS | {"pooling": side}, data) for side in (1, 7))
-    assert pooled.images.shape == (40, 16)
-    expected = whole.images.view(40, 4, 7, 4, 7).mean((2, 4)).flatten(1)
-    torch.testing.assert_close(pooled.images, expected)
+    assert pooled.train_set.images.shape == (40, 16)
+    expected = whole.train_set.images.view(40, 4, 7, 4, 7).mean((2, 4)).flatten(1)
+    torch.testing.assert_close(pooled.train_set.images, expected)
 
 
 def test_the_curve_of_the_test_peaks_where_the_scores_do() -> None:
     curve = np.array([[0.0, 50.0, 1.0, 50.0], [0.0, 20.0, 2.0, 100.0], [0.0, 0.0, 1.0, 50.0]])
-    picture = np.asarray(curve_chart("features", [10, 100, 1000], curve, (0, 1, 2)))[:, :420].astype(int)
+    picture = np.asarray(curve_chart("features", [10, 100, 1000], curve, (0, 1, 2)))[:260].astype(int)
     rows, columns = np.argwhere(np.abs(picture - [255, 127, 14]).max(2) < 30).T
     curve_rows, curve_columns = rows[rows > 30], columns[rows > 30]  # the title is above
     peak = curve_columns[curve_rows.argmin()]
@@ -243,7 +243,7 @@ def test_convolutional_networks_are_trained_and_scored(kind: str, objects: Path)
     assert len(task.history) == 6
     evaluation = scored(task)
     assert all(math.isfinite(value) for value in evaluation.metrics.values())
-    assert np.asarray(evaluation.pictures["curve"]).shape == (300, 840, 3)
+    assert np.asarray(evaluation.pictures["curve"]).shape == (520, 390, 3)
     assert task.axis == "channels of the first layer"
 
 
@@ -256,7 +256,7 @@ def test_a_five_layer_network_learns_colours(objects: Path) -> None:
 
 def test_pixels_go_channel_by_channel(objects: Path) -> None:
     images = open_small_images(objects, "objects").train.images
-    seen = opened(double_descent, OBJECTS, objects).images[0].view(3, 32, 32).permute(1, 2, 0)
+    seen = opened(double_descent, OBJECTS, objects).train_set.images[0].view(3, 32, 32).permute(1, 2, 0)
     found = (np.asarray(images) == (255 * seen).round().byte().numpy()).all((1, 2, 3))
     assert found.sum() == 1
 
@@ -268,7 +268,7 @@ def test_augmentation_changes_what_is_learned_and_not_what_is_scored(objects: Pa
         for augmented in (False, True)
     )
     assert plain.history[0]["loss"] != moved.history[0]["loss"]  # of the same weights and the same batch
-    assert torch.equal(plain.images, moved.images)
+    assert torch.equal(plain.train_set.images, moved.train_set.images)
 
 
 def test_a_probe_scores_with_the_running_averages_and_training_goes_on_with_the_batchs(objects: Path) -> None:

@@ -233,7 +233,7 @@ def test_generator_starts_at_the_marginals(data: Path) -> None:
     task = gan.Task(Run("gan", "pretrain", "arm", 0, "smoke", TINY, data, Path("model")), gan.Config(**TINY))
     task.load_data()
     mean = task.decode(task.fixed_noise(500, seed=3)).mean(0)
-    torch.testing.assert_close(mean, task.images.float().mean(0) / 255, atol=0.1, rtol=0)
+    torch.testing.assert_close(mean, task.train_set.images.float().mean(0) / 255, atol=0.1, rtol=0)
 
 
 def test_discriminator_learns_to_tell(data: Path) -> None:

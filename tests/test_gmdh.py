@@ -180,7 +180,7 @@ def test_digits_are_told_apart(data: Path) -> None:
     assert evaluation.metrics["mistakes"] < 0.1
     assert set(evaluation.metrics) == {"depth", "train_error", "test_error", "mistakes", "last_to_first_width"}
     looks_at = np.asarray(evaluation.pictures["looks_at"])
-    assert looks_at.shape == (168, 168, 3)
+    assert looks_at.shape == (310, 390, 3)
     assert (looks_at == 0).all(2).any()
 
 
@@ -202,7 +202,7 @@ def test_complete_chooses_its_ridge_on_the_checking_sequence() -> None:
     assert int(task.chosen[0]) == int(np.argmin(errors))
     evaluation = scored(task)
     assert set(evaluation.metrics) == {"train_error", "test_error"}
-    assert np.asarray(evaluation.pictures["found"]).shape == (240, 240, 3)
+    assert np.asarray(evaluation.pictures["found"]).shape == (360, 390, 3)
 
 
 def test_config_refuses_too_few_inputs() -> None:

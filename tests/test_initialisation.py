@@ -146,7 +146,7 @@ def test_evaluation_has_every_metric_and_picture(normalization: str, data: Path)
     assert evaluation.metrics["early_train_loss"] == pytest.approx(np.mean([r["loss"] for r in task.history[:3]]))
     assert 0 <= evaluation.metrics["test_error"] <= 100
     for picture in evaluation.pictures.values():
-        assert np.asarray(picture).shape == (300, 840, 3)
+        assert np.asarray(picture).shape == (520, 390, 3)
         assert np.asarray(picture).dtype == np.uint8
 
 
@@ -166,7 +166,7 @@ def test_objects_enter_by_3072_pixels() -> None:
 def test_objects_are_standardised_channel_by_channel_in_one_vector(objects: Path) -> None:
     task = opened(initialisation, OBJECTS, objects)
     images, _ = tensors(open_small_images(objects, "objects").train, slice(200))
-    x = task.standardized(task.images)
+    x = task.standardized(task.train_set.images)
     assert x.shape == (200, 3072)
     assert (x.mean().item(), x.std().item()) == pytest.approx((0, 1), abs=1e-4)
     torch.testing.assert_close(x[7, 1024:2048] * task.std + task.mean, images[7, 1].flatten().float())

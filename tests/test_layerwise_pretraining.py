@@ -214,8 +214,8 @@ def test_more_labels_than_images_are_refused(data: Path) -> None:
 def test_labelled_images_are_nested(data: Path) -> None:
     task = trained(paper, changed(TINY, "4step", "0step", "1ep"), data, stage="finetune")
     assert isinstance(task, paper.FinetuningTask)
-    assert task.lengths == [0, 2, 20]
-    assert task.place(1) == (1, 1)
+    assert task.in_turn.lengths == [0, 2, 20]
+    assert task.in_turn.at(1) == (1, 1)
     assert task.samplers[1].indices(0).max() < 50
 
 

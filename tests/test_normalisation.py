@@ -148,7 +148,7 @@ def test_evaluation_has_every_metric_and_the_picture(tree: dict[str, Any], data:
     assert all(math.isfinite(value) for value in evaluation.metrics.values())
     assert evaluation.metrics["doublings_to_target"] == pytest.approx(math.log2(evaluation.metrics["steps_to_target"]))
     picture = np.asarray(evaluation.pictures["what_enters_four_units"])
-    assert picture.shape == (200, 720, 3)
+    assert picture.shape == (360, 390, 3)
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 4
 
 

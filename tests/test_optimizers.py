@@ -16,24 +16,12 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from reprise.experiments import optimizers
-from reprise.experiments.optimizers import (
-    Config,
-    ShakeShake,
-    Skip,
-    basin_width,
-    copies,
-    crossing,
-    film,
-    heat_map,
-    interaction_share,
-    networks,
-    on_the_axes,
-    paths,
-    ravine,
-    saddle,
-    updates_to,
-    whitening,
-)
+from reprise.experiments.optimizers import task as optimizers_task
+from reprise.experiments.optimizers.config import Config, copies
+from reprise.experiments.optimizers.measures import basin_width, interaction_share, updates_to
+from reprise.experiments.optimizers.networks import ShakeShake, Skip, networks, whitening
+from reprise.experiments.optimizers.pictures import landscape_map, lowest, surfaces
+from reprise.experiments.optimizers.surfaces import crossing, on_the_axes, paths, ravine, saddle
 from reprise.parts import vocabulary
 from reprise.parts.data.small_images import SHAPES
 from reprise.parts.data.store import open_images, write_images
@@ -306,10 +294,10 @@ def test_whitening_by_hand() -> None:
 
 def test_the_convolutional_network_learns(icons: Path) -> None:
     task = trained(optimizers, CONVOLUTIONAL | {"examples": 50_000, "duration": "100step"}, icons, every=10)
-    assert len(task.images) == 300  # a sweep keeps none back
+    assert len(task.train_set) == 300  # a sweep keeps none back
     assert task.history[0]["loss_01"] > 2
     assert task.history[-1]["loss_01"] < 1.2
-    torch.testing.assert_close(task.inputs(task.images).mean(0), torch.zeros(3, 8, 8), atol=1e-3, rtol=0)
+    torch.testing.assert_close(task.inputs(task.train_set.images).mean(0), torch.zeros(3, 8, 8), atol=1e-3, rtol=0)
     evaluation = scored(task)
     assert evaluation.metrics["train_loss"] < 0.8
     assert evaluation.pictures.keys() == {"surfaces", "basin"}
@@ -317,7 +305,7 @@ def test_the_convolutional_network_learns(icons: Path) -> None:
 
 def test_the_residual_network_learns(icons: Path) -> None:
     task = trained(optimizers, RESIDUAL | {"duration": "30step"}, icons, every=10)
-    assert (len(task.images), len(task.validation[0]), len(task.test[0])) == (240, 60, 100)
+    assert (len(task.train_set), len(task.validation_set), len(task.test_set)) == (240, 60, 100)
     assert task.history[0]["loss_03"] > 1.8
     assert task.history[-1]["loss_03"] < 1.4
     evaluation = scored(task)
@@ -332,31 +320,46 @@ def test_only_training_shifts_and_flips(objects: Path, monkeypatch: pytest.Monke
         sizes.append(len(x))
         return x
 
-    monkeypatch.setattr(optimizers, "shifted_and_flipped", noted)
+    monkeypatch.setattr(optimizers_task, "shifted_and_flipped", noted)
     task = trained(optimizers, RESIDUAL | {"duration": "2step"}, objects)
     scored(task)
     assert sizes == [20, 20]
-    found = task.inputs(task.images)
+    found = task.inputs(task.train_set.images)
     torch.testing.assert_close(found.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
     torch.testing.assert_close(found.std((0, 2, 3)), torch.ones(3), atol=1e-4, rtol=0)
-    torch.testing.assert_close(found[7] * task.scale + task.centre, task.images[7] / 255)
+    torch.testing.assert_close(found[7] * task.scale + task.centre, task.train_set.images[7] / 255)
 
 
 # Pictures and refusals
 
 
-def test_film_has_a_frame_an_update() -> None:
-    frames = film(optimizer(kind="sgd", lr=0.01), (-4.0, 1.0), updates=3)
-    assert len(frames) == 4
-    assert {frame.shape for frame in frames} == {(200, 400, 3)}
-    rows, columns = np.nonzero((frames[0][:, :200] == (220, 70, 40)).all(-1))
-    assert (columns.mean(), rows.mean()) == pytest.approx((20, 80), abs=1)
+def test_the_film_shows_all_optimisers_where_they_are() -> None:
+    frames = surfaces((-4.0, 1.0), updates=4, stride=2)
+    assert len(frames) == 3
+    assert {frame.shape for frame in frames} == {(270, 390, 3)}
+    first, last = (frame.astype(int) for frame in (frames[0], frames[-1]))
+    ravine = slice(30, 200), slice(0, 195)
+    for colour in ([31, 119, 180], [255, 127, 14], [44, 160, 44], [214, 39, 40], [148, 103, 189]):
+        drawn = [(np.abs(frame[ravine] - colour).max(2) < 24).sum() for frame in (first, last)]
+        assert drawn[1] > drawn[0]  # at first all stand on one point
+    assert (first[-40:] == last[-40:]).all()  # the legend stands still
 
 
-def test_heat_map_frames_the_lowest() -> None:
-    picture = heat_map(torch.tensor([[1.0, 2.0, 3.0], [0.0, 4.0, 5.0]]), [0.1, 0.2], [0.0, 1.0, 2.0])
-    rows, columns = np.nonzero((picture == (220, 70, 40)).all(-1))
-    assert (columns.min(), rows.min()) == (56 + 56, 2 * 56)
+def test_the_rate_of_the_film_is_the_lowest_in_the_ravine() -> None:
+    chosen = lowest((-4.0, 1.0), optimizer(kind="sgd", lr=1.0), 20)
+    ends = [
+        float(ravine(paths(ravine, (-4.0, 1.0), [chosen.model_copy(update={"lr": rate})], 20)[-1, 0]))
+        for rate in (chosen.lr / 2, chosen.lr, 2 * chosen.lr)
+    ]
+    assert ends[1] == min(ends)
+
+
+def test_the_landscape_frames_the_lowest() -> None:
+    picture = landscape_map(torch.tensor([[1.0, 2.0, 3.0], [0.0, 4.0, 5.0]]), [0.1, 0.2], [0.0, 1.0, 2.0]).astype(int)
+    rows, columns = np.argwhere(np.abs(picture - [68, 1, 84]).max(2) < 20).T  # the darkest of the colours
+    cells = columns < 290  # the others are the colour bar
+    assert rows[cells].min() > 150  # the lowest row is that of no decay
+    assert columns[cells].min() > 130  # the second column of two
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,10 @@ from sklearn.linear_model import Perceptron as Reference
 from torch.nn import functional
 
 from reprise.experiments import perceptron
-from reprise.experiments.perceptron import INPUTS, Digits, Perceptron, loss_of, mosaic, right, shade, truth_table
+from reprise.experiments.perceptron.config import Digits
+from reprise.experiments.perceptron.networks import Perceptron
+from reprise.experiments.perceptron.pictures import function_name, shade
+from reprise.experiments.perceptron.rules import INPUTS, loss_of, right, truth_table
 from training import scored, small_digits, trained
 
 SGD = {"kind": "sgd", "lr": 1.0}
@@ -123,7 +126,7 @@ def test_a_hidden_layer_learns_xor() -> None:
     assert evaluation.metrics["functions_learned"] == 1
     assert evaluation.metrics["xor_solved"] >= 0.8
     assert 10 < evaluation.metrics["xor_sweeps"] < 1000
-    assert np.asarray(evaluation.pictures["xor"]).shape == (2 * 63 - 3, 4 * 63 - 3, 3)
+    assert np.asarray(evaluation.pictures["xor"]).shape == (239, 390, 3)
 
 
 def test_what_is_separable_is_separated_within_the_bound() -> None:
@@ -172,7 +175,7 @@ def test_digits_are_learned(tree: dict[str, Any], data: Path) -> None:
     evaluation = scored(trained(perceptron, tree | {"duration": "5ep"}, data, every=100))
     assert evaluation.metrics["train_error"] < 0.25
     assert evaluation.metrics["test_error"] < 0.35
-    assert np.asarray(evaluation.pictures["weights"]).shape == (2 * 83 - 3, 5 * 83 - 3, 3)
+    assert np.asarray(evaluation.pictures["weights"]).shape == (239, 390, 3)
 
 
 def test_one_batch_is_learned_by_heart(data: Path) -> None:
@@ -191,6 +194,4 @@ def test_the_mean_weights_answer_when_asked(data: Path) -> None:
 def test_pictures() -> None:
     colours = shade(np.array([[0.0, 1.0, -1.0]]), size=1)[0].tolist()
     assert colours == [[255, 255, 255], [200, 80, 20], [30, 80, 180]]
-    tiles = [np.zeros((4, 5, 3), np.uint8)] * 3
-    assert mosaic(tiles, columns=2).shape == (11, 13, 3)
-    assert mosaic(tiles, columns=2)[7:, 8:].min() == 255
+    assert [function_name(number) for number in (6, 8, 3)] == ["0110 XOR", "0001 AND", "1100"]

@@ -231,8 +231,8 @@ def test_convolutional_networks_have_the_metrics_of_classifiers(data: Path, obje
     dropped = [{"filters": 4, "dropout": 0.25}, {"filters": 6, "dropout": 0.5}]
     tree = OBJECTS | {"network": DROPOUT["network"] | {"convolutions": dropped}, "images": 240, "duration": "2step"}
     task = trained(regularisation, tree, objects)
-    assert task.inputs(task.images).shape == (240, 3072)
-    torch.testing.assert_close(task.inputs(task.images).mean(0), torch.zeros(3072), rtol=0, atol=1e-5)
+    assert task.inputs(task.train_set.images).shape == (240, 3072)
+    torch.testing.assert_close(task.inputs(task.train_set.images).mean(0), torch.zeros(3072), rtol=0, atol=1e-5)
     first, second = scored(task), scored(task)
     assert first.metrics == second.metrics
     assert all(math.isfinite(value) for value in first.metrics.values())
@@ -258,7 +258,7 @@ def test_feature_sheet_is_grey_at_zero_and_white_at_the_largest() -> None:
     picture = feature_sheet(weight)
     assert picture[0, 0] == 255
     assert picture[0, 1] == 0
-    assert picture[5, 5] == 127
+    assert abs(int(picture[5, 5]) - 127.5) < 17  # grey, to the nearest of sixteen levels
 
 
 def test_learns_one_batch(data: Path) -> None:

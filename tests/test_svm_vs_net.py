@@ -89,8 +89,8 @@ def test_machines_are_scikit_learn_s() -> None:
 
 def test_subsets_are_nested_and_differ_by_seed(data: Path) -> None:
     small, large = (opened(paper, MLP | {"sizes": sizes}, data) for sizes in ([50], [200]))
-    assert torch.equal(small.images, large.images[:50])
-    assert not torch.equal(small.labels, opened(paper, MLP | {"sizes": [50]}, data, seed=1).labels)
+    assert torch.equal(small.train_set.images, large.train_set.images[:50])
+    assert not torch.equal(small.train_set.labels, opened(paper, MLP | {"sizes": [50]}, data, seed=1).train_set.labels)
     with pytest.raises(ValueError, match="expected at most 1000"):
         opened(paper, MLP | {"sizes": [1001]}, data)
 
@@ -98,8 +98,8 @@ def test_subsets_are_nested_and_differ_by_seed(data: Path) -> None:
 def test_each_size_has_its_own_updates(data: Path) -> None:
     task = opened(paper, MLP | {"duration": "2ep"}, data)
     assert isinstance(task, paper.Nets)
-    assert task.lengths == [4, 20]
-    assert [task.place(step) for step in (0, 3, 4, 23)] == [(0, 0), (0, 3), (1, 0), (1, 19)]
+    assert task.in_turn.lengths == [4, 20]
+    assert [task.in_turn.at(step) for step in (0, 3, 4, 23)] == [(0, 0), (0, 3), (1, 0), (1, 19)]
 
 
 GOLDEN = [
@@ -124,7 +124,7 @@ def test_learns_and_is_scored(tree: dict[str, Any], data: Path) -> None:
     assert metrics["error_200"] < metrics["error_50"] < 60
     assert metrics["error_200"] < 25
     assert np.asarray(pictures["worst_mistakes"]).shape[1] == 298
-    assert np.asarray(pictures["learning_curve"]).shape == (300, 420, 3)
+    assert np.asarray(pictures["learning_curve"]).shape == (260, 390, 3)
     assert all(np.asarray(picture).std() > 10 for picture in pictures.values())
     is_machine = tree["model"]["kind"] == "svm"
     assert ("support_vectors" in pictures) == is_machine
@@ -134,7 +134,7 @@ def test_learns_and_is_scored(tree: dict[str, Any], data: Path) -> None:
 def test_fitted_machines_come_back_with_their_weights(data: Path) -> None:
     task, again = trained(paper, SVM, data), opened(paper, SVM, data)
     again.load_state_dict(task.state_dict())
-    x = paper.pixels(task.test_split.images[:20])
+    x = task.test_set.images[:20]
     torch.testing.assert_close(again.outputs(200, x), task.outputs(200, x))
 
 

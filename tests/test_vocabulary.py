@@ -15,7 +15,8 @@ from reprise.parts import vocabulary
 from reprise.parts.data.sampling import EpochSampler
 from reprise.parts.nn.build import activation, initialize_, normalization
 from reprise.parts.nn.pointwise import Pointwise
-from reprise.parts.optim import build_optimizer, learning_rate_scale
+from reprise.parts.optim import build_optimizer
+from reprise.parts.training import Schedule
 
 
 def optimizer(**block: Any) -> vocabulary.Optimizer:
@@ -139,9 +140,9 @@ def test_optimizer_on_the_meta_device() -> None:
         ({"kind": "exponential", "gamma": 0.9, "floor": 0.5}, {0: 1.0, 2: 0.81, 50: 0.5}),
     ],
 )  # fmt: skip
-def test_learning_rate_scale(block: dict[str, Any], scales: dict[int, float]) -> None:
+def test_schedule(block: dict[str, Any], scales: dict[int, float]) -> None:
     config = schedule(**block)
-    assert {step: learning_rate_scale(config, step, 100, 10) for step in scales} == pytest.approx(scales)
+    assert {step: Schedule(config, 100, 10).at(step) for step in scales} == pytest.approx(scales)
 
 
 def test_inverse_sqrt_is_equation_3_of_vaswani_2017() -> None:
@@ -150,12 +151,12 @@ def test_inverse_sqrt_is_equation_3_of_vaswani_2017() -> None:
     for step in range(200):
         number = step + 1
         expected = min(number**-0.5, number * warmup**-1.5) / height
-        assert learning_rate_scale(config, step, 200, 1) == pytest.approx(expected)
+        assert Schedule(config, 200, 1).at(step) == pytest.approx(expected)
 
 
 def test_warmup_longer_than_training() -> None:
     config = schedule(kind="linear", warmup="10step")
-    assert learning_rate_scale(config, 1, 2, 1) == pytest.approx(0.2)
+    assert Schedule(config, 2, 1).at(1) == pytest.approx(0.2)
 
 
 X = torch.tensor([-1.5, 0.0, 0.5])

@@ -56,17 +56,20 @@ from reprise.core.contract import DurationField, ExperimentConfig, Run, Strict
 from reprise.core.run import task
 from reprise.core.run.task import Evaluation
 from reprise.parts import vocabulary
+from reprise.parts.data.image_set import mean_and_std, small_image_sets
 from reprise.parts.data.sampling import EpochSampler
-from reprise.parts.data.small_images import CLASSES, SHAPES, open_small_images, tensors
+from reprise.parts.data.small_images import CLASSES, SHAPES
+from reprise.parts.metrics import ClassificationScores, classification_scores, in_blocks
 from reprise.parts.nn.build import activation, initialize_, normalization
 from reprise.parts.nn.perceptron import Perceptron, Trace, keep_at_start
-from reprise.parts.optim import build_optimizer, learning_rate_scale
+from reprise.parts.optim import build_optimizer
 from reprise.parts.pictures import Chart, charts
+from reprise.parts.training import Schedule
+from reprise.parts.vocabulary import Count
 
 HELD_OUT = 10_000
 WORST = 10.0
 """Nats at which a loss is cut off: a depth that cannot be trained is a result, not the end of the run."""
-Count = Annotated[int, Field(ge=1)]
 
 
 class Depth(Strict):
@@ -79,7 +82,7 @@ class Depth(Strict):
 
 
 class Evaluate(Strict):
-    """What the networks are judged by."""
+    """Settings of the evaluation."""
 
     measured: Count
     """The depth whose network shows speed, dead units, zeros and means."""
@@ -97,10 +100,10 @@ class Config(ExperimentConfig):
     dataset: vocabulary.SmallImages = "digits"
     """Which images: MNIST's, or CIFAR-10's."""
     network: Literal["perceptron", "convolutional"] = "perceptron"
-    """Of the convolutional one the only depth is 3 hidden layers."""
+    """The only depth of the convolutional network is 3 hidden layers."""
     activation: vocabulary.Activation
     init: vocabulary.Initialization
-    """Of the output layer too."""
+    """First weights, those of the output layer too."""
     normalization: vocabulary.Normalization = "none"
     width: Count
     """Units of a hidden layer; filters of the first two convolutions, half of those of the third."""
@@ -224,8 +227,6 @@ class Task(task.Task):
     """Every network's own descent down the cross-entropy of the same minibatches."""
 
     log_every = 10
-    images: Tensor
-    labels: Tensor
     at_start: Perceptron | Convolutional
 
     def __init__(self, run: Run, config: Config) -> None:
@@ -239,14 +240,13 @@ class Task(task.Task):
         The networks are as they were drawn when this is called, before training and before evaluation: the deepest
         is kept.
         """
-        splits = open_small_images(self.run.data, self.config.dataset, HELD_OUT)
-        images, labels = tensors(splits.train, slice(self.config.examples))
-        pixels = images.flatten(1)
-        self.mean, self.std = float(pixels.float().mean()), float(pixels.float().std())
-        self.register_buffer("images", pixels, persistent=False)
-        self.register_buffer("labels", labels, persistent=False)
-        self.test = splits.test
-        self.sampler = EpochSampler(len(pixels), self.config.batch_size, self.run.seed)
+        config, scored = self.config, slice(self.config.evaluate.images)
+        self.train_set, _, self.test_set = small_image_sets(
+            self.run.data, config.dataset, HELD_OUT, train=slice(config.examples), test=scored
+        )
+        self.mean, self.std = mean_and_std(self.train_set.images)
+        self.sampler = EpochSampler(len(self.train_set), config.batch_size, self.run.seed)
+        self.schedule = Schedule.of(config, self.sampler.steps_per_epoch)
         keep_at_start(self, self.network(max(depth.hidden for depth in self.config.depths)))
 
     def network(self, hidden: int) -> Perceptron | Convolutional:
@@ -255,14 +255,14 @@ class Task(task.Task):
         assert isinstance(found, Perceptron | Convolutional)
         return found
 
-    def standardized(self, pixels: Tensor) -> Float[Tensor, "batch pixels"]:
+    def standardized(self, images: Tensor) -> Float[Tensor, "batch pixels"]:
         """Bytes as the networks' input."""
-        return (pixels.float() - self.mean) / self.std
+        return (images.flatten(1).float() - self.mean) / self.std
 
     @property
     def total_steps(self) -> int:
         """As `duration` says."""
-        return self.config.duration.steps(self.sampler.steps_per_epoch)
+        return self.schedule.total_steps
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """One for each depth."""
@@ -270,9 +270,8 @@ class Task(task.Task):
 
     def update(self, step: int) -> dict[str, Tensor | float]:
         """One step of each network."""
-        at = self.sampler.indices(step, self.rank, self.world_size)
-        x, labels = self.standardized(self.images[at]), self.labels[at]
-        scale = learning_rate_scale(self.config.schedule, step, self.total_steps, self.sampler.steps_per_epoch)
+        images, labels = self.train_set[self.sampler.indices(step, self.rank, self.world_size)]
+        x, scale = self.standardized(images), self.schedule.at(step)
         settings, row = self.config.optimizer, {}
         for depth, optimizer in zip(self.config.depths, self.raw_optimizers, strict=True):
             _, activations, logits = self.network(depth.hidden).trace(x)
@@ -287,17 +286,15 @@ class Task(task.Task):
     def evaluate(self) -> Evaluation:
         """Costs by depth, and the units of one network."""
         settings = self.config.evaluate
-        count, hidden = settings.images, settings.measured
-        train = self.images[:count], self.labels[:count]
-        pixels, labels = (some.to(self.device) for some in tensors(self.test, slice(count)))
+        hidden, train = settings.measured, self.train_set[: settings.images]
         errors = [(row["step"], row[f"error_{hidden}"]) for row in self.history]
         reached = next((step for step, error in errors if error <= settings.target), None)
-        probes = self.standardized(self.images[: settings.probes])
+        probes = self.standardized(self.train_set.images[: settings.probes])
         sums, activations = (list(map(by_unit, some)) for some in self.network(hidden).trace(probes)[:2])
         at_start = [by_unit(z) for z in self.at_start.trace(probes.cpu()).activations]
-        metrics = {f"train_loss_{depth.hidden}": self.score(depth.hidden, *train)[0] for depth in self.config.depths}
+        metrics = {f"train_loss_{depth.hidden}": self.score(depth.hidden, *train).loss for depth in self.config.depths}
         metrics |= {
-            "test_error": self.score(hidden, pixels.flatten(1), labels)[1],
+            "test_error": self.score(hidden, *self.test_set[:]).error,
             "doublings_to_target": doublings(reached, self.total_steps),
             "dead_share": dead_share([slopes(self.at_start.function, s) for s in sums]),
             "zero_share": zero_share(activations),
@@ -306,12 +303,11 @@ class Task(task.Task):
         }
         return Evaluation(metrics, {"depths": self.portrait(at_start)})
 
-    def score(self, hidden: int, pixels: Tensor, labels: Tensor) -> tuple[float, float]:
-        """Mean cross-entropy, in nats, and the share of wrong answers, in %."""
+    def score(self, hidden: int, images: Tensor, labels: Tensor) -> ClassificationScores:
+        """Scores of the network with that many hidden layers, its loss at most WORST."""
         network = self.network(hidden)
-        logits = torch.cat([network(self.standardized(some)) for some in pixels.split(1000)])
-        wrong = (logits.argmax(1) != labels).float().mean()
-        return float(functional.cross_entropy(logits, labels).nan_to_num(WORST).clamp(max=WORST)), 100 * float(wrong)
+        loss, error = classification_scores(in_blocks(lambda some: network(self.standardized(some)), images), labels)
+        return ClassificationScores(loss if loss < WORST else WORST, error)  # NaN is no less than anything
 
     def portrait(self, before: Sequence[Float[Tensor, "images width"]]) -> np.ndarray:
         """The function and its slope; what the deepest network's layers carry at the start; learning, by depth."""

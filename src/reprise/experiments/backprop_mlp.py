@@ -33,7 +33,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from PIL import Image, ImageDraw
+from matplotlib.collections import LineCollection
+from matplotlib.patches import Rectangle
 from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
@@ -44,10 +45,13 @@ from reprise.core.run import task
 from reprise.core.run.task import Evaluation, Picture
 from reprise.parts import vocabulary
 from reprise.parts.data.store import open_images
-from reprise.parts.nn.build import activation, initialize_, normalization
-from reprise.parts.optim import build_optimizer, learning_rate_scale
+from reprise.parts.nn.build import initialize_
+from reprise.parts.nn.classifiers import mlp
+from reprise.parts.optim import build_optimizer
+from reprise.parts.pictures import BLUE, GREY, ORANGE, blank, drawn, film
+from reprise.parts.training import Schedule
+from reprise.parts.vocabulary import Count
 
-Count = Annotated[int, Field(ge=1)]
 Loss = Literal["squared", "cross_entropy"]
 
 
@@ -63,7 +67,7 @@ class Curves(Strict):
 
     kind: Literal["curves"]
     points: Annotated[int, Field(ge=2)]
-    """Of each curve."""
+    """Points of each curve."""
 
 
 class Spirals(Strict):
@@ -71,7 +75,7 @@ class Spirals(Strict):
 
     kind: Literal["spirals"]
     points: Annotated[int, Field(ge=2)]
-    """Of each spiral; 97 of them."""
+    """Points of each spiral: 97 in the paper."""
     turns: vocabulary.Rate
     """3 of them."""
 
@@ -93,7 +97,7 @@ class Config(ExperimentConfig):
     hidden: list[Count]
     """Units of each hidden layer; none makes the net a linear classifier."""
     activation: vocabulary.Activation = "sigmoid"
-    """Of hidden units; outputs are logistic (Equation 2), or a softmax under cross_entropy with ten classes."""
+    """Activation of hidden units. Outputs are logistic (Equation 2); ten classes under cross_entropy are a softmax."""
     normalization: vocabulary.Normalization = "none"
     dropout: vocabulary.Dropout = 0.0
     """Share of hidden units dropped."""
@@ -115,14 +119,9 @@ class Config(ExperimentConfig):
 def networks(config: Config) -> dict[str, nn.Module]:
     """One net of those trained side by side; a user of its representation leaves out the last layer."""
     inputs, outputs = sizes(config.problem)
-    net = nn.Sequential()
-    for units in config.hidden:
-        net.extend([nn.Linear(inputs, units), normalization(config.normalization, units, 0)])
-        net.extend([activation(config.activation), nn.Dropout(config.dropout)])
-        inputs = units
-    net.append(nn.Linear(inputs, outputs))
-    initialize_(net, config.init)
-    return {"network": net}
+    kinds = config.activation, config.normalization, config.dropout
+    net = nn.Sequential(*mlp(inputs, config.hidden, outputs, *kinds))
+    return {"network": initialize_(net, config.init)}
 
 
 def sizes(problem: Symmetry | Curves | Spirals | Digits) -> tuple[int, int]:
@@ -150,11 +149,11 @@ class Replicates(nn.Module):
         self._skeleton = [copy.deepcopy(nets[0])]  # in a list, so that its own weights are none of ours
 
     def forward(self, x: Float[Tensor, "cases inputs"]) -> Float[Tensor, "nets cases outputs"]:
-        """What every net gives for the same cases."""
+        """The outputs of every net for the same cases."""
         return self._call(self._skeleton[0], x)
 
     def representation(self, x: Float[Tensor, "cases inputs"]) -> Float[Tensor, "nets cases units"]:
-        """What the last layer of every net sees; `x` itself where there is no hidden layer."""
+        """The input of every net's last layer; `x` itself where there is no hidden layer."""
         skeleton = self._skeleton[0]
         assert isinstance(skeleton, nn.Sequential)
         if len(skeleton) == 1:
@@ -219,7 +218,7 @@ def cross_entropy(
 def objective(
     loss: Loss, outputs: Float[Tensor, "nets cases outputs"], labels: Int[Tensor, " cases"]
 ) -> Float[Tensor, " nets"]:
-    """What every net descends."""
+    """The loss of every net."""
     if loss == "cross_entropy":
         return cross_entropy(outputs, labels)
     classes = outputs.shape[2]
@@ -317,6 +316,7 @@ class Task(task.Task):
     def __init__(self, run: Run, config: Config) -> None:
         super().__init__(run, config)
         self.config = config
+        self.schedule = Schedule.of(config, steps_per_epoch=1)  # a sweep is an epoch
         self.nets = Replicates([networks(config)["network"] for _ in range(config.replicates)])
         self.register_buffer("solved_at", torch.full((config.replicates,), math.inf))
 
@@ -341,8 +341,8 @@ class Task(task.Task):
 
     @property
     def total_steps(self) -> int:
-        """A sweep is an epoch."""
-        return self.config.duration.steps(1)
+        """Sweeps, as `duration` says."""
+        return self.schedule.total_steps
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """One for all nets: each of those in the vocabulary treats every number alone."""
@@ -355,12 +355,11 @@ class Task(task.Task):
         with torch.no_grad():
             solved = correct(outputs, self.labels).amin(1).bool()
             self.solved_at[solved & self.solved_at.isinf()] = step
-        scale = learning_rate_scale(self.config.schedule, step, self.total_steps, 1)
-        self.descend(losses.sum(), self.raw_optimizers[0], self.config.optimizer, scale)
+        self.descend(losses.sum(), self.raw_optimizers[0], self.config.optimizer, self.schedule.at(step))
         return {"loss": losses.detach().mean(), "solved": solved.float().mean()}
 
     def evaluate(self) -> Evaluation:
-        """What was learnt, what the last hidden layer made of the cases, and how alike the nets are."""
+        """Scores of the nets, of the representation in their last hidden layer, and how alike the nets are."""
         right = correct(self.nets(self.inputs), self.labels)
         solved = right.amin(1).bool()
         with torch.inference_mode(False), torch.enable_grad():
@@ -403,12 +402,8 @@ class Task(task.Task):
         before, after = (_fitted(points.cpu().numpy(), len(self.inputs)) for points in (every, hidden))
         if np.linalg.det(np.linalg.lstsq(before, after, rcond=None)[0]) < 0:
             after = after * [-1, 1]  # of two mirror images the one that needs no folding
-        colours = [(200, 40, 40) if label else (40, 80, 200) for label in self.labels.tolist()]
-        film = [
-            bent_grid(before + (after - before) * (0.5 - 0.5 * math.cos(math.pi * t)), grid.shape[:2], colours)
-            for t in np.linspace(0, 1, frames)
-        ]
-        return {"bending": [*film, *[film[-1]] * 8], "before_and_after": np.concatenate([film[0], film[-1]], 1)}
+        frames = bent_grid(before, after, grid.shape[:2], self.labels.cpu().numpy(), frames)
+        return {"bending": [*frames, *[frames[-1]] * 8], "before_and_after": np.concatenate([frames[0], frames[-1]])}
 
     def _view(self, hidden: Float[Tensor, "points units"]) -> Float[Tensor, "points 2"]:
         cases = hidden[-len(self.inputs) :]
@@ -430,44 +425,53 @@ def _fitted(points: np.ndarray[Any, Any], cases: int) -> np.ndarray[Any, Any]:
 
 
 def bent_grid(
-    points: np.ndarray[Any, Any], lines: Any, colours: list[tuple[int, int, int]], size: int = 240
-) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """uint8 [size, size, 3]: the first points are those of `lines` lines of a grid, the others are cases."""
-    image = Image.new("RGB", (2 * size, 2 * size), "white")
-    draw = ImageDraw.Draw(image)
-    count, length = lines
-    places = (points * [1, -1] + 1) * size
-    for line in places[: count * length].reshape(count, length, 2):
-        draw.line([tuple(place) for place in line], fill=(205, 205, 205), width=2)
-    for (x, y), colour in zip(places[count * length :], colours, strict=True):
-        draw.ellipse((x - 5, y - 5, x + 5, y + 5), fill=colour)
-    return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS))
+    before: np.ndarray, after: np.ndarray, lines: Any, labels: np.ndarray, count: int
+) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
+    """A film of `count` frames, in which points move from where they are to the net to where its hidden layer has them.
+
+    The first points are those of `lines` lines of a grid, the others are cases, in the colour of their class.
+    """
+    figure, [axes] = blank(3.0, width=3.0)
+    axes.set(xlim=(-1, 1), ylim=(-1, 1), xticks=[], yticks=[])
+    grid = LineCollection([], colors=GREY, linewidths=1)
+    axes.add_collection(grid)
+    cases = [axes.plot([], [], "o", color=colour, markersize=3.5)[0] for colour in (BLUE, ORANGE)]
+    figure.legend(cases, ["class 0", "class 1"], loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    axes.set_title(" ")  # room for the words that change
+    title = axes.text(0, 1.03, "", ha="center", fontsize=9)
+    lines_of_grid, length = lines
+
+    def show(index: int) -> None:
+        share = index / (count - 1)
+        points = before + (after - before) * (0.5 - 0.5 * math.cos(math.pi * share))
+        first = lines_of_grid * length
+        grid.set_segments([*points[:first].reshape(lines_of_grid, length, 2)])
+        for label, dots in enumerate(cases):
+            dots.set_data(*points[first:][labels == label].T)
+        title.set_text({0.0: "as inputs", 1.0: "as the last hidden layer has them"}.get(share, "bending"))
+
+    return film(figure, [grid, *cases, title], count, show)
 
 
-def weight_squares(weights: np.ndarray[Any, Any], cell: int = 40) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """uint8 [hidden * cell, bits * cell]: white squares are positive weights, black negative; area is size."""
+def weight_squares(weights: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """1986, Figure 1: the weight of each input to each hidden unit; the area of a square is its size."""
     rows, columns = weights.shape
-    image = Image.new("L", (columns * cell, rows * cell), 128)
-    draw = ImageDraw.Draw(image)
+    figure, [axes] = blank(0.7 + 0.55 * rows)
     largest = max(float(np.abs(weights).max()), 1e-6)
     for (row, column), weight in np.ndenumerate(weights):
-        half = 0.45 * cell * math.sqrt(abs(weight) / largest)
-        x, y = (column + 0.5) * cell, (row + 0.5) * cell
-        draw.rectangle((x - half, y - half, x + half, y + half), fill=255 if weight > 0 else 0)
-    return np.asarray(image)
+        side = 0.9 * math.sqrt(abs(weight) / largest)
+        corner = (column + 1 - side / 2, row + 1 - side / 2)
+        axes.add_patch(Rectangle(corner, side, side, facecolor="white" if weight > 0 else "black"))
+    axes.set(facecolor="0.5", xlim=(0.5, columns + 0.5), ylim=(rows + 0.5, 0.5), aspect="equal")
+    axes.set(title="weights: white is positive, black negative", xlabel="input", ylabel="hidden unit")
+    axes.set(xticks=range(1, columns + 1), yticks=range(1, rows + 1))
+    return drawn(figure)
 
 
-def strip(errors: np.ndarray[Any, Any], width: int = 420) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """uint8 [70, width]: a mark for the test error of each net, between 0 and 100 %."""
-    image = Image.new("L", (width, 70), 255)
-    draw = ImageDraw.Draw(image)
-    left, right = 20, width - 30
-    draw.line((left, 45, right, 45), fill=0)
-    for percent in range(0, 101, 20):
-        x = left + (right - left) * percent / 100
-        draw.line((x, 45, x, 50), fill=0)
-        draw.text((x - 6, 52), f"{percent}%", fill=0)
-    for error in errors:
-        x = left + (right - left) * error / 100
-        draw.line((x, 15, x, 40), fill=60)
-    return np.asarray(image)
+def strip(errors: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """A mark for the test error of each net."""
+    figure, [axes] = blank(1.1)
+    axes.eventplot(errors, colors=BLUE, linewidths=1, linelengths=0.8)
+    axes.set(xlim=(0, 100), yticks=[], title=f"{len(errors)} nets from different starts", xlabel="test error, %")
+    axes.spines["left"].set_visible(False)
+    return drawn(figure)

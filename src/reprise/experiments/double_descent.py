@@ -43,14 +43,18 @@ from reprise.core.contract import DurationField, ExperimentConfig, Run, Strict
 from reprise.core.run import task
 from reprise.core.run.task import Evaluation, Picture
 from reprise.parts import vocabulary
+from reprise.parts.data.image_set import ImageSet
 from reprise.parts.data.sampling import EpochSampler
 from reprise.parts.data.small_images import SHAPES, open_small_images, shifted_and_flipped, tensors
-from reprise.parts.nn.build import activation, initialize_
+from reprise.parts.metrics import ClassificationScores, classification_scores, in_blocks
+from reprise.parts.nn.build import initialize_
+from reprise.parts.nn.classifiers import convolution, mlp
 from reprise.parts.nn.pointwise import Pointwise
-from reprise.parts.optim import build_optimizer, learning_rate_scale
+from reprise.parts.optim import build_optimizer
 from reprise.parts.pictures import Chart, charts
+from reprise.parts.training import InTurn, Schedule
+from reprise.parts.vocabulary import Count
 
-Count = Annotated[int, Field(ge=1)]
 HELD_OUT = 5000
 SMALLEST = 1e-12
 """Eigenvalues below this share of the largest count as 0."""
@@ -69,7 +73,7 @@ class _Trained(Strict):
     schedule: vocabulary.Schedule = vocabulary.CONSTANT
     batch_size: Count
     duration: DurationField
-    """Of each network."""
+    """Length of training of each network."""
     probes: Annotated[int, Field(ge=0)] = 0
     """How often, evenly spaced in the logarithm of the step, one network is scored: the epoch-wise curve."""
 
@@ -180,8 +184,7 @@ def model_of(model: RandomFeatures | Perceptrons | Convolutional, shape: tuple[i
     if isinstance(model, Convolutional):
         layers = five_layers(shape, width) if model.kind == "cnn" else resnet_18(shape[0], width)
         return nn.Sequential(nn.Unflatten(1, shape), *layers)
-    layers = [nn.Linear(pixels, width), activation(model.activation), nn.Linear(width, 10)]
-    return initialize_(nn.Sequential(*layers), model.init)
+    return initialize_(nn.Sequential(*mlp(pixels, [width], 10, model.activation)), model.init)
 
 
 def five_layers(shape: tuple[int, int, int], width: int) -> list[nn.Module]:
@@ -193,7 +196,7 @@ def five_layers(shape: tuple[int, int, int], width: int) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for stage, pool in enumerate((1, 2, 2, height // 4)):
         outputs = width * 2**stage
-        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(pool)]
+        layers += [*convolution(inputs, outputs, 3, "relu", "batch", padding=1), nn.MaxPool2d(pool)]
         inputs = outputs
     return [*layers, nn.Flatten(), nn.Linear(inputs, 10)]
 
@@ -256,17 +259,13 @@ def corrupted(labels: Int[Tensor, " n"], share: float, generator: torch.Generato
     return torch.where(wrong, (labels + shift) % 10, labels)
 
 
-def score(model: nn.Module, images: Float[Tensor, "n pixels"], labels: Int[Tensor, " n"]) -> tuple[float, float]:
-    """Loss and error in percent, against `labels`.
-
-    The loss of features is the squared error, summed over the classes; that of networks cross-entropy, in nats.
-    """
-    outputs = torch.cat([model(some) for some in images.split(2000)])
-    if isinstance(model, Readout):
-        loss = (outputs - functional.one_hot(labels, 10)).square().sum(1).mean()
-    else:
-        loss = functional.cross_entropy(outputs, labels)
-    return float(loss), 100 * float((outputs.argmax(1) != labels).float().mean())
+def score(model: nn.Module, images: Float[Tensor, "n pixels"], labels: Int[Tensor, " n"]) -> ClassificationScores:
+    """Loss and error of a model; the loss of random features is the squared error, summed over the classes."""
+    outputs = in_blocks(model, images, 2000)
+    scores = classification_scores(outputs, labels)
+    if not isinstance(model, Readout):
+        return scores
+    return scores._replace(loss=float((outputs - functional.one_hot(labels, 10)).square().sum(1).mean()))
 
 
 def probe_steps(probes: int, total: int) -> list[int]:
@@ -278,10 +277,6 @@ class Task(task.Task):
     """Models of a sweep, one after another."""
 
     log_every = 100
-    images: Tensor
-    labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
     curve: Tensor
 
     def __init__(self, run: Run, config: Config) -> None:
@@ -306,31 +301,23 @@ class Task(task.Task):
         generator = torch.Generator().manual_seed(self.run.seed)
         picked = torch.randperm(most, generator=generator)[:size].numpy()
         images, labels = tensors(splits.train, picked)
-        self.register_buffer("images", pixels(images), persistent=False)
-        self.register_buffer("labels", corrupted(labels, self.config.label_noise, generator), persistent=False)
-        images, labels = tensors(splits.test, slice(self.config.test))
-        self.register_buffer("test_images", pixels(images), persistent=False)
-        self.register_buffer("test_labels", labels, persistent=False)
-        images, labels = tensors(splits.validation)
-        self.validation = pixels(images), labels
+        self.train_set = ImageSet(pixels(images), corrupted(labels, self.config.label_noise, generator))
+        self.validation_set = ImageSet(*tensors(splits.validation)).mapped(pixels)
+        self.test_set = ImageSet(*tensors(splits.test, slice(self.config.test))).mapped(pixels)
         for model in self.models.values():
             if isinstance(model, Readout):
                 model.draw(self.run.seed)
-        if not isinstance(self.config.model, RandomFeatures):
-            sizes = [min(size, len(self.images)) for _, size in self.points]
-            self.samplers = [EpochSampler(n, min(self.config.model.batch_size, n), self.run.seed) for n in sizes]
-
-    @property
-    def lengths(self) -> list[int]:
-        """Updates of each model: one where it is solved for at once."""
-        model = self.config.model
-        if isinstance(model, RandomFeatures):
-            return [1] * len(self.points)
-        return [model.duration.steps(sampler.steps_per_epoch) for sampler in self.samplers]
+        self.in_turn = InTurn([1] * len(self.points))  # random features are solved for at once
+        if not isinstance(training := self.config.model, RandomFeatures):
+            sizes = [min(size, len(self.train_set)) for _, size in self.points]
+            self.samplers = [EpochSampler(n, min(training.batch_size, n), self.run.seed) for n in sizes]
+            self.schedules = [Schedule.of(training, sampler.steps_per_epoch) for sampler in self.samplers]
+            self.in_turn = InTurn([schedule.total_steps for schedule in self.schedules])
 
     @property
     def total_steps(self) -> int:
-        return sum(self.lengths)
+        """Updates of all models together."""
+        return self.in_turn.total_steps
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """One for each network."""
@@ -339,33 +326,23 @@ class Task(task.Task):
             return []
         return [build_optimizer(network, model.optimizer) for network in self.models.values()]
 
-    def place(self, step: int) -> tuple[int, int]:
-        """Which model update `step` belongs to, and which of its own updates it is."""
-        for index, length in enumerate(self.lengths):
-            if step < length:
-                return index, step
-            step -= length
-        raise IndexError(step)
-
     def update(self, step: int) -> dict[str, Tensor | float]:
         """Solve for one readout, or one minibatch of one network."""
-        index, own = self.place(step)
+        index, own = self.in_turn.at(step)
         network, size = list(self.models.values())[index], self.points[index][1]
         model = self.config.model
         if isinstance(model, RandomFeatures):
             assert isinstance(network, Readout)
-            images, labels = self.images[:size], self.labels[:size]
+            images, labels = self.train_set[:size]
             network.fit(images, functional.one_hot(labels, 10).float(), model.ridge)
-            return {"loss": score(network, images, labels)[0]}
-        sampler, length = self.samplers[index], self.lengths[index]
-        chosen = sampler.indices(own, self.rank, self.world_size)
-        images = self.images[chosen]
+            return {"loss": score(network, images, labels).loss}
+        schedule = self.schedules[index]
+        images, labels = self.train_set[self.samplers[index].indices(own, self.rank, self.world_size)]
         if isinstance(model, Convolutional) and model.augmented:
             images = shifted_and_flipped(images.unflatten(1, shape_of(self.config))).flatten(1)
-        loss = functional.cross_entropy(network(images), self.labels[chosen])
-        scale = learning_rate_scale(model.schedule, own, length, sampler.steps_per_epoch)
-        self.descend(loss, self.raw_optimizers[index], model.optimizer, scale)
-        if own + 1 in (steps := probe_steps(model.probes, length)):
+        loss = functional.cross_entropy(network(images), labels)
+        self.descend(loss, self.raw_optimizers[index], model.optimizer, schedule.at(own))
+        if own + 1 in (steps := probe_steps(model.probes, schedule.total_steps)):
             network.eval()
             with torch.no_grad():
                 self.curve[steps.index(own + 1)] = self.point(network, size)
@@ -374,11 +351,11 @@ class Task(task.Task):
 
     def point(self, network: nn.Module, size: int) -> Float[Tensor, " scores"]:
         """Training loss and error, on the noisy labels that it learned; test loss and error, on true ones."""
-        train = score(network, self.images[:size], self.labels[:size])
-        return torch.tensor([*train, *score(network, self.test_images, self.test_labels)], dtype=torch.float64)
+        train, test = (score(network, *part) for part in (self.train_set[:size], self.test_set[:]))
+        return torch.tensor([*train, *test], dtype=torch.float64)
 
     def evaluate(self) -> Evaluation:
-        """Of the last weights of every model; or the curve that was measured along one model's epochs."""
+        """Scores of the last weights of every model; or the curve that was measured along one model's epochs."""
         if len(self.points) > 1:
             models = list(self.models.values())
             curve = torch.stack([self.point(net, size) for net, (_, size) in zip(models, self.points, strict=True)])
@@ -398,14 +375,14 @@ class Task(task.Task):
             "loss_peak": loss[1] - max(loss[0], loss[2]),
             "train_error_at_threshold": curve[at[1], 1],
             "last_test_error": error[2],
-            "last_validation_error": score(network, *(part.to(self.device) for part in self.validation))[1],
+            "last_validation_error": score(network, *self.validation_set[:]).error,
         }
         picture = curve_chart(self.axis, along, curve, at)
         return Evaluation({name: float(value) for name, value in metrics.items()}, {"curve": picture})
 
     @property
     def axis(self) -> str:
-        """What the curve runs along."""
+        """The name of the curve's x axis."""
         if len(self.config.images) > 1:
             return "training images"
         if len(self.config.widths) > 1:

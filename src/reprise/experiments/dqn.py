@@ -32,14 +32,13 @@ from torch.nn import functional as F
 
 from reprise.core.contract import Duration, DurationField, ExperimentConfig, Run, Strict
 from reprise.core.run import task
-from reprise.parts import games
+from reprise.parts import games, training
 from reprise.parts.data.sampling import share_of
 from reprise.parts.nn.build import activation, initialize_
-from reprise.parts.optim import build_optimizer, learning_rate_scale
+from reprise.parts.optim import build_optimizer
 from reprise.parts.replay import Replay, Transitions
-from reprise.parts.vocabulary import CONSTANT, TORCH_INIT, Activation, Initialization, Optimizer, Schedule
+from reprise.parts.vocabulary import CONSTANT, TORCH_INIT, Activation, Count, Initialization, Optimizer, Schedule
 
-Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -136,7 +135,7 @@ class Config(ExperimentConfig):
     clip_error: Annotated[float, Field(gt=0)] | None = 1.0
     """Where the loss turns from squared to absolute. null: it stays squared."""
     reduction: Literal["sum", "mean"]
-    """Of the losses of a batch."""
+    """How the losses of a batch become one."""
     optimizer: Optimizer
     schedule: Schedule = CONSTANT
     exploration: Exploration
@@ -248,6 +247,7 @@ class Task(task.Task):
     def __init__(self, run: Run, config: Config) -> None:
         super().__init__(run, config)
         self.config = config
+        self.schedule = training.Schedule.of(config, steps_per_epoch=1)  # play has no epochs
         self.q = networks(config)["q"]
         self.target: nn.Module | None = None
         if config.target_every is not None:
@@ -260,7 +260,8 @@ class Task(task.Task):
 
     @property
     def total_steps(self) -> int:
-        return self.config.duration.steps(1)
+        """As `duration` says."""
+        return self.schedule.total_steps
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build_optimizer(self.q, self.config.optimizer)
@@ -330,9 +331,8 @@ class Task(task.Task):
             mine = share_of(config.batch, self.rank, self.world_size)
             batch = replay.sample(mine.stop - mine.start, config.discount, self._random)
         q, loss = self._loss(batch.to(self.device))
-        scale = learning_rate_scale(config.schedule, step, self.total_steps, 1)
         total = loss.sum() * self.world_size if config.reduction == "sum" else loss.mean()
-        self.descend(total, self.raw_optimizers[0], config.optimizer, scale)
+        self.descend(total, self.raw_optimizers[0], config.optimizer, self.schedule.at(step))
         self.updates += 1
         if self.target is not None and config.target_every and self.updates % config.target_every == 0:
             self.target.load_state_dict(self.q.state_dict())

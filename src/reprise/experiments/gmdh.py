@@ -31,12 +31,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from PIL import Image, ImageDraw
+from matplotlib.collections import LineCollection
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -44,8 +44,9 @@ from reprise.core.contract import ExperimentConfig, Run, Strict
 from reprise.core.run import task
 from reprise.core.run.task import Evaluation, Picture
 from reprise.parts.data.store import open_images
+from reprise.parts.pictures import GREY, ORANGE, Chart, blank, charts, drawn, heat_map, scatter
+from reprise.parts.vocabulary import Count
 
-Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 TERMS = 6
 
@@ -55,7 +56,7 @@ class Tree(Strict):
 
     kind: Literal["tree"]
     degree: Literal[2, 4, 8, 16]
-    """Of the polynomial: a tree of quadratic ones over as many of the inputs, doubling the degree at each level."""
+    """Degree of the polynomial: a tree of quadratic ones over as many inputs; each level doubles the degree."""
     inputs: Annotated[int, Field(ge=2)]
     """Variables, uniform from -1 to 1; those beyond `degree` have no part in the polynomial."""
     noise: Annotated[float, Field(ge=0)]
@@ -93,7 +94,7 @@ class Layered(Strict):
 
     kind: Literal["layered"]
     criterion: Literal["external", "training"]
-    """What selects and stops: the error on the checking sequence, or the error of the fit on both sequences."""
+    """The criterion that selects and stops: the error on the checking sequence, or of the fit on both sequences."""
     width: Count
     """Units of a layer that survive, at most."""
     layers: Count
@@ -148,7 +149,7 @@ class Networks(nn.Module):
         return int((self.widths[replicate] > 0).sum())
 
     def layers(self, x: Float[Tensor, "rows inputs"], replicate: int) -> list[Float[Tensor, "rows units"]]:
-        """What the units of each layer give, the best first; before them the inputs."""
+        """The outputs of the units of each layer, the best first; before them the inputs."""
         found = [x]
         for layer in range(self.depth(replicate)):
             units = int(self.widths[replicate, layer])
@@ -334,7 +335,7 @@ class PolynomialTask(task.Task):
         return []
 
     def found(self, index: int, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows 1"]:
-        """What is found at the rows of `x`, held within the range of what was fitted."""
+        """The model's y at the rows of `x`, within the range of the y that were fitted."""
         raise NotImplementedError
 
     def errors(self, index: int, fitted: Rows) -> dict[str, float]:
@@ -359,18 +360,18 @@ class LayeredTask(PolynomialTask):
         return self.model.layers
 
     def sequences(self, data: Data) -> tuple[Rows, Rows]:
-        """What is fitted, and what the criterion is measured on."""
+        """The rows that are fitted, and the rows that the criterion is measured on."""
         return (data.fit, data.check) if self.model.criterion == "external" else (data.both, data.both)
 
     def criterion(self, index: int) -> float:
-        """Of the best unit so far; 1, the error of the mean, where there is none."""
+        """The criterion of the best unit so far; 1, the error of the mean, where there is none."""
         if not self.networks.depth(index):
             return 1.0
         x, y = self.sequences(self.data[index])[1]
         return float(relative_error(self.networks.layers(x, index)[-1][:, :1], y))
 
     def found(self, index: int, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows 1"]:
-        """What the best unit of the last layer gives, or the mean where there is no layer."""
+        """The output of the best unit of the last layer, or the mean where there is no layer."""
         y = self.sequences(self.data[index])[0][1]
         if not self.networks.depth(index):
             return y.mean().expand(len(x), 1)
@@ -426,61 +427,57 @@ class LayeredTask(PolynomialTask):
             "inputs_needless": float(len(used - data.relevant)),
         }
 
-    def diagram(self, index: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """The network: inputs to the left, survivors of each layer, and what the output depends on in colour."""
+    def diagram(self, index: int) -> Picture:
+        """The network: inputs to the left, the survivors of each layer, and what the output depends on in colour."""
         depth, used = self.networks.depth(index), self.networks.ancestors(index)
         widths = [self.data[index].fit[0].shape[1], *self.networks.widths[index, :depth].tolist()]
-        gap, across = (16, 90) if max(widths) <= 16 else (9, 90)
-        height = gap * (max(widths) + 1)
-        image = Image.new("RGB", (across * depth + 60, height), "white")
-        draw = ImageDraw.Draw(image)
+        figure, [axes] = blank(min(1.2 + 0.16 * max(widths), 5.0))
 
         def place(layer: int, unit: int) -> tuple[float, float]:
-            return 30 + across * layer, height / 2 + (unit - (widths[layer] - 1) / 2) * gap
+            return layer, (widths[layer] - 1) / 2 - unit
 
-        for layer in range(1, depth + 1):
-            for unit in used[layer]:
-                for origin in self.networks.origins[index, layer - 1, unit].tolist():
-                    draw.line([place(layer - 1, origin), place(layer, unit)], fill=ORANGE, width=2)
-        for layer in range(depth + 1):
-            for unit in range(widths[layer]):
-                x, y = place(layer, unit)
-                r = gap * 0.3
-                draw.ellipse([x - r, y - r, x + r, y + r], fill=ORANGE if unit in used[layer] else (200, 205, 212))
-        return np.asarray(image)
+        lines = [
+            (place(layer - 1, origin), place(layer, unit))
+            for layer in range(1, depth + 1)
+            for unit in used[layer]
+            for origin in self.networks.origins[index, layer - 1, unit].tolist()
+        ]
+        axes.add_collection(LineCollection(lines, colors=ORANGE, linewidths=1.2, zorder=1))
+        units = [(layer, unit) for layer in range(depth + 1) for unit in range(widths[layer])]
+        for name, colour, wanted in (("survived", GREY, False), ("in use", ORANGE, True)):
+            kept = np.array([place(*one) for one in units if (one[1] in used[one[0]]) == wanted]).reshape(-1, 2)
+            axes.scatter(*kept.T, s=300 / max(*widths, 12), color=colour, label=name, zorder=2)
+        if widths[0] <= 16:
+            for unit in range(widths[0]):
+                axes.annotate(
+                    f"x{unit + 1}", place(0, unit), (-8, 0), textcoords="offset points", ha="right", va="center"
+                )
+        axes.set(yticks=[], title="the network that was grown")
+        axes.set_xticks(range(depth + 1), ["inputs", *(f"layer {layer}" for layer in range(1, depth + 1))])
+        axes.margins(x=0.15)
+        axes.spines[:].set_visible(False)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+        return drawn(figure)
 
-    def curves(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """The means of criterion, error of the fit and test error by layer, from 0 to 1."""
-        image = Image.new("RGB", (360, 240), "white")
-        draw = ImageDraw.Draw(image)
-        draw.line([(30, 10), (30, 220), (350, 220)], fill=(90, 90, 90), width=1)
-        for share in (0.0, 0.5, 1.0):
-            draw.text((6, 214 - share * 200), f"{share:.1f}", fill=(90, 90, 90))
-        across = 310 / self.model.layers
-        for layer in range(self.model.layers + 1):
-            draw.text((27 + across * layer, 224), str(layer), fill=(90, 90, 90))
-        named = [("train_error", "fit", (150, 150, 150)), ("loss", "criterion", BLUE), ("test_error", "test", ORANGE)]
-        for place, (name, label, colour) in enumerate(named):
-            values = [1.0, *(row[name] for row in self.history)]
-            points = [(30 + across * i, 220 - 200 * min(value, 1.05)) for i, value in enumerate(values)]
-            draw.line(points, fill=colour, width=2)
-            draw.text((280, 14 + 14 * place), label, fill=colour)
-        return np.asarray(image)
+    def curves(self) -> Picture:
+        """The means of criterion, error of the fit and test error by layer."""
+        named = {"criterion": "loss", "fit": "train_error", "test": "test_error"}
+        lines = {
+            label: (range(len(self.history) + 1), [1.0, *(row[name] for row in self.history)])
+            for label, name in named.items()
+        }
+        return charts(Chart("error, of the variance of y", lines, x="layers grown", bounds=(0, 1.05)))
 
-    def looks_at(self, index: int, cell: int = 24) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """Where the two digits differ on average, by which is brighter; framed: what the network uses."""
+    def looks_at(self, index: int) -> Picture:
+        """Where the two digits differ on average; framed are the inputs that the network uses."""
         x, y = self.data[index].fit
         difference = (x[y > 0].mean(0) - x[y < 0].mean(0)).cpu().numpy()
-        difference = difference / max(float(np.abs(difference).max()), 1e-12)
-        used, side = self.networks.ancestors(index)[0], round(len(difference) ** 0.5)
-        image = Image.new("RGB", (side * cell, side * cell), "white")
-        draw = ImageDraw.Draw(image)
-        for place, value in enumerate(difference.tolist()):
-            fill = [round(255 + abs(value) * (full - 255)) for full in (ORANGE if value > 0 else BLUE)]
-            left, top = place % side * cell, place // side * cell
-            frame = {"outline": (0, 0, 0), "width": 2} if place in used else {}
-            draw.rectangle((left, top, left + cell - 1, top + cell - 1), fill=tuple(fill), **frame)
-        return np.asarray(image)
+        side = round(len(difference) ** 0.5)
+        framed = [divmod(place, side) for place in sorted(self.networks.ancestors(index)[0])]
+        return heat_map(
+            difference.reshape(side, side), title="inputs in use (framed)", signed=True, framed=framed,
+            scale="difference of mean brightness",
+        )  # fmt: skip
 
 
 class CompleteTask(PolynomialTask):
@@ -499,11 +496,11 @@ class CompleteTask(PolynomialTask):
         return 1
 
     def fitted(self, rows: Rows, x: Float[Tensor, "others inputs"], ridge: float) -> Float[Tensor, "others 1"]:
-        """What a fit to `rows` gives at `x`."""
+        """The values at `x` of a fit to `rows`."""
         return within(complete_polynomial(*rows, x, self.model.degree, ridge)[:, None], rows[1])
 
     def found(self, index: int, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows 1"]:
-        """What the fit to both sequences gives, with the ridge that was chosen."""
+        """The values of the fit to both sequences, with the ridge that was chosen."""
         return self.fitted(self.data[index].both, x, self.model.ridges[int(self.chosen[index])])
 
     def update(self, step: int) -> dict[str, Tensor | float]:
@@ -521,19 +518,9 @@ class CompleteTask(PolynomialTask):
         rows = [self.errors(index, data.both) for index, data in enumerate(self.data)]
         metrics = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
         x, y = self.data[0].test
-        return Evaluation(metrics, {"found": scatter(y, self.found(0, x)[:, 0])})
-
-
-# --- pictures ---------------------------------------------------------------------------------------------------------
-
-ORANGE, BLUE = (217, 120, 50), (60, 110, 190)
-
-
-def scatter(y: Tensor, found: Tensor, size: int = 240) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """What was found (upward) against what is true (to the right), from -3 to 3."""
-    picture = np.full((size, size, 3), 255, np.uint8)
-    diagonal = np.arange(size)
-    picture[size - 1 - diagonal, diagonal] = (150, 150, 150)
-    column, row = ((one.cpu().clamp(-3, 3) + 3) / 6 * (size - 1) for one in (y, found))
-    picture[size - 1 - row.round().long().numpy(), column.round().long().numpy()] = ORANGE
-    return picture
+        points = torch.stack([y, self.found(0, x)[:, 0]], 1).cpu().numpy()
+        picture = scatter(
+            {"": points}, title="test observations", x="y", y="what the fit gives", bounds=((-3, 3), (-3, 3)),
+            diagonal=True,
+        )  # fmt: skip
+        return Evaluation(metrics, {"found": picture})

@@ -42,15 +42,18 @@ from reprise.core.contract import DurationField, ExperimentConfig, Run, Strict
 from reprise.core.run import task
 from reprise.core.run.task import Evaluation
 from reprise.parts import vocabulary
+from reprise.parts.data.image_set import mean_and_std, small_image_sets
 from reprise.parts.data.sampling import EpochSampler
-from reprise.parts.data.small_images import CLASSES, SHAPES, open_small_images, tensors
+from reprise.parts.data.small_images import CLASSES, SHAPES
+from reprise.parts.metrics import ClassificationScores, classification_scores, in_blocks
 from reprise.parts.nn.perceptron import Perceptron, keep_at_start
-from reprise.parts.optim import build_optimizer, learning_rate_scale
+from reprise.parts.optim import build_optimizer
 from reprise.parts.pictures import Chart, charts
+from reprise.parts.training import Schedule
+from reprise.parts.vocabulary import Count
 
 HELD_OUT = 10_000
 """Section 2.2: the validation images, of MNIST and of CIFAR-10."""
-Count = Annotated[int, Field(ge=1)]
 
 
 class Network(Strict):
@@ -63,18 +66,18 @@ class Network(Strict):
     activation: vocabulary.Activation
     normalization: vocabulary.Normalization = "none"
     init: vocabulary.Initialization
-    """Of the output layer too."""
+    """First weights, those of the output layer too."""
 
 
 class Evaluate(Strict):
-    """What a network is judged by."""
+    """Settings of the evaluation."""
 
     images: Annotated[int, Field(ge=2, le=10_000)]
     """Training images, and test images, that the trained network is scored on."""
     probes: Annotated[int, Field(ge=2)]
     """Training images that show the variances of its layers."""
     jacobians: Count
-    """Of these, how many show the singular values: one decomposition for each two neighbouring layers."""
+    """How many of these show the singular values: one decomposition for each two neighbouring layers."""
 
 
 class Config(ExperimentConfig):
@@ -157,8 +160,6 @@ class Task(task.Task):
     """Cross-entropy by gradient descent, and what the network's layers carried before it began."""
 
     log_every = 25
-    images: Tensor
-    labels: Tensor
     at_start: Perceptron
 
     def __init__(self, run: Run, config: Config) -> None:
@@ -171,24 +172,23 @@ class Task(task.Task):
 
         The network is as it was drawn when this is called, before training and before evaluation: a copy is kept.
         """
-        splits = open_small_images(self.run.data, self.config.dataset, HELD_OUT)
-        images, labels = tensors(splits.train, slice(self.config.examples))
-        pixels = images.flatten(1)
-        self.mean, self.std = float(pixels.float().mean()), float(pixels.float().std())
-        self.register_buffer("images", pixels, persistent=False)
-        self.register_buffer("labels", labels, persistent=False)
-        self.test = splits.test
-        self.sampler = EpochSampler(len(pixels), self.config.batch_size, self.run.seed)
+        config, scored = self.config, slice(self.config.evaluate.images)
+        self.train_set, _, self.test_set = small_image_sets(
+            self.run.data, config.dataset, HELD_OUT, train=slice(config.examples), test=scored
+        )
+        self.mean, self.std = mean_and_std(self.train_set.images)
+        self.sampler = EpochSampler(len(self.train_set), config.batch_size, self.run.seed)
+        self.schedule = Schedule.of(config, self.sampler.steps_per_epoch)
         keep_at_start(self, self.network)
 
-    def standardized(self, pixels: Tensor) -> Float[Tensor, "batch pixels"]:
+    def standardized(self, images: Tensor) -> Float[Tensor, "batch pixels"]:
         """Bytes as the network's input."""
-        return (pixels.float() - self.mean) / self.std
+        return (images.flatten(1).float() - self.mean) / self.std
 
     @property
     def total_steps(self) -> int:
         """As `duration` says."""
-        return self.config.duration.steps(self.sampler.steps_per_epoch)
+        return self.schedule.total_steps
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """One, over all layers."""
@@ -196,20 +196,17 @@ class Task(task.Task):
 
     def update(self, step: int) -> dict[str, Tensor | float]:
         """One step down the cross-entropy of a minibatch."""
-        at = self.sampler.indices(step, self.rank, self.world_size)
-        logits, labels = self.network(self.standardized(self.images[at])), self.labels[at]
+        images, labels = self.train_set[self.sampler.indices(step, self.rank, self.world_size)]
+        logits = self.network(self.standardized(images))
         loss = functional.cross_entropy(logits, labels)
-        scale = learning_rate_scale(self.config.schedule, step, self.total_steps, self.sampler.steps_per_epoch)
-        self.descend(loss, self.raw_optimizers[0], self.config.optimizer, scale)
+        self.descend(loss, self.raw_optimizers[0], self.config.optimizer, self.schedule.at(step))
         return {"loss": loss.detach(), "error": (logits.argmax(1) != labels).float().mean()}
 
     def evaluate(self) -> Evaluation:
         """Table 1's error, the cost reached, and Figures 6 and 7."""
         settings = self.config.evaluate
-        cost, _ = self.score(self.images[: settings.images], self.labels[: settings.images])
-        test_images, test_labels = tensors(self.test, slice(settings.images))
-        _, error = self.score(test_images.flatten(1).to(self.device), test_labels.to(self.device))
-        probes, labels = self.standardized(self.images[: settings.probes]), self.labels[: settings.probes]
+        images, labels = self.train_set[: settings.probes]
+        probes = self.standardized(images)
         before, after = signals(self.at_start, probes.cpu(), labels.cpu()), signals(self.network, probes, labels)
         activations, gradients = before.activation_variances(), before.gradient_variances()
         last = math.ceil(self.config.early * len(self.history))
@@ -218,16 +215,14 @@ class Task(task.Task):
             "gradient_variance_ratio": gradients[0] / gradients[-1],
             "jacobian_singular_value": mean_singular_value(self.at_start, probes[: settings.jacobians].cpu()),
             "early_train_loss": float(np.mean([row["loss"] for row in self.history[:last]])),
-            "train_loss": cost,
-            "test_error": error,
+            "train_loss": self.score(*self.train_set[: settings.images]).loss,
+            "test_error": self.score(*self.test_set[:]).error,
         }
         return Evaluation(metrics, {"at_start": histograms(before), "by_layer": by_layer(before, after)})
 
-    def score(self, pixels: Tensor, labels: Tensor) -> tuple[float, float]:
-        """Mean cross-entropy, in nats, and the share of wrong answers, in %."""
-        logits = torch.cat([self.network(self.standardized(some)) for some in pixels.split(1000)])
-        wrong = (logits.argmax(1) != labels).float().mean()
-        return float(functional.cross_entropy(logits, labels)), 100 * float(wrong)
+    def score(self, images: Tensor, labels: Tensor) -> ClassificationScores:
+        """Loss and error of the network as it is."""
+        return classification_scores(in_blocks(lambda some: self.network(self.standardized(some)), images), labels)
 
 
 # Pictures

@@ -26,12 +26,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from PIL import Image, ImageDraw
 from pydantic import Field
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -41,13 +40,18 @@ from reprise.core.contract import DurationField, ExperimentConfig, Run, Strict
 from reprise.core.run import task
 from reprise.core.run.task import Evaluation, Picture
 from reprise.parts import vocabulary
+from reprise.parts.data.image_set import ImageSet, unit_pixels
 from reprise.parts.data.sampling import EpochSampler
+from reprise.parts.data.small_images import tensors
 from reprise.parts.data.store import open_images
-from reprise.parts.nn.build import activation, initialize_, normalization
-from reprise.parts.optim import build_optimizer, learning_rate_scale
-from reprise.parts.pictures import sheet
+from reprise.parts.metrics import classification_scores, in_blocks
+from reprise.parts.nn.build import initialize_
+from reprise.parts.nn.classifiers import hidden_layers, mlp
+from reprise.parts.optim import build_optimizer
+from reprise.parts.pictures import scatter, sheet, weight_sheet
+from reprise.parts.training import InTurn, Schedule
+from reprise.parts.vocabulary import Count
 
-Count = Annotated[int, Field(ge=1)]
 PIXELS, CLASSES = 28 * 28, 10
 
 
@@ -62,9 +66,9 @@ class Stack(Strict):
     activation: vocabulary.Activation = "sigmoid"
     normalization: vocabulary.Normalization = "none"
     dropout: vocabulary.Dropout = 0.0
-    """Of hidden layers."""
+    """Share of the hidden layers' units dropped."""
     init: vocabulary.Initialization
-    """Of the machines; of the nets where there are no machines to start from."""
+    """First weights of the machines; of the nets where there are no machines to start from."""
 
 
 class Components(Strict):
@@ -78,12 +82,12 @@ class Pretraining(Strict):
     """Contrastive divergence, machine after machine."""
 
     duration: DurationField
-    """Of each machine; 0step leaves nets to start from `model.init`."""
+    """Length of training of each machine; 0step leaves nets to start from `model.init`."""
     batch_size: Count
     optimizer: vocabulary.Optimizer
     """Its weight decay spares biases."""
     code_lr: vocabulary.Rate
-    """Of the last machine, whose hidden units are linear, instead of optimizer.lr."""
+    """Learning rate of the last machine, whose hidden units are linear, instead of optimizer.lr."""
     first_momentum: vocabulary.Fraction
     """Under sgd, of each machine's first updates ..."""
     first: DurationField
@@ -169,10 +173,9 @@ class Autoencoder(nn.Module):
 
     def __init__(self, model: Stack) -> None:
         super().__init__()
-        widths = [PIXELS, *model.hidden]
-        self.encoder = nn.Sequential(*hidden_blocks(widths, model), nn.Linear(widths[-1], model.code))
-        back = [model.code, *reversed(model.hidden)]
-        self.decoder = nn.Sequential(*hidden_blocks(back, model), nn.Linear(back[-1], PIXELS))
+        kinds = model.activation, model.normalization, model.dropout
+        self.encoder = nn.Sequential(*mlp(PIXELS, model.hidden, model.code, *kinds))
+        self.decoder = nn.Sequential(*mlp(model.code, model.hidden[::-1], PIXELS, *kinds))
         initialize_(self, model.init)
 
     def forward(self, images: Float[Tensor, "batch 784"]) -> Float[Tensor, "batch 784"]:
@@ -194,7 +197,8 @@ class Classifier(nn.Module):
 
     def __init__(self, model: Stack) -> None:
         super().__init__()
-        self.body = nn.Sequential(*hidden_blocks([PIXELS, *model.hidden], model))
+        kinds = model.activation, model.normalization, model.dropout
+        self.body = nn.Sequential(*hidden_layers(PIXELS, model.hidden, *kinds))
         self.head = nn.Linear(model.hidden[-1], CLASSES)
         initialize_(self, model.init)
 
@@ -237,19 +241,6 @@ class PrincipalComponents(nn.Module):
         return self.encode(images) @ self.basis + self.mean
 
 
-def hidden_blocks(widths: Sequence[int], model: Stack) -> list[nn.Module]:
-    """Blocks of linear, normalisation, activation, dropout, from each width to the next."""
-    return [
-        nn.Sequential(
-            nn.Linear(below, above),
-            normalization(model.normalization, above, 0),
-            activation(model.activation),
-            nn.Dropout(model.dropout),
-        )
-        for below, above in itertools.pairwise(widths)
-    ]
-
-
 def linear_layers(net: nn.Module) -> list[nn.Linear]:
     """In their order."""
     return [layer for layer in net.modules() if isinstance(layer, nn.Linear)]
@@ -274,7 +265,7 @@ def listed(stack: nn.ModuleList) -> list[Machine]:
 
 
 def networks(config: Config) -> dict[str, nn.Module]:
-    """Of both stages."""
+    """The networks of both stages."""
     if isinstance(config.model, Components):
         return {"components": PrincipalComponents(config.model.code)}
     classifiers = {f"classifier_{count}": Classifier(config.model) for count in config.finetune.labels}
@@ -320,30 +311,19 @@ def Task(run: Run, config: Config) -> DigitsTask:  # noqa: N802 (the contract's 
 class DigitsTask(task.Task):
     """MNIST's pixels, on the device with the model."""
 
-    images: Tensor
-    labels: Tensor
-
     def __init__(self, run: Run, config: Config) -> None:
         super().__init__(run, config)
         self.config = config
 
     def load_data(self) -> None:
-        """Bytes of the first images, and of the test images that are scored."""
-        images, labels = open_images(self.run.data / "digits", "train")
-        count = min(self.config.images, len(labels))
-        self.register_buffer("images", torch.tensor(images[:count]).flatten(1), persistent=False)
-        self.register_buffer("labels", torch.tensor(labels[:count]).long(), persistent=False)
-        self.test_split = open_images(self.run.data / "digits", "test")
+        """The first training images, as rows of bytes; the test images that are scored, pixels in 0 to 1."""
+        train, test = (open_images(self.run.data / "digits", split) for split in ("train", "test"))
+        self.train_set = ImageSet(*tensors(train, slice(self.config.images))).mapped(lambda images: images.flatten(1))
+        self.test_set = ImageSet(*tensors(test, slice(self.config.test))).mapped(unit_pixels)
 
     def batch(self, indices: Tensor) -> Float[Tensor, "batch 784"]:
-        """Images in 0 to 1."""
-        return self.images[indices].float().div_(255)
-
-    def test_images(self) -> tuple[Float[Tensor, "n 784"], Int[Tensor, " n"]]:
-        """Those that are scored, and their digits."""
-        images, labels = self.test_split
-        pixels = torch.tensor(images[: self.config.test]).flatten(1).to(self.images.device) / 255
-        return pixels, torch.tensor(labels[: self.config.test]).long().to(self.images.device)
+        """Training images, pixels in 0 to 1."""
+        return self.train_set.images[indices].float().div_(255)
 
 
 class PretrainingTask(DigitsTask):
@@ -357,14 +337,14 @@ class PretrainingTask(DigitsTask):
         self.machines = machines(model) if isinstance(model, Stack) else nn.ModuleList()
 
     def load_data(self) -> None:
-        """And the order of batches, the same for every machine."""
+        """The data, and the order of batches, which every machine shares."""
         super().load_data()
-        self.sampler = EpochSampler(len(self.images), self.config.pretrain.batch_size, self.run.seed)
+        self.sampler = EpochSampler(len(self.train_set), self.config.pretrain.batch_size, self.run.seed)
         self.length = self.config.pretrain.duration.steps(self.sampler.steps_per_epoch)
 
     @property
     def total_steps(self) -> int:
-        """Of all machines."""
+        """Updates of all machines."""
         return self.length * len(self.machines)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -377,7 +357,7 @@ class PretrainingTask(DigitsTask):
         return found
 
     def settings(self) -> list[vocabulary.Optimizer]:
-        """Of each machine: the last has a rate of its own."""
+        """The optimiser of each machine: the last has a rate of its own."""
         common = self.config.pretrain.optimizer
         code = common.model_copy(update={"lr": self.config.pretrain.code_lr})
         return [*[common] * (len(self.machines) - 1), code][: len(self.machines)]
@@ -419,7 +399,7 @@ class FinetuningTask(DigitsTask):
         self.classifiers = nn.ModuleDict({str(count): Classifier(config.model) for count in config.finetune.labels})
 
     def load_data(self) -> None:
-        """And the machines, where there were any; labelled images are nested subsets that depend on the seed alone."""
+        """The data, and the machines, if any; labelled images are nested subsets that depend on the seed alone."""
         super().load_data()
         finetune = self.config.finetune
         if self.run.init is not None and self.config.pretrain.duration.amount > 0:
@@ -431,64 +411,57 @@ class FinetuningTask(DigitsTask):
             for classifier in self.classifiers.values():
                 assert isinstance(classifier, Classifier)
                 classifier.unroll_(learnt)
-        if max(finetune.labels, default=0) > len(self.images):
-            raise ValueError(f"labels has {max(finetune.labels)}; expected at most {len(self.images)}, all images")
-        self.order = torch.from_numpy(np.random.default_rng(self.run.seed).permutation(len(self.images)))
-        sizes = [len(self.images), *finetune.labels]
+        if max(finetune.labels, default=0) > len(self.train_set):
+            raise ValueError(f"labels has {max(finetune.labels)}; expected at most {len(self.train_set)}, all images")
+        self.order = torch.from_numpy(np.random.default_rng(self.run.seed).permutation(len(self.train_set)))
+        sizes = [len(self.train_set), *finetune.labels]
         self.trainings = [finetune.autoencoder, *[finetune.classifier] * len(finetune.labels)]
         self.samplers = [
             EpochSampler(size, min(training.batch_size, size), self.run.seed)
             for size, training in zip(sizes, self.trainings, strict=True)
         ]
-        self.lengths = [
-            training.duration.steps(sampler.steps_per_epoch)
+        self.schedules = [
+            Schedule.of(training, sampler.steps_per_epoch)
             for training, sampler in zip(self.trainings, self.samplers, strict=True)
         ]
+        self.in_turn = InTurn([schedule.total_steps for schedule in self.schedules])
 
     @property
     def total_steps(self) -> int:
-        """Of all nets."""
-        return sum(self.lengths)
+        """Updates of all nets."""
+        return self.in_turn.total_steps
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """The autoencoder's, then the classifiers'."""
         nets = [self.autoencoder, *self.classifiers.values()]
         return [build_optimizer(net, how.optimizer) for net, how in zip(nets, self.trainings, strict=True)]
 
-    def place(self, step: int) -> tuple[int, int]:
-        """Which net update `step` belongs to, and its number there."""
-        index = 0
-        while step >= self.lengths[index]:
-            step -= self.lengths[index]
-            index += 1
-        return index, step
-
     def update(self, step: int) -> dict[str, Tensor | float]:
         """One step down the cross-entropy of pixels, or of digits."""
-        index, own_step = self.place(step)
-        training, sampler = self.trainings[index], self.samplers[index]
-        chosen = sampler.indices(own_step, self.rank, self.world_size)
+        index, own_step = self.in_turn.at(step)
+        chosen = self.samplers[index].indices(own_step, self.rank, self.world_size)
         if index == 0:
             images, name = self.batch(chosen), "loss"
             loss = reconstruction_loss(self.autoencoder(images), images)
         else:
             count = self.config.finetune.labels[index - 1]
             chosen, name = self.order[chosen], f"label_loss_{count}"
-            loss = functional.cross_entropy(self.classifiers[str(count)](self.batch(chosen)), self.labels[chosen])
-        scale = learning_rate_scale(training.schedule, own_step, self.lengths[index], sampler.steps_per_epoch)
-        self.descend(loss, self.raw_optimizers[index], training.optimizer, scale)
+            logits = self.classifiers[str(count)](self.batch(chosen))
+            loss = functional.cross_entropy(logits, self.train_set.labels[chosen])
+        scale = self.schedules[index].at(own_step)
+        self.descend(loss, self.raw_optimizers[index], self.trainings[index].optimizer, scale)
         return {name: loss.detach()}
 
     def evaluate(self) -> Evaluation:
         """Reconstructions, codes, and errors by the number of labels."""
-        test, labels = self.test_images()
-        found = torch.cat([self.autoencoder(some).sigmoid() for some in test.split(1000)])
-        codes = torch.cat([self.autoencoder.encoder(some) for some in test.split(1000)])
-        train = self.batch(torch.arange(min(len(self.images), 10_000)))
-        learnt = torch.cat([self.autoencoder(some).sigmoid() for some in train.split(1000)])
+        test, labels = self.test_set[:]
+        found = in_blocks(lambda some: self.autoencoder(some).sigmoid(), test)
+        codes = in_blocks(self.autoencoder.encoder, test)
+        train = self.batch(torch.arange(min(len(self.train_set), 10_000)))
+        learnt = in_blocks(lambda some: self.autoencoder(some).sigmoid(), train)
         metrics = reconstruction_metrics(test, found, train, learnt) | {"code_error": neighbour_error(codes, labels)}
         errors = {
-            int(count): 100 * float(torch.cat([net(x) for x in test.split(1000)]).argmax(1).ne(labels).float().mean())
+            int(count): classification_scores(in_blocks(net, test), labels).error
             for count, net in self.classifiers.items()
         }
         metrics |= {f"label_error_{count}": error for count, error in errors.items()}
@@ -519,14 +492,14 @@ class ComponentsTask(DigitsTask):
 
     def update(self, step: int) -> dict[str, Tensor | float]:
         """Fit to all images."""
-        images = self.images.float() / 255
+        images = unit_pixels(self.train_set.images)
         self.components.fit(images)
         return {"squared_error": squared_error(self.components(images), images)}
 
     def evaluate(self) -> Evaluation:
         """Reconstructions and codes."""
-        test, labels = self.test_images()
-        train = self.batch(torch.arange(min(len(self.images), 10_000)))
+        test, labels = self.test_set[:]
+        train = self.batch(torch.arange(min(len(self.train_set), 10_000)))
         found, codes = self.components(test), self.components.encode(test)
         metrics = reconstruction_metrics(test, found, train, self.components(train))
         metrics["code_error"] = neighbour_error(codes, labels)
@@ -569,32 +542,15 @@ def pictures(
         some = some @ torch.linalg.eigh(some.T @ some).eigenvectors[:, -2:]
     return {
         "reconstructions": sheet(torch.cat([test[firsts], found[firsts].clamp(0, 1)])),
-        "codes": scatter(some.cpu().numpy(), labels[:1000].cpu().numpy()),
-        "filters": filter_sheet(filters),
+        "codes": code_chart(some.cpu().numpy(), labels[:1000].cpu().numpy()),
+        "filters": weight_sheet(filters),
     }
 
 
-def filter_sheet(weights: Float[Tensor, "n 784"]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A sheet of what first hidden units look for: grey is no weight, white the largest of a unit."""
-    columns = min(10, len(weights))
-    return sheet(0.5 + 0.5 * weights / weights.abs().amax(1, keepdim=True).clamp(min=1e-9), columns)
-
-
-COLOURS = [
-    (230, 25, 75), (60, 180, 75), (200, 180, 0), (0, 130, 200), (245, 130, 48),
-    (145, 30, 180), (70, 200, 220), (240, 50, 230), (128, 128, 0), (90, 90, 90),
-]  # fmt: skip
-
-
-def scatter(
-    points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], size: int = 400
-) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """uint8 [size, size, 3]: each point drawn as its digit, in the digit's colour; the outermost 2 % may be cut off."""
-    image = Image.new("RGB", (size, size), "white")
-    draw = ImageDraw.Draw(image)
-    points = points if points.shape[1] == 2 else np.repeat(points, 2, axis=1)
-    low, high = np.percentile(points, [1, 99], axis=0)
-    places = (points - low) / np.maximum(high - low, 1e-9) * (size - 20) + 10
-    for (x, y), label in zip(places, labels, strict=True):
-        draw.text((x - 3, size - y - 5), str(label), fill=COLOURS[label])
-    return np.asarray(image)
+def code_chart(codes: Float[np.ndarray, "n axes"], labels: Int[np.ndarray, " n"]) -> Picture:
+    """Figure 3: codes along one axis or two, in the colours of their digits; the outermost 2 % may be cut off."""
+    points = codes if codes.shape[1] == 2 else np.repeat(codes, 2, axis=1)
+    (left, bottom), (right, top) = np.percentile(points, [1, 99], axis=0).tolist()
+    digits = {str(digit): points[labels == digit] for digit in range(CLASSES)}
+    bounds = ((left, right + 1e-9), (bottom, top + 1e-9))
+    return scatter(digits, title="codes of test images", x="first axis", y="second axis", bounds=bounds)

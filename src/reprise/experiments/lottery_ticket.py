@@ -35,7 +35,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -45,14 +45,17 @@ from reprise.core.contract import DurationField, ExperimentConfig, Run, Strict
 from reprise.core.run import task
 from reprise.core.run.task import Evaluation, Picture
 from reprise.parts import vocabulary
+from reprise.parts.data.image_set import small_image_sets, unit_pixels
 from reprise.parts.data.sampling import EpochSampler
-from reprise.parts.data.small_images import CLASSES, SHAPES, open_small_images, tensors
-from reprise.parts.data.store import Images
-from reprise.parts.nn.build import activation, initialize_
-from reprise.parts.optim import build_optimizer, learning_rate_scale
-from reprise.parts.pictures import Chart, charts
+from reprise.parts.data.small_images import CLASSES, SHAPES
+from reprise.parts.metrics import classification_scores, in_blocks
+from reprise.parts.nn.build import initialize_
+from reprise.parts.nn.classifiers import convolution, mlp
+from reprise.parts.optim import build_optimizer
+from reprise.parts.pictures import Chart, charts, heat_map
+from reprise.parts.training import InTurn, Schedule
+from reprise.parts.vocabulary import Count
 
-Count = Annotated[int, Field(ge=1)]
 HELD_OUT = 5000
 
 
@@ -73,11 +76,11 @@ class Pruning(Strict):
     """How each level's network follows from the one before."""
 
     rounds: Annotated[int, Field(ge=0)]
-    """Of pruning; there is one level more, the whole network."""
+    """Rounds of pruning; there is one level more, the whole network."""
     rate: Annotated[float, Field(gt=0, lt=1)]
     """Share of a layer's remaining weights pruned in one round; half of it in the output layer."""
     convolution_rate: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """The same share of a convolution."""
+    """As `rate`, for a convolution."""
     criterion: Literal["magnitude", "random"]
     """Which go: the smallest after training, or any."""
     start: Literal["rewind", "new"]
@@ -94,12 +97,12 @@ class Config(ExperimentConfig):
     optimizer: vocabulary.Optimizer
     schedule: vocabulary.Schedule = vocabulary.CONSTANT
     images: Annotated[int, Field(ge=1, le=60_000 - HELD_OUT)]
-    """Of the training set, to learn from."""
+    """Training images, the first of the set."""
     batch_size: Count
     duration: DurationField
-    """Of each level."""
+    """Length of training of each level."""
     last_duration: DurationField | None = None
-    """Of the last level, if it differs."""
+    """Length of training of the last level, if it differs."""
     check_every: Count
     """Updates between two looks at the validation loss: the grain of the early-stopping iteration."""
     validation: Annotated[int, Field(ge=1, le=HELD_OUT)]
@@ -119,17 +122,12 @@ def networks(config: Config) -> dict[str, nn.Module]:
         net.append(nn.Unflatten(1, (channels, height, width)))
         for maps in model.modules:
             for inputs in (channels, maps):
-                net.extend([nn.Conv2d(inputs, maps, 3, padding=1), activation(model.activation)])
+                net.extend(convolution(inputs, maps, 3, model.activation, padding=1))
             net.append(nn.MaxPool2d(2))
             channels, height, width = maps, height // 2, width // 2
         net.append(nn.Flatten())
-    inputs = channels * height * width
-    for units in model.hidden:
-        net.extend([nn.Linear(inputs, units), activation(model.activation)])
-        if model.dropout:
-            net.append(nn.Dropout(model.dropout))
-        inputs = units
-    net.append(nn.Linear(inputs, CLASSES))
+    pixels = channels * height * width
+    net.extend(mlp(pixels, model.hidden, CLASSES, model.activation, dropout=model.dropout))
     return {"network": initialize_(net, model.init)}
 
 
@@ -169,24 +167,13 @@ def remaining(masks: list[Tensor]) -> float:
     return float(sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks))
 
 
-# Objective and measures
-
-
-def cross_entropy(logits: Float[Tensor, "batch 10"], labels: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
-    """Mean negative log-likelihood of the labels, in nats."""
-    return functional.cross_entropy(logits, labels)
+# Task
 
 
 class Task(task.Task):
     """Section 1's strategy: train, prune, put back, repeat."""
 
     log_every = 50
-    images: Tensor
-    labels: Tensor
-    checked: Tensor
-    checked_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
     levels: Tensor
 
     def __init__(self, run: Run, config: Config) -> None:
@@ -214,27 +201,22 @@ class Task(task.Task):
 
     def load_data(self) -> None:
         """The first `images` of the training set to learn from; validation loss on some of its last 5,000."""
-        config, splits = self.config, open_small_images(self.run.data, self.config.dataset, HELD_OUT)
-
-        def hold(name: str, labels: str, split: Images, count: int) -> None:
-            images, classes = tensors(split, slice(count))
-            self.register_buffer(name, images.flatten(1).float() / 255, persistent=False)
-            self.register_buffer(labels, classes, persistent=False)
-
-        hold("images", "labels", splits.train, config.images)
-        hold("checked", "checked_labels", splits.validation, config.validation)
-        hold("test_images", "test_labels", splits.test, config.test)
-        self.sampler = EpochSampler(len(self.images), config.batch_size, self.run.seed)
-
-    @property
-    def round_steps(self) -> int:
-        """Updates of each level but perhaps the last."""
-        return self.config.duration.steps(self.sampler.steps_per_epoch)
+        config = self.config
+        learnt, looked_at, scored = (slice(count) for count in (config.images, config.validation, config.test))
+        sets = small_image_sets(
+            self.run.data, config.dataset, HELD_OUT, train=learnt, validation=looked_at, test=scored
+        )
+        self.train_set, self.validation_set, self.test_set = (one.mapped(unit_pixels) for one in sets)
+        self.sampler = EpochSampler(len(self.train_set), config.batch_size, self.run.seed)
+        per_epoch = self.sampler.steps_per_epoch
+        durations = [*[config.duration] * config.pruning.rounds, config.last_duration or config.duration]
+        self.schedules = [Schedule(config.schedule, one.steps(per_epoch), per_epoch) for one in durations]
+        self.in_turn = InTurn([schedule.total_steps for schedule in self.schedules])
 
     @property
     def total_steps(self) -> int:
-        last = self.config.last_duration or self.config.duration
-        return self.config.pruning.rounds * self.round_steps + last.steps(self.sampler.steps_per_epoch)
+        """Updates of all levels."""
+        return self.in_turn.total_steps
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build_optimizer(self.network, self.config.optimizer)
@@ -242,20 +224,18 @@ class Task(task.Task):
     def update(self, step: int) -> dict[str, Tensor | float]:
         """One minibatch of the masked network; a level begins with pruning the one before."""
         config, optimizer = self.config, self.raw_optimizers[0]
-        level = min(step // self.round_steps, config.pruning.rounds)
-        own, length = step - level * self.round_steps, self.round_steps
-        if level == config.pruning.rounds:
-            length = self.total_steps - level * self.round_steps
+        level, own = self.in_turn.at(step)
+        schedule = self.schedules[level]
         if own == 0 and level > 0:
             self.prune(level)
-        chosen = self.sampler.indices(step, self.rank, self.world_size)
-        loss = cross_entropy(self.network(self.images[chosen]), self.labels[chosen])
-        scale = learning_rate_scale(config.schedule, own, length, self.sampler.steps_per_epoch)
-        self.descend(loss, optimizer, config.optimizer, scale)
+        images, labels = self.train_set[self.sampler.indices(step, self.rank, self.world_size)]
+        loss = functional.cross_entropy(self.network(images), labels)
+        self.descend(loss, optimizer, config.optimizer, schedule.at(own))
         self.apply_masks()
-        if (own + 1) % config.check_every == 0 or own + 1 == length:
+        last = own + 1 == schedule.total_steps
+        if (own + 1) % config.check_every == 0 or last:
             self.check(level, own + 1)
-        if own + 1 == length:
+        if last:
             self.levels[level, 0], self.levels[level, 3] = remaining(self.masks), self.test_error(self.best)
         return {"loss": loss.detach()}
 
@@ -282,38 +262,39 @@ class Task(task.Task):
     def logits(
         self, images: Float[Tensor, "n pixels"], weights: dict[str, Tensor] | None = None
     ) -> Float[Tensor, "n 10"]:
-        """Of the network without dropout, under these `weights` if not its own.
+        """Outputs of the network without dropout, with these `weights` if not its own.
 
         Convolutions take a thousand images at a time: the maps of ten thousand fill gigabytes.
         """
         training, size = self.network.training, 1000 if self.config.network.modules else len(images)
         self.network.eval()
-        found = [functional_call(self.network, weights or {}, (part,)) for part in images.split(size)]
+        found = in_blocks(lambda part: functional_call(self.network, weights or {}, (part,)), images, size)
         self.network.train(training)
-        return torch.cat(found)
+        return found
 
     @torch.no_grad()
     def check(self, level: int, own: int) -> None:
         """Note the validation loss, and keep the weights, if it is the lowest of this level."""
-        loss = float(cross_entropy(self.logits(self.checked), self.checked_labels))
+        images, labels = self.validation_set[:]
+        loss, _ = classification_scores(self.logits(images), labels)
         if loss < float(self.levels[level, 2]):
             self.levels[level, 1], self.levels[level, 2] = own, loss
             self.best = copy.deepcopy(self.network.state_dict())
 
     def test_error(self, weights: dict[str, Tensor]) -> float:
-        """Of the network with these `weights`, in percent."""
+        """Test error of the network with these `weights`, in percent."""
         here = {name: weight.to(self.device) for name, weight in weights.items()}
-        found = self.logits(self.test_images, here).argmax(1)
-        return 100 * float((found != self.test_labels).float().mean())
+        images, labels = self.test_set[:]
+        return classification_scores(self.logits(images, here), labels).error
 
     def evaluate(self) -> Evaluation:
-        """Of the last level: at its lowest validation loss, and by its last weights."""
-        size = min(len(self.images), 5000)
+        """Scores of the last level: at its lowest validation loss, and by its last weights."""
+        images, labels = self.train_set[:5000]
         share, early_stop, loss, error = self.levels[-1].tolist()
         metrics = {
             "test_error": error,
             "last_test_error": self.test_error(self.network.state_dict()),
-            "train_loss": float(cross_entropy(self.logits(self.images[:size]), self.labels[:size])),
+            "train_loss": classification_scores(self.logits(images), labels).loss,
             "early_stop": early_stop,
             "validation_loss": loss,
             "remaining": 100 * share,
@@ -326,11 +307,10 @@ class Task(task.Task):
         return Evaluation(metrics, pictures)
 
 
-def mask_chart(mask: Float[Tensor, "units pixels"], shape: tuple[int, int, int], scale: int = 8) -> Picture:
-    """How many of the first layer's weights each pixel has kept: black none, white as the fullest one in a hundred."""
-    kept = mask.sum(0).view(shape).sum(0).cpu()
-    grey = (255 * kept / kept.quantile(0.99).clamp(min=1)).clamp(max=255).byte().numpy()
-    return np.kron(grey, np.ones((scale, scale), np.uint8))
+def mask_chart(mask: Float[Tensor, "units pixels"], shape: tuple[int, int, int]) -> Picture:
+    """How many of the first layer's weights each pixel has kept, of all its channels."""
+    kept = mask.sum(0).view(shape).sum(0).cpu().numpy()
+    return heat_map(kept, title="what is left of the first layer", scale="weights of a pixel")
 
 
 def level_chart(levels: Float[np.ndarray, "levels 4"], control: bool) -> Picture:

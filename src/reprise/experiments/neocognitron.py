@@ -27,24 +27,23 @@ Shapes: planes = 24 cell-planes of a layer; height, width = cells of a plane; be
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from reprise.core.contract import ExperimentConfig, Run, Strict
 from reprise.core.run import task
-from reprise.core.run.task import Evaluation, Picture
+from reprise.core.run.task import Evaluation
 from reprise.parts.data.store import open_images
+from reprise.parts.pictures import Picture, mosaic
+from reprise.parts.vocabulary import Count
 
-Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
-Grey = np.ndarray[Any, np.dtype[np.uint8]]
 RETINA = 16
 STAGES = 3
 
@@ -67,7 +66,7 @@ class Config(ExperimentConfig):
 
     stages: Annotated[list[Stage], Field(min_length=STAGES, max_length=STAGES)]
     falloff: Annotated[float, Field(gt=0, le=1)]
-    """What c and d fall by, for each cell's distance from the centre."""
+    """The factor by which c and d fall, for each cell's distance from the centre."""
     saturation: Positive
     """α of ψ(x) = x / (α + x)."""
     initial: Positive
@@ -77,7 +76,7 @@ class Config(ExperimentConfig):
     digits: Annotated[list[Annotated[int, Field(ge=0, le=9)]], Field(min_length=2)] = [0, 1, 2, 3, 4]
     """A pattern of each."""
     presentations: Annotated[int, Field(ge=0)]
-    """Of each pattern, to each stage."""
+    """How often each pattern is shown to each stage."""
     sets: Count
     """Sets of patterns, each learned by a network of its own."""
     shifts: Annotated[list[Annotated[int, Field(ge=1, le=4)]], Field(min_length=1)]
@@ -218,7 +217,7 @@ def own(cells: Int[Tensor, " patterns"]) -> Bool[Tensor, " patterns"]:
 
 
 def shared(answers: Float[Tensor, "patterns cells"]) -> float:
-    """Of the cells that answer to any pattern, the share that answers to more than one."""
+    """The share of cells that answer to more than one pattern, among those that answer to any."""
     patterns_of_each = (answers > 0).sum(0)
     return float((patterns_of_each > 1).sum() / (patterns_of_each > 0).sum().clamp(min=1))
 
@@ -287,26 +286,29 @@ class Task(task.Task):
                 for down, right in directions(shift):
                     now = winners(network(moved(patterns, down, right)).flatten(1))
                     scores["shifted_recognised"].append(float((own(cells) & (now == cells)).float().mean()))
-        pictures: dict[str, Picture] = {"features": self.features(), "shifts": self.answers()}
+        pictures: dict[str, task.Picture] = {"features": self.features(), "shifts": self.answers()}
         return Evaluation({name: float(np.mean(values)) for name, values in scores.items()}, pictures)
 
-    def features(self) -> Grey:
-        """What each plane of the first S-layer of the first network has learned to find; black if never chosen."""
+    def features(self) -> Picture:
+        """The pattern that each plane of the first S-layer has learned to find; black if it was never chosen."""
         simple = self.networks[0].get_submodule("simple.0")
         assert isinstance(simple, Simple)
         weights = simple.a[:, 0] / simple.a.amax((1, 2, 3))[:, None, None] * simple.b.gt(0)[:, None, None]
-        return tiled([enlarged(one, 40, 40) for one in weights], columns=8)
+        names = [f"plane {index + 1}" for index in range(len(weights))]
+        title = "first S-layer: what each plane finds"
+        return mosaic([grey(one) for one in weights], names, columns=6, title=title, tile_height=0.55)
 
-    def answers(self) -> Grey:
-        """The first set's patterns, in the middle and moved, and below the last layer's planes, the strongest white."""
+    def answers(self) -> Picture:
+        """The first set's patterns, in the middle and moved, and which cell of the last layer answers most to each."""
         network, patterns = self.networks[0], self.patterns[0]
-        tiles = []
+        tiles, names = [], []
         for down, right in [(0, 0), *directions(max(self.config.shifts))[::2]]:
             shown = moved(patterns, down, right)
-            for one, cells in zip(shown, network(shown).amax((2, 3)), strict=True):
-                strip = enlarged(cells[None] / cells.max().clamp(min=1e-30), 12, 96)
-                tiles.append(np.concatenate([enlarged(one[0], 96, 96), np.full((1, 96), 90, np.uint8), strip]))
-        return tiled(tiles, columns=len(patterns))
+            tiles += [grey(one[0]) for one in shown]
+            cells = winners(network(shown).flatten(1)).tolist()
+            names += [f"cell {cell + 1}" if cell >= 0 else "no cell" for cell in cells]
+        title = "patterns in the middle, then moved:\nthe last stage's cell that answers most"
+        return mosaic(tiles, names, columns=len(patterns), title=title, tile_height=0.6)
 
 
 def directions(shift: int) -> list[tuple[int, int]]:
@@ -316,15 +318,6 @@ def directions(shift: int) -> list[tuple[int, int]]:
     ]
 
 
-def enlarged(values: Float[Tensor, "height width"], height: int, width: int) -> Grey:
-    """Values from 0 to 1 as grey."""
-    small = (values.clamp(0, 1) * 255).round().byte().cpu().numpy()
-    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.NEAREST))
-
-
-def tiled(tiles: list[Grey], columns: int) -> Grey:
-    """Row by row, with grey lines between."""
-    framed = [np.pad(one, ((0, 3), (0, 3)), constant_values=90) for one in tiles]
-    framed += [np.full_like(framed[0], 90)] * (-len(framed) % columns)
-    rows = [np.concatenate(framed[start : start + columns], 1) for start in range(0, len(framed), columns)]
-    return np.concatenate(rows)[:-3, :-3]
+def grey(values: Float[Tensor, "height width"]) -> Picture:
+    """Values from 0 to 1 as shades of grey."""
+    return (values.clamp(0, 1) * 255).round().byte().cpu().numpy()

@@ -31,8 +31,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
-from PIL import Image, ImageDraw
+from jaxtyping import Float, UInt8
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
@@ -41,13 +40,18 @@ from reprise.core.contract import DurationField, ExperimentConfig, Run, Strict
 from reprise.core.run import task
 from reprise.core.run.task import Evaluation, Picture
 from reprise.parts import vocabulary
+from reprise.parts.data.image_set import small_image_sets
 from reprise.parts.data.sampling import EpochSampler
-from reprise.parts.data.small_images import open_small_images, tensors
+from reprise.parts.metrics import ClassificationScores, classification_scores, in_blocks
 from reprise.parts.nn.build import activation, initialize_, normalization
-from reprise.parts.optim import build_optimizer, learning_rate_scale
+from reprise.parts.optim import build_optimizer
+from reprise.parts.pictures import percentiles
+from reprise.parts.training import Schedule
+from reprise.parts.vocabulary import Count
 
-Count = Annotated[int, Field(ge=1)]
 PROBES, PERCENTILES = 40, (0.15, 0.5, 0.85)
+REACH = 6.0
+"""Ends of the y axis of every arm's chart: a logistic unit is saturated beyond them."""
 
 
 class Perceptron(Strict):
@@ -87,7 +91,7 @@ class Config(ExperimentConfig):
     binary: bool
     """Whether pixels are 0 or 1, as in BN's Section 4.1, or shades between."""
     images: Annotated[int, Field(ge=1, le=55_000)]
-    """Of the training set, to learn from."""
+    """Training images, the first of the set."""
     batch_size: Count
     duration: DurationField
     target_loss: vocabulary.Rate
@@ -186,15 +190,10 @@ def convolutional(network: Convolutional) -> Classifier:
     return Classifier(body, nn.Sequential(activation(network.activation), *mean_over_space, nn.Linear(inputs, 10)))
 
 
-# Objective and measures
+# Measures
 
 
-def cross_entropy(logits: Float[Tensor, "batch 10"], labels: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
-    """Mean negative log-likelihood of the labels, in nats: the loss of BN's Section 4.1."""
-    return functional.cross_entropy(logits, labels)
-
-
-def percentiles(inputs: Float[Tensor, "batch units ..."]) -> Float[Tensor, "3 units"]:
+def unit_percentiles(inputs: Float[Tensor, "batch units ..."]) -> Float[Tensor, "3 units"]:
     """BN, Figure 1 (b, c): the 15th, 50th and 85th percentiles of what enters each unit's activation."""
     of_units = inputs.transpose(0, 1).flatten(1).float()
     return of_units.quantile(torch.tensor(PERCENTILES, device=inputs.device), dim=1)
@@ -216,8 +215,6 @@ class Task(task.Task):
     """Supervised training; the same minibatches in every arm."""
 
     log_every = 10
-    images: Tensor
-    labels: Tensor
     probe_images: Tensor
     probed: Tensor
 
@@ -231,17 +228,16 @@ class Task(task.Task):
 
     def load_data(self) -> None:
         """The first `images` of the training set to learn from, its last 5,000 to choose on."""
-        splits = open_small_images(self.run.data, "digits")
-        images, labels = tensors(splits.train, slice(self.config.images))
-        self.register_buffer("images", images, persistent=False)
-        self.register_buffer("labels", labels, persistent=False)
-        self.validation, self.test = tensors(splits.validation), tensors(splits.test, slice(self.config.test))
-        self.register_buffer("probe_images", self.validation[0][-200:], persistent=False)
-        self.sampler = EpochSampler(len(images), self.config.batch_size, self.run.seed)
+        learnt, scored = slice(self.config.images), slice(self.config.test)
+        sets = small_image_sets(self.run.data, "digits", train=learnt, test=scored)
+        self.train_set, self.validation_set, self.test_set = sets
+        self.register_buffer("probe_images", self.validation_set.images[-200:], persistent=False)
+        self.sampler = EpochSampler(len(self.train_set), self.config.batch_size, self.run.seed)
+        self.schedule = Schedule.of(self.config, self.sampler.steps_per_epoch)
 
     @property
     def total_steps(self) -> int:
-        return self.config.duration.steps(self.sampler.steps_per_epoch)
+        return self.schedule.total_steps
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build_optimizer(self.classifier, self.config.optimizer)
@@ -257,55 +253,39 @@ class Task(task.Task):
             self.classifier.eval()
             with torch.no_grad():
                 inputs = self.classifier.body(self.pixels(self.probe_images))
-            self.probed[step * PROBES // self.total_steps] = percentiles(inputs)
+            self.probed[step * PROBES // self.total_steps] = unit_percentiles(inputs)
             self.classifier.train()
-        chosen = self.sampler.indices(step, self.rank, self.world_size)
-        loss = cross_entropy(self.classifier(self.pixels(self.images[chosen])), self.labels[chosen])
-        scale = learning_rate_scale(self.config.schedule, step, self.total_steps, self.sampler.steps_per_epoch)
-        self.descend(loss, self.raw_optimizers[0], self.config.optimizer, scale)
+        images, labels = self.train_set[self.sampler.indices(step, self.rank, self.world_size)]
+        loss = functional.cross_entropy(self.classifier(self.pixels(images)), labels)
+        self.descend(loss, self.raw_optimizers[0], self.config.optimizer, self.schedule.at(step))
         return {"loss": loss.detach()}
 
-    def scores(self, images: Tensor, labels: Int[Tensor, " n"]) -> tuple[float, float]:
-        """Mean cross-entropy in nats, and the error in percent, by running averages."""
-        labels = labels.to(self.device)
-        logits = torch.cat([self.classifier(self.pixels(some.to(self.device))) for some in images.split(500)])
-        return float(cross_entropy(logits, labels)), 100 * float((logits.argmax(1) != labels).float().mean())
+    def scores(self, images: Tensor, labels: Tensor) -> ClassificationScores:
+        """Loss and error of the classifier; in eval mode by its running averages."""
+        return classification_scores(in_blocks(lambda some: self.classifier(self.pixels(some)), images, 500), labels)
 
     def evaluate(self) -> Evaluation:
-        """Of the last weights."""
-        size = min(len(self.images), 5000)
+        """Scores of the last weights."""
         steps = steps_to(self.config.target_loss, self.history)
         metrics = {
             "steps_to_target": steps,
             "doublings_to_target": float(np.log2(steps)),
-            "train_loss": self.scores(self.images[:size], self.labels[:size])[0],
-            "validation_error": self.scores(*self.validation)[1],
-            "test_error": self.scores(*self.test)[1],
+            "train_loss": self.scores(*self.train_set[:5000]).loss,
+            "validation_error": self.scores(*self.validation_set[:]).error,
+            "test_error": self.scores(*self.test_set[:]).error,
             "internal_shift": internal_shift(self.probed),
         }
         return Evaluation(metrics, {"what_enters_four_units": percentile_chart(self.probed[:, :, :4].cpu())})
 
 
-def percentile_chart(probed: Float[Tensor, "probes 3 units"], size: int = 160) -> Picture:
-    """BN, Figure 1 (b, c), for several units side by side: percentiles (up) over training (to the right), one scale."""
-    values = probed.numpy()
-    low, high = float(values.min()), max(float(values.max()), float(values.min()) + 1e-6)
-    probes, _, units = values.shape
-    canvas = Image.new("RGB", (40 + units * (size + 10), size + 40), "white")
-    draw = ImageDraw.Draw(canvas)
-    draw.text((40, 4), "15 %, 50 % and 85 % of what enters a unit's activation, over training", fill="black")
-
-    def height(value: float) -> float:
-        return 22 + size * (high - value) / (high - low)
-
-    for value in (low, high):
-        draw.text((36, height(value)), f"{value:.1f}", fill="black", anchor="rm")
-    for unit in range(units):
-        left = 40 + unit * (size + 10)
-        draw.rectangle((left, height(high), left + size, height(low)), outline=(160, 160, 160))
-        if low < 0 < high:
-            draw.line((left, height(0), left + size, height(0)), fill=(220, 220, 220))
-        for index, colour in enumerate([(120, 160, 220), (20, 40, 120), (120, 160, 220)]):
-            line = [(left + size * at / max(probes - 1, 1), height(v)) for at, v in enumerate(values[:, index, unit])]
-            draw.line(line, fill=colour, width=2)
-    return np.asarray(canvas)
+def percentile_chart(probed: Float[Tensor, "probes 3 units"]) -> Picture:
+    """BN, Figure 1 (b, c), for several units; every arm has the same y axis, so that they can be compared."""
+    probes, _, units = probed.shape
+    return percentiles(
+        probed.numpy(),
+        np.arange(probes) / probes,
+        title="what enters a unit: median, 15 to 85 %",
+        axes_names=("share of training", "sum before the activation"),
+        panels=[f"unit {unit + 1}" for unit in range(units)],
+        bounds=(-REACH, REACH),
+    )

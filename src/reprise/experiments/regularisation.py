@@ -35,7 +35,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -44,12 +44,17 @@ from reprise.core.contract import DurationField, ExperimentConfig, Run, Strict
 from reprise.core.run import task
 from reprise.core.run.task import Evaluation, Picture
 from reprise.parts import vocabulary
+from reprise.parts.data.image_set import small_image_sets, unit_pixels, zca
 from reprise.parts.data.sampling import EpochSampler
-from reprise.parts.data.small_images import CLASSES, SHAPES, open_small_images, tensors
-from reprise.parts.nn.build import activation, initialize_, normalization
-from reprise.parts.optim import build_optimizer, learning_rate_scale
+from reprise.parts.data.small_images import CLASSES, SHAPES
+from reprise.parts.metrics import classification_scores, in_blocks
+from reprise.parts.nn.build import initialize_
+from reprise.parts.nn.classifiers import convolution, mlp
+from reprise.parts.optim import build_optimizer
+from reprise.parts.pictures import weight_sheet
+from reprise.parts.training import Schedule
+from reprise.parts.vocabulary import Count
 
-Count = Annotated[int, Field(ge=1)]
 ZERO = 1e-3
 LEAST_VARIANCE = 1e-6
 DRAWS = 10
@@ -94,7 +99,7 @@ class Config(ExperimentConfig):
     max_norm: vocabulary.Rate | None
     """Largest L2 norm of a hidden unit's incoming weights: c of Section 5.1; with convolutions, of every unit's."""
     images: Annotated[int, Field(ge=1, le=55_000)]
-    """Of the training set, to learn from."""
+    """Training images, the first of the set."""
     batch_size: Count
     duration: DurationField
     test: Annotated[int, Field(ge=1, le=10_000)]
@@ -109,20 +114,15 @@ def networks(config: Config) -> dict[str, nn.Module]:
     network, dropout, shape = config.network, config.network.input_dropout, SHAPES[config.dataset]
     net = nn.Sequential(nn.Unflatten(1, shape)) if network.convolutions else nn.Sequential()
     for layer in network.convolutions:
-        channels, height, width = shape
-        convolution = nn.Conv2d(channels, layer.filters, 5, padding=2)
-        net.extend([nn.Dropout(dropout), convolution, normalization(network.normalization, layer.filters, 2)])
-        net.extend([activation(network.activation), nn.MaxPool2d(3, stride=2)])
+        (channels, height, width), function = shape, network.activation
+        filters = convolution(channels, layer.filters, 5, function, network.normalization, padding=2)
+        net.extend([nn.Dropout(dropout), *filters, nn.MaxPool2d(3, stride=2)])
         shape, dropout = (layer.filters, (height - 1) // 2, (width - 1) // 2), layer.dropout
     if network.convolutions:
         net.append(nn.Flatten())
-    inputs = math.prod(shape)
-    for units in network.hidden:
-        net.extend([nn.Dropout(dropout), nn.Linear(inputs, units), normalization(network.normalization, units, 0)])
-        net.append(activation(network.activation))
-        inputs, dropout = units, network.hidden_dropout
-    outputs = math.prod(SHAPES[config.dataset]) if network.reconstructs else CLASSES
-    net.extend([nn.Dropout(dropout), nn.Linear(inputs, outputs)])
+    inputs, outputs = math.prod(shape), math.prod(SHAPES[config.dataset]) if network.reconstructs else CLASSES
+    kinds = network.activation, network.normalization, network.hidden_dropout
+    net.extend([nn.Dropout(dropout), *mlp(inputs, network.hidden, outputs, *kinds)])
     return {"network": initialize_(net, network.init)}
 
 
@@ -141,24 +141,7 @@ def contrast_normalised(images: Float[Tensor, "n pixels"], channels: int) -> Flo
     return (by_channel - by_channel.mean(2, keepdim=True)).flatten(1)
 
 
-def zca(images: Float[Tensor, "n pixels"]) -> tuple[Float[Tensor, " pixels"], Float[Tensor, "pixels pixels"]]:
-    """Appendix B.3: the mean image, and the matrix that whitens what is centred, from the right.
-
-    It turns images onto their principal components, brings each to variance 1 and turns them back. LEAST_VARIANCE is
-    added to every variance (not in the paper): that of a channel's mean is 0.
-    """
-    mean = images.mean(0)
-    centred = (images - mean).double()
-    variances, components = torch.linalg.eigh(centred.T @ centred / len(images))
-    return mean, (components / (variances + LEAST_VARIANCE).sqrt() @ components.T).float()
-
-
 # Objective
-
-
-def cross_entropy(logits: Float[Tensor, "batch 10"], labels: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
-    """Mean negative log-likelihood of the labels, in nats."""
-    return functional.cross_entropy(logits, labels)
 
 
 def squared_error(outputs: Float[Tensor, "batch pixels"], images: Float[Tensor, "batch pixels"]) -> Float[Tensor, ""]:
@@ -193,13 +176,8 @@ def share_of_zeros(matrices: list[Tensor]) -> float:
 
 
 def root_mean_square(matrices: list[Tensor]) -> float:
-    """Of all weights."""
+    """Root of the mean square of all weights."""
     return float(torch.cat([matrix.flatten() for matrix in matrices]).square().mean().sqrt())
-
-
-def error(logits: Float[Tensor, "n 10"], labels: Int[Tensor, " n"]) -> float:
-    """Share of wrong classes, in percent."""
-    return 100 * float((logits.argmax(1) != labels).float().mean())
 
 
 def silenced(units: int, generator: torch.Generator) -> Float[Tensor, " units"]:
@@ -212,8 +190,6 @@ class Task(task.Task):
     """Supervised training; the same minibatches in every arm."""
 
     log_every = 50
-    images: Tensor
-    labels: Tensor
     mean: Tensor
     whitening: Tensor
 
@@ -224,38 +200,40 @@ class Task(task.Task):
 
     def load_data(self) -> None:
         """The first `images` of the training set to learn from, its last 5,000 to choose on."""
-        splits = open_small_images(self.run.data, self.config.dataset)
-        images, labels = tensors(splits.train, slice(self.config.images))
-        self.register_buffer("images", images.flatten(1), persistent=False)
-        self.register_buffer("labels", labels, persistent=False)
-        self.validation, self.test = tensors(splits.validation), tensors(splits.test, slice(self.config.test))
-        if self.config.dataset == "objects":
-            mean, whitening = zca(contrast_normalised(self.images / 255, images.shape[1]))
+        config = self.config
+        learnt, scored = slice(config.images), slice(config.test)
+        sets = small_image_sets(self.run.data, config.dataset, train=learnt, test=scored)
+        self.train_set, self.validation_set, self.test_set = sets
+        if config.dataset == "objects":
+            pixels = unit_pixels(self.train_set.images)
+            # Not in the paper: without it the variance of a channel's mean, which is 0, could not be divided by.
+            mean, whitening = zca(contrast_normalised(pixels, SHAPES["objects"][0]), lambda _: LEAST_VARIANCE)
             self.register_buffer("mean", mean, persistent=False)
             self.register_buffer("whitening", whitening, persistent=False)
-        self.sampler = EpochSampler(len(images), self.config.batch_size, self.run.seed)
+        self.sampler = EpochSampler(len(self.train_set), config.batch_size, self.run.seed)
+        self.schedule = Schedule.of(config, self.sampler.steps_per_epoch)
 
     @property
     def total_steps(self) -> int:
-        return self.config.duration.steps(self.sampler.steps_per_epoch)
+        return self.schedule.total_steps
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build_optimizer(self.network, self.config.optimizer)
 
-    def inputs(self, images: UInt8[Tensor, "n pixels"]) -> Float[Tensor, "n pixels"]:
-        """What the network sees: pixels of 0 to 1, and of objects what Appendix B.3 makes of them."""
-        pixels = images.float() / 255
+    def inputs(self, images: UInt8[Tensor, "n channels height width"]) -> Float[Tensor, "n pixels"]:
+        """Input of the network: pixels in 0 to 1; those of objects are centred and whitened (Appendix B.3)."""
+        pixels = unit_pixels(images)
         if self.config.dataset == "digits":
             return pixels
         return (contrast_normalised(pixels, SHAPES["objects"][0]) - self.mean) @ self.whitening
 
     def update(self, step: int) -> dict[str, Tensor | float]:
         """One minibatch; then what L1 and the bound on norms do to the weights themselves."""
-        chosen, config = self.sampler.indices(step, self.rank, self.world_size), self.config
-        images, labels = self.inputs(self.images[chosen]), self.labels[chosen]
-        outputs = self.network(images)
-        loss = squared_error(outputs, images) if config.network.reconstructs else cross_entropy(outputs, labels)
-        scale = learning_rate_scale(config.schedule, step, self.total_steps, self.sampler.steps_per_epoch)
+        images, labels = self.train_set[self.sampler.indices(step, self.rank, self.world_size)]
+        config, x, scale = self.config, self.inputs(images), self.schedule.at(step)
+        outputs = self.network(x)
+        reconstructs = config.network.reconstructs
+        loss = squared_error(outputs, x) if reconstructs else functional.cross_entropy(outputs, labels)
         self.descend(loss, self.raw_optimizers[0], config.optimizer, scale)
         matrices = weights(self.network)
         if config.l1:
@@ -267,15 +245,14 @@ class Task(task.Task):
         return {"loss": loss.detach()}
 
     def evaluate(self) -> Evaluation:
-        """Of the last weights, with every unit in place unless a metric says otherwise."""
+        """Scores of the last weights, with every unit in place unless a metric says otherwise."""
         *layers, _, last = self.network.children()
         body, matrices = nn.Sequential(*layers), weights(self.network)
 
-        def hidden(images: UInt8[Tensor, "n pixels"]) -> Float[Tensor, "n units"]:
-            return torch.cat([body(self.inputs(some)) for some in images.split(1000)])
+        def hidden(images: UInt8[Tensor, "n channels height width"]) -> Float[Tensor, "n units"]:
+            return in_blocks(lambda some: body(self.inputs(some)), images)
 
-        validation, test = (images.to(self.device).flatten(1) for images, _ in (self.validation, self.test))
-        validation_labels, test_labels = (labels.to(self.device) for _, labels in (self.validation, self.test))
+        (validation, validation_labels), (test, test_labels) = self.validation_set[:], self.test_set[:]
         features = hidden(test)
         if self.config.network.reconstructs:
             scores = {
@@ -283,14 +260,19 @@ class Task(task.Task):
                 "squared_error": float(squared_error(last(features), self.inputs(test))),
             }
         else:
-            training, test_error = last(hidden(self.images)), error(last(features), test_labels)
+
+            def error(features: Tensor, labels: Tensor) -> float:
+                return classification_scores(last(features), labels).error
+
+            training = classification_scores(last(hidden(self.train_set.images)), self.train_set.labels)
             generator = torch.Generator().manual_seed(self.run.seed)
             factors = [silenced(features.shape[1], generator).to(self.device) for _ in range(DRAWS)]
-            of_half = [error(last(features * factor), test_labels) for factor in factors]
+            of_half = [error(features * factor, test_labels) for factor in factors]
+            test_error = error(features, test_labels)
             scores = {
-                "train_loss": float(cross_entropy(training, self.labels)),
-                "train_error": error(training, self.labels),
-                "validation_error": error(last(hidden(validation)), validation_labels),
+                "train_loss": training.loss,
+                "train_error": training.error,
+                "validation_error": error(hidden(validation), validation_labels),
                 "test_error": test_error,
                 "cost_of_silencing": float(np.mean(of_half)) - test_error,
             }
@@ -301,11 +283,5 @@ class Task(task.Task):
 
 
 def feature_sheet(weight: Float[Tensor, "units 784"], rows: int = 6, columns: int = 12) -> Picture:
-    """Figure 7: what the units of greatest norm look for, grey 0, each scaled to its own largest weight."""
-    shown = weight[weight.norm(dim=1).argsort(descending=True)[: rows * columns]].detach().cpu()
-    scaled = 127.5 + 127.5 * shown / shown.abs().amax(1, keepdim=True).clamp(min=1e-12)
-    sheet = np.full((rows * 30, columns * 30), 255, np.uint8)
-    for index, tile in enumerate(scaled.byte().unflatten(1, (28, 28)).numpy()):
-        top, left = 30 * (index // columns), 30 * (index % columns)
-        sheet[top : top + 28, left : left + 28] = tile
-    return sheet[:-2, :-2]
+    """Figure 7: the weights of the units of greatest norm."""
+    return weight_sheet(weight[weight.norm(dim=1).argsort(descending=True)[: rows * columns]], columns)

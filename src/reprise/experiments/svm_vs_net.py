@@ -24,7 +24,8 @@ Shapes: batch = images; n = training examples of a size; 784 = 28 * 28 pixels; c
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -37,13 +38,18 @@ from reprise.core.contract import DurationField, ExperimentConfig, Run, Strict
 from reprise.core.run import task
 from reprise.core.run.task import Evaluation
 from reprise.parts import vocabulary
+from reprise.parts.data.image_set import ImageSet, unit_pixels
 from reprise.parts.data.sampling import EpochSampler
-from reprise.parts.data.store import open_images
-from reprise.parts.nn.build import activation, initialize_, normalization
-from reprise.parts.optim import build_optimizer, learning_rate_scale
+from reprise.parts.data.small_images import tensors
+from reprise.parts.data.store import Images, open_images
+from reprise.parts.metrics import classification_scores, in_blocks
+from reprise.parts.nn.build import initialize_
+from reprise.parts.nn.classifiers import convolution, mlp
+from reprise.parts.optim import build_optimizer
 from reprise.parts.pictures import Chart, charts, sheet
+from reprise.parts.training import InTurn, Schedule
+from reprise.parts.vocabulary import Count
 
-Count = Annotated[int, Field(ge=1)]
 PIXELS, CLASSES = 28 * 28, 10
 
 
@@ -78,7 +84,7 @@ class Convolutional(Strict):
     activation: vocabulary.Activation = "relu"
     normalization: vocabulary.Normalization = "none"
     dropout: vocabulary.Dropout = 0.0
-    """Of hidden layers."""
+    """Share of the hidden layers' units dropped."""
     init: vocabulary.Initialization = vocabulary.TORCH_INIT
 
 
@@ -93,11 +99,11 @@ class Config(ExperimentConfig):
     test: Annotated[int, Field(ge=1, le=10_000)]
     """Test images that are scored."""
     batch_size: Count
-    """Of nets, as all that follows."""
+    """Images in an update. This and all that follows is for nets."""
     optimizer: vocabulary.Optimizer
     schedule: vocabulary.Schedule = vocabulary.CONSTANT
     duration: DurationField
-    """Of training at each size."""
+    """Length of training at each size."""
 
 
 # Networks
@@ -110,42 +116,26 @@ def networks(config: Config) -> dict[str, nn.Module]:
 
 def network(model: SupportVectors | Perceptron | Convolutional, size: int) -> nn.Module:
     """Images to ten outputs."""
-    match model:
-        case SupportVectors():
-            return SupportVectorNetwork(model, size)
-        case Perceptron():
-            net = nn.Sequential(*hidden_layers(PIXELS, model))
-        case Convolutional():
-            first, second = model.channels
-            net = nn.Sequential(
-                nn.Unflatten(1, (1, 28, 28)),
-                nn.Conv2d(1, first, 5, padding=2),
-                normalization(model.normalization, first, 2),
-                activation(model.activation),
-                nn.MaxPool2d(2),
-                nn.Conv2d(first, second, 5),
-                normalization(model.normalization, second, 2),
-                activation(model.activation),
-                nn.MaxPool2d(2),
-                nn.Flatten(),
-                *hidden_layers(second * 25, model),
-            )
-    initialize_(net, model.init)
-    return net
-
-
-def hidden_layers(inputs: int, model: Perceptron | Convolutional) -> list[nn.Module]:
-    """Of a perceptron, or of what follows convolutions; the last gives logits."""
-    layers: list[nn.Module] = []
-    for units in model.hidden:
-        layers += [nn.Linear(inputs, units), normalization(model.normalization, units, 0)]
-        layers += [activation(model.activation), nn.Dropout(model.dropout)]
-        inputs = units
-    return [*layers, nn.Linear(inputs, CLASSES)]
+    if isinstance(model, SupportVectors):
+        return SupportVectorNetwork(model, size)
+    kinds = model.activation, model.normalization, model.dropout
+    if isinstance(model, Perceptron):
+        return initialize_(nn.Sequential(*mlp(PIXELS, model.hidden, CLASSES, *kinds)), model.init)
+    first, second = model.channels
+    net = nn.Sequential(
+        nn.Unflatten(1, (1, 28, 28)),
+        *convolution(1, first, 5, model.activation, model.normalization, padding=2),
+        nn.MaxPool2d(2),
+        *convolution(first, second, 5, model.activation, model.normalization, padding=0),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        *mlp(second * 25, model.hidden, CLASSES, *kinds),
+    )
+    return initialize_(net, model.init)
 
 
 class SupportVectorNetwork(nn.Module):
-    """What each training example weighs for each digit: buffers, set by `fit`."""
+    """The weight of each training example for each digit: buffers, set by `fit`."""
 
     coefficients: Tensor
     intercepts: Tensor
@@ -212,9 +202,6 @@ def Task(run: Run, config: Config) -> LearningCurve:  # noqa: N802 (the contract
 class LearningCurve(task.Task):
     """A model for each size, on nested subsets that depend on the seed alone."""
 
-    images: Tensor
-    labels: Tensor
-
     def __init__(self, run: Run, config: Config) -> None:
         super().__init__(run, config)
         self.config = config
@@ -222,29 +209,23 @@ class LearningCurve(task.Task):
 
     def load_data(self) -> None:
         """The largest subset as rows of pixels of 0 to 1; a smaller one is its beginning."""
-        self.train_split = open_images(self.run.data / "digits", "train")
-        self.test_split = open_images(self.run.data / "digits", "test")
-        largest, pool = max(self.config.sizes), min(self.config.pool, len(self.train_split.labels))
+        train = open_images(self.run.data / "digits", "train")
+        largest, pool = max(self.config.sizes), min(self.config.pool, len(train.labels))
         if largest > pool:
             raise ValueError(f"sizes has {largest}; expected at most {pool}, the images of pool")
         chosen = np.random.default_rng(self.run.seed).permutation(pool)[:largest]
-        self.register_buffer("images", pixels(self.train_split.images[chosen]), persistent=False)
-        self.register_buffer("labels", torch.tensor(self.train_split.labels[chosen]).long(), persistent=False)
+        self.train_set = unit_images(train, chosen)
+        self.test_set = unit_images(open_images(self.run.data / "digits", "test"), slice(self.config.test))
 
     def outputs(self, size: int, x: Float[Tensor, "batch 784"]) -> Float[Tensor, "batch classes"]:
-        """Of the model that learnt from `size` examples."""
+        """Outputs of the model that learnt from `size` examples."""
         raise NotImplementedError
-
-    def all_outputs(self, size: int, x: Float[Tensor, "batch 784"]) -> Float[Tensor, "batch classes"]:
-        """The same, a thousand images at a time."""
-        return torch.cat([self.outputs(size, some.to(self.images.device)) for some in x.split(1000)])
 
     def evaluate(self) -> Evaluation:
         """Test error at every size; and of the largest, what it gets wrong."""
-        test = pixels(self.test_split.images[: self.config.test])
-        labels = torch.tensor(self.test_split.labels[: self.config.test]).long()
-        answers = {size: self.all_outputs(size, test).cpu() for size in self.config.sizes}
-        errors = {size: 100 * float(out.argmax(1).ne(labels).float().mean()) for size, out in answers.items()}
+        test, labels = self.test_set[:]
+        answers = {size: in_blocks(partial(self.outputs, size), test) for size in self.config.sizes}
+        errors = {size: classification_scores(outputs, labels).error for size, outputs in answers.items()}
         metrics = {f"error_{size}": error for size, error in errors.items()}
         if len(errors) > 1:
             metrics["gain_per_doubling"] = gain_per_doubling(errors)
@@ -280,23 +261,24 @@ class Machines(LearningCurve):
     def update(self, step: int) -> dict[str, Tensor | float]:
         """Fit at one size; its `loss` is the hinge loss on its own examples."""
         size = self.config.sizes[step]
-        x, labels = self.images[:size], self.labels[:size]
+        x, labels = self.train_set[:size]
         share = self.machine(size).fit(x, labels)
         signs = 2 * functional.one_hot(labels, CLASSES) - 1
-        margins = signs * self.all_outputs(size, x)
+        margins = signs * in_blocks(partial(self.outputs, size), x)
         return {"loss": (1 - margins).clamp(0, 1e3).mean(), "support_share": share}
 
     def outputs(self, size: int, x: Tensor) -> Tensor:
-        return self.machine(size)(x, self.images[:size])
+        return self.machine(size)(x, self.train_set.images[:size])
 
     def evaluate(self) -> Evaluation:
-        """And, of the largest size, the share of support vectors, and the ten of each digit that weigh most."""
+        """The common metrics; for the largest size the share of support vectors, and the ten heaviest of each digit."""
         common, size = super().evaluate(), max(self.config.sizes)
         machine = self.machine(size)
-        own = machine.coefficients * functional.one_hot(self.labels[:size], CLASSES).T
+        images, labels = self.train_set[:size]
+        own = machine.coefficients * functional.one_hot(labels, CLASSES).T
         heaviest = own.topk(min(10, size), dim=1).indices
         common.metrics["support_share"] = machine.support_share()
-        common.pictures["support_vectors"] = sheet(self.images[heaviest.flatten()])
+        common.pictures["support_vectors"] = sheet(images[heaviest.flatten()])
         return common
 
 
@@ -304,46 +286,37 @@ class Nets(LearningCurve):
     """Nets, trained size after size on the cross-entropy."""
 
     def load_data(self) -> None:
-        """And the order of batches at each size."""
+        """The data, and the order of batches at each size."""
         super().load_data()
         self.samplers = [EpochSampler(size, self.config.batch_size, self.run.seed) for size in self.config.sizes]
-        self.lengths = [self.config.duration.steps(sampler.steps_per_epoch) for sampler in self.samplers]
+        self.schedules = [Schedule.of(self.config, sampler.steps_per_epoch) for sampler in self.samplers]
+        self.in_turn = InTurn([schedule.total_steps for schedule in self.schedules])
 
     @property
     def total_steps(self) -> int:
-        """Of all sizes together."""
-        return sum(self.lengths)
+        """Updates of all sizes together."""
+        return self.in_turn.total_steps
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """One for each size."""
         return [build_optimizer(self.models[f"at_{size}"], self.config.optimizer) for size in self.config.sizes]
 
-    def place(self, step: int) -> tuple[int, int]:
-        """Which size update `step` belongs to, and its number there."""
-        index = 0
-        while step >= self.lengths[index]:
-            step -= self.lengths[index]
-            index += 1
-        return index, step
-
     def update(self, step: int) -> dict[str, Tensor | float]:
         """One step down the cross-entropy of a minibatch."""
-        index, own_step = self.place(step)
-        sampler, config = self.samplers[index], self.config
-        chosen = sampler.indices(own_step, self.rank, self.world_size)
-        logits = self.models[f"at_{config.sizes[index]}"](self.images[chosen])
-        loss = functional.cross_entropy(logits, self.labels[chosen])
-        scale = learning_rate_scale(config.schedule, own_step, self.lengths[index], sampler.steps_per_epoch)
-        self.descend(loss, self.raw_optimizers[index], config.optimizer, scale)
+        index, own_step = self.in_turn.at(step)
+        images, labels = self.train_set[self.samplers[index].indices(own_step, self.rank, self.world_size)]
+        logits = self.models[f"at_{self.config.sizes[index]}"](images)
+        loss, scale = functional.cross_entropy(logits, labels), self.schedules[index].at(own_step)
+        self.descend(loss, self.raw_optimizers[index], self.config.optimizer, scale)
         return {"loss": loss.detach()}
 
     def outputs(self, size: int, x: Tensor) -> Tensor:
         return self.models[f"at_{size}"](x)
 
 
-def pixels(images: np.ndarray[Any, Any]) -> Float[Tensor, "n 784"]:
-    """Rows of pixels of 0 to 1."""
-    return torch.tensor(images).flatten(1) / 255
+def unit_images(split: Images, which: slice | np.ndarray) -> ImageSet:
+    """Some images of a split as rows of pixels in 0 to 1."""
+    return ImageSet(*tensors(split, which)).mapped(unit_pixels)
 
 
 # Pictures

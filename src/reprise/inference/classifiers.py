@@ -177,7 +177,7 @@ def _svm_vs_net(task: svm_vs_net.LearningCurve) -> Parts:
     size = max(task.config.sizes)
     says, network = f"the model that learnt from {size} images", task.models[f"at_{size}"]
     if task.config.model.kind == "svm":
-        network = SupportVectors(network, task.images[:size])
+        network = SupportVectors(network, task.train_set.images[:size])
     return _flat, network, says
 
 

@@ -123,7 +123,7 @@ def of_machines(task: Any) -> list[Network]:
     """Of layerwise pretraining's first stage: the machines, one on another, as the encoder they will be."""
     if not len(task.machines):
         return []
-    images = task.test_images()[0][:8]
+    images = task.test_set.images[:8]
     says = f"images [batch, 784], pixels 0 to 1, to the {task.config.model.code} units of the last machine"
     return [Network("machines", Stacked(task.machines), {"images": images}, "code", says)]
 

@@ -43,7 +43,7 @@ MINATAR_SHAPES = {
 
 @dataclass(frozen=True)
 class Played:
-    """What one step of all games came to."""
+    """The outcome of one step of all games."""
 
     frames: UInt8[Tensor, "games channels height width"]
     """After the step; the first frame of the next game where this one is over."""
@@ -248,7 +248,7 @@ class MinAtar:
 
 
 def area_weights(inputs: int, outputs: int) -> Float32[Tensor, "outputs inputs"]:
-    """What share of each of `outputs` equal cells over a line each of `inputs` pixels fills; rows sum to 1."""
+    """The share of each of `outputs` equal cells that each of `inputs` pixels fills, along a line; rows sum to 1."""
     edges = torch.arange(outputs + 1, dtype=torch.float64) * inputs / outputs
     pixels = torch.arange(inputs, dtype=torch.float64)
     overlap = torch.minimum(edges[1:, None], pixels + 1) - torch.maximum(edges[:-1, None], pixels)

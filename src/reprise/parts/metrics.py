@@ -1,4 +1,4 @@
-"""How good generated images are, by the measures that several generative papers share.
+"""Measures that several papers share: of classifiers, and of generated images.
 
 An Inception network says nothing about digits, so features come from a LeNet of our own, trained once by
 `reprise.parts.assets.lenet_v1` and frozen; two extractors trained from different seeds disagree by a third, so
@@ -9,16 +9,39 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors.torch import load
 from torch import Tensor, nn
+from torch.nn import functional
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 LENET_V1 = Path(__file__).parent / "assets" / "lenet_v1.safetensors"
 LENET_V1_SHA256 = "bdee0f9cc3bf3bb8f5932187fdb0490cda1fb3a9c06964a75a602c4bde27b19b"
+
+
+def in_blocks(function: Callable[[Tensor], Tensor], inputs: Tensor, size: int = 1000) -> Tensor:
+    """`function` of all `inputs`, computed `size` of them at a time: the memory of all at once may not suffice."""
+    return torch.cat([function(block) for block in inputs.split(size)])
+
+
+class ClassificationScores(NamedTuple):
+    """How well a classifier does."""
+
+    loss: float
+    """Mean cross-entropy, in nats."""
+    error: float
+    """Share of wrong answers, in %."""
+
+
+def classification_scores(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> ClassificationScores:
+    """Loss and error of the class probabilities softmax(logits)."""
+    wrong = (logits.argmax(1) != labels).float().mean()
+    return ClassificationScores(float(functional.cross_entropy(logits, labels)), 100 * float(wrong))
 
 
 class LeNet(nn.Module):
@@ -40,7 +63,7 @@ class LeNet(nn.Module):
         return self.head(self.body(images))
 
     def features(self, images: Float[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch 84"]:
-        """What `head` sees, computed a cacheful of images at a time."""
+        """The input of `head`, computed for as many images at a time as a cache holds."""
         return torch.cat([self.body(block) for block in images.split(100)])
 
 

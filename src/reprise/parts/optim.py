@@ -1,10 +1,9 @@
-"""Optimisers and learning-rate schedules, built from their blocks of YAML."""
+"""Optimisers, built from their blocks of YAML."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -144,63 +143,3 @@ def _fusible(parameter: Tensor) -> bool:
 def _pair(betas: list[float]) -> tuple[float, float]:
     first, second = betas
     return first, second
-
-
-def learning_rate_scale(schedule: vocabulary.Schedule, step: int, total_steps: int, steps_per_epoch: int) -> float:
-    """What the learning rate is multiplied by in update `step` (from 0) of `total_steps`.
-
-    A warm-up of w updates gives 1/w, 2/w, ..., 1; the schedule then runs from update w to
-    `total_steps`. Milestones of `step` count from the start of training.
-    """
-    warmup = schedule.warmup.steps(steps_per_epoch) if schedule.warmup else 0
-    if step < warmup:
-        return (step + 1) / warmup
-    since = step - warmup
-    progress = min(since / max(total_steps - warmup, 1), 1.0)
-    return _SCHEDULES[schedule.kind](schedule, _Moment(step, since, progress, warmup, steps_per_epoch))
-
-
-class _Moment(NamedTuple):
-    """How far training is at an update."""
-
-    step: int
-    since: int
-    """Updates since the warm-up."""
-    progress: float
-    """0 at the warm-up's end, 1 at the last update."""
-    warmup: int
-    steps_per_epoch: int
-
-
-def _constant(schedule: vocabulary.Constant, at: _Moment) -> float:
-    return 1.0
-
-
-def _step(schedule: vocabulary.Step, at: _Moment) -> float:
-    return schedule.gamma ** sum(at.step >= m.steps(at.steps_per_epoch) for m in schedule.milestones)
-
-
-def _cosine(schedule: vocabulary.Cosine, at: _Moment) -> float:
-    return schedule.floor + (1 - schedule.floor) * 0.5 * (1 + math.cos(math.pi * at.progress))
-
-
-def _linear(schedule: vocabulary.Linear, at: _Moment) -> float:
-    return schedule.floor + (1 - schedule.floor) * (1 - at.progress)
-
-
-def _inverse_sqrt(schedule: vocabulary.InverseSqrt, at: _Moment) -> float:
-    return math.sqrt(max(at.warmup, 1) / (at.step + 1))
-
-
-def _exponential(schedule: vocabulary.Exponential, at: _Moment) -> float:
-    return max(schedule.gamma**at.since, schedule.floor)
-
-
-_SCHEDULES: dict[str, Callable[..., float]] = {
-    "constant": _constant,
-    "step": _step,
-    "cosine": _cosine,
-    "linear": _linear,
-    "inverse_sqrt": _inverse_sqrt,
-    "exponential": _exponential,
-}

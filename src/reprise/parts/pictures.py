@@ -1,17 +1,23 @@
-"""Pictures that several papers show, as the uint8 arrays that `evaluate` and `snapshot` return."""
+"""Charts, mosaics and films, as the uint8 arrays that `evaluate` and `snapshot` return.
+
+A chart is as wide as a telephone, so that its letters can be read there; several charts stand one below the other.
+Drawings have few colours, which makes their files small, and the same bytes whenever they are drawn.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -20,11 +26,66 @@ from torch.nn import functional
 Picture = np.ndarray[Any, np.dtype[np.uint8]]
 Line = tuple[ArrayLike, ArrayLike]
 """x and y of its points."""
+Colour = str | tuple[float, ...]
 
-_WIDTH, _HEIGHT, _DPI = 4.2, 3.0, 100
-"""Inches of a chart, and pixels of an inch."""
+WIDTH = 3.9
+"""Inches, at 100 pixels an inch."""
+ORANGE, BLUE, GREY = "tab:orange", "tab:blue", "0.78"
+_HEIGHT, _DPI = 2.6, 100
 _FEW = 20
 """A line of at most so many points shows each of them."""
+_LEVELS = 16
+"""Levels of each colour channel."""
+_FONTS = {"font.size": 8, "axes.titlesize": 10, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8}
+
+
+def blank(height: float = _HEIGHT, rows: int = 1, columns: int = 1, width: float = WIDTH) -> tuple[Figure, list[Axes]]:
+    """An empty figure of so many inches, and its axes, row by row."""
+    with mpl.rc_context(_FONTS):
+        figure = Figure((width, height), dpi=_DPI, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for one in axes:
+        one.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def drawn(figure: Figure) -> Picture:
+    """[height, width, 3]: what a figure of `blank` shows."""
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    canvas.draw()
+    return _pixels(canvas)
+
+
+def film(figure: Figure, moving: Sequence[Artist], count: int, show: Callable[[int], None]) -> list[Picture]:
+    """`count` frames: before each, `show(index)` moves the artists `moving`; all else stands still."""
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    for artist in moving:
+        artist.set_animated(True)
+    canvas.draw()
+    still, frames = canvas.copy_from_bbox(figure.bbox), []
+    for index in range(count):
+        canvas.restore_region(still)
+        show(index)
+        for artist in moving:
+            figure.draw_artist(artist)
+        frames.append(_pixels(canvas))
+    return frames
+
+
+def _pixels(canvas: FigureCanvasAgg) -> Picture:
+    return few_colours(np.asarray(canvas.buffer_rgba())[..., :3])
+
+
+def few_colours(picture: Picture) -> Picture:
+    """The picture with each channel at the nearest of 16 levels."""
+    step = 255 // (_LEVELS - 1)
+    return ((picture.astype(np.uint16) + step // 2) // step * step).astype(np.uint8)
+
+
+# Lines
 
 
 @dataclass(frozen=True)
@@ -35,7 +96,7 @@ class Chart:
     lines: Mapping[str, Line]
     """By name; a line called "" is not in the legend. If the first one's x falls, so does the axis."""
     x: str = ""
-    """What the axis shows, with its unit."""
+    """Name of the axis, with its unit."""
     y: str = ""
     logarithmic: Literal["", "x", "y", "xy"] = ""
     bounds: tuple[float, float] | None = None
@@ -47,13 +108,11 @@ class Chart:
 
 
 def charts(*shown: Chart) -> Picture:
-    """[height, width, 3]: one chart beside another."""
-    figure = Figure((_WIDTH * len(shown), _HEIGHT), dpi=_DPI, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    for axes, chart in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-        _draw(axes, chart)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    """[height, width, 3]: one chart below another."""
+    figure, axes = blank(_HEIGHT * len(shown), rows=len(shown))
+    for one, chart in zip(axes, shown, strict=True):
+        _draw(one, chart)
+    return drawn(figure)
 
 
 def _draw(axes: Axes, chart: Chart) -> None:
@@ -78,25 +137,129 @@ def _draw(axes: Axes, chart: Chart) -> None:
         axes.axvline(place, color="0.6", linestyle=":", linewidth=1.2)
         axes.annotate(name, (place, 1), (3, -3), xycoords=("data", "axes fraction"), textcoords="offset points",
                       va="top", color="0.4", fontsize=8)  # fmt: skip
-    axes.set_title(chart.title, fontsize=10)
-    axes.set_xlabel(chart.x, fontsize=9)
-    axes.set_ylabel(chart.y, fontsize=9)
-    axes.tick_params(labelsize=8)
+    axes.set(title=chart.title, xlabel=chart.x, ylabel=chart.y)
     axes.grid(color="0.92")
-    axes.spines[["top", "right"]].set_visible(False)
     if any(chart.lines):
         axes.legend(fontsize=8, frameon=False)
 
 
-def _colours(count: int, ordered: bool) -> list[Any]:
+def _colours(count: int, ordered: bool) -> list[Colour]:
     if ordered:
         return [mpl.colormaps["viridis"](0.85 * index / max(count - 1, 1)) for index in range(count)]
     cycle = mpl.colormaps["tab10"]
     return [cycle(index % 10) for index in range(count)]
 
 
+def percentiles(
+    values: Float[np.ndarray, "moments 3 panels"],
+    x: ArrayLike,
+    *,
+    title: str,
+    axes_names: tuple[str, str],
+    panels: Sequence[str],
+    bounds: tuple[float, float],
+) -> Picture:
+    """[height, width, 3]: in a panel each, the middle of a distribution as a line and its spread as a band.
+
+    `values` holds a lower percentile, the median and an upper one; all panels have one y axis, cut off at `bounds`.
+    """
+    rows = -(-len(panels) // 2)
+    figure, axes = blank(0.6 + 1.5 * rows, rows=rows, columns=2)
+    for index, (one, name) in enumerate(zip(axes, panels, strict=False)):
+        low, middle, high = values[:, :, index].T
+        one.fill_between(x, low, high, color=BLUE, alpha=0.3, linewidth=0)
+        one.plot(x, middle, color=BLUE, linewidth=1.6)
+        one.axhline(0, color="0.6", linewidth=0.8)
+        one.set(ylim=bounds)
+        one.set_title(name, fontsize=8)
+        one.label_outer()
+    for spare in axes[len(panels) :]:
+        spare.axis("off")
+    figure.suptitle(title, fontsize=10)
+    figure.supxlabel(axes_names[0], fontsize=9)
+    figure.supylabel(axes_names[1], fontsize=9)
+    return drawn(figure)
+
+
+# Points and tables
+
+
+def scatter(
+    groups: Mapping[str, Float[np.ndarray, "points 2"]],
+    *,
+    title: str,
+    x: str,
+    y: str,
+    bounds: tuple[tuple[float, float], tuple[float, float]],
+    diagonal: bool = False,
+) -> Picture:
+    """[height, width, 3]: points x, y in the colour of their group; `diagonal` adds the line on which x = y."""
+    figure, [axes] = blank(3.6)
+    if diagonal:
+        axes.axline((0, 0), slope=1, color="0.6", linewidth=1)
+    for (name, points), colour in zip(groups.items(), _colours(len(groups), ordered=False), strict=True):
+        axes.scatter(*points.T, s=9, color=colour, linewidths=0, label=name)
+    axes.set(title=title, xlabel=x, ylabel=y, xlim=bounds[0], ylim=bounds[1])
+    if any(groups):
+        axes.legend(fontsize=8, frameon=False, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
+    return drawn(figure)
+
+
+def heat_map(
+    values: Float[np.ndarray, "rows columns"],
+    *,
+    title: str,
+    scale: str,
+    rows: tuple[str, Sequence[str]] = ("", ()),
+    columns: tuple[str, Sequence[str]] = ("", ()),
+    framed: Sequence[tuple[int, int]] = (),
+    signed: bool = False,
+) -> Picture:
+    """[height, width, 3]: each value as the colour of a cell, row 0 at the top.
+
+    `rows` and `columns` are the name of each axis, and of each place on it; `scale` is what the colours mean. The
+    cells `framed`, by row and column, have a frame. `signed` values have zero in the middle of the colours.
+    """
+    figure, [axes] = blank(3.1)
+    most = max(float(np.abs(values).max()), 1e-12)
+    limits = {"cmap": "RdBu_r", "vmin": -most, "vmax": most} if signed else {"cmap": "viridis"}
+    image = axes.imshow(values, aspect="auto" if rows[1] else "equal", **limits)
+    for row, column in framed:
+        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.6))
+    axes.set_xticks(range(len(columns[1])), columns[1])
+    axes.set_yticks(range(len(rows[1])), rows[1])
+    axes.set(title=title, xlabel=columns[0], ylabel=rows[0])
+    axes.spines[:].set_visible(False)
+    figure.colorbar(image, ax=axes, label=scale)
+    return drawn(figure)
+
+
+# Images
+
+
+def mosaic(
+    tiles: Sequence[Picture], names: Sequence[str], *, columns: int, title: str, tile_height: float = 0.8
+) -> Picture:
+    """[height, width, 3]: pictures of one size row by row, grey or coloured, each under its name."""
+    rows = -(-len(tiles) // columns)
+    figure, axes = blank(0.35 + (tile_height + 0.22) * rows, rows=rows, columns=columns)
+    for one in axes:
+        one.axis("off")
+    for one, tile, name in zip(axes, tiles, names, strict=False):
+        one.imshow(tile, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        one.set_title(name, fontsize=8, pad=2)
+    figure.suptitle(title, fontsize=10)
+    return drawn(figure)
+
+
 def sheet(images: Float[Tensor, "n 784"], columns: int = 10) -> Picture:
     """[height, width]: rows of `columns` images of 28 × 28, in 0 to 1; an incomplete row is left out."""
     tiles = (images[: len(images) // columns * columns].detach().cpu() * 255).round().byte()
-    framed = functional.pad(tiles.reshape(-1, columns, 28, 28), (0, 2, 0, 2), value=64)
-    return framed.permute(0, 2, 1, 3).reshape(-1, columns * 30)[:-2, :-2].numpy()
+    framed = functional.pad(tiles.reshape(-1, columns, 28, 28), (0, 2, 0, 2), value=68)
+    return few_colours(framed.permute(0, 2, 1, 3).reshape(-1, columns * 30)[:-2, :-2].numpy())
+
+
+def weight_sheet(weights: Float[Tensor, "n 784"], columns: int = 10) -> Picture:
+    """A sheet of the weights with which units see an image: grey is 0, white or black a unit's largest weight."""
+    largest = weights.abs().amax(1, keepdim=True).clamp(min=1e-12)
+    return sheet(0.5 + 0.5 * weights / largest, min(columns, len(weights)))

@@ -28,7 +28,7 @@ class Transitions:
     next_states: UInt8[Tensor, "batch planes height width"]
 
     def to(self, device: torch.device | str) -> Transitions:
-        """The same batch on `device`."""
+        """A copy of the batch on `device`."""
         return Transitions(*(value.to(device, non_blocking=True) for value in vars(self).values()))
 
 
@@ -76,7 +76,7 @@ class Replay:
         over: Bool[Tensor, " games"],
         frames: UInt8[Tensor, "games channels height width"],
     ) -> None:
-        """What was done in the present states, and the frames it led to: of a new game where one is `over`.
+        """Store the actions in the present states and the frames they led to: of a new game where one is `over`.
 
         `terminal` ends the return; a lost life may do so while its game, and its stack of frames, goes on.
         """
@@ -131,7 +131,7 @@ class Replay:
         return frames.flatten(1, 2)
 
     def state_dict(self) -> dict[str, Any]:
-        """What is held: only the slots that were ever filled."""
+        """The memory's contents: only the slots that were ever filled."""
         filled = min(self._now + 1, self.slots)
         return {name: value[:filled].clone() for name, value in self._tensors().items()} | {"now": self._now}
 

@@ -69,7 +69,7 @@ class WordPiece:
         return Ragged(np.fromiter((i for one in ids for i in one), np.int32, int(offsets[-1])), offsets)
 
     def encode_with_characters(self, texts: Iterable[str]) -> tuple[Ragged, np.ndarray]:
-        """The same, and int64 [pieces, 2]: from which character to which of its text each piece stands for."""
+        """As `encode`, and int64 [pieces, 2]: from which character to which of its text each piece stands for."""
         encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         offsets = np.cumsum([0] + [len(encoding) for encoding in encodings], dtype=np.int64)
         ids = np.fromiter((i for encoding in encodings for i in encoding.ids), np.int32, int(offsets[-1]))

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from reprise.core.contract import DurationField, Strict
 
+Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Decay = Annotated[float, Field(ge=0)]
@@ -148,7 +149,7 @@ class _InitBase(Strict):
 
 
 class TorchInit(_InitBase):
-    """What torch.nn does by itself."""
+    """The initialisation that torch.nn does by itself."""
 
     kind: Literal["torch"]
 

@@ -44,7 +44,7 @@ class Phase(Strict):
     """A stretch of pretraining at one sequence length (Appendix A.2)."""
 
     share: Annotated[float, Field(gt=0, le=1)]
-    """Of the updates."""
+    """Share of the updates."""
     length: Annotated[int, Field(ge=8)]
     """Tokens in a sequence, special ones included."""
 
@@ -63,7 +63,7 @@ class FromFolder(Strict):
 
 
 class FromHub(Strict):
-    """The same, fetched from the Hugging Face hub at a pinned commit."""
+    """A checkpoint in the published format, fetched from the Hugging Face hub at a pinned commit."""
 
     kind: Literal["hub"]
     repository: Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$")]
@@ -86,9 +86,9 @@ class Pretraining(Strict):
     predicted: Annotated[float, Field(gt=0, lt=1)]
     """Share of the tokens that are predicted, in every objective."""
     mask_share: Annotated[float, Field(ge=0, le=1)]
-    """Of the predicted tokens, those replaced by [MASK] ..."""
+    """Share of the predicted tokens that are replaced by [MASK] ..."""
     random_share: Annotated[float, Field(ge=0, le=1)]
-    """... and those replaced by a random token; the rest stay as they are."""
+    """... and that are replaced by a random token; the rest stay as they are."""
     optimizer: vocabulary.Optimizer
     schedule: vocabulary.Schedule
 
@@ -123,7 +123,7 @@ class Subtask(Strict):
     label_on: Literal["first", "last"] = "first"
     """Which piece of a word carries its tag. The paper takes the first; a left-to-right model has not read the rest."""
     stride: Size = 128
-    """Of the windows over a context too long for `length`, in tokens (span)."""
+    """Step between windows over a context too long for `length`, in tokens (span)."""
     duration: DurationField
     batch_size: Size
     optimizer: vocabulary.Optimizer

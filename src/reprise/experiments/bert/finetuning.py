@@ -18,9 +18,10 @@ from reprise.experiments.bert import config as settings
 from reprise.experiments.bert.examples import UNLABELLED, Examples, read_examples
 from reprise.experiments.bert.model import Finetuned
 from reprise.experiments.bert.pretraining import Vocabulary
-from reprise.parts.optim import build_optimizer, learning_rate_scale
+from reprise.parts.optim import build_optimizer
 from reprise.parts.scores import matthews_correlation, pearson_correlation, spearman_correlation
 from reprise.parts.text import BucketSampler, Ragged, WordPiece, padded
+from reprise.parts.training import InTurn, Schedule
 
 _EVALUATED_AT_ONCE = 128
 _LONGEST_ANSWER = 30
@@ -100,7 +101,7 @@ class FinetuningTask(Task):
 
     @cached_property
     def training_examples(self) -> dict[str, Examples]:
-        """Of each task, as many as its limit says, drawn by the seed."""
+        """Training examples of each task, as many as its limit says, drawn by the seed."""
 
         def drawn(size: int) -> np.ndarray:
             return np.random.Generator(np.random.Philox(key=[self.run.seed, _SUBSET])).permutation(size)
@@ -112,28 +113,26 @@ class FinetuningTask(Task):
 
     @cached_property
     def samplers(self) -> dict[str, BucketSampler]:
-        """Of each task, batches of like lengths."""
+        """A sampler for each task, of batches of similar lengths."""
         return {
             name: BucketSampler(examples.ids.lengths, self.tasks[name].batch_size, self.run.seed)
             for name, examples in self.training_examples.items()
         }
 
     @cached_property
-    def steps(self) -> dict[str, int]:
-        """Updates of each task."""
-        return {name: task.duration.steps(self.samplers[name].steps_per_epoch) for name, task in self.tasks.items()}
+    def schedules(self) -> dict[str, Schedule]:
+        """The learning-rate schedule of each task."""
+        return {name: Schedule.of(task, self.samplers[name].steps_per_epoch) for name, task in self.tasks.items()}
+
+    @cached_property
+    def in_turn(self) -> InTurn:
+        """The tasks, one after another."""
+        return InTurn([schedule.total_steps for schedule in self.schedules.values()])
 
     @property
     def total_steps(self) -> int:
-        return sum(self.steps.values())
-
-    def at(self, step: int) -> tuple[str, int]:
-        """The task that update `step` belongs to, and which of its updates it is."""
-        for name, steps in self.steps.items():
-            if step < steps:
-                return name, step
-            step -= steps
-        raise AssertionError("past the last update")
+        """Updates of all tasks."""
+        return self.in_turn.total_steps
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [build_optimizer(self.models[name], task.optimizer) for name, task in self.tasks.items()]
@@ -152,17 +151,17 @@ class FinetuningTask(Task):
 
     def update(self, step: int) -> dict[str, Tensor | float]:
         """One update of one task; with its last one, the task's optimiser forgets what it holds."""
-        name, local = self.at(step)
+        index, local = self.in_turn.at(step)
+        name = list(self.tasks)[index]
         task, sampler = self.tasks[name], self.samplers[name]
         rows = sampler.indices(local, self.rank, self.world_size)
         ids, segments, mask, labels = self._batch(self.training_examples[name], rows)
         loss = head_loss(self.models[name](ids, segments, mask), labels, mask, task.kind)
         if task.kind == "tagging":
             loss = loss * self.weight_among_ranks((labels != UNLABELLED).sum())
-        optimizer = self.raw_optimizers[list(self.tasks).index(name)]
-        scale = learning_rate_scale(task.schedule, local, self.steps[name], sampler.steps_per_epoch)
-        self.descend(loss, optimizer, task.optimizer, scale)
-        if local + 1 == self.steps[name]:
+        optimizer, schedule = self.raw_optimizers[index], self.schedules[name]
+        self.descend(loss, optimizer, task.optimizer, schedule.at(local))
+        if local + 1 == schedule.total_steps:
             optimizer.zero_grad(set_to_none=True)
             optimizer.state.clear()
         return {f"{name}_loss": loss.detach()}
@@ -181,7 +180,7 @@ class FinetuningTask(Task):
         return Evaluation(metrics)
 
     def _measure(self, name: str, task: settings.Subtask, split: str) -> dict[str, float]:
-        """What can be measured of `task` on `split`, as shares of 1."""
+        """Measures of `task` on `split`, as shares of 1."""
         examples = read_examples(self.run.data, task, split, self.wordpiece)
         wanted = {score.measure for score in task.scores.values() if score.split == split}
         if task.kind == "span":

@@ -19,8 +19,9 @@ from reprise.experiments.bert import config as settings
 from reprise.experiments.bert.model import Pretrainer, load_published_
 from reprise.parts.data.sampling import EpochSampler, share_of
 from reprise.parts.data.store import open_texts
-from reprise.parts.optim import build_optimizer, learning_rate_scale
+from reprise.parts.optim import build_optimizer
 from reprise.parts.text import SPECIAL, Packed, WordPiece, corrupt, packed_with_vocabulary
+from reprise.parts.training import Schedule
 
 _BATCHES = 1 << 62
 """First stream of the generators that make batches; those that order epochs are counted from 0."""
@@ -134,15 +135,14 @@ class PretrainingTask(Task):
             )
             for phase in self.settings.phases
         }
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Updates in which every token is seen about once, at the first phase's length."""
-        return self.samplers[self.settings.phases[0].length].steps_per_epoch
+        # An epoch is as many updates as show every token about once, at the first phase's length.
+        first = self.samplers[self.settings.phases[0].length]
+        self.schedule = Schedule.of(self.settings, first.steps_per_epoch)
 
     @property
     def total_steps(self) -> int:
-        return self.settings.duration.steps(self.steps_per_epoch)
+        """Updates of all phases."""
+        return self.schedule.total_steps
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build_optimizer(self.model, self.settings.optimizer)
@@ -154,7 +154,7 @@ class PretrainingTask(Task):
         return [p.length for p, begins in zip(phases, begun, strict=True) if step >= begins * self.total_steps][-1]
 
     def batch(self, step: int) -> Batch:
-        """What update `step` sees: a function of the seed and the step, the same in every arm but for NSP's B.
+        """The batch of update `step`: a function of the seed and the step, the same in every arm but for NSP's B.
 
         Every device draws the whole batch, and takes its share of it.
         """
@@ -188,8 +188,8 @@ class PretrainingTask(Task):
         """One update, as in Section A.2."""
         batch = self.batch(step)
         losses = pretraining_losses(self.model, batch, self.settings.objective)
-        scale = learning_rate_scale(self.settings.schedule, step, self.total_steps, self.steps_per_epoch)
-        self.descend(torch.stack([*losses.values()]).sum(), self.raw_optimizers[0], self.settings.optimizer, scale)
+        loss, scale = torch.stack([*losses.values()]).sum(), self.schedule.at(step)
+        self.descend(loss, self.raw_optimizers[0], self.settings.optimizer, scale)
         return {name: loss.detach() for name, loss in losses.items()}
 
     def evaluate(self) -> Evaluation:

@@ -8,8 +8,7 @@ from pydantic import Field, model_validator
 
 from reprise.core.contract import DurationField, ExperimentConfig, Strict
 from reprise.parts import vocabulary
-
-Count = Annotated[int, Field(ge=1)]
+from reprise.parts.vocabulary import Count
 
 
 class Layers(Strict):
@@ -20,7 +19,7 @@ class Layers(Strict):
     activation: vocabulary.Activation = "relu"
     normalization: vocabulary.Normalization = "none"
     init: vocabulary.Initialization = vocabulary.TORCH_INIT
-    """Of the output layer too."""
+    """First weights, those of the output layer too."""
 
 
 class Discriminator(Strict):
@@ -40,7 +39,7 @@ class Discriminator(Strict):
 
 
 class Latent(Strict):
-    """What the generator, or the decoder, starts from; its coordinates have variance 1."""
+    """The random input of the generator or the decoder; its coordinates have variance 1."""
 
     dim: Count
     distribution: Literal["uniform", "normal"]
@@ -51,7 +50,7 @@ class Adversarial(Strict):
 
     kind: Literal["adversarial"]
     loss: Literal["non_saturating", "minimax"]
-    """What the generator descends: -log D(G(z)), or log(1 - D(G(z)))."""
+    """The generator's loss: -log D(G(z)), or log(1 - D(G(z)))."""
     latent: Latent
     generator: Layers
     discriminator: Discriminator
@@ -86,7 +85,7 @@ class GaussianMixture(Strict):
     principal: Annotated[int, Field(ge=1, le=784)]
     """Principal components of the images that they are over; the rest is the mean image's."""
     iterations: Count
-    """Of EM at most."""
+    """Iterations of EM, at most."""
 
 
 class MomentumRise(Strict):
@@ -115,13 +114,13 @@ class Config(ExperimentConfig):
 
     model: Annotated[Adversarial | Autoencoder | GaussianMixture, Field(discriminator="kind")]
     optimizer: vocabulary.Optimizer
-    """Of both networks."""
+    """The optimiser of both networks."""
     schedule: vocabulary.Schedule = vocabulary.CONSTANT
     momentum_rise: MomentumRise | None = None
     batch_size: Count
     """Images, and as many samples."""
     duration: DurationField
-    """Of training; a step is one update of the generator. A mixture has one step whatever this says."""
+    """Length of training; a step is one update of the generator. A mixture has one step whatever this says."""
     early: DurationField
     """How long "early in learning" lasts, for the gradient's metrics; rounded up to a whole row of history."""
     evaluate: Protocol

@@ -21,7 +21,8 @@ from reprise.experiments.gan.config import (
     GaussianMixture,
     Layers,
 )
-from reprise.parts.nn.build import activation, initialize_, normalization
+from reprise.parts.nn.build import activation, initialize_
+from reprise.parts.nn.classifiers import mlp
 
 PIXELS = 28 * 28
 
@@ -45,12 +46,7 @@ def networks(config: Config) -> dict[str, nn.Module]:
 
 def perceptron(inputs: int, layers: Layers, outputs: int) -> nn.Sequential:
     """[batch, inputs] to [batch, outputs], no activation at the end: a generator gives the logits of its pixels."""
-    net = nn.Sequential()
-    for units in layers.hidden:
-        net.extend([nn.Linear(inputs, units), normalization(layers.normalization, units, 0)])
-        net.append(activation(layers.activation))
-        inputs = units
-    net.append(nn.Linear(inputs, outputs))
+    net = nn.Sequential(*mlp(inputs, layers.hidden, outputs, layers.activation, layers.normalization))
     initialize_(net, layers.init)
     return net
 
@@ -153,7 +149,7 @@ def discriminator_loss(real: Float[Tensor, "batch 1"], fake: Float[Tensor, "batc
 
 
 def generator_loss(fake: Float[Tensor, "batch 1"], kind: str) -> Float[Tensor, ""]:
-    """What G descends (Section 3): `minimax` log(1 - D(G(z))), `non_saturating` -log D(G(z))."""
+    """The loss of G (Section 3): `minimax` log(1 - D(G(z))), `non_saturating` -log D(G(z))."""
     return -functional.softplus(fake).mean() if kind == "minimax" else functional.softplus(-fake).mean()
 
 

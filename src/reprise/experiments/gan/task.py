@@ -20,11 +20,14 @@ from reprise.experiments.gan.networks import (
     sample_gradients,
 )
 from reprise.parts import vocabulary
+from reprise.parts.data.image_set import ImageSet, unit_pixels
 from reprise.parts.data.sampling import EpochSampler
+from reprise.parts.data.small_images import tensors
 from reprise.parts.data.store import open_images
 from reprise.parts.metrics import density_and_coverage, frechet_distance, lenet_v1, parzen_log_likelihood
-from reprise.parts.optim import build_optimizer, learning_rate_scale
+from reprise.parts.optim import build_optimizer
 from reprise.parts.pictures import sheet
+from reprise.parts.training import Schedule
 
 
 def Task(run: Run, config: Config) -> GenerativeTask:  # noqa: N802 (the contract's name; it makes one)
@@ -42,7 +45,6 @@ class GenerativeTask(task.Task):
     """A model that turns z into an image."""
 
     snapshots = 8
-    images: Tensor
 
     def __init__(self, run: Run, config: Config) -> None:
         super().__init__(run, config)
@@ -61,24 +63,22 @@ class GenerativeTask(task.Task):
 
         As in the released code, the last sixth of the training set, 10,000 images, is the validation split.
         """
-        train, test = (open_images(self.run.data / "digits", split).images for split in ("train", "test"))
-        training = len(train) * 5 // 6
-        self.register_buffer("images", torch.tensor(train[:training]).flatten(1), persistent=False)
-        self.validation, self.test = train[training:], test
+        train, test = (open_images(self.run.data / "digits", split) for split in ("train", "test"))
+        training = len(train.images) * 5 // 6
+        self.train_set = ImageSet(*tensors(train, slice(training))).mapped(lambda images: images.flatten(1))
+        self.validation, self.test = train.images[training:], test.images
         self.sampler = EpochSampler(training, self.config.batch_size, self.run.seed)
+        self.schedule = Schedule.of(self.config, self.sampler.steps_per_epoch)
 
     @property
     def total_steps(self) -> int:
         """As `duration` says."""
-        return self.config.duration.steps(self.sampler.steps_per_epoch)
+        return self.schedule.total_steps
 
     def batch(self, step: int) -> Float[Tensor, "batch 784"]:
         """This device's share of minibatch `step`."""
-        return self.images[self.sampler.indices(step, self.rank, self.world_size)].float().div_(255)
-
-    def lr_scale(self, step: int) -> float:
-        """What the learning rate is multiplied by in update `step`."""
-        return learning_rate_scale(self.config.schedule, step, self.total_steps, self.sampler.steps_per_epoch)
+        images, _ = self.train_set[self.sampler.indices(step, self.rank, self.world_size)]
+        return images.float().div_(255)
 
     def set_momentum(self, step: int) -> None:
         """Let the momentum grow, epoch by epoch, if `momentum_rise` says so."""
@@ -94,7 +94,8 @@ class GenerativeTask(task.Task):
         """Set the last biases so that, before training, each pixel has about its mean."""
         *_, last = network.children()
         assert isinstance(last, nn.Linear)
-        mean = torch.stack([some.float().sum(0) for some in self.images.split(1000)]).sum(0) / len(self.images) / 255
+        images = self.train_set.images
+        mean = torch.stack([some.float().sum(0) for some in images.split(1000)]).sum(0) / len(images) / 255
         last.bias.data = mean.clamp(1e-7, 1 - 1e-7).logit()
 
     def fixed_noise(self, count: int, seed: int) -> Float[Tensor, "count latent"]:
@@ -124,7 +125,8 @@ class GenerativeTask(task.Task):
     def figures(self) -> dict[str, Picture]:
         """Figure 2, whose last column is the training image nearest to the sample beside it, and Figure 3."""
         samples = self.decode(self.fixed_noise(90, seed=1)).unflatten(0, (10, 9))
-        nearest = self.images[torch.cdist(samples[:, -1], self.images.float() / 255).argmin(1)] / 255
+        training = unit_pixels(self.train_set.images)
+        nearest = training[torch.cdist(samples[:, -1], training).argmin(1)]
         start, end = self.fixed_noise(20, seed=2).chunk(2)
         between = torch.linspace(0, 1, 10, device=self.device)[:, None]
         return {
@@ -142,7 +144,7 @@ class AdversarialTask(GenerativeTask):
         self.generator, self.discriminator = networks(config).values()
 
     def load_data(self) -> None:
-        """And, if asked to, start from the mean image."""
+        """The data; if asked to, the network starts from the mean image."""
         super().load_data()
         if self.model.output_bias == "marginals":
             self.start_at_marginals(self.generator)
@@ -160,7 +162,7 @@ class AdversarialTask(GenerativeTask):
     def update(self, step: int) -> dict[str, Tensor | float]:
         """k updates of the discriminator, then one of the generator, each on samples of its own."""
         self.set_momentum(step)
-        settings, scale, k = self.config.optimizer, self.lr_scale(step), self.model.discriminator_steps
+        settings, scale, k = self.config.optimizer, self.schedule.at(step), self.model.discriminator_steps
         for_generator, for_discriminator = self.raw_optimizers
         for index in range(step * k, (step + 1) * k):
             images = self.batch(index)
@@ -173,6 +175,8 @@ class AdversarialTask(GenerativeTask):
         samples = self.decode(self.draw(len(images)))
         logits = self.discriminator(samples)
         towards = sample_gradients(samples, logits)
+        # By the chain rule this sum has the loss's gradient in the generator's weights: `towards` is constant in it. So
+        # one pass back through the discriminator serves the update, and the gradients of both losses for the log.
         self.descend((samples * towards[self.model.loss]).sum(), for_generator, settings, scale)
         return {
             "loss": generator_loss(logits.detach(), self.model.loss),
@@ -185,7 +189,7 @@ class AdversarialTask(GenerativeTask):
         }
 
     def evaluate(self) -> Evaluation:
-        """And how strong the generator's gradient was early in learning."""
+        """The common metrics, and how strong the generator's gradient was early in learning."""
         last = max(self.config.early.steps(self.sampler.steps_per_epoch), int(self.history[0]["step"]))
         early = [row for row in self.history if row["step"] <= last]
         norm, non_saturating, minimax = (
@@ -206,7 +210,7 @@ class AutoencoderTask(GenerativeTask):
         self.encoder, self.decoder = networks(config).values()
 
     def load_data(self) -> None:
-        """And, if asked to, start from the mean image."""
+        """The data; if asked to, the network starts from the mean image."""
         super().load_data()
         if self.model.output_bias == "marginals":
             self.start_at_marginals(self.decoder)
@@ -228,7 +232,7 @@ class AutoencoderTask(GenerativeTask):
         mean, log_variance = self.encoder(images).chunk(2, 1)
         z = mean + (0.5 * log_variance).exp() * self.draw(len(images))
         loss = negative_elbo(images, self.decoder(z), mean, log_variance)
-        self.descend(loss, self.raw_optimizers[0], self.config.optimizer, self.lr_scale(step))
+        self.descend(loss, self.raw_optimizers[0], self.config.optimizer, self.schedule.at(step))
         return {"loss": loss.detach()}
 
 
@@ -259,7 +263,7 @@ class MixtureTask(GenerativeTask):
 
     def update(self, step: int) -> dict[str, Tensor | float]:
         """Fit to the training images."""
-        return {"loss": -self.mixture.fit(self.images.float() / 255, self.model.iterations, self.run.seed)}
+        return {"loss": -self.mixture.fit(unit_pixels(self.train_set.images), self.model.iterations, self.run.seed)}
 
 
 def gradient_norm(network: nn.Module) -> Tensor:

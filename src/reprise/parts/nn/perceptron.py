@@ -19,7 +19,7 @@ from reprise.parts.nn.build import activation, initialize_, normalization
 
 
 class Trace(NamedTuple):
-    """What a forward pass leaves behind, one tensor for each hidden layer."""
+    """Values of a forward pass, one tensor for each hidden layer."""
 
     sums: list[Tensor]
     """s [batch, units]; of a convolution [batch, filters, height, width]."""

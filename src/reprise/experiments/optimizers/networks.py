@@ -1,0 +1,130 @@
+"""The three networks, and what they see of an image."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reprise.experiments.optimizers.config import Config, Convolutional, Perceptron, Residual, copies
+from reprise.parts.data.image_set import unit_pixels, zca
+from reprise.parts.data.small_images import CLASSES, SHAPES
+from reprise.parts.nn.build import initialize_
+from reprise.parts.nn.classifiers import mlp
+from reprise.parts.nn.pointwise import Pointwise
+
+
+def networks(config: Config) -> dict[str, nn.Module]:
+    """One copy for each rate and decay; all start from the same weights."""
+    shape = SHAPES[config.dataset]
+    match config.network:
+        case Perceptron():
+            net = perceptron(config.network, math.prod(shape))
+        case Convolutional():
+            net = convolutional(config.network, *shape)
+        case Residual():
+            net = residual(config.network, shape[0])
+    return {f"copy_{index:02d}": copy.deepcopy(net) for index, _ in enumerate(copies(config))}
+
+
+def perceptron(settings: Perceptron, inputs: int) -> nn.Sequential:
+    """[n, inputs] to logits."""
+    kinds = settings.activation, settings.normalization, settings.dropout
+    net = nn.Sequential(*mlp(inputs, settings.hidden, CLASSES, *kinds))
+    initialize_(net, settings.init)
+    return net
+
+
+def convolutional(settings: Convolutional, inputs: int, height: int, width: int) -> nn.Sequential:
+    """[n, inputs, height, width] to logits. Windows that hang over the edge are pooled too, as in cuda-convnet."""
+    net = nn.Sequential(nn.Dropout(settings.input_dropout))
+    for channels in settings.channels:
+        net.extend([nn.Conv2d(inputs, channels, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True)])
+        inputs, height, width = channels, math.ceil((height - 1) / 2), math.ceil((width - 1) / 2)
+    pixels = inputs * height * width
+    net.extend([nn.Flatten(), *mlp(pixels, [settings.hidden], CLASSES, "relu", dropout=settings.dropout)])
+    initialize_(net, settings.init)
+    return net
+
+
+def residual(settings: Residual, inputs: int) -> nn.Sequential:
+    """[n, inputs, height, width] to logits; weights start as in Gastaldi's released code."""
+    net, channels = nn.Sequential(nn.Conv2d(inputs, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)), 16
+    for stage, block in itertools.product(range(3), range(settings.blocks)):
+        outputs = settings.width * 2**stage
+        net.append(ShakeShake(channels, outputs, 2 if stage > 0 and block == 0 else 1))
+        channels = outputs
+    net.extend([nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, CLASSES)])
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out")
+        elif isinstance(layer, nn.Linear):
+            nn.init.zeros_(layer.bias)
+    return net
+
+
+class ShakeShake(nn.Module):
+    """A residual block of two branches, mixed in a random share for each image, in another one on the way back.
+
+    Gastaldi 2017, Shake-Shake-Image. In evaluation the share is a half.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.first, self.second = (branch(inputs, outputs, stride) for _ in range(2))
+        self.skip = nn.Identity() if inputs == outputs else Skip(inputs, outputs, stride)
+
+    def forward(self, x: Float[Tensor, "n inputs height width"]) -> Float[Tensor, "n outputs rows columns"]:
+        first, second = self.first(x), self.second(x)
+        if not self.training:
+            return self.skip(x) + (first + second) / 2
+        ahead, back = torch.rand(2, len(x), 1, 1, 1, device=x.device)
+        between = first - second
+        # The value is mixed in the share `ahead`; a detached term has no gradient, so the gradient is shared by `back`.
+        return self.skip(x) + second + back * between + (ahead - back) * between.detach()
+
+
+def branch(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    """Rectifiers, convolution and normalisation, twice."""
+    return nn.Sequential(
+        nn.ReLU(), nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs),
+        nn.ReLU(), nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs),
+    )  # fmt: skip
+
+
+class Skip(nn.Module):
+    """The way round a block that changes the width: half of the channels see the image one pixel further down right."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.here, self.beside = (Pointwise(inputs, outputs // 2, stride) for _ in range(2))
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Float[Tensor, "n inputs height width"]) -> Float[Tensor, "n outputs rows columns"]:
+        x = x.relu()
+        moved = functional.pad(x, (1, -1, 1, -1))
+        return self.norm(torch.cat([self.here(x), self.beside(moved)], 1))
+
+
+def whitening(
+    images: UInt8[Tensor, "n channels height width"],
+) -> tuple[Float[Tensor, "channels height width"], Float[Tensor, "pixels pixels"]]:
+    """The mean image, and ZCA's matrix, of pixels in 0 to 1 (Krizhevsky 2009).
+
+    A tenth of the mean variance is added to each, as by pylearn2, or noise would be raised to the height of shapes.
+    """
+    mean, matrix = zca(unit_pixels(images), lambda variances: 0.1 * variances.mean())
+    return mean.view(images.shape[1:]), matrix
+
+
+def standardization(
+    images: UInt8[Tensor, "n channels height width"],
+) -> tuple[Float[Tensor, "channels 1 1"], Float[Tensor, "channels 1 1"]]:
+    """Mean and standard deviation of each channel, of pixels in 0 to 1."""
+    pixels = images.float() / 255
+    return pixels.mean((0, 2, 3))[:, None, None], pixels.std((0, 2, 3))[:, None, None]

@@ -1,0 +1,151 @@
+"""Training and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reprise.core.contract import Run
+from reprise.core.run import task
+from reprise.core.run.task import Evaluation
+from reprise.experiments.optimizers.config import Config, Convolutional, Perceptron, Residual, copies
+from reprise.experiments.optimizers.measures import basin_width, interaction_share, updates_to
+from reprise.experiments.optimizers.networks import networks, standardization, whitening
+from reprise.experiments.optimizers.pictures import landscape_map, surfaces
+from reprise.experiments.optimizers.surfaces import crossing, on_the_axes
+from reprise.parts import vocabulary
+from reprise.parts.data.image_set import small_image_sets
+from reprise.parts.data.sampling import EpochSampler
+from reprise.parts.data.small_images import shifted_and_flipped
+from reprise.parts.metrics import ClassificationScores, classification_scores, in_blocks
+from reprise.parts.optim import build_optimizer
+from reprise.parts.pictures import Chart, charts
+from reprise.parts.training import Schedule
+
+HELD_OUT: dict[vocabulary.SmallImages, int] = {"digits": 10_000, "objects": 5_000}
+"""Training images that a grid is chosen on; a sweep, judged by its training loss, may learn from all."""
+WORST = 10.0
+"""Nats at which the loss of a copy is cut off: a rate that is too high is a result, not the end of the run."""
+
+
+class Task(task.Task):
+    """Every copy's own descent down the cross-entropy of the same minibatches."""
+
+    log_every = 10
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, run: Run, config: Config) -> None:
+        super().__init__(run, config)
+        self.config = config
+        self.copies = copies(config)
+        self.networks = nn.ModuleList(networks(config).values())
+        self.best = config.sweep.rates.index(config.optimizer.lr) * len(config.sweep.decays)
+
+    def load_data(self) -> None:
+        """Bytes, and what of the training images `inputs` needs to make the networks' inputs of them."""
+        config, count = self.config, self.config.evaluate.images
+        held_out = HELD_OUT[config.dataset] if len(config.sweep.decays) > 1 else 0
+        learnt, scored = slice(config.examples), slice(count)
+        sets = small_image_sets(self.run.data, config.dataset, held_out, train=learnt, validation=scored, test=scored)
+        self.train_set, self.validation_set, self.test_set = sets
+        if not isinstance(config.network, Perceptron):
+            prepared = whitening if isinstance(config.network, Convolutional) else standardization
+            centre, scale = prepared(self.train_set.images)
+            self.register_buffer("centre", centre, persistent=False)
+            self.register_buffer("scale", scale, persistent=False)
+        self.sampler = EpochSampler(len(self.train_set), config.batch_size, self.run.seed)
+        self.schedule = Schedule.of(config, self.sampler.steps_per_epoch)
+
+    def inputs(self, images: UInt8[Tensor, "n channels height width"]) -> Float[Tensor, "n ..."]:
+        """Pixels in 0 to 1, flat for a perceptron, else whitened or standardised."""
+        pixels = images.float().div_(255)
+        match self.config.network:
+            case Perceptron():
+                return pixels.flatten(1)
+            case Convolutional():
+                return ((pixels - self.centre).flatten(1) @ self.scale).view_as(pixels)
+            case Residual():
+                return (pixels - self.centre) / self.scale
+
+    @property
+    def total_steps(self) -> int:
+        """As `duration` says."""
+        return self.schedule.total_steps
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """One for each copy, over bare parameters: of a module, adamw would spare the biases, and L2 would not."""
+        pairs = zip(self.networks, self.copies, strict=True)
+        return [build_optimizer(network.parameters(), settings) for network, settings in pairs]
+
+    def update(self, step: int) -> dict[str, Tensor | float]:
+        """One step of each copy."""
+        images, labels = self.train_set[self.sampler.indices(step, self.rank, self.world_size)]
+        x, scale = self.inputs(images), self.schedule.at(step)
+        if isinstance(self.config.network, Residual):
+            x = shifted_and_flipped(x)
+        row = {}
+        for index, (settings, optimizer) in enumerate(zip(self.copies, self.raw_optimizers, strict=True)):
+            loss = functional.cross_entropy(self.networks[index](x), labels)
+            self.descend(loss, optimizer, settings, scale)
+            row[f"loss_{index:02d}"] = loss.detach().nan_to_num(WORST).clamp(max=WORST)
+        return {"loss": row[f"loss_{self.best:02d}"], **row}
+
+    def evaluate(self) -> Evaluation:
+        """Speed, basin and surfaces of a sweep; the landscape of a grid."""
+        return self.evaluate_sweep() if len(self.config.sweep.decays) == 1 else self.evaluate_grid()
+
+    def evaluate_sweep(self) -> Evaluation:
+        """The history holds what is asked for; the way across the ravine is made here, from a start of the seed's."""
+        settings = self.config.evaluate
+        steps = [row["step"] for row in self.history]
+        losses = [[row[f"loss_{index:02d}"] for row in self.history] for index in range(len(self.copies))]
+        noise = torch.randn(2, generator=torch.Generator().manual_seed(self.run.seed)).tolist()
+        start = on_the_axes(-4.5 + 0.3 * noise[0], 0.5 + 0.1 * noise[1])
+        updates, _ = crossing(start, self.config.optimizer, settings.ravine)
+        metrics = {
+            "updates_to_target": updates_to(settings.target, steps, losses[self.best]),
+            "basin_width": basin_width(self.config.sweep.rates, [min(one) <= settings.target for one in losses]),
+            "train_loss": self.score(self.best, *self.train_set[: settings.images]).loss,
+            "ravine_updates": updates,
+        }
+        return Evaluation(metrics, {"surfaces": [*surfaces(start)], "basin": self.draw_basin(steps, losses)})
+
+    def evaluate_grid(self) -> Evaluation:
+        """Validation images show the landscape and choose in it; test images say what the choice is worth."""
+        rates, decays = self.config.sweep.rates, self.config.sweep.decays
+        losses = torch.tensor([self.score(index, *self.validation_set[:]).loss for index in range(len(self.copies))])
+        landscape = losses.log().view(len(rates), len(decays))
+        metrics = {
+            "interaction_share": interaction_share(landscape),
+            "chosen_test_error": self.score(int(losses.argmin()), *self.test_set[:]).error,
+        }
+        return Evaluation(metrics, {"landscape": landscape_map(landscape, rates, decays)})
+
+    def score(self, index: int, images: Tensor, labels: Tensor) -> ClassificationScores:
+        """Scores of a copy, its loss at most WORST."""
+        logits = in_blocks(lambda some: self.networks[index](self.inputs(some)), images).nan_to_num()
+        scores = classification_scores(logits, labels)
+        return scores._replace(loss=min(scores.loss, WORST))
+
+    def draw_basin(self, steps: Sequence[float], losses: Sequence[Sequence[float]]) -> np.ndarray:
+        """The loss that each rate ended with, and how it came there at the best one and its neighbours."""
+        rates = self.config.sweep.rates
+        ends = [float(np.mean(one[-5:])) for one in losses]
+        near = range(max(0, self.best - 1), min(len(rates), self.best + 2))
+        curves = {f"rate {rates[index]:.2g}": (steps, losses[index]) for index in near}
+        return charts(
+            Chart(
+                "training loss at the end, nats",
+                {"": (rates, ends)},
+                x="learning rate",
+                logarithmic="x",
+                bounds=(0, 2.5),
+            ),
+            Chart("training loss, nats", curves, x="update", bounds=(0, 2.5), ordered=True),
+        )

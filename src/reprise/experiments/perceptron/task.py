@@ -1,0 +1,270 @@
+"""Training and evaluation: a task for the gates, one for the separable points, one for the digits."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from reprise.core.contract import Run
+from reprise.core.run import task
+from reprise.core.run.task import Evaluation, Picture
+from reprise.experiments.perceptron.config import Config, Digits, Gates, Separable
+from reprise.experiments.perceptron.networks import SIDE, Perceptron, Units, networks
+from reprise.experiments.perceptron.pictures import NO, YES, dot, function_name, shade
+from reprise.experiments.perceptron.rules import INPUTS, XOR, loss_of, right, separable_points, truth_table
+from reprise.parts.data.image_set import ImageSet
+from reprise.parts.data.sampling import EpochSampler
+from reprise.parts.data.store import open_images
+from reprise.parts.optim import build_optimizer
+from reprise.parts.pictures import mosaic
+from reprise.parts.training import Schedule
+
+
+def Task(run: Run, config: Config) -> PerceptronTask:  # noqa: N802 (the contract's name; it makes one)
+    """The task of the arm's problem."""
+    match config.problem:
+        case Gates() as problem:
+            return GatesTask(run, config, problem)
+        case Separable() as problem:
+            return SeparableTask(run, config, problem)
+        case Digits() as problem:
+            return DigitsTask(run, config, problem)
+
+
+class PerceptronTask(task.Task):
+    """The part that the three tasks share."""
+
+    def __init__(self, run: Run, config: Config) -> None:
+        super().__init__(run, config)
+        self.config = config
+        self.seed = run.seed
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The learning-rate schedule, over as many updates as `duration` says; a sweep is an epoch."""
+        return Schedule.of(self.config, steps_per_epoch=1)
+
+    @property
+    def total_steps(self) -> int:
+        """Updates in the whole training."""
+        return self.schedule.total_steps
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """One for all networks: each has parameters of its own."""
+        return build_optimizer(self, self.config.optimizer)
+
+    def step_down(self, loss: Tensor, step: int) -> None:
+        """One step of the optimiser."""
+        self.descend(loss, self.raw_optimizers[0], self.config.optimizer, self.schedule.at(step))
+
+
+class GatesTask(PerceptronTask):
+    """One step is one sweep over the four patterns, for every network."""
+
+    inputs: Tensor
+    targets: Tensor
+    most_right: Tensor
+    first_solved: Tensor
+
+    def __init__(self, run: Run, config: Config, problem: Gates) -> None:
+        super().__init__(run, config)
+        self.problem = problem
+        self.population = networks(config)["population"]
+        table = truth_table(problem.functions).repeat_interleave(problem.replicates, 0)
+        self.register_buffer("inputs", INPUTS.clone(), persistent=False)
+        self.register_buffer("targets", table, persistent=False)
+        self.register_buffer("most_right", torch.zeros(len(table)))
+        self.register_buffer("first_solved", torch.full((len(table),), float("inf")))
+
+    def update(self, step: int) -> dict[str, Tensor | float]:
+        """Judge the networks as they are, then correct them."""
+        scores = self.population(self.inputs)
+        loss = loss_of(scores, self.targets, self.config.loss).sum(1)
+        self.note(scores, step)
+        self.step_down(loss.sum(), step)
+        return {"loss": loss.detach().mean(), "solved": self.first_solved.isfinite().float().mean()}
+
+    @torch.no_grad()
+    def note(self, scores: Tensor, sweeps: int) -> None:
+        """The most patterns that each network ever had right, and after how many sweeps it first had all."""
+        found = right(scores, self.targets).float().mean(1)
+        self.most_right = torch.maximum(self.most_right, found)
+        now = torch.where(found == 1, float(sweeps), float("inf"))
+        self.first_solved = torch.minimum(self.first_solved, now)
+
+    def evaluate(self) -> Evaluation:
+        """How many functions are learned, how much of XOR, and where the networks say yes."""
+        scores, functions = self.population(self.inputs), self.problem.functions
+        solved = right(scores, self.targets).all(1).unflatten(0, (len(functions), -1))
+        metrics = {"functions_learned": float(solved.any(1).sum())}
+        tiles = [self.regions(slice(n * self.problem.replicates, None)) for n in range(len(functions))]
+        names = [function_name(number) for number in functions]
+        title = "orange: where the first network says yes"
+        pictures: dict[str, Picture] = {"functions": mosaic(tiles, names, columns=4, title=title)}
+        if XOR in functions:
+            self.note(scores, self.total_steps)
+            place = functions.index(XOR)
+            nets = slice(place * self.problem.replicates, (place + 1) * self.problem.replicates)
+            sweeps = self.first_solved[nets].clamp(max=self.total_steps)
+            metrics |= {
+                "xor_right": float(self.most_right[nets].max()),
+                "xor_solved": float(solved[place].float().mean()),
+                "xor_sweeps": float(sweeps.quantile(0.5)),
+            }
+            shown = min(8, self.problem.replicates)
+            tiles = [self.regions(slice(nets.start + n, None)) for n in range(shown)]
+            names = ["solved" if one else "not solved" for one in solved[place, :shown].tolist()]
+            pictures["xor"] = mosaic(tiles, names, columns=4, title="XOR: where each network says yes")
+        return Evaluation(metrics, pictures)
+
+    def regions(self, nets: slice, size: int = 60) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Where the first of `nets` says yes, over the square from -0.5 to 1.5, with the four patterns."""
+        first = slice(nets.start, nets.start + 1)
+        axis = torch.linspace(-0.5, 1.5, size, device=self.device)
+        plane = torch.stack(torch.meshgrid(axis, axis.flip(0), indexing="xy"), 2).flatten(0, 1)
+        says = self.population(plane, first).reshape(size, size).gt(0).cpu().numpy()
+        picture = np.where(says[..., None], YES, NO).astype(np.uint8)
+        for (x, y), target in zip(INPUTS.tolist(), self.targets[nets.start].tolist(), strict=True):
+            dot(picture, round((1.5 - y) / 2 * (size - 1)), round((x + 0.5) / 2 * (size - 1)), target > 0)
+        return picture
+
+
+class SeparableTask(PerceptronTask):
+    """One step is one correction of every unit that still has a point wrong: the first, from where it was last."""
+
+    snapshots = 4
+    points: Tensor
+    targets: Tensor
+    corrections: Tensor
+    place: Tensor
+
+    def __init__(self, run: Run, config: Config, problem: Separable) -> None:
+        super().__init__(run, config)
+        self.problem = problem
+        self.units = Units(problem.replicates)
+        self.register_buffer("corrections", torch.zeros(problem.replicates))
+        self.register_buffer("place", torch.zeros(problem.replicates, dtype=torch.int64))
+
+    def load_data(self) -> None:
+        """Draw the points: every arm of a seed has the same lines."""
+        points, targets = separable_points(self.problem, self.seed)
+        self.register_buffer("points", points, persistent=False)
+        self.register_buffer("targets", targets, persistent=False)
+
+    @property
+    def bounds(self) -> Float[Tensor, " units"]:
+        """(R / γ)²: the most corrections that the convergence theorem allows."""
+        return self.points.square().sum(2).amax(1) / self.problem.room**2
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """Over more updates than the theorem allows any unit."""
+        return Schedule(self.config.schedule, int(self.bounds.max()) + 1, steps_per_epoch=1)
+
+    def update(self, step: int) -> dict[str, Tensor | float]:
+        """Correct each unit once, if it has anything wrong."""
+        scores = self.units(self.points)
+        wrong = ~right(scores, self.targets)
+        count = wrong.shape[1]
+        behind = (torch.arange(count, device=self.device) - self.place[:, None]) % count
+        chosen = torch.where(wrong, behind, count).argmin(1, keepdim=True)
+        todo = wrong.any(1)
+        losses = loss_of(scores, self.targets, self.config.loss).gather(1, chosen).squeeze(1) * todo
+        self.step_down(losses.sum(), step)
+        self.corrections += todo
+        self.place = torch.where(todo, (chosen.squeeze(1) + 1) % count, self.place)
+        return {"loss": losses.detach().mean(), "unfinished": todo.float().mean()}
+
+    def evaluate(self) -> Evaluation:
+        """Corrections, beside those that the theorem allows."""
+        separated = right(self.units(self.points), self.targets).all(1)
+        metrics = {
+            "separated": float(separated.float().mean()),
+            "corrections": float(self.corrections.mean()),
+            "corrections_over_bound": float((self.corrections / self.bounds).max()),
+        }
+        return Evaluation(metrics, self.snapshot())
+
+    def snapshot(self) -> dict[str, Picture]:
+        """The first set of points, and the side on which its unit says yes."""
+        size = 160
+        axis = torch.linspace(-1, 1, size, device=self.device)
+        x, y = torch.meshgrid(axis, axis.flip(0), indexing="xy")
+        says = (torch.stack([x, y, torch.ones_like(x)], 2) @ self.units.weight[0]).gt(0).cpu().numpy()
+        picture = np.where(says[..., None], YES, NO).astype(np.uint8)
+        for (x_, y_, _), target in zip(self.points[0].tolist(), self.targets[0].tolist(), strict=True):
+            dot(picture, round((1 - y_) / 2 * (size - 1)), round((x_ + 1) / 2 * (size - 1)), target > 0)
+        return {"line": picture}
+
+
+class DigitsTask(PerceptronTask):
+    """One step is one minibatch."""
+
+    def __init__(self, run: Run, config: Config, problem: Digits) -> None:
+        super().__init__(run, config)
+        self.problem = problem
+        self.perceptron = Perceptron(problem)
+
+    def load_data(self) -> None:
+        """Which photocells are lit, and whose turn it is to answer."""
+        images, labels = self.split("train")
+        self.train_set = ImageSet(images[: self.problem.train], labels[: self.problem.train])
+        self.sampler = EpochSampler(len(self.train_set), self.problem.batch_size, self.seed)
+
+    def split(self, name: str) -> tuple[Tensor, Tensor]:
+        """`train`, `validation` or `test`: retinas [n, 400] of 0 and 1, and labels [n] as places in `digits`."""
+        images, labels = open_images(self.run.data / "digits", "test" if name == "test" else "train")
+        if name != "test":
+            cut = len(images) * 5 // 6
+            part = slice(0, cut) if name == "train" else slice(cut, None)
+            images, labels = images[part], labels[part]
+        shown = np.isin(labels, self.problem.digits)
+        edge = (images.shape[1] - SIDE) // 2
+        retina = images[shown][:, edge : edge + SIDE, edge : edge + SIDE] > 127
+        places = [self.problem.digits.index(int(label)) for label in labels[shown]]
+        return torch.tensor(retina).flatten(1).float(), torch.tensor(places)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """Over as many minibatches as `duration` says."""
+        return Schedule.of(self.config, self.sampler.steps_per_epoch)
+
+    def update(self, step: int) -> dict[str, Tensor | float]:
+        """Correct by one minibatch."""
+        images, labels = self.train_set[self.sampler.indices(step, self.rank, self.world_size)]
+        scores = self.perceptron(images)
+        targets = functional.one_hot(labels, len(self.problem.digits)).float()
+        loss = loss_of(scores, targets, self.config.loss).sum(1).mean()
+        self.step_down(loss, step)
+        with torch.no_grad():
+            self.perceptron.total += self.perceptron.weight
+        wrong = scores.detach().argmax(1) != labels
+        return {"loss": loss.detach(), "error": wrong.float().mean()}
+
+    def error(self, images: Tensor, labels: Tensor) -> float:
+        """Share of images where another unit's sum is the largest."""
+        wrong = [
+            (self.perceptron(some.to(self.device)).argmax(1).cpu() != those.cpu()).float()
+            for some, those in zip(images.split(2000), labels.split(2000), strict=True)
+        ]
+        return float(torch.cat(wrong).mean())
+
+    def evaluate(self) -> Evaluation:
+        """Errors, and what each unit has learned to look for on the retina."""
+        metrics = {
+            "test_error": self.error(*self.split("test")),
+            "train_error": self.error(*self.train_set[:]),
+        }
+        weight = self.perceptron.total if self.problem.average else self.perceptron.weight
+        if self.perceptron.connections is not None:
+            weight = weight @ self.perceptron.connections.T
+        tiles = [shade(one.reshape(SIDE, SIDE).cpu().numpy()) for one in weight.detach()]
+        names = [str(digit) for digit in self.problem.digits]
+        title = "weights: orange speaks for the digit, blue against"
+        return Evaluation(metrics, {"weights": mosaic(tiles, names, columns=5, title=title)})
