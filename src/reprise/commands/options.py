@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -31,6 +32,11 @@ ScaleOption = Annotated[
     typer.Option("--scale", help=" | ".join(SCALES) + "; params.yaml's unless given", autocompletion=completion.scales),
 ]
 Json = Annotated[bool, typer.Option("--json", help="For scripts")]
+
+
+def width() -> int:
+    """Columns to print in: the terminal's, or $COLUMNS, or 80 where there is neither."""
+    return shutil.get_terminal_size((80, 24)).columns
 
 
 def print_lines(lines: Iterable[str]) -> None:
