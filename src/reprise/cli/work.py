@@ -58,7 +58,8 @@ def sweep(
     experiment: Experiment,
     overrides: Overrides = None,
     knobs: Annotated[
-        list[str] | None, typer.Option("--knob", help="As in 'optimizer.lr=loguniform(1e-5,1e-2)'; may be repeated")
+        list[str] | None,
+        typer.Option("--knob", help="As in 'optimizer.lr=[0.1, 0.2]', or W&B's {min: …, max: …}; may be repeated"),
     ] = None,
     arm: ArmOption = None,
     metric: Annotated[str | None, typer.Option(help="The first of validation data unless given")] = None,
@@ -72,7 +73,9 @@ def sweep(
     from reprise.commands.sweep import open_for_arm, parse_knob, save, sweep_file
 
     if not knobs:
-        raise UsageError("which knobs? As in --knob 'optimizer.lr=loguniform(1e-5,1e-2)'")
+        raise UsageError(
+            "which knobs? As in --knob 'optimizer.lr=[0.1, 0.2]'; in place of the list W&B's {min: …, max: …}"
+        )
     plain = open_project(papers=[experiment])
     arm = _arm(plain, experiment, arm)
     project = open_for_arm(plain.root, overrides or [], experiment, arm)

@@ -13,7 +13,6 @@ from reprise.commands.options import width
 from reprise.core.config.config_loader import experiments_dir
 from reprise.core.config.documents import Reading, block
 
-
 LEFT = 37
 """Columns of a command, after its two blanks."""
 
