@@ -144,7 +144,7 @@ def validate(overrides: Overrides = None, as_json: Json = False) -> None:
         found = [{**vars(one.mark), "path": one.path, "message": one.message} for one in error.problems]
         typer.echo(json.dumps({"problems": found}, indent=1))
         raise typer.Exit(2) from error
-    papers, passages = project.pipeline.experiments, unwritten(project)
+    papers, passages = project.pipeline.experiments, unwritten(project.root)
     claims = sum(len(paper.claims) for paper in papers.values())
     if as_json:
         said = [{**vars(one.mark), "path": one.path, "message": one.message} for one in passages]
@@ -154,7 +154,7 @@ def validate(overrides: Overrides = None, as_json: Json = False) -> None:
         print_lines(f"warning: {passage}" for passage in passages)
         typer.echo(f"{len(papers)} experiments, {claims} claims: all valid at {', '.join(SCALES)}")
         if passages:
-            unfinished = len({passage.paper for passage in passages})
+            unfinished = len({Path(passage.mark.file).stem for passage in passages})
             typer.echo("1 paper has" if unfinished == 1 else f"{unfinished} papers have", nl=False)
             typer.echo(" passages to write")
 

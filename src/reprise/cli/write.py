@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,11 +12,11 @@ from reprise.commands.project import open_project
 
 def new(
     key: Annotated[str, typer.Argument(help="Names its files and sections: lower-case letters, digits and _")],
-    title: Annotated[str, typer.Option(help="Of the paper")] = "Title of the paper",
-    authors: Annotated[str, typer.Option(help="Surnames, with commas between")] = "Author, Other",
-    year: Annotated[int, typer.Option(help="Of publication", min=1940)] = 2026,
-    venue: Annotated[str, typer.Option(help="Journal or conference")] = "Venue",
-    link: Annotated[str, typer.Option(help="To the paper")] = "https://arxiv.org/",
+    title: Annotated[str | None, typer.Option(help="Of the paper")] = None,
+    authors: Annotated[str | None, typer.Option(help="Surnames, with commas between")] = None,
+    year: Annotated[int | None, typer.Option(help="Of publication", min=1940)] = None,
+    venue: Annotated[str | None, typer.Option(help="Journal or conference")] = None,
+    link: Annotated[str | None, typer.Option(help="To the paper")] = None,
     family: Annotated[
         str, typer.Option(help="How papers are grouped", autocompletion=completion.families)
     ] = "foundations",
@@ -26,14 +26,20 @@ def new(
 ) -> None:
     """Write the four files of a new paper.
 
-    They pass all checks as they are: a small experiment on digits, to be written over.
+    They run as they are: a small experiment on digits. What they leave to write is marked, and `validate` lists it.
     """
     from reprise.commands.new import Paper, write
 
     project = open_project(papers=())
-    for path in write(project, Paper(key, title, authors, year, venue, link, family, data)):
+    known = {"title": title, "authors": authors, "year": year, "venue": venue, "link": link}
+    said: dict[str, Any] = {name: value for name, value in known.items() if value is not None}
+    for path in write(project, Paper(key, **said, family=family, data=data)):
         typer.echo(path.relative_to(project.root))
-    typer.echo(f"\nWrite the paper over them. `pytest -k {key}` tests it, `dvc repro evaluate@{key}` runs it.")
+    typer.echo(f"""
+They are a working example, with TO WRITE at each passage that is yours.
+  reprise validate             lists these passages
+  pytest -k {key:<19}tests it
+  dvc repro evaluate@{key:<10}runs it""")
 
 
 def schema() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from reprise.core.config.project import Project
-from reprise.core.config.yaml import Document, Mark, dotted
+from reprise.core.config.yaml import Mark, dotted, load
 
-TO_WRITE = ("TO WRITE", "TO-WRITE")
+SIGNS = ("TO WRITE", "TO-WRITE")
 """What marks them: in a value, or in a comment beside it."""
 
 
@@ -19,34 +19,25 @@ class Passage:
     mark: Mark
     path: str
     """The key that it belongs to."""
-    paper: str
-
-    @property
-    def message(self) -> str:
-        """What is wrong with it."""
-        return "still to be written"
+    message: str = "still to be written"
 
     def __str__(self) -> str:
         return f"{self.mark}: {self.path}: {self.message}"
 
 
-def unwritten(project: Project) -> list[Passage]:
-    """Every such passage of the project's YAML, in the order of its files."""
-    reading = project.reading
-    return [passage for document in (reading.params, reading.pipeline) for passage in _of(document, project)]
+def unwritten(root: Path) -> list[Passage]:
+    """Every such passage in the YAML of the papers in `root`, by file and line."""
+    files = [path for folder in ("papers", "params") for path in sorted((root / folder).glob("*.yaml"))]
+    return [passage for file in files for passage in _passages(file, file.relative_to(root).as_posix())]
 
 
-def _of(document: Document, project: Project) -> Iterator[Passage]:
-    for file in dict.fromkeys(mark.file for mark in document.keys.values()):
-        path = project.root / file
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        if not any(sign in text for sign in TO_WRITE):
-            continue
-        begins = {mark.line: key for key, mark in document.keys.items() if mark.file == file}  # the last one of a line
-        for number, line in enumerate(text.splitlines(), 1):
-            column = max(line.find(sign) for sign in TO_WRITE)
-            if column >= 0:
-                above = max((at for at in begins if at <= number), default=0)
-                key = begins.get(above, ())
-                paper = str(key[1]) if key[:1] == ("experiments",) and len(key) > 1 else file
-                yield Passage(Mark(file, number, column + 1), dotted(key), paper)
+def _passages(file: Path, name: str) -> Iterator[Passage]:
+    text = file.read_text(encoding="utf-8")
+    if not any(sign in text for sign in SIGNS):  # nearly always: such a file is not parsed
+        return
+    innermost = {mark.line: path for path, mark in load(file, name).keys.items()}  # the last key that begins on a line
+    for number, line in enumerate(text.splitlines(), 1):
+        columns = [line.index(sign) for sign in SIGNS if sign in line]
+        if columns:
+            begins = max((at for at in innermost if at <= number), default=0)
+            yield Passage(Mark(name, number, min(columns) + 1), dotted(innermost.get(begins, ())))
