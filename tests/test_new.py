@@ -53,7 +53,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copyfile(REPOSITORY / "tests" / "toy.py", papers / "toy.py")
     for module in (new, project, schema):
         monkeypatch.setattr(module, "experiments_dir", lambda: papers)
-    conftest.write_toy(tmp_path)
+    conftest.write_toy_yaml(tmp_path)
     pipeline = tmp_path / "pipeline.yaml"
     text = pipeline.read_text().replace("pretrain:\n", "pretrain:   # what trains first\n")
     pipeline.write_text(text.replace("evaluate:\n", "\n# what is scored\nevaluate:\n") + "\n# an epilogue\n")
@@ -88,7 +88,7 @@ def test_a_table_without_entries_gets_one(root: Path) -> None:
     pipeline = load(root, papers=()).reading.pipeline
     pipeline.data["pretrain"] = None
     for marks in (pipeline.keys, pipeline.values):
-        for path in [path for path in marks if path[0] == "pretrain" and len(path) > 1]:
+        for path in [path for path in marks if path[:1] == ("pretrain",) and len(path) > 1]:
             del marks[path]
     line = pipeline.keys[("pretrain",)].line
     text = new._with_stages("a\n" * 20, pipeline, {"pretrain": "vae: {}"})
@@ -195,7 +195,7 @@ def test_a_link_and_a_family_may_have_any_signs(root: Path) -> None:
             write(load(root, papers=()), wrong)
         assert [problem.path for problem in refused.value.problems] == [path]
     write(load(root, papers=()), replace(VAE, link="https://example.org/ #a: b"))
-    assert load(root).pipeline.experiments["vae"].link == "https://example.org/ #a: b"
+    assert load(root).papers["vae"].link == "https://example.org/ #a: b"
 
 
 def imported(name: str, file: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:

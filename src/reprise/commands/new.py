@@ -131,9 +131,11 @@ def _last_line(pipeline: Document, table: str) -> int:
     if table not in pipeline.data:
         raise UsageError(f"{pipeline.file} has no block `{table}`")
     head = pipeline.keys[(table,)].line
-    if pipeline.data[table] is not None and pipeline.values[(table,)].line == head:
+    if pipeline.data[table] is None:
+        return head
+    if pipeline.values[(table,)].line == head:
         raise UsageError(f"{pipeline.file}:{head}: write `{table}` as a block of lines, not in braces, to add to it")
-    within = [mark.line for path, mark in [*pipeline.keys.items(), *pipeline.values.items()] if path[0] == table]
+    within = [mark.line for path, mark in [*pipeline.keys.items(), *pipeline.values.items()] if path[:1] == (table,)]
     return max(within)
 
 
