@@ -20,6 +20,7 @@ from reprise.cli import look
 from reprise.commands import status_line
 from reprise.commands.listing import beside, table
 from reprise.commands.status_line import Waiting
+from reprise.core.contract import SCALES
 
 NAMES = [command.name or getattr(command.callback, "__name__", "") for command in cli.app.registered_commands]
 
@@ -84,6 +85,39 @@ def test_help_has_every_command_under_a_heading() -> None:
         line = re.search(rf"^  {name} +(.+)$", printed, re.MULTILINE)
         assert line, name
         assert not line[1].endswith("..."), f"{name}: its first line is cut"
+
+
+def imported(*words: str) -> set[str]:
+    """Every module that `reprise` has loaded by the end of a command."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "reprise", *words], cwd=REPOSITORY, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+
+
+HEAVY = {"torch", "numpy", "scipy", "pytorch_lightning", "wandb", "matplotlib", "PIL", "rich", "jinja2", "omegaconf"}
+
+
+def test_help_loads_the_command_line_alone() -> None:
+    found = imported("--help")
+    assert found & (HEAVY | {"pydantic", "yaml", "importlib.metadata"}) == set()
+    assert {name for name in found if name.startswith("reprise.core")} <= {"reprise.core"}
+
+
+@pytest.mark.parametrize("words", ["list", "validate", ""])
+def test_what_looks_at_yaml_loads_what_reads_it_and_no_more(words: str) -> None:
+    found = imported(*words.split())
+    assert found & (HEAVY - {"omegaconf"}) == set()
+    assert "reprise.core.config.yaml" in found
+    assert {
+        name for name in found if name.startswith(("reprise.experiments.", "reprise.stages", "reprise.inference"))
+    } == set()
+
+
+def test_help_names_the_scales_that_there_are() -> None:
+    assert " | ".join(SCALES) in said("show", "--help")
 
 
 # What it lists

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import importlib.metadata
 import io
 import os
 import sys
@@ -18,8 +17,6 @@ from typer.core import TyperCommand, TyperGroup
 from reprise.cli import look, stages, use, work, write
 from reprise.commands.options import print_lines
 from reprise.commands.project import UsageError, find_root_if_any
-from reprise.core.config.yaml import ConfigError
-from reprise.core.contract import Failed, Stopped
 
 TRACEBACK = "REPRISE_TRACEBACK"
 
@@ -60,14 +57,25 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # an arrow that the terminal lacks is no reason to stop
     try:
         app()
-    except (ConfigError, UsageError) as error:
-        _stop(str(error), 2)
-    except Failed as error:
-        _stop(str(error), 1)
-    except Stopped as stop:
-        _stop(f"stopped by {stop}: what was done is kept; the same command goes on from there", 128 + stop.signum)
     except Exception as error:
-        _stop(_defect(error), 1)
+        _end(error)
+
+
+def _end(error: Exception) -> None:
+    """Say what went wrong, and leave with its status."""
+    from reprise.core.config.yaml import ConfigError
+    from reprise.core.contract import Failed, Stopped
+
+    match error:
+        case ConfigError() | UsageError():
+            _stop(str(error), 2)
+        case Failed():
+            _stop(str(error), 1)
+        case Stopped():
+            said = f"stopped by {error}: what was done is kept; the same command goes on from there"
+            _stop(said, 128 + error.signum)
+        case _:
+            _stop(_defect(error), 1)
 
 
 @app.callback()
@@ -80,7 +88,9 @@ def tour(
     if traceback_:
         os.environ[TRACEBACK] = "1"
     if version:
-        typer.echo(importlib.metadata.version("reprise"))
+        from importlib.metadata import version as installed
+
+        typer.echo(installed("reprise"))
     elif ctx.invoked_subcommand is None:
         from reprise.commands.tour import lines
 

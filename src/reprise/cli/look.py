@@ -6,17 +6,16 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from reprise.commands import completion
 from reprise.commands.options import Experiment, Experiments, Json, Overrides, ScaleOption, print_lines, width
 from reprise.commands.project import UsageError, check_known, check_project, open_project
-from reprise.commands.unwritten import unwritten
-from reprise.core.config.project import Project
-from reprise.core.config.yaml import ConfigError
-from reprise.core.contract import SCALES, Failed
+
+if TYPE_CHECKING:
+    from reprise.core.config.project import Project
 
 
 def list_(
@@ -136,6 +135,10 @@ def validate(overrides: Overrides = None, as_json: Json = False) -> None:
 
     Passages that `reprise new` left to write are named; they are no mistakes, and the papers run.
     """
+    from reprise.commands.unwritten import unwritten
+    from reprise.core.config.yaml import ConfigError
+    from reprise.core.contract import SCALES
+
     try:
         project = check_project(overrides)
     except ConfigError as error:
@@ -196,6 +199,8 @@ def print_verdicts(
 
 def _tell_of_those_without(project: Project, lacking: Sequence[str], asked: Sequence[str]) -> None:
     """Say which papers have no verdicts yet, and what gives them some; Failed if there is no other to show."""
+    from reprise.core.contract import Failed
+
     if not asked and not lacking:
         first = next(iter(project.pipeline.evaluate), "…")
         raise Failed(f"no experiment has been evaluated; as in `dvc repro evaluate@{first}`")

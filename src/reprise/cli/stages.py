@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reprise.cli.look import print_verdicts
 from reprise.commands.options import Arm, Dataset, Experiment, Overrides, StageName
 from reprise.commands.project import check_known, check_project, open_project
-from reprise.core.contract import Failed, Stage
+
+if TYPE_CHECKING:
+    from reprise.core.contract import Stage
 
 
 def source() -> None:
@@ -40,6 +42,8 @@ def prepare(dataset: Dataset, overrides: Overrides = None) -> None:
         with Waiting(f"prepare {dataset}", project.root, len(parts)) as waiting:
             run(project, dataset, waiting.echo)
     except ValueError as error:
+        from reprise.core.contract import Failed
+
         raise Failed(str(error)) from error
 
 

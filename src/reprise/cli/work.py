@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,7 +20,9 @@ from reprise.commands.project import (
     find_root_if_any,
     open_project,
 )
-from reprise.core.config.project import Project
+
+if TYPE_CHECKING:
+    from reprise.core.config.project import Project
 
 Side = typer.Argument(
     help="A revision of git, an experiment of DVC, or . for the working tree", autocompletion=completion.revisions

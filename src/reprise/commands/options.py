@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from reprise.commands import completion
-from reprise.core.contract import SCALES
 
 Overrides = Annotated[
     list[str] | None,
@@ -29,7 +28,9 @@ Arm = Annotated[str, typer.Argument(help="As `reprise list` shows them", autocom
 ArmOption = Annotated[str | None, typer.Option("--arm", help="The first unless given", autocompletion=completion.arms)]
 ScaleOption = Annotated[
     str | None,
-    typer.Option("--scale", help=" | ".join(SCALES) + "; params.yaml's unless given", autocompletion=completion.scales),
+    typer.Option(
+        "--scale", help="smoke | laptop | paper; params.yaml's unless given", autocompletion=completion.scales
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="For scripts")]
 
