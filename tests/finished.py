@@ -14,6 +14,7 @@ import torch
 
 from conftest import REPOSITORY, copy_yaml
 from reprise import cli
+from reprise.commands.find_model import read_run
 from reprise.core.config.project import Project, load
 from reprise.core.contract import Run, Stage
 from reprise.core.run import execution, run_store
@@ -65,7 +66,7 @@ class Finished:
     def run(self, experiment: str, stage: Stage, arm: str) -> Run:
         """As it was trained."""
         data = self.root / "data" / "prepared" / getattr(self.project.pipeline, stage)[experiment].data
-        return models.read_run(self.model(experiment, stage, arm), stage, data, None)[0]
+        return read_run(self.model(experiment, stage, arm), stage, data, None)[0]
 
     def task(self, experiment: str, stage: Stage, arm: str, *, with_data: bool = False) -> Task:
         """With its weights."""

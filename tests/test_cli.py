@@ -16,9 +16,11 @@ from typer.testing import CliRunner
 
 from conftest import REPOSITORY, copy_yaml
 from reprise import cli
+from reprise.cli import look
 from reprise.commands import status_line
-from reprise.commands.listing import table
+from reprise.commands.listing import beside, table
 from reprise.commands.status_line import Waiting
+from reprise.core.contract import SCALES
 
 NAMES = [command.name or getattr(command.callback, "__name__", "") for command in cli.app.registered_commands]
 
@@ -28,9 +30,9 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
 
 
-def said(*arguments: str, status: int = 0) -> str:
-    """What the command prints, run in this process."""
-    done = CliRunner().invoke(cli.app, list(arguments))
+def said(*arguments: str, status: int = 0, columns: int | None = None) -> str:
+    """What the command prints, run in this process, in a window of so many `columns` or in none."""
+    done = CliRunner(env={"COLUMNS": None if columns is None else str(columns)}).invoke(cli.app, list(arguments))
     assert done.exit_code == status, done.output
     return done.stdout
 
@@ -84,6 +86,39 @@ def test_help_has_every_command_under_a_heading() -> None:
         assert not line[1].endswith("..."), f"{name}: its first line is cut"
 
 
+def imported(*words: str) -> set[str]:
+    """Every module that `reprise` has loaded by the end of a command."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "reprise", *words], cwd=REPOSITORY, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+
+
+HEAVY = {"torch", "numpy", "scipy", "pytorch_lightning", "wandb", "matplotlib", "PIL", "rich", "jinja2", "omegaconf"}
+
+
+def test_help_loads_the_command_line_alone() -> None:
+    found = imported("--help")
+    assert found & (HEAVY | {"pydantic", "yaml", "importlib.metadata"}) == set()
+    assert {name for name in found if name.startswith("reprise.core")} <= {"reprise.core"}
+
+
+@pytest.mark.parametrize("words", ["list", "validate", ""])
+def test_what_looks_at_yaml_loads_what_reads_it_and_no_more(words: str) -> None:
+    found = imported(*words.split())
+    assert found & (HEAVY - {"omegaconf"}) == set()
+    assert "reprise.core.config.yaml" in found
+    assert {
+        name for name in found if name.startswith(("reprise.experiments.", "reprise.stages", "reprise.inference"))
+    } == set()
+
+
+def test_help_names_the_scales_that_there_are() -> None:
+    assert " | ".join(SCALES) in said("show", "--help")
+
+
 # What it lists
 
 
@@ -94,10 +129,17 @@ def test_list_has_a_line_for_each_with_its_verdicts() -> None:
     assert [line.split()[0] for line in lines] == [row["experiment"] for row in rows]
     assert [row["year"] for row in rows] == sorted(row["year"] for row in rows)
     verdicts = json.loads(said("verdicts", "--json"))
-    for line, row in zip(lines, rows, strict=True):
+    wide = said("list", columns=200).splitlines()
+    for line, long, row in zip(lines, wide, rows, strict=True):
+        assert len(line) <= 80
         ruled = [claim["verdict"] for claim in verdicts[row["experiment"]].values()]
+        judged = [ruling for ruling in ruled if ruling != "not run"]
+        assert f" {ruled.count('reproduced')} of {len(judged)} reproduced " in line
         for ruling in ("reproduced", "refuted", "inconclusive"):
-            assert (f"{ruled.count(ruling)} {ruling}" in line) == (ruling in ruled)
+            assert (f"{ruled.count(ruling)} {ruling}" in long) == (ruling in ruled)
+        title = row["title"]
+        shown = line[line.index("reproduced") + len("reproduced") :].strip()
+        assert shown == title or (shown.endswith("…") and title.startswith(shown[:-1]))
 
 
 @pytest.mark.usefixtures("here")
@@ -126,20 +168,68 @@ def test_list_of_a_verdict_shows_the_claims_that_have_it() -> None:
     assert "  beats_vae: refuted" in said("list", "gan", "--verdict", "refuted").splitlines()
 
 
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    "words",
+    ["", "--help", "list", "list gan", "list --claims", "show gan --arm minimax", "verdicts", "verdicts bert",
+     "validate", "show --help", "try --help"],
+)  # fmt: skip
+def test_where_there_is_no_terminal_lines_fit_eighty_columns(words: str) -> None:
+    lines = CliRunner(env={"COLUMNS": None}).invoke(cli.app, words.split()).stdout.splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+
+
+@pytest.mark.usefixtures("here")
+def test_a_key_mistyped_is_a_mistake_and_a_word_that_nobody_has_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["gam"], ["gam", "--json"], ["dqn", "gann"]):
+        status, err = failed(["list", *words], monkeypatch, capsys)
+        assert status == 2
+        assert err == f"no experiment is called {words['gann' in words]!r}; did you mean gan?\n"
+    assert "no experiment agrees with all of that" in said("list", "zebra")
+    assert said("list", "dropout").startswith("regularisation ")
+
+
+@pytest.mark.usefixtures("here")
+def test_verdicts_are_in_the_order_of_list_and_those_not_run_are_counted_below() -> None:
+    printed = said("verdicts", columns=200)
+    assert " not run " not in printed.partition("\n43 not run, ")[0]
+    shown = list(dict.fromkeys(re.findall(r"^│ (\w+): ", printed, re.MULTILINE)))
+    assert shown == [row["experiment"] for row in json.loads(said("list", "--json"))]
+    assert " 43 not run, judged at scale paper, not laptop: " in f" {printed}".replace("\n", " ")
+    one = " ".join(said("verdicts", "gan").split())
+    assert "2 not run, judged at scale paper, not laptop: as good as published, beats deep gsn" in one
+
+
+def test_a_long_value_goes_on_below_and_its_comment_stays_beside_it() -> None:
+    rates = f"rates: {[0.001 * n for n in range(1, 20, 2)]}"
+    lines = list(beside([("seeds: [0]", "params.yaml:4:8"), (rates, "params.yaml:9:8 paper"), ("lr: 1", "")], 60))
+    assert all(len(line) <= 60 for line in lines)
+    assert lines[0].index("#") == lines[1].index("#")
+    assert lines[1].endswith("# params.yaml:9:8 paper")
+    assert " ".join(line.partition("#")[0].strip() for line in lines[1:-1]) == rates
+    assert lines[-1] == "lr: 1"
+
+
 def test_a_line_is_cut_at_the_width_of_the_terminal() -> None:
     row: dict[str, Any] = {
-        "experiment": "gan", "year": 2014, "title": "A long title " * 9, "family": "vision", "data": ["mnist"],
+        "experiment": "gan", "year": 2014, "title": "A long title " * 20, "family": "vision", "data": ["mnist"],
         "arms": ["a"], "verdicts": {"wins": "reproduced"},
     }  # fmt: skip
-    [line] = table([row], claims=False, width=80)
-    assert len(re.sub(r"\x1b\[\d+m", "", line)) == 80
+    for columns in (60, 80, 120, 160):
+        [line] = table([row], claims=False, width=columns)
+        plain = re.sub(r"\x1b\[\d+m", "", line)
+        assert columns - 1 <= len(plain) <= columns, "a blank before … is left out"
+        assert plain.endswith("…")
 
 
 @pytest.mark.usefixtures("here")
 def test_show_has_the_place_of_every_value_and_of_every_default() -> None:
-    lines = said("show", "gan", "--arm", "minimax").splitlines()
+    lines = said("show", "gan", "--arm", "minimax", columns=200).splitlines()
     places = {line.partition(":")[0]: line.partition("# ")[2] for line in lines}
     assert all(places.values())
+    assert places["model.loss"].endswith(" arms.minimax")
     file, line, _ = places["model.loss"].split()[0].split(":")
     assert "minimax: {model: {loss: minimax}}" in (REPOSITORY / file).read_text().splitlines()[int(line) - 1]
     file, line = places["optimizer.eps"].removesuffix(" default").split(":")
@@ -278,7 +368,7 @@ def test_a_defect_is_one_line_and_its_traceback_a_file(
     def broken(*_: object, **__: object) -> None:
         raise KeyError("lost")
 
-    monkeypatch.setattr(cli, "_project", broken)
+    monkeypatch.setattr(look, "open_project", broken)
     status, err = failed(["list"], monkeypatch, capsys)
     assert status == 1
     assert err == "KeyError: 'lost' (traceback in .reprise/errors/command.log)\n"
@@ -333,7 +423,7 @@ def test_a_defect_where_the_folder_is_gone_is_one_line(
     monkeypatch.delenv(cli.TRACEBACK, raising=False)
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
-    monkeypatch.setattr(cli, "_project", broken)
+    monkeypatch.setattr(look, "open_project", broken)
     assert failed(["list"], monkeypatch, capsys) == (1, "KeyError: 'lost' (REPRISE_TRACEBACK=1 shows where)\n")
 
 

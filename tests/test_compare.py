@@ -7,7 +7,6 @@ import math
 import os
 import subprocess
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ import made_up
 from conftest import write_files
 from reprise.cli import app
 from reprise.commands.compare import Comparison, Difference, _edits, _rulings, _shift, compare, difference_interval
-from reprise.commands.comparison_page import render
 from reprise.commands.comparison_text import lines
 from reprise.commands.project import UsageError
 from reprise.commands.revisions import names
@@ -266,30 +264,6 @@ def test_the_terminal_says_all_of_it(found: Comparison) -> None:
     assert "nats, 60 [50.2, 69.8]" in printed
 
 
-class Page(HTMLParser):
-    """The text of a page, its figures, and what it would fetch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.text, self.figures, self.fetched = "", 0, []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.figures += tag == "svg"
-        self.fetched += [value for name, value in attrs if name in ("src", "href") and value and value[0] not in "#d"]
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def test_the_page_is_whole_and_offline(found: Comparison) -> None:
-    page = Page()
-    page.feed(render(found))
-    assert page.fetched == []
-    assert page.figures == 2
-    for said in ("1 verdict turned", "gan: beats mixture", "paper.lr", "60 [50.2, 69.8]", "5 of 15 runs"):
-        assert said in page.text
-
-
 @pytest.fixture
 def run(root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     monkeypatch.chdir(root / "results")
@@ -302,14 +276,12 @@ def run(root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     return invoke
 
 
-def test_the_command(run: Callable[..., str], root: Path) -> None:
+def test_the_command(run: Callable[..., str]) -> None:
     """From a folder within the project; the working tree is B unless another is named."""
     plain = json.loads(run("HEAD~1", "--json"))
     assert plain["b"]["name"] == "working tree"
     assert plain["experiments"]["gan"]["metrics"][0]["difference"] == pytest.approx(60)
     assert "the rest" not in run("HEAD~1", "--experiment", "gan")
-    assert "../compare.html" in run("HEAD~1", "HEAD", "--page")
-    assert "HEAD~1 → HEAD" in (root / "compare.html").read_text()
 
 
 def test_entries_of_a_list_are_known_by_name():

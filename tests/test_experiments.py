@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from conftest import REPOSITORY, CommandLine, copy_sources
+from reprise.commands.unwritten import unwritten
 from reprise.core.config.project import Project, load
 from reprise.core.contract import SCALES, ExperimentConfig
 from survival import survived
@@ -76,6 +77,17 @@ def test_claims_say_where_and_are_judged_somewhere(project, key):
     assert paper.published, "no published number"
     assert len([claim for claim in paper.claims.values() if "laptop" in claim.scales]) >= 2
     assert all(claim.where and claim.says.endswith(".") for claim in paper.claims.values())
+
+
+@pytest.mark.parametrize("key", EXPERIMENTS)
+def test_nothing_is_left_to_write(key):
+    """What `reprise new` began is finished: in its YAML, in its file and in its test."""
+    assert [str(one) for one in unwritten(REPOSITORY) if Path(one.mark.file).stem == key] == []
+    files = [
+        Path(importlib.import_module(f"reprise.experiments.{key}").__file__ or ""),
+        REPOSITORY / "tests" / f"test_{key}.py",
+    ]
+    assert [file.name for file in files if "TO WRITE" in file.read_text()] == []
 
 
 EVERYTHING = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import toy
 from conftest import REPOSITORY
 from finished import Finished, pretend_scored
 from reprise.commands import export
-from reprise.core.config.project import load
+from reprise.core.config.project import load as load_project
+from reprise.core.contract import Run
 from reprise.experiments import gmdh
-from reprise.inference import files, papers
-from reprise.inference.foundations import of_gmdh
-from reprise.inference.models import Network, agree, read_config
+from reprise.inference import files
+from reprise.inference.gmdh import polynomial
+from reprise.inference.kinds import Models, Sampler
+from reprise.inference.lookup import kind_of, models_of
+from reprise.inference.models import Network, agree, load, read_config
 from training import trained
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -131,7 +136,7 @@ def test_the_example_gives_the_file_what_it_takes(
     monkeypatch.setattr(files, "_write_onnx", sparing)
     inputs = {"x": torch.rand(4, 3), "mask": torch.ones(4, 3, dtype=torch.bool)}
     odd = Network("odd", _Sum().eval(), inputs, "total", "x, and a mask that changes nothing")
-    monkeypatch.setattr(papers, "networks", lambda task, config: [odd])
+    monkeypatch.setattr(Sampler, "of", lambda self, task, config: [odd])
     finished("export", "gan", "--format", form, "--to", str(tmp_path / "made"))
     taken = {"x": "float32 [batch, 3]"} | ({} if form == "onnx" else {"mask": "bool [batch, 3]"})
     assert json.loads((tmp_path / "made" / "config.json").read_text())["networks"]["odd"]["inputs"] == taken
@@ -266,8 +271,8 @@ def test_what_is_lacking_is_named(finished: Finished, monkeypatch: pytest.Monkey
 
 def networks_of(finished: Finished, experiment: str, stage: Any, arm: str) -> tuple[Any, list[Network]]:
     run = finished.run(experiment, stage, arm)
-    task = papers.opened(run)
-    return task, papers.networks(task, read_config(run))
+    task = load(run, with_data=kind_of(experiment).needs_data)
+    return task, models_of(experiment).of(task, read_config(run))
 
 
 def test_sentences_of_any_number_and_length(finished: Finished, tmp_path: Path) -> None:
@@ -302,10 +307,10 @@ def test_support_vectors_go_into_the_file(finished: Finished, tmp_path: Path) ->
 
 
 def test_a_grown_polynomial_is_what_was_found() -> None:
-    project = load(REPOSITORY, scale="smoke", papers=["gmdh"])
+    project = load_project(REPOSITORY, scale="smoke", papers=["gmdh"])
     tree = project.resolve("gmdh", "degree_4", "laptop") | {"replicates": 1}
     task = trained(gmdh, tree)
-    [network] = of_gmdh(task)
+    [network] = polynomial(task)
     x = task.data[0].test[0]
     assert task.networks.depth(0) > 1
     assert torch.allclose(network.module(x), task.found(0, x), rtol=1e-9, atol=1e-9)
@@ -327,3 +332,37 @@ def test_agreement_is_within_a_ten_thousandth_of_the_largest_or_of_one(
     found: list[float], expected: list[float], same: bool
 ) -> None:
     assert agree(torch.tensor(found), torch.tensor(expected)) is same
+
+
+# A paper without a file of its own
+
+
+def test_a_paper_without_a_file_is_exported_by_its_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the inputs that evaluation gives them."""
+    monkeypatch.setitem(sys.modules, "reprise.experiments.toy", toy)
+    tree = {"seeds": [0], "duration": "5step", "batch_size": 16, "optimizer": {"kind": "sgd", "lr": 0.1}}
+    task = trained(toy, tree).eval()
+    assert kind_of("toy") is Models
+    config = toy.Config.model_validate(tree)
+    [network] = models_of("toy").of(task, config)
+    assert (network.name, network.says) == ("line", "float32 [batch, 3] to float32 [batch, 1]")
+    assert torch.equal(network.inputs["inputs"], task.x[:8])
+    path, difference = files.write(network, tmp_path, "torch")
+    assert difference < 1e-6
+    x = torch.rand(5, 3)
+    assert torch.allclose(torch.export.load(path).module()(x), task.line(x))
+    assert Models().hub_task(config, "pretrain") is None
+
+
+def test_a_network_that_mixes_its_rows_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mixing(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x - x.mean(0)
+
+    monkeypatch.setitem(sys.modules, "reprise.experiments.toy", toy)
+    monkeypatch.setattr(toy, "networks", lambda config: {"line": Mixing(), "absent": Mixing()})
+    tree = {"seeds": [0], "duration": "5step", "batch_size": 16, "optimizer": {"kind": "sgd", "lr": 0.1}}
+    task = toy.Task(Run("toy", "pretrain", "a", 0, "smoke", tree, Path(), Path()), toy.Config.model_validate(tree))
+    task.load_data()
+    task.history = [{"loss": 0.0}]
+    assert Models().of(task, task.config) == []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from torch.autograd.graph import saved_tensors_hooks
 from typer.testing import CliRunner
 
@@ -194,6 +197,22 @@ def test_bert_at_paper_scale_but_for_ten_layers_and_five_tasks(root):
     assert found["hours"]["H100 SXM"] < found["hours"]["A100 SXM"] < found["hours"]["T4"]
 
 
+def test_hours_are_of_arithmetic_or_of_updates_whichever_are_more(root):
+    """The same figure in the table and in its note, and named as a lower bound."""
+    found = planned(root, "regularisation", ["none"], "laptop")
+    [row] = found["runs"]
+    updates = row["seeds"] * row["updates"]
+    arithmetic = {one.name: row["flops"] / (0.5e12 * one.peak("auto", row["prefers_bf16"])) for one in page.DEVICES}
+    assert max(arithmetic.values()) > page.OVERHEAD > min(arithmetic.values())
+    for name, seconds in arithmetic.items():
+        assert found["hours"][name] == pytest.approx(updates * max(seconds, page.OVERHEAD) / 3600)
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(page.tables(found))
+    printed = console.export_text()
+    assert f"{page._duration(found['hours']['H100 SXM'])} " in printed
+    assert "at least" in printed.partition("without games, replay and evaluation")[2].splitlines()[2]
+
+
 @pytest.fixture
 def reprise(toy_project: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Calls commands in this process, which has torch already, with the toy paper alone."""
@@ -215,16 +234,21 @@ def test_the_command(toy_project, reprise):
     fast, slow = found["runs"]
     assert (fast["updates"], fast["seeds"], fast["flops"], slow["flops"]) == (60, 2, 192, 96)
     assert found["flops"] == 2 * 60 * (192 + 96)
-    assert found["hours"]["T4"] == pytest.approx(found["flops"] / (8.1e12 * 0.5) / 3600)
+    assert found["hours"]["T4"] == pytest.approx(2 * 2 * 60 * page.OVERHEAD / 3600), "no update is faster than that"
     assert found["config"]["duration"] == "60step"
     [row] = found["data"]
     assert row["state"] == "in data/raw"
     assert row["prepared"]
     assert row["bytes"] == sum(path.stat().st_size for path in (toy_project.root / "data" / "raw").iterdir())
     said = reprise("plan", "toy", "--scale", "paper", "--arm", "slow")
-    for part in ("optimizer.lr: 0.001", "params/toy.yaml:", "pretrain slow", "200", "35%", "two laptop cores"):
+    for part in ("pretrain slow", "200", "35%", "two laptop cores", "at least"):
         assert part in said
     assert "pretrain fast" not in said
+    assert "optimizer.lr" not in said, "the knobs stand in `reprise show`"
+    assert all(len(line) <= 80 for line in said.splitlines())
+    knobs = reprise("plan", "toy", "--scale", "paper", "--arm", "slow", "--config")
+    assert knobs.endswith(said)
+    assert re.search(r"(?m)^optimizer.lr: 0.001 +# params/toy.yaml:", knobs)
     assert not (toy_project.root / ".reprise" / "runs").exists()
 
 

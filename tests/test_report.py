@@ -17,7 +17,7 @@ import pytest
 
 import made_up
 from conftest import REPOSITORY
-from reprise import cli
+from reprise.cli import stages
 from reprise.core.config.project import load
 from reprise.core.contract import SCALES
 from reprise.core.verdicts import results
@@ -611,10 +611,10 @@ def test_the_command_opens_the_page(
     root: Path, found: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     opened: list[str] = []
-    monkeypatch.setattr(cli, "_project", lambda papers: made_up.project(root, {"gan": made_up.PAPER}))
+    monkeypatch.setattr(stages, "open_project", lambda papers: made_up.project(root, {"gan": made_up.PAPER}))
     monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or found)
-    cli.report()
+    stages.report()
     assert opened == []
-    cli.report(show=True)
+    stages.report(show=True)
     assert opened == [(root / "reports" / "index.html").as_uri()]
     assert ("no browser found" in capsys.readouterr().err) is not found

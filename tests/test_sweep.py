@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 from pathlib import Path
@@ -21,35 +22,50 @@ from reprise.core.config.yaml import ConfigError, leaves
 
 
 @pytest.mark.parametrize(
-    ("text", "parameter"),
+    ("text", "parameter", "probes"),
     [
-        ("optimizer.lr=loguniform(1e-5,1e-2)", {"distribution": "log_uniform_values", "min": 1e-5, "max": 1e-2}),
-        ("x=uniform(0, 1)", {"distribution": "uniform", "min": 0.0, "max": 1.0}),
-        ("x=quniform(0,1,0.1)", {"distribution": "q_uniform", "min": 0.0, "max": 1.0, "q": 0.1}),
-        ("x=int(1,8)", {"distribution": "int_uniform", "min": 1, "max": 8}),
-        ("x=normal(0,2)", {"distribution": "normal", "mu": 0.0, "sigma": 2.0}),
-        ("x=[relu, tanh]", {"values": ["relu", "tanh"]}),
-        ("x=[1, 0.5, null, true, [2, 3]]", {"values": [1, 0.5, "null", "true", "[2, 3]"]}),
+        (
+            "optimizer.lr={distribution: log_uniform_values, min: 1e-5, max: 1e-2}",
+            {"distribution": "log_uniform_values", "min": 1e-5, "max": 1e-2},
+            [1e-5, 1e-2],
+        ),
+        ("x={min: 0, max: 1}", {"min": 0, "max": 1}, [0, 1]),
+        ("x={distribution: log_uniform, min: -1, max: 0}", {"distribution": "log_uniform", "min": -1, "max": 0},
+         [math.exp(-1), 1]),
+        ("x={distribution: normal, mu: 0, sigma: 2.5}", {"distribution": "normal", "mu": 0, "sigma": 2.5}, [0]),
+        ("x={value: 3}", {"value": 3}, [3]),
+        ("x=[relu, tanh]", {"values": ["relu", "tanh"]}, ["relu", "tanh"]),
+        ("x={values: [1, 2], probabilities: [0.9, 0.1]}", {"values": [1, 2], "probabilities": [0.9, 0.1]}, [1, 2]),
+        ("x=[0.5, null, true, [2, 3]]", {"values": [0.5, "null", "true", "[2, 3]"]}, [0.5, None, True, [2, 3]]),
     ],
-)
-def test_knobs(text: str, parameter: dict[str, Any]) -> None:
-    assert parse_knob(text).parameter == parameter
+)  # fmt: skip
+def test_knobs(text: str, parameter: dict[str, Any], probes: list[Any]) -> None:
+    knob = parse_knob(text)
+    assert (knob.parameter, knob.probes) == (parameter, probes)
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("lr", "expected knob="),
-        ("lr=logunifrom(1,2)", "did you mean loguniform"),
-        ("lr=uniform(1)", r"expected uniform\(min, max\)"),
-        ("n=int(1.5,2)", "whole numbers"),
-        ("lr=uniform(2,1)", "below the second"),
-        ("lr=loguniform(0,1)", "above 0"),
-        ("lr=0.1", "expected one of"),
-        ("lr=[]", "expected one of"),
-        ("lr=quniform(1e-3,1e-2,0)", "q, the last number, is to be above 0"),
-        ("lr=normal(1e-3,-1)", "sigma, the last number, is to be above 0"),
-        ("lr=uniform(0,.inf)", "finite numbers"),
+        ("lr={distribution: log_unifrom_values, min: 1, max: 2}", "did you mean log_uniform_values"),
+        ("lr={distribution: [], min: 1, max: 2}", "expected `distribution` to be a word"),
+        ("lr={distribution: 3, min: 1, max: 2}", "expected `distribution` to be a word"),
+        ("lr={min: 1}", "both `min` and `max`"),
+        ("lr={distribution: normal, min: 1, max: 2}", "`mu` and `sigma`"),
+        ("lr={min: a, max: 2}", "finite numbers"),
+        ("lr={min: true, max: 2}", "finite numbers"),
+        ("lr={min: 2, max: 1}", "min is to be below max"),
+        ("lr={distribution: log_uniform_values, min: 0, max: 1}", "above 0"),
+        ("lr={distribution: q_uniform, min: 0, max: 1, q: 0}", "q is to be above 0"),
+        ("lr={distribution: normal, mu: 1e-3, sigma: -1}", "sigma is to be above 0"),
+        ("lr={min: 0, max: .inf}", "finite numbers"),
+        ("lr={min: 0, max: [}", "not YAML"),
+        ("lr={values: 3}", "expected `values`"),
+        ("lr={distribution: log_uniform, min: 0, max: 1e4}", "beyond what a number can be"),
+        ("lr=0.1", "expected a list"),
+        ("lr=[]", "expected `values`"),
+        ("lr=loguniform(1e-5,1e-2)", "expected a list"),
     ],
 )
 def test_what_is_no_knob_is_refused(text: str, said: str) -> None:
@@ -67,7 +83,11 @@ def test_the_file_is_what_the_agent_turns_into_a_trial() -> None:
     from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
     content = yaml.safe_load(
-        gan_sweep("optimizer.lr=loguniform(1e-5,1e-2)", "early=[1ep, 2step]", metric="fd_lenet_v1")
+        gan_sweep(
+            "optimizer.lr={distribution: log_uniform_values, min: 1e-5, max: 1e-2}",
+            "early=[1ep, 2step]",
+            metric="fd_lenet_v1",
+        )
     )
     assert content["method"] == "random"
     assert content["metric"] == {"name": "fd_lenet_v1", "goal": "minimize"}
@@ -88,17 +108,17 @@ def test_a_metric_of_test_data_is_warned_of() -> None:
 def test_lists_make_a_grid() -> None:
     assert yaml.safe_load(gan_sweep("early=[1ep, 2step]"))["method"] == "grid"
     with pytest.raises(UsageError, match="a grid needs a list"):
-        gan_sweep("optimizer.lr=uniform(0.1,0.2)", method="grid")
+        gan_sweep("optimizer.lr={min: 0.1, max: 0.2}", method="grid")
 
 
 def test_both_ends_of_a_range_must_be_the_knobs_own() -> None:
     with pytest.raises(ConfigError, match=r"optimizer\.lr: expected a number above 0, found -1"):
-        gan_sweep("optimizer.lr=uniform(-1,1)")
+        gan_sweep("optimizer.lr={min: -1, max: 1}")
     with pytest.raises(ConfigError, match=r"optimizer\.lrr: unknown key; did you mean lr"):
-        gan_sweep("optimizer.lrr=uniform(1,2)")
+        gan_sweep("optimizer.lrr={min: 1, max: 2}")
     with pytest.raises(ConfigError, match=r"model\.components: unknown key"):
-        gan_sweep("model.components=int(1,9)")
-    assert "model.components" in gan_sweep("model.components=int(1,9)", arm="mixture")
+        gan_sweep("model.components={min: 1, max: 9}")
+    assert "model.components" in gan_sweep("model.components={min: 1, max: 9}", arm="mixture")
 
 
 def test_a_sweep_seeks_what_is_no_test_data() -> None:

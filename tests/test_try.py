@@ -7,6 +7,9 @@ import io
 import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +17,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 from conftest import REPOSITORY
 from finished import Finished
+from reprise import cli
 from reprise.commands.find_model import favoured
 from reprise.core.config.project import load
-from reprise.inference import bert, classifiers, dqn, gan, papers, pictures
-from reprise.inference.models import Unusable
+from reprise.inference import bert, dqn, gan, lookup, pictures
+from reprise.inference import images as looking
+from reprise.inference.kinds import Classifier, Unusable
 from reprise.parts.data.store import open_images
 from reprise.parts.text import WordPiece
 from training import scored, trained
@@ -109,7 +115,9 @@ def test_a_game_scores_the_sum_of_its_rewards_and_is_filmed_whole(finished: Fini
     assert len(game.film) == len(game.actions) + 1
     height = len(screens[0])
     assert all(np.array_equal(one[:height], screen) for one, screen in zip(game.film[:-1], screens[:-1], strict=True))
-    assert np.array_equal(game.film[-1], dqn.captioned(screens[-2], game.score)), "not the next game's first screen"
+    assert np.array_equal(game.film[-1], pictures.with_score(screens[-2], game.score)), (
+        "not the next game's first screen"
+    )
 
 
 def test_without_random_actions_it_does_what_the_network_values_most(finished: Finished) -> None:
@@ -127,7 +135,7 @@ def test_the_command_says_the_score_and_writes_the_film(finished: Finished, tmp_
     assert said["score"] == game.score
     assert said["actions"] == len(game.actions)
     with Image.open(out) as film:
-        assert film.size == (160, 210 + dqn.STRIP)
+        assert film.size == (160, 210 + pictures.STRIP)
         assert film.n_frames > 1
 
 
@@ -216,7 +224,7 @@ TEST_ERRORS = {
 
 
 def test_every_paper_that_sorts_images_is_compared() -> None:
-    assert TEST_ERRORS.keys() == {*classifiers.PAPERS}
+    assert TEST_ERRORS.keys() == {*lookup.by_kind()[Classifier]}
 
 
 @pytest.mark.parametrize(
@@ -236,15 +244,16 @@ def test_the_reader_makes_the_mistakes_that_the_papers_evaluation_counts(
         whitening = torch.eye(3072).roll(1, 0) * 3  # in the place of 3,072 components, which take 9 s
         monkeypatch.setattr(paper, "zca", lambda images: (images.mean(0), whitening), raising=False)
     task = trained(paper, tree, objects if dataset == "objects" else data, every=10, stage=stage)
-    config = paper.Config.model_validate(tree)
-    reader = classifiers.reader(task, config)
+    config, models = paper.Config.model_validate(tree), lookup.models_of(key)
+    assert isinstance(models, Classifier)
+    reader = looking.reader(models, task, config)
     assert reader.dataset == dataset
-    images, labels = classifiers.test_images(task, reader.dataset)
+    images, labels = looking.test_images(task, reader.dataset)
     count = getattr(config, "test", len(images))
     if key in ("initialisation", "activations"):
         count = config.evaluate.images
     with torch.no_grad():
-        found = reader.network(classifiers.pixels(images[:count])).argmax(1).numpy()
+        found = reader.network(looking.pixels(images[:count])).argmax(1).numpy()
     error = whole * float((found != labels[:count]).mean())
     with torch.no_grad():
         expected = of_evaluation(task, paper, config, metric, images, labels, count)
@@ -284,9 +293,11 @@ def test_an_autoencoder_errs_as_in_evaluation(key: str, arm: str, metric: str, d
     paper: Any = importlib.import_module(f"reprise.experiments.{key}")
     tree = project.resolve(key, arm)
     task = trained(paper, tree, data, every=10, stage=project.pipeline.evaluate[key].model)
-    reader = classifiers.reader(task, paper.Config.model_validate(tree))
+    models = lookup.models_of(key)
+    assert isinstance(models, Classifier)
+    reader = looking.reader(models, task, paper.Config.model_validate(tree))
     assert reader.kind == "autoencoder"
-    pixels = classifiers.pixels(classifiers.test_images(task, "digits")[0][: tree["test"]])
+    pixels = looking.pixels(looking.test_images(task, "digits")[0][: tree["test"]])
     with torch.no_grad():
         error = (reader.network(pixels) - pixels).square().sum((1, 2)).mean()
     assert float(error) == pytest.approx(scored(task).metrics[metric], rel=1e-4)
@@ -424,6 +435,58 @@ def test_a_picture_of_nothing_is_refused(tmp_path: Path) -> None:
         pictures.read(tmp_path / "blank.png", "digits")
 
 
+# Which kind
+
+PAPERS = list(load(REPOSITORY, papers=()).papers)
+
+
+@pytest.mark.parametrize("key", PAPERS)
+def test_a_papers_file_is_of_the_kind_that_is_read_off_it(key: str) -> None:
+    assert type(lookup.models_of(key)) is lookup.kind_of(key)
+
+
+def test_no_list_of_papers_stands_beside_their_files() -> None:
+    """A new paper needs at most one file: what commands/ and inference/ say to all names none."""
+    quoted = re.compile(rf"""["'](?:{"|".join(PAPERS)})["']""")
+    package = REPOSITORY / "src" / "reprise"
+    files = [*(package / "commands").glob("*.py"), *(package / "inference").glob("*.py")]
+    shared = [file for file in files if file.parent.name == "commands" or file.stem not in PAPERS]
+    assert [f"{file.name}: {word}" for file in shared for word in quoted.findall(file.read_text())] == []
+    imports = re.compile(rf"reprise\.(?:experiments|inference)(?:\.| import )(?:{'|'.join(PAPERS)})\b")
+    assert [file.name for file in shared if imports.search(file.read_text())] == []
+
+
+def test_help_says_what_there_is_to_try() -> None:
+    printed = " ".join(CliRunner().invoke(cli.app, ["try", "--help"]).stdout.split())
+    for kind, keys in lookup.by_kind().items():
+        assert f"{kind.trying}: {', '.join(keys)}" in printed
+
+
+@pytest.mark.parametrize("words", ["try gan", "try normalisation", "export gan", "try bert 'a film'"])
+def test_a_model_that_is_not_there_is_told_of_without_torch(words: str, tmp_path: Path) -> None:
+    for name in ("params.yaml", "pipeline.yaml"):
+        shutil.copyfile(REPOSITORY / name, tmp_path / name)
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "reprise", *shlex.split(words)],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "reprise.commands.find_model" in imported
+    assert not imported & {"torch", "numpy", "PIL", "pytorch_lightning", "wandb"}
+    assert done.returncode == 2
+    assert "no trained model of" in done.stderr
+
+
+def test_a_terminal_that_is_not_there_is_told_of_before_the_model_is_loaded(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr("reprise.inference.models.load", refused)
+    assert "no terminal to draw in" in finished("try", "gan", status=2)
+
+
 # Which model
 
 
@@ -438,9 +501,9 @@ def test_the_arm_is_the_one_that_most_claims_are_for() -> None:
     paper = project.papers["perceptron"]
     assert favoured(paper, project.arms("perceptron")) == (
         "hidden_2",  # and not `unit`, of which it is claimed that it cannot learn XOR
-        "arm hidden_2, the better one in 2 of the paper's 10 claims; --arm takes another",
+        "arm hidden_2, the one that the paper favours; --arm takes another",
     )
-    assert "the better one in 1 of" in favoured(paper, ["unit"])[1]
+    assert "the paper favours" in favoured(paper, ["unit"])[1]
     assert favoured(paper, ["association_64", "association_256", "association_1024", "digits"])[0] == "association_1024"
     assert favoured(paper, ["digits_logistic", "association_64"]) == (
         "digits_logistic",
@@ -450,10 +513,9 @@ def test_the_arm_is_the_one_that_most_claims_are_for() -> None:
 
 def test_there_is_something_to_try_of_each_paper_or_a_word_why_not(finished: Finished) -> None:
     for key in finished.project.papers:
-        if key not in papers.TRIED:
+        if not lookup.kind_of(key).trying:
             said = finished("try", key, status=2)
-            assert f"nothing to try of {key}" in said
-            assert "but of gan, dqn, bert, " in said
+            assert f"nothing to try of {key}; `reprise try --help` says of which" in said
 
 
 @pytest.mark.parametrize(

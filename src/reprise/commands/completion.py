@@ -14,8 +14,6 @@ from typing import Any
 import typer
 
 from reprise.commands.project import find_root
-from reprise.core.config.yaml import dotted, leaves
-from reprise.core.contract import SCALES
 
 Candidates = list[tuple[str, str]]
 """Each word with what a shell that can show it says beside it."""
@@ -95,6 +93,8 @@ def formats(ctx: typer.Context, incomplete: str) -> Candidates:
 
 def scales(ctx: typer.Context, incomplete: str) -> Candidates:
     """The scales."""
+    from reprise.core.contract import SCALES
+
     return [(scale, "") for scale in SCALES]
 
 
@@ -148,6 +148,8 @@ def _scale(ctx: typer.Context, reading: Any) -> Any:
 
 def _spelled(tree: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
     """Each knob of a tree, and its value as one would type it."""
+    from reprise.core.config.yaml import dotted, leaves
+
     for path, value in leaves(tree).items():
         said = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
         yield f"{before}{dotted(path)}", said

@@ -14,6 +14,7 @@ from reprise.commands.find_model import check_data, find
 from reprise.commands.project import UsageError
 from reprise.core.config.project import Project
 from reprise.core.contract import Failed, Stage
+from reprise.inference.lookup import kind_of, models_of
 
 NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime", "huggingface_hub"), "torch": ("huggingface_hub",)}
 MARK = "reprise"
@@ -50,25 +51,25 @@ def write(
     Of an earlier export there the files are replaced; what else is there stays. Failed where a file does not do what
     the network does.
     """
+    trained = find(project, experiment, arm, seed, stage)
     lacking = [name.replace("_", "-") for name in NEEDED[form] if find_spec(name) is None]
     if lacking:
         raise UsageError(
             f"{', '.join(lacking)}: not installed; `pip install 'reprise[export]'` brings what export needs"
         )
-    trained = find(project, experiment, arm, seed, stage)
     run = trained.run
     target = (to or project.root / "exports" / f"{experiment}-{run.arm}-s{run.seed}").resolve()
     before = _of_an_earlier_export(target)
 
     from reprise.commands.model_card import card, revision
-    from reprise.inference import files, papers
-    from reprise.inference.models import read_config
+    from reprise.inference import files
+    from reprise.inference.models import load, read_config
 
-    if experiment not in papers.WITHOUT_DATA:
+    if kind_of(experiment).needs_data:
         check_data(project, run)
-    config = read_config(run)
-    task = papers.opened(run)
-    networks = papers.networks(task, config)
+    config, models = read_config(run), models_of(experiment)
+    task = load(run, with_data=models.needs_data)
+    networks = models.of(task, config)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -80,7 +81,7 @@ def write(
             path, difference = files.write(network, temporary, form)
             differences[path.name] = difference
             taken[network.name] = {name: network.inputs[name] for name in files.inputs_of(path, network)}
-        for name, text in papers.texts(task).items():
+        for name, text in models.files(task).items():
             (temporary / name).write_text(text, encoding="utf-8")
         described = {
             network.name: {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -105,32 +106,33 @@ def _of_seed(
 
 
 def favoured(paper: Paper, arms: list[str]) -> tuple[str, str]:
-    """Of `arms` the one that most of the paper's claims hold to be the better, and that in words; the first of equals.
+    """The one of `arms` that most of the paper's claims hold to be the better, and that in words; the first of equals.
 
-    Claims are written down before any run: no score of a test set has a part in it.
+    Claims are written down before any run: neither a score nor a verdict has a part in it.
     """
-    counts: Counter[str] = Counter()
-    for name, claim in paper.claims.items():
-        found: Any = claim
-        if name.startswith("what_if_"):
-            continue
-        if claim.kind == "difference":
-            better = paper.metrics[claim.metric].better
-            side = {"higher": found.higher, "lower": found.lower}.get(better)
-            counts.update([side] if side else [])
-        elif claim.kind == "trend":
-            better = paper.metrics[claim.metric].better
-            rises = {"increasing": "higher", "decreasing": "lower"}[found.direction]
-            counts.update([] if better == "neither" else [found.arms[-1 if rises == better else 0]])
-        elif claim.kind in ("above", "below", "rate"):
-            above = claim.kind == "above" or (claim.kind == "rate" and found.above is not None)
-            better = paper.metrics[claim.metric].better
-            counts.update([found.arm] if better == ("higher" if above else "lower") else [])
-    best = max(arms, key=lambda arm: counts[arm])
-    if not counts[best]:
+    sides = Counter(side for name, claim in paper.claims.items() for side in _favours(paper, name, claim))
+    best = max(arms, key=lambda arm: sides[arm])
+    if not sides[best]:
         return best, f"arm {best}, the first that there is; --arm takes another"
-    said = f"the better one in {counts[best]} of the paper's {len(paper.claims)} claims"
-    return best, f"arm {best}, {said}; --arm takes another"
+    return best, f"arm {best}, the one that the paper favours; --arm takes another"
+
+
+def _favours(paper: Paper, name: str, claim: Any) -> list[str]:
+    """The arm that a claim of the paper's holds to be the better; none where it says nothing of the kind."""
+    if name.startswith("what_if_") or getattr(claim, "check", False):  # not the paper's words, or no claim at all
+        return []
+    better = paper.metrics[claim.metric].better
+    match claim.kind:
+        case "difference":
+            side = {"higher": claim.higher, "lower": claim.lower}.get(better)
+            return [side] if side else []
+        case "trend" if better != "neither":
+            rises = {"increasing": "higher", "decreasing": "lower"}[claim.direction]
+            return [claim.arms[-1 if rises == better else 0]]
+        case "above" | "below" | "rate":
+            above = claim.kind == "above" or (claim.kind == "rate" and claim.above is not None)
+            return [claim.arm] if better == ("higher" if above else "lower") else []
+    return []
 
 
 def check_data(project: Project, run: Run) -> None:
@@ -159,9 +161,18 @@ def _records(folder: Path) -> list[Path]:
     return sorted(folder.glob("seed*.run.json"), key=lambda path: int(path.name.split(".")[0].removeprefix("seed")))
 
 
-def _read(project: Project, experiment: str, stage: str, record: Path) -> tuple[Run, dict[str, Any]]:
-    from reprise.inference.models import read_run
+def read_run(model: Path, stage: Any, data: Path, init: Path | None) -> tuple[Run, dict[str, Any]]:
+    """The run that left `model`, with the knobs that it was trained with, and the whole of its run.json."""
+    record = json.loads(model.with_suffix(".run.json").read_text(encoding="utf-8"))
+    experiment, _, arm, seed = record["name"].split("/")
+    run = Run(
+        experiment, stage, arm, int(seed.removeprefix("s")), record["scale"], record["config"], data, model, init,
+        record["fingerprint"],
+    )  # fmt: skip
+    return run, record
 
+
+def _read(project: Project, experiment: str, stage: str, record: Path) -> tuple[Run, dict[str, Any]]:
     data = project.root / "data" / "prepared" / getattr(project.pipeline, stage)[experiment].data
     stages = project.pipeline.stages(experiment)
     model = record.with_name(record.name.replace(".run.json", ".safetensors"))

@@ -1,12 +1,14 @@
-"""What `reprise list` and `reprise show` print."""
+"""What `reprise list`, `reprise show` and `reprise verdicts` print."""
 
 from __future__ import annotations
 
 import ast
+import difflib
 import json
 import sys
+import textwrap
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -47,16 +49,22 @@ def rows(project: Project, filters: Filters) -> list[dict[str, Any]]:
         check_known(filters.verdict, list(COLOURS), "verdict")
     chosen = [word for word in filters.words if word in papers]
     sought = [word.lower() for word in filters.words if word not in papers]
+    texts = {
+        key: " ".join([key, paper.title, paper.authors, paper.venue, str(paper.year)]).lower()
+        for key, paper in papers.items()
+    }
+    for word in sought:  # what no paper has in it is a key mistyped, or nothing
+        if not any(word in text for text in texts.values()) and difflib.get_close_matches(word, papers, 1):
+            check_known(word, papers, "experiment")
     found = []
     for key, paper in sorted(papers.items(), key=lambda item: item[1].year):
         stages = project.pipeline.stages(key)
         data = dict.fromkeys(section[key].data for section in (getattr(project.pipeline, stage) for stage in stages))
         given = verdicts(project.root, key, project.params.scale)
         ruled = {name: given.get(name, "not run") for name in paper.claims}
-        text = " ".join([key, paper.title, paper.authors, paper.venue, str(paper.year)]).lower()
         if (
             (not chosen or key in chosen)
-            and all(word in text for word in sought)
+            and all(word in texts[key] for word in sought)
             and filters.family in (None, paper.family)
             and (filters.data is None or filters.data in data)
             and (filters.verdict is None or filters.verdict in ruled.values())
@@ -92,23 +100,43 @@ def verdicts(root: Path, experiment: str, scale: str) -> dict[str, str]:
         raise damaged(path, error) from error
 
 
-def table(found: list[dict[str, Any]], claims: bool, width: int | None) -> Iterator[str]:
+WIDE = 120
+"""Columns from which on `reprise list` has more than what fits 80."""
+
+
+def table(found: list[dict[str, Any]], claims: bool, width: int) -> Iterator[str]:
     """A line for each experiment, cut at `width`; with `claims`, its arms and the verdict of each claim below."""
-    cells = [
-        (row["experiment"], str(row["year"]), row["family"], ", ".join(row["data"]), f"{len(row['arms'])} arms")
-        for row in found
-    ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    tallies = [tally(row["verdicts"].values()) for row in found]
-    last = max((len(plain) for plain, _ in tallies), default=0)
-    for row, cell, (plain, coloured) in zip(found, cells, tallies, strict=True):
-        left = "  ".join(f"{text:<{wide}}" for text, wide in zip(cell, widths, strict=True))
-        title = row["title"] if width is None else row["title"][: max(0, width - len(left) - last - 4)]
-        yield f"{left}  {coloured}{' ' * (last - len(plain))}  {title}".rstrip()
+    cells = [list(_cells(row, width)) for row in found]
+    widths = [max(len(plain) for plain, _ in column) for column in zip(*cells, strict=True)]
+    for row, line in zip(found, cells, strict=True):
+        padded = [shown + " " * (wide - len(plain)) for (plain, shown), wide in zip(line, widths, strict=True)]
+        title = shortened(row["title"], width - sum(widths) - 2 * len(widths))
+        yield "  ".join([*padded, title]).rstrip()
         if claims:
-            yield f"  arms: {', '.join(row['arms'])}"
+            yield from textwrap.wrap(
+                f"arms: {', '.join(row['arms'])}", width, initial_indent="  ", subsequent_indent="    "
+            )
             for name, said in row["verdicts"].items():
                 yield f"  {name}: {typer.style(said, fg=COLOURS.get(said))}"
+
+
+def _cells(row: dict[str, Any], width: int) -> Iterator[tuple[str, str]]:
+    """What stands before the title, plain and in colours."""
+    yield row["experiment"], row["experiment"]
+    yield str(row["year"]), str(row["year"])
+    if width >= WIDE:
+        yield row["family"], row["family"]
+        yield (arms := f"{len(row['arms'])} arms"), arms
+        yield tally(row["verdicts"].values())
+        return
+    judged = [said for said in row["verdicts"].values() if said != "not run"]
+    share = f"{judged.count('reproduced')} of {len(judged)} reproduced" if judged else "not run"
+    yield share, share
+
+
+def shortened(text: str, width: int) -> str:
+    """`text`, or as much of it as fits `width` with … at its end."""
+    return text if len(text) <= width else f"{text[: max(0, width - 1)].rstrip()}…" if width > 1 else ""
 
 
 def tally(said: Any) -> tuple[str, str]:
@@ -120,7 +148,42 @@ def tally(said: Any) -> tuple[str, str]:
     return ", ".join(text for text, _ in some), ", ".join(typer.style(text, fg=colour) for text, colour in some)
 
 
+# --- verdicts ---------------------------------------------------------------------------------------------------------
+
+
+def not_run(verdicts: Mapping[str, Mapping[str, Any]], width: int) -> Iterator[str]:
+    """The claims without a verdict, for each reason: by name of one experiment, counted of several."""
+    reasons: dict[str, dict[str, list[str]]] = {}
+    for experiment, claims in verdicts.items():
+        for one in claims.values():
+            if one.verdict == "not run":
+                name = one.claim.replace("_", " ")
+                reasons.setdefault(one.reason, {}).setdefault(experiment, []).append(name)
+    for reason, found in reasons.items():
+        names = [", ".join(claims) if len(verdicts) == 1 else f"{key} {len(claims)}" for key, claims in found.items()]
+        count = sum(map(len, found.values()))
+        yield from textwrap.wrap(
+            f"{count} not run, {reason}: {', '.join(names)}", width, subsequent_indent="  ", break_on_hyphens=False
+        )
+
+
 # --- show -------------------------------------------------------------------------------------------------------------
+
+
+def beside(lines: Iterable[tuple[str, str]], width: int) -> Iterator[str]:
+    """Each text with its comment beside it, aligned; a text that leaves too little room goes on in the lines below."""
+    lines = list(lines)
+    comments = max((len(comment) for _, comment in lines if comment), default=0)
+    room = max(width - comments - len("  # "), 30)
+    left = min(max((len(text) for text, _ in lines), default=0), room)
+    for text, comment in lines:
+        first, *rest = (
+            textwrap.wrap(text, left, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+            if comment and len(text) > width - len(comment) - len("  # ")
+            else [text]
+        )
+        yield f"{first:<{left}}  # {comment}" if comment else first
+        yield from rest
 
 
 def values(project: Project, experiment: str, arm: str | None, scale: Scale | None = None) -> Iterator[tuple[str, str]]:

@@ -16,6 +16,8 @@ from reprise.core.contract import Failed, Run
 from reprise.core.run import tracking
 from reprise.core.verdicts import results
 from reprise.core.verdicts.results import SCALE_IN_WORDS
+from reprise.inference.lookup import models_of
+from reprise.inference.models import read_config
 from reprise.stages.page.cards import data_in_words
 from reprise.stages.page.docstrings import account, module_of
 
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from huggingface_hub import ModelCard
 
 HERE = Path(__file__).parent
-TASKS = {"gan": "unconditional-image-generation", "dqn": "reinforcement-learning"}
-"""The hub's names of what models do; of the others that look at images image-classification."""
 
 
 def card(
@@ -44,7 +44,7 @@ def card(
     datasets = [project.datasets[key] for key in keys]
     key, dataset = keys[-1], datasets[-1]
     scores, means, verdicts, missing = _results(project, trained)
-    task = _task(run.experiment, run.stage)
+    task = models_of(run.experiment).hub_task(read_config(run), run.stage)
     name = f"{run.experiment}-{run.arm}-s{run.seed}"
     evaluated = [
         EvalResult(
@@ -78,14 +78,6 @@ def card(
         steps=trained.record.get("steps"), examples=examples, same=_is_current(project, run),
     )  # fmt: skip
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
-
-
-def _task(experiment: str, stage: str) -> str | None:
-    if experiment == "bert":
-        return "fill-mask" if stage == "pretrain" else "text-classification"
-    from reprise.inference.classifiers import PAPERS
-
-    return TASKS.get(experiment) or ("image-classification" if experiment in PAPERS else None)
 
 
 def _onnx(networks: dict[str, dict[str, Any]]) -> bool:

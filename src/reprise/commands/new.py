@@ -1,7 +1,7 @@
-"""The four files of a new paper, which pass conformance as they are: a perceptron on digits, to be written over.
+"""The four files of a new paper, which run as they are: a perceptron on digits, to be replaced by the paper's own.
 
-The paper's file and its test are written whole; its sections of params.yaml and pipeline.yaml are added as text, so
-that no comment and no line of another paper changes. Either all of it is written, or none.
+Each is written whole; of other files only the stage tables of pipeline.yaml get a line each. Either all of it is
+written, or nothing. What a person has to write is marked TO WRITE: `reprise validate` lists those passages.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from reprise import inference
 from reprise.commands.project import UsageError, check_known
 from reprise.core.config.claim import LEAST_SEEDS
 from reprise.core.config.config_loader import experiments_dir
-from reprise.core.config.documents import PARAMS, PIPELINE
+from reprise.core.config.documents import PIPELINE
 from reprise.core.config.project import Project, load
 from reprise.core.config.yaml import Document
 
+INFERENCE = Path(inference.__file__).parent
 TEMPLATES = Path(__file__).parent / "templates" / "new"
 RESERVED = {"config", "pretrain", "finetune", "evaluate", "data", "training", "conftest"}
 DATASET, PART = "small_images", "digits"
@@ -30,16 +32,26 @@ DATASET, PART = "small_images", "digits"
 
 @dataclass(frozen=True)
 class Paper:
-    """What is known of the paper at the beginning."""
+    """What is known of the paper at the beginning; the rest is marked as still to be written."""
 
     key: str
-    title: str
-    authors: str
-    year: int
-    venue: str
-    link: str
-    family: str
+    title: str = "TO WRITE: its title"
+    authors: str = "TO WRITE"
+    year: int | None = None
+    venue: str = "TO WRITE"
+    link: str = "https://arxiv.org/TO-WRITE"
+    family: str = "foundations"
     data: str = DATASET
+
+
+def paths(root: Path, key: str) -> dict[Path, str]:
+    """The files of a paper in the project in `root`, each with its template."""
+    return {
+        experiments_dir() / f"{key}.py": "experiment.py.j2",
+        root / "tests" / f"test_{key}.py": "test.py.j2",
+        root / "params" / f"{key}.yaml": "params.yaml.j2",
+        root / "papers" / f"{key}.yaml": "paper.yaml.j2",
+    }
 
 
 def write(project: Project, paper: Paper) -> list[Path]:
@@ -47,23 +59,18 @@ def write(project: Project, paper: Paper) -> list[Path]:
     root, experiments = project.root, experiments_dir()
     if not experiments.is_relative_to(root):
         raise UsageError(f"{experiments} is not in this project: work in a checkout, with `make setup`")
-    files = {
-        experiments / f"{paper.key}.py": _rendered("experiment.py.j2", paper),
-        root / "tests" / f"test_{paper.key}.py": _rendered("test.py.j2", paper),
-    }
-    _check(project, paper, list(files))
-    params, pipeline = project.reading.params, project.reading.pipeline
-    entries = {
-        "pretrain": f"{paper.key}: {{data: {paper.data}}}",
-        "evaluate": f"{paper.key}: {{model: pretrain, data: {paper.data}}}",
-        "experiments": _rendered("pipeline.yaml.j2", paper),
-    }
-    files[root / PARAMS] = _added(
-        root / PARAMS,
-        params,
-        {"experiments": _rendered("params.yaml.j2", paper, few_seeds=len(project.params.seeds) < LEAST_SEEDS)},
+    targets = paths(root, paper.key)
+    _check(project, paper, list(targets))
+    few_seeds = len(project.params.seeds) < LEAST_SEEDS
+    files = {path: _rendered(template, paper, few_seeds=few_seeds) for path, template in targets.items()}
+    files[root / PIPELINE] = _with_stages(
+        (root / PIPELINE).read_text(encoding="utf-8"),
+        project.reading.pipeline,
+        {
+            "pretrain": f"{paper.key}: {{data: {paper.data}}}",
+            "evaluate": f"{paper.key}: {{model: pretrain, data: {paper.data}}}",
+        },
     )
-    files[root / PIPELINE] = _added(root / PIPELINE, pipeline, entries)
     return _write_all(root, paper.key, files)
 
 
@@ -72,7 +79,8 @@ def _check(project: Project, paper: Paper, files: list[Path]) -> None:
         raise UsageError(
             f"{paper.key!r} cannot be a key: lower-case letters, digits and _, as in layerwise_pretraining"
         )
-    if keyword.iskeyword(paper.key) or paper.key in RESERVED:
+    shared = {path.stem for path in INFERENCE.glob("*.py")} - {*project.reading.files}
+    if keyword.iskeyword(paper.key) or paper.key in RESERVED | shared:
         raise UsageError(f"{paper.key!r} cannot be a key: the word is taken")
     if paper.key in project.papers or paper.key in project.reading.knobs:
         raise UsageError(f"there is an experiment called {paper.key}: `reprise list {paper.key}`")
@@ -94,7 +102,7 @@ def _rendered(template: str, paper: Paper, **facts: bool) -> str:
         keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters["quoted"] = _quoted
-    cited = f"{paper.title}. {paper.authors}. {paper.venue} {paper.year}, {paper.link}."
+    cited = f"{paper.title}. {paper.authors}. {paper.venue} {paper.year or 'TO WRITE'}, {paper.link}."
     return environment.get_template(template).render(
         paper=paper, citation=textwrap.fill(_in_docstring(cited), 116), **facts
     )
@@ -109,34 +117,27 @@ def _in_docstring(text: str) -> str:
     return " ".join(text.split()).replace("\\", "\\\\").replace('"', "'")
 
 
-def _added(file: Path, document: Document, entries: dict[str, str]) -> str:
-    """The file's text with an entry more at the end of each top-level block that `entries` names."""
-    lines = file.read_text(encoding="utf-8").split("\n")
-    for block in entries:
-        if block not in document.data:
-            raise UsageError(f"{document.file} has no block `{block}`")
-        if document.data[block] is not None and document.values[(block,)].line == document.keys[(block,)].line:
-            line = document.keys[(block,)].line
-            raise UsageError(
-                f"{document.file}:{line}: write `{block}` as a block of lines, not in braces, to add to it"
-            )
-    ends = {block: _end_of_block(lines, document, block) for block in entries}
-    for block, end in sorted(ends.items(), key=lambda item: -item[1]):
-        children = [document.keys[(block, key)].column - 1 for key in document.data[block] or ()]
-        indent = " " * (children[0] if children else 2)
-        added = [indent + line if line else "" for line in entries[block].rstrip("\n").split("\n")]
-        lines[end:end] = ["", *added] if len(added) > 1 else added
+def _with_stages(text: str, pipeline: Document, entries: dict[str, str]) -> str:
+    """The text of pipeline.yaml with a line more at the end of each stage table that `entries` names."""
+    lines = text.split("\n")
+    after = {table: _last_line(pipeline, table) for table in entries}
+    for table, last in sorted(after.items(), key=lambda item: -item[1]):
+        columns = [pipeline.keys[(table, key)].column - 1 for key in pipeline.data[table] or ()]
+        lines.insert(last, " " * (columns[0] if columns else 2) + entries[table])
     return "\n".join(lines)
 
 
-def _end_of_block(lines: list[str], document: Document, block: str) -> int:
-    """How many lines there are up to the last one of the block; comments above what follows belong to what follows."""
-    begins = document.keys[(block,)].line
-    after = [mark.line for path, mark in document.keys.items() if len(path) == 1 and mark.line > begins]
-    end = min(after) - 1 if after else len(lines)
-    while end > begins and (not lines[end - 1].strip() or lines[end - 1].startswith("#")):
-        end -= 1
-    return end
+def _last_line(pipeline: Document, table: str) -> int:
+    """The line that the last entry of a stage table stands on; UsageError where none can be added below it."""
+    if table not in pipeline.data:
+        raise UsageError(f"{pipeline.file} has no block `{table}`")
+    head = pipeline.keys[(table,)].line
+    if pipeline.data[table] is None:
+        return head
+    if pipeline.values[(table,)].line == head:
+        raise UsageError(f"{pipeline.file}:{head}: write `{table}` as a block of lines, not in braces, to add to it")
+    within = [mark.line for path, mark in [*pipeline.keys.items(), *pipeline.values.items()] if path[:1] == (table,)]
+    return max(within)
 
 
 def _write_all(root: Path, key: str, files: dict[Path, str]) -> list[Path]:
@@ -144,7 +145,7 @@ def _write_all(root: Path, key: str, files: dict[Path, str]) -> list[Path]:
     from reprise.core.config.schema import write as write_schemas
 
     def contents() -> dict[Path, bytes]:
-        return {path: path.read_bytes() for path in [*files, *root.glob("schemas/*")] if path.is_file()}
+        return {path: path.read_bytes() for path in [*files, *root.glob("schemas/**/*")] if path.is_file()}
 
     before = contents()
     try:

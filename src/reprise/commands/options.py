@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
 from reprise.commands import completion
-from reprise.core.contract import SCALES
 
 Overrides = Annotated[
     list[str] | None,
@@ -28,9 +28,16 @@ Arm = Annotated[str, typer.Argument(help="As `reprise list` shows them", autocom
 ArmOption = Annotated[str | None, typer.Option("--arm", help="The first unless given", autocompletion=completion.arms)]
 ScaleOption = Annotated[
     str | None,
-    typer.Option("--scale", help=" | ".join(SCALES) + "; params.yaml's unless given", autocompletion=completion.scales),
+    typer.Option(
+        "--scale", help="smoke | laptop | paper; params.yaml's unless given", autocompletion=completion.scales
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="For scripts")]
+
+
+def width() -> int:
+    """Columns to print in: the terminal's, or $COLUMNS, or 80 where there is neither."""
+    return shutil.get_terminal_size((80, 24)).columns
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from reprise.core.config.project import Project, load
-from reprise.core.config.validation_cache import remember, unchecked
-from reprise.core.run.run_store import share_runs
+if TYPE_CHECKING:  # pydantic and the schema take longer than `reprise --help` may
+    from reprise.core.config.project import Project
 
 
 class UsageError(Exception):
@@ -31,6 +31,8 @@ def find_root_if_any() -> Path | None:
         raise UsageError("the folder that this shell is in has been deleted: cd to a project") from None
     for folder in (here, *here.parents):
         if (folder / "params.yaml").exists() and (folder / "pipeline.yaml").exists():
+            from reprise.core.run.run_store import share_runs
+
             share_runs(folder)
             return folder
     return None
@@ -43,11 +45,16 @@ def open_project(
     papers: Collection[str] | None = None,
 ) -> Project:
     """The project here, as `core.config.load` reads it."""
+    from reprise.core.config.project import load
+
     return load(find_root(), overrides or [], scale=scale, experiment=experiment, papers=papers)
 
 
 def check_project(overrides: list[str] | None = None) -> Project:
     """Every paper without a mistake: those that were so before and are as they were, and the others, checked now."""
+    from reprise.core.config.project import load
+    from reprise.core.config.validation_cache import remember, unchecked
+
     project = load(find_root(), overrides or [], papers=unchecked)
     remember(project.reading)
     return project

@@ -33,17 +33,12 @@ TUNING_SEED = 100
 WRITTEN = "# Written by `reprise sweep`."
 """What the file of a sweep begins with."""
 METHODS = ("grid", "random", "bayes")
-SHAPES: dict[str, tuple[str, tuple[str, ...], type]] = {
-    "loguniform": ("log_uniform_values", ("min", "max"), float),
-    "uniform": ("uniform", ("min", "max"), float),
-    "quniform": ("q_uniform", ("min", "max", "q"), float),
-    "int": ("int_uniform", ("min", "max"), int),
-    "normal": ("normal", ("mu", "sigma"), float),
-}
-"""By the word on the command line: W&B's distribution, its arguments in order, and what they are."""
-FORMS = (
-    "loguniform(1e-5,1e-2), uniform(0,1), quniform(0,1,0.1), int(1,10), normal(0,1), or a list of values: [relu, tanh]"
-)
+DISTRIBUTIONS = (
+    "constant", "categorical", "int_uniform", "uniform", "q_uniform", "log_uniform", "log_uniform_values",
+    "q_log_uniform", "q_log_uniform_values", "normal", "q_normal", "log_normal", "q_log_normal",
+)  # fmt: skip
+"""W&B's, of those whose ends say which values may come."""
+FORMS = "a list of values, [relu, tanh], or W&B's {distribution: log_uniform_values, min: 1e-5, max: 1e-2}"
 
 
 @dataclass(frozen=True)
@@ -60,44 +55,64 @@ class Knob:
     @property
     def finite(self) -> bool:
         """Whether a grid can be made of it."""
-        return "values" in self.parameter
+        return not {"values", "value"}.isdisjoint(self.parameter)
 
 
 def parse_knob(text: str) -> Knob:
-    """Read `optimizer.lr=loguniform(1e-5,1e-2)`; UsageError says which forms there are."""
+    """Read `optimizer.lr={distribution: uniform, min: 0.1, max: 1}`; UsageError says which forms there are."""
     name, equals, said = (part.strip() for part in text.partition("="))
     if not equals or not name or not said:
-        raise UsageError(f"--knob {text}: expected knob=…, where … is one of {FORMS}")
-    if match := re.fullmatch(r"(\w+)\((.*)\)", said):
-        check_known(match[1], list(SHAPES), "distribution")
-        shape, arguments, kind = SHAPES[match[1]]
-        values = [_value(part, text) for part in match[2].split(",")]
-        if len(values) != len(arguments) or not all(type(value) in (int, kind) for value in values):
-            wanted = f"{match[1]}({', '.join(arguments)})"
-            raise UsageError(f"--knob {text}: expected {wanted}, with {'whole ' if kind is int else ''}numbers")
-        if not all(map(math.isfinite, values)):
-            raise UsageError(f"--knob {text}: expected finite numbers")
-        parameter = {"distribution": shape, **dict(zip(arguments, map(kind, values), strict=True))}
-        if "min" in parameter and parameter["min"] >= parameter["max"]:
-            raise UsageError(f"--knob {text}: the first number is to be below the second")
-        if match[1] == "loguniform" and parameter["min"] <= 0:
-            raise UsageError(f"--knob {text}: a logarithm needs numbers above 0")
-        for width in ("q", "sigma"):
-            if parameter.get(width, 1) <= 0:
-                raise UsageError(f"--knob {text}: {width}, the last number, is to be above 0")
-        probes = [parameter["min"], parameter["max"]] if "min" in parameter else [parameter["mu"]]
-        return Knob(name, parameter, probes)
-    values = _value(said, text)
-    if not isinstance(values, list) or not values:
-        raise UsageError(f"--knob {text}: expected one of {FORMS}")
-    return Knob(name, {"values": [_written(value) for value in values]}, values)
-
-
-def _value(text: str, knob: str) -> Any:
-    value, problems = parse_value(text, ())
+        raise UsageError(f"--knob {text}: expected knob=…, where … is {FORMS}")
+    parameter, problems = parse_value(said, ())
     if problems:
-        raise UsageError(f"--knob {knob}: {problems[0].message}")
-    return value
+        raise UsageError(f"--knob {text}: {problems[0].message}")
+    if isinstance(parameter, list):
+        parameter = {"values": parameter}
+    if not isinstance(parameter, dict):
+        raise UsageError(f"--knob {text}: expected {FORMS}")
+    probes = _probes(text, parameter)
+    if values := parameter.get("values"):
+        parameter = parameter | {"values": [_written(value) for value in values]}
+    return Knob(name, parameter, probes)
+
+
+def _probes(text: str, parameter: dict[str, Any]) -> list[Any]:
+    """The values that W&B may draw: all that are listed, or the ends of a range; UsageError where it can draw none."""
+    distribution = parameter.get("distribution", "")
+    if not isinstance(distribution, str):
+        raise UsageError(f"--knob {text}: expected `distribution` to be a word")
+    if distribution:
+        check_known(distribution, DISTRIBUTIONS, "distribution of W&B's")
+    if isinstance(values := parameter.get("values"), list) and values:
+        return values
+    if "value" in parameter:
+        return [parameter["value"]]
+    ends = [
+        parameter[key] for key in (("mu", "sigma") if "normal" in distribution else ("min", "max")) if key in parameter
+    ]
+    if len(ends) != 2:
+        raise UsageError(f"--knob {text}: expected `values`, both `min` and `max`, or of a normal `mu` and `sigma`")
+    numbers = [*ends, *([parameter["q"]] if "q" in parameter else [])]
+    if not all(type(number) in (int, float) and math.isfinite(number) for number in numbers):
+        raise UsageError(f"--knob {text}: expected finite numbers")
+    first, second = ends
+    if "normal" in distribution:
+        if second <= 0:
+            raise UsageError(f"--knob {text}: sigma is to be above 0")
+        ends = [first]
+    elif first >= second:
+        raise UsageError(f"--knob {text}: min is to be below max")
+    if parameter.get("q", 1) <= 0:
+        raise UsageError(f"--knob {text}: q is to be above 0")
+    if "log" in distribution and distribution.endswith("_values"):
+        if first <= 0:
+            raise UsageError(f"--knob {text}: a logarithm needs numbers above 0")
+    elif "log" in distribution:  # the ends are exponents of e
+        try:
+            return [math.exp(end) for end in ends]
+        except OverflowError:
+            raise UsageError(f"--knob {text}: e to that power is beyond what a number can be") from None
+    return ends
 
 
 def _written(value: Any) -> Any:

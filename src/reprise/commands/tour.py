@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import typer
 
 from reprise.commands.listing import tally, verdicts
+from reprise.commands.options import width
 from reprise.core.config.config_loader import experiments_dir
 from reprise.core.config.documents import Reading, block
+
+LEFT = 37
+"""Columns of a command, after its two blanks."""
 
 
 def lines(root: Path | None) -> Iterator[str]:
@@ -71,4 +76,6 @@ def lines(root: Path | None) -> Iterator[str]:
 
 def _ways(ways: list[tuple[str, str]]) -> Iterator[str]:
     for command, what in ways:
-        yield f"  {typer.style(f'{command:<40}', fg='cyan')} {what}"
+        first, *rest = textwrap.wrap(what, max(width() - LEFT - 3, 20))
+        yield f"  {typer.style(f'{command:<{LEFT}}', fg='cyan')} {first}"
+        yield from (f"{'':<{LEFT + 3}}{line}" for line in rest)

@@ -5,21 +5,26 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from reprise.commands.find_model import Trained, check_data, find
 from reprise.commands.project import UsageError
 from reprise.commands.status_line import Waiting
 from reprise.core.config.project import Project
 from reprise.core.contract import Run
+from reprise.inference.kinds import MASK, Classifier, Models, Player, Sampler, Text, Unusable, is_masked
+from reprise.inference.lookup import by_kind, kind_of, models_of
 
 SAMPLES, IMAGES, WORDS, BETWEEN = 80, 10, 5, 3
 """How many samples, test images and words there are unless said; and ways between two samples."""
 ROWS = 4
 """Of samples in a terminal."""
+
+
+Kind = TypeVar("Kind", bound=Models)
 
 
 @dataclass(frozen=True)
@@ -44,30 +49,37 @@ class Asked:
 
 def use(project: Project, asked: Asked) -> Iterable[str]:
     """Lines to print; pictures and films are written. UsageError for what cannot be."""
-    from reprise.inference.models import Unusable
-    from reprise.inference.papers import TRIED, use_of
-
-    if asked.experiment not in TRIED:
+    kind = kind_of(asked.experiment)
+    if kind not in USES:
         pictures = project.results_folder(asked.experiment) / "pictures"
         hint = f"; what its models do is in {pictures.relative_to(project.root)}" if pictures.exists() else ""
-        raise UsageError(f"there is nothing to try of {asked.experiment}, but of {', '.join(TRIED)}{hint}")
+        raise UsageError(f"there is nothing to try of {asked.experiment}; `reprise try --help` says of which{hint}")
     try:
-        match asked.experiment:
-            case "gan":
-                yield from _gan(project, asked)
-            case "dqn":
-                yield from _dqn(project, asked)
-            case "bert":
-                yield from _bert(project, asked)
-            case _:
-                trained = _find(project, asked, lambda run: use_of(run.experiment, _config(run)) is not None)
-                yield from _images(project, asked, trained)
+        yield from USES[kind](project, asked)
     except Unusable as error:
         raise UsageError(str(error)) from error
 
 
-def _find(project: Project, asked: Asked, fit: Any = lambda run: True, stage: Any = None) -> Trained:
+def in_words() -> Iterator[tuple[str, str]]:
+    """Of each kind of models what is done with it, and which papers have it."""
+    for kind, keys in by_kind().items():
+        yield kind.trying, ", ".join(keys)
+
+
+def _find(project: Project, asked: Asked, stage: Any = None) -> Trained:
+    def fit(run: Run) -> bool:
+        if kind_of(run.experiment).can_be_tried is Models.can_be_tried:  # each arm alike: torch can wait
+            return True
+        return models_of(run.experiment).can_be_tried(_config(run))
+
     return find(project, asked.experiment, asked.arm, asked.seed, stage, fit, "does not look at images")
+
+
+def _offered(asked: Asked, kind: type[Kind]) -> Kind:
+    """The functions of the paper's file, which imports torch."""
+    models = models_of(asked.experiment)
+    assert isinstance(models, kind)
+    return models
 
 
 def _config(run: Run) -> Any:
@@ -76,12 +88,19 @@ def _config(run: Run) -> Any:
     return read_config(run)
 
 
-def _opened(project: Project, asked: Asked, trained: Trained) -> Any:
-    from reprise.inference.papers import WITHOUT_DATA, opened
+def _opened(project: Project, trained: Trained) -> Any:
+    from reprise.inference.models import load
 
-    if asked.experiment not in WITHOUT_DATA:
+    needs_data = kind_of(trained.run.experiment).needs_data
+    if needs_data:
         check_data(project, trained.run)
-    return opened(trained.run)
+    return load(trained.run, with_data=needs_data)
+
+
+def _check_terminal(asked: Asked) -> None:
+    """UsageError where there is neither a terminal to draw in nor a file to write, before anything is loaded."""
+    if asked.out is None and not asked.as_json and not sys.stdout.isatty():
+        raise UsageError("there is no terminal to draw in; --out samples.png writes the picture")
 
 
 def _waiting(project: Project, asked: Asked, what: str = "") -> Any:
@@ -113,27 +132,27 @@ def _write(picture: Any, out: Path) -> None:
 # --- pictures made of z -----------------------------------------------------------------------------------------------
 
 
-def _gan(project: Project, asked: Asked) -> Iterator[str]:
+def _draw(project: Project, asked: Asked) -> Iterator[str]:
     _no_input(asked, "--draw 1 draws other samples")
     _check_suffix(asked.out, ".png", "samples are a picture")
     trained = _find(project, asked)
-    if asked.out is None and not asked.as_json and not sys.stdout.isatty():
-        raise UsageError("there is no terminal to draw in; --out samples.png writes the picture")
+    _check_terminal(asked)
     yield from asked.header(trained)
     with _waiting(project, asked):
-        from reprise.inference import gan, pictures
+        from reprise.inference import pictures
 
-        task, count = _opened(project, asked, trained), asked.number or SAMPLES
+        models = _offered(asked, Sampler)
+        task, count = _opened(project, trained), asked.number or SAMPLES
         columns, scale = 10, 2
         if asked.out is None and not asked.as_json:
             width = shutil.get_terminal_size().columns
             columns = max(2, min(10, width // 16))
             count = min(count, columns * ROWS)
-        images = pictures.to_bytes(gan.samples(task, count, asked.draw))
+        images = pictures.to_bytes(models.samples(task, count, asked.draw))
         if asked.as_json and asked.out is None:
             yield json.dumps({"model": trained.run.name, "file": None, "samples": images.tolist()})
             return
-        ways = pictures.to_bytes(gan.between(task, BETWEEN, columns, asked.draw).flatten(0, 1))
+        ways = pictures.to_bytes(models.between(task, BETWEEN, columns, asked.draw).flatten(0, 1))
     sheets = {
         f"{count} samples of {trained.run.name}": pictures.sheet(images, min(columns, count)),
         "from one z to another": pictures.sheet(ways, columns),
@@ -165,56 +184,55 @@ def _fitting(sheet: Any, width: int) -> Any:
 FILM_SECONDS = 60
 
 
-def _dqn(project: Project, asked: Asked) -> Iterator[str]:
+def _play(project: Project, asked: Asked) -> Iterator[str]:
     _no_input(asked, "--draw 1 plays another game")
     _check_suffix(asked.out, ".gif", "a game is a film")
     trained = _find(project, asked)
     yield from asked.header(trained)
     with _waiting(project, asked, " and film" if asked.out else ""):
-        from reprise.inference import dqn
+        from reprise.inference.pictures import FRAMES_A_SECOND
 
-        task = _opened(project, asked, trained)
-        game = dqn.play(task, asked.draw, FILM_SECONDS * dqn.FRAMES_A_SECOND if asked.out else 0)
+        task, models = _opened(project, trained), _offered(asked, Player)
+        game = models.play(task, asked.draw, FILM_SECONDS * FRAMES_A_SECOND if asked.out else 0)
         if asked.out:
             _write(game.film, asked.out)
-    settings = task.config
     if asked.as_json:
-        found = {"game": settings.game.name, "score": game.score, "actions": len(game.actions)}
+        found = {"game": game.name, "score": game.score, "actions": len(game.actions)}
         yield json.dumps({"model": trained.run.name, **found, "file": str(asked.out) if asked.out else None}, indent=1)
         return
     yield (
-        f"{settings.game.name}: {game.score:g} points in {len(game.actions):,} actions, "
-        f"{100 * settings.evaluate.epsilon:g} % of them random as in evaluation"
+        f"{game.name}: {game.score:g} points in {len(game.actions):,} actions, "
+        f"{100 * game.epsilon:g} % of them random as in evaluation"
     )
     if not asked.out:
         yield "--out game.gif films it; --draw 1 plays another"
     elif len(game.film) <= len(game.actions):
         yield f"{asked.out}: the first {FILM_SECONDS} s, with the score so far"
     else:
-        yield f"{asked.out}: all of it, {len(game.film) / dqn.FRAMES_A_SECOND:.0f} s"
+        yield f"{asked.out}: all of it, {len(game.film) / FRAMES_A_SECOND:.0f} s"
 
 
 # --- sentences --------------------------------------------------------------------------------------------------------
 
 
-def _bert(project: Project, asked: Asked) -> Iterator[str]:
+def _read(project: Project, asked: Asked) -> Iterator[str]:
     if asked.out is not None:
         raise UsageError("what is said of sentences is printed; --json is for scripts, and there is no --out")
     if len(asked.given) > 2:
         raise UsageError(f"{len(asked.given)} texts were given; expected one or two, each in quotation marks")
     readers = _Readers(project, asked)
-    for texts in [asked.given] if asked.given else _typed():
+    for texts in [asked.given] if asked.given else _typed(asked.experiment):
         if any(not text.strip() for text in texts):
             raise UsageError("the text is empty")
         yield from readers.say(texts)
 
 
-def _typed() -> Iterator[list[str]]:
+def _typed(experiment: str) -> Iterator[list[str]]:
     """Sentences typed in, or lines of standard input."""
     if not sys.stdin.isatty():
         lines = [line.strip() for line in sys.stdin if line.strip()]
         if not lines:
-            raise UsageError("no sentence was given; as in `reprise try bert 'the film was [MASK] .'`")
+            raise UsageError(f"no sentence was given; as in `reprise try {experiment} 'the film was {MASK} .'`")
         yield from ([line] for line in lines)
         return
     print("A sentence, with [MASK] where a word is missing, or without; an empty line ends.", file=sys.stderr)
@@ -234,26 +252,26 @@ class _Readers:
     def __init__(self, project: Project, asked: Asked) -> None:
         self.project, self.asked = project, asked
         self.open: dict[str, tuple[Trained, Any]] = {}
+        self.models: Text
 
     def say(self, texts: list[str]) -> Iterator[str]:
-        from reprise.inference import bert
-
-        masked = any(bert.is_masked(text) for text in texts)
+        masked = any(is_masked(text) for text in texts)
         if masked and len(texts) > 1:
-            raise UsageError(f"{bert.MASK} is filled in in one text; two were given")
+            raise UsageError(f"{MASK} is filled in in one text; two were given")
         stage = "pretrain" if masked else "finetune"
         if stage not in self.open:
-            trained = _find(self.project, self.asked, stage=stage)
+            trained = _find(self.project, self.asked, stage)
             if not masked:
                 check_data(self.project, trained.run)
             with _waiting(self.project, self.asked):
-                self.open[stage] = trained, _opened(self.project, self.asked, trained)
+                self.open[stage] = trained, _opened(self.project, trained)
+                self.models = _offered(self.asked, Text)
             yield from self.asked.header(trained)
         trained, task = self.open[stage]
         if masked:
-            yield from self._filled(bert.fill(task, texts[0], self.asked.number or WORDS), texts[0], trained)
+            yield from self._filled(self.models.fill(task, texts[0], self.asked.number or WORDS), texts[0], trained)
         else:
-            yield from self._said(bert.answers(task, texts), texts, trained)
+            yield from self._said(self.models.answers(task, texts), texts, trained)
 
     def _filled(self, places: Any, text: str, trained: Trained) -> Iterator[str]:
         if self.asked.as_json:
@@ -284,30 +302,32 @@ class _Readers:
 # --- images -----------------------------------------------------------------------------------------------------------
 
 
-def _images(project: Project, asked: Asked, trained: Trained) -> Iterator[str]:
+def _sort(project: Project, asked: Asked) -> Iterator[str]:
     _check_suffix(asked.out, ".png", "images are a picture")
     if asked.given and asked.number:
         raise UsageError("--number is of test images; pictures were given")
+    trained = _find(project, asked)
     check_data(project, trained.run)
     import numpy as np
 
-    from reprise.inference import classifiers, pictures
+    from reprise.inference import images as looking
+    from reprise.inference import pictures
 
     config = _config(trained.run)
     read = [pictures.read(Path(name), getattr(config, "dataset", "digits")) for name in asked.given]
     yield from asked.header(trained)
     with _waiting(project, asked):
-        task = _opened(project, asked, trained)
-        reader = classifiers.reader(task, config)
+        task = _opened(project, trained)
+        reader = looking.reader(_offered(asked, Classifier), task, config)
         if asked.given:
             images, labels, names = np.stack([image for image, _ in read]), None, asked.given
         else:
-            every, labels = classifiers.test_images(task, reader.dataset)
+            every, labels = looking.test_images(task, reader.dataset)
             known = [place for place, label in enumerate(labels) if _name(int(label), reader) in reader.classes]
             places = np.random.default_rng(asked.draw).permutation(known)[: asked.number or IMAGES]
             images, labels = every[places], labels[places]
             names = [f"test image {place}" for place in places.tolist()]
-        outputs = reader.network(classifiers.pixels(images))
+        outputs = reader.network(looking.pixels(images))
     said = [done for _, done in read] or [[]] * len(images)
     if reader.says and not asked.as_json:
         yield f"  {reader.says}"
@@ -319,9 +339,10 @@ def _images(project: Project, asked: Asked, trained: Trained) -> Iterator[str]:
 
 def _again(asked: Asked, trained: Trained, names: list[str], images: Any, outputs: Any, said: Any) -> Iterator[str]:
     """What an autoencoder makes of images."""
-    from reprise.inference import classifiers, pictures
+    from reprise.inference import images as looking
+    from reprise.inference import pictures
 
-    errors = (outputs - classifiers.pixels(images)).flatten(1).square().sum(1).tolist()
+    errors = (outputs - looking.pixels(images)).flatten(1).square().sum(1).tolist()
     if asked.out:
         made, columns = pictures.to_bytes(outputs), min(10, len(images))
         sheets = {
@@ -389,3 +410,9 @@ def _sorted(
 
 def _name(label: int, reader: Any) -> str:
     return str(label) if reader.dataset == "digits" else reader.classes[label]
+
+
+USES: dict[type[Models], Callable[[Project, Asked], Iterator[str]]] = {
+    Sampler: _draw, Player: _play, Text: _read, Classifier: _sort,
+}  # fmt: skip
+"""What is done with each kind."""

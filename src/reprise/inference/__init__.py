@@ -1,7 +1,10 @@
 """What can be done with a finished model: looked at, played with, given away.
 
-Nothing here is part of an experiment, so that an edit makes no result stale. A paper has a file of its own where its
-models do something of their own (`gan.py`, `dqn.py`, `bert.py`, `foundations.py`); all that sort images share
-`classifiers.py`. Each file says of a task which networks it has, as functions with example inputs: `export` writes
-those, and `try` uses them.
+Nothing here is part of an experiment, so that an edit makes no result stale. A paper whose models do more than be
+exported has one small file here, `<key>.py`, found by its name. It exports `MODELS`, of one of the kinds in `kinds.py`:
+
+    MODELS = Classifier(parts=lambda task: Parts(flat, task.network))
+
+`reprise try` and `reprise export` know the kinds and no paper. A paper without a file is exported by the names that
+its `networks(config)` returns (`models.default_networks`).
 """

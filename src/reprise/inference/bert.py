@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,41 +13,13 @@ from reprise.experiments.bert.config import Subtask
 from reprise.experiments.bert.finetuning import FinetuningTask
 from reprise.experiments.bert.model import Finetuned, Pretrainer
 from reprise.experiments.bert.pretraining import PretrainingTask
-from reprise.inference.models import Network, Unusable
+from reprise.inference.kinds import BLANK, Answer, Guess, Text, Unusable
+from reprise.inference.models import Network
 from reprise.parts.data import store
 from reprise.parts.text import WordPiece
 
-MASK = "[MASK]"
-_PLACE = re.compile(r"\[MASK\]", re.IGNORECASE)
 _WORD = re.compile(r"\w+(?:'\w+)?|[^\w\s]")
 EXAMPLES = ("the film was good .", "a long and boring story , badly told .", "she is the best actor of her time .")
-
-
-@dataclass(frozen=True)
-class Guess:
-    """What may stand in one place."""
-
-    word: str
-    """A WordPiece: one that begins with ## goes on from the word before."""
-    probability: float
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What one fine-tuned model says."""
-
-    task: str
-    words: list[str]
-    """What it speaks of: each word of the sentence, or the one text that the sentences make."""
-    labels: list[str]
-    """For each of them; of a regression, the number."""
-    probabilities: list[float]
-    """Of those labels; none of a regression."""
-
-
-def is_masked(text: str) -> bool:
-    """Whether a word is missing."""
-    return bool(_PLACE.search(text))
 
 
 def fill(task: PretrainingTask, text: str, best: int = 5) -> list[list[Guess]]:
@@ -73,7 +44,7 @@ def fill(task: PretrainingTask, text: str, best: int = 5) -> list[list[Guess]]:
 def masked(words: WordPiece, text: str, longest: int) -> tuple[Tensor, Tensor, Tensor]:
     """[CLS] text [SEP] as ids and segments [1, seq], and the places [masks] of [MASK] in it."""
     ids = [words.cls]
-    for index, stretch in enumerate(words.encode(_PLACE.split(text))[i] for i in range(len(_PLACE.findall(text)) + 1)):
+    for index, stretch in enumerate(words.encode(BLANK.split(text))[i] for i in range(len(BLANK.findall(text)) + 1)):
         ids += [words.mask] * (index > 0) + stretch.tolist()
     ids = torch.tensor([[*ids, words.sep]])
     if ids.shape[1] > longest:
@@ -217,7 +188,10 @@ def _batch(words: WordPiece, longest: int) -> tuple[Tensor, Tensor, Tensor]:
     return torch.from_numpy(ids), torch.from_numpy(segments), torch.from_numpy(column < lengths[:, None])
 
 
-def vocabulary(task: Task) -> list[str]:
-    """The WordPieces, by their number."""
+def files(task: Task) -> dict[str, str]:
+    """The WordPieces, one a line, by their number."""
     assert isinstance(task, PretrainingTask | FinetuningTask)
-    return task.vocabulary.pieces
+    return {"vocab.txt": "\n".join(task.vocabulary.pieces)}
+
+
+MODELS = Text(fill=fill, answers=answers, networks=networks, files=files)

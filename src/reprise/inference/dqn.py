@@ -2,38 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from reprise.experiments.dqn import Task, open_games
+from reprise.inference.kinds import Game, Player
 from reprise.inference.models import Network
+from reprise.inference.pictures import with_score
 from reprise.parts.replay import Replay
-
-FRAMES_A_SECOND = 15
-"""Of the film, as `core.run.execution.write_picture` writes one."""
-STRIP = 18
-"""Pixels below the screen, for the score."""
-
-
-@dataclass(frozen=True)
-class Game:
-    """One whole game."""
-
-    actions: list[int]
-    rewards: list[float]
-    """Of each action, in the game's own points."""
-    film: list[np.ndarray[Any, np.dtype[np.uint8]]]
-    """The screen before the first action and after each, as many as were asked for, with the score so far below."""
-
-    @property
-    def score(self) -> float:
-        """All points."""
-        return sum(self.rewards)
 
 
 def play(task: Task, draw: int = 0, frames: int = 0, epsilon: float | None = None) -> Game:
@@ -52,7 +28,7 @@ def play(task: Task, draw: int = 0, frames: int = 0, epsilon: float | None = Non
     rewards: list[float] = []
     film, over = [], False
     if frames:
-        film.append(captioned(games.picture(0), 0.0))
+        film.append(with_score(games.picture(0), 0.0))
     while not over:
         if float(torch.rand((), generator=random)) < epsilon:
             action = int(torch.randint(games.actions, (), generator=random))
@@ -66,18 +42,8 @@ def play(task: Task, draw: int = 0, frames: int = 0, epsilon: float | None = Non
         rewards.append(float(played.rewards[0]))
         over = bool(played.over[0])
         if last is not None:  # a game that is over has begun anew: its last screen is shown again, with the last points
-            film.append(captioned(last if over else games.picture(0), sum(rewards)))
-    return Game(actions, rewards, film)
-
-
-def captioned(screen: np.ndarray[Any, np.dtype[np.uint8]], score: float) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The screen with the score below it: uint8 [height + STRIP, width, 3]."""
-    height, width, _ = screen.shape
-    image = Image.new("RGB", (width, height + STRIP))
-    image.paste(Image.fromarray(screen))
-    font = ImageFont.load_default(12)
-    ImageDraw.Draw(image).text((4, height + 2), f"score {score:g}", fill=(230, 230, 230), font=font)
-    return np.asarray(image)
+            film.append(with_score(last if over else games.picture(0), sum(rewards)))
+    return Game(task.config.game.name, epsilon, actions, rewards, film)
 
 
 def networks(task: Task) -> list[Network]:
@@ -104,3 +70,6 @@ def _states(task: Task, count: int) -> Tensor:
         played = games.step(action.tolist())
         memory.add(action, played.rewards, played.life_lost, played.over, played.frames)
     return torch.cat(states)
+
+
+MODELS = Player(play=play, networks=networks)

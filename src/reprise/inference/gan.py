@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from reprise.experiments.gan.networks import Mixture
 from reprise.experiments.gan.task import AdversarialTask, AutoencoderTask, GenerativeTask, MixtureTask
+from reprise.inference.kinds import Sampler
 from reprise.inference.models import Composed, Network
 
-Sheet = np.ndarray[Any, np.dtype[np.uint8]]
 SIDE = 28
 
 
@@ -69,3 +66,6 @@ class Images(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         images = self.network(z)
         return (images.sigmoid() if self.squashed else images).unflatten(1, (SIDE, SIDE))
+
+
+MODELS = Sampler(samples=samples, between=between, networks=networks)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -17,10 +17,6 @@ from torch import Tensor, nn
 
 from reprise.core.contract import ExperimentConfig, Failed, Run
 from reprise.core.run.task import Task
-
-
-class Unusable(Exception):
-    """What the user gave a model cannot be given to it."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +51,6 @@ class Composed(nn.Module):
         return self.last(self.first(x))
 
 
-def read_run(model: Path, stage: Any, data: Path, init: Path | None) -> tuple[Run, dict[str, Any]]:
-    """The run that left `model`, with the knobs that it was trained with, and the whole of its run.json."""
-    record = json.loads(model.with_suffix(".run.json").read_text(encoding="utf-8"))
-    experiment, _, arm, seed = record["name"].split("/")
-    run = Run(
-        experiment, stage, arm, int(seed.removeprefix("s")), record["scale"], record["config"], data, model, init,
-        record["fingerprint"],
-    )  # fmt: skip
-    return run, record
-
-
 def read_config(run: Run) -> ExperimentConfig:
     """The knobs that `run` was trained with; Failed if this code does not know them."""
     module = importlib.import_module(f"reprise.experiments.{run.experiment}")
@@ -92,6 +77,64 @@ def load(run: Run, *, with_data: bool = True) -> Task:
     except (RuntimeError, SafetensorError) as error:
         raise Failed(_of_another_version(run, str(error).splitlines()[0])) from error
     return task.eval().requires_grad_(False)
+
+
+class _Seen(Exception):
+    """Every network has been given a batch."""
+
+
+def default_networks(task: Task, config: Any) -> list[Network]:
+    """The networks that the paper's `networks(config)` names and the task has under the same names.
+
+    Their inputs are what evaluation gives them first. A network is left out that takes or returns more than one tensor,
+    or whose outputs are not one row for each row of its input.
+    """
+    named = importlib.import_module(f"reprise.experiments.{task.run.experiment}").networks(config)
+    modules = {name: task.get_submodule(name) for name in named if _has(task, name)}
+    given: dict[str, tuple[Tensor, ...]] = {}
+
+    def keeping(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            given.setdefault(name, inputs)
+            if given.keys() == modules.keys():
+                raise _Seen
+
+        return keep
+
+    hooks = [module.register_forward_pre_hook(keeping(name)) for name, module in modules.items()]
+    with torch.no_grad(), contextlib.suppress(_Seen):
+        task.evaluate()
+    for hook in hooks:
+        hook.remove()
+    found = [_by_rows(name, modules[name], inputs) for name, inputs in given.items()]
+    return [network for network in found if network is not None]
+
+
+def _has(task: Task, name: str) -> bool:
+    try:
+        return bool(task.get_submodule(name))
+    except AttributeError:
+        return False
+
+
+def _by_rows(name: str, module: nn.Module, inputs: tuple[Any, ...]) -> Network | None:
+    """The network as a function of rows of its one input; None if it is no such function."""
+    if len(inputs) != 1 or not isinstance(inputs[0], Tensor) or not inputs[0].ndim:
+        return None
+    batch = inputs[0].detach()[:8]
+    batch = (
+        batch.repeat(8, *(1,) * (batch.ndim - 1))[:8] if 0 < len(batch) < 8 else batch
+    )  # exporters fix sizes 0 and 1
+    with torch.no_grad():
+        whole, some = module(batch), module(batch[:3])
+    if not isinstance(whole, Tensor) or whole.shape[:1] != batch.shape[:1] or not agree(some, whole[:3]):
+        return None
+    kinds = [f"{str(each.dtype).removeprefix('torch.')} [batch{_sizes(each)}]" for each in (batch, whole)]
+    return Network(name, module, {"inputs": batch}, "outputs", f"{kinds[0]} to {kinds[1]}")
+
+
+def _sizes(batch: Tensor) -> str:
+    return "".join(f", {size}" for size in batch.shape[1:])
 
 
 def _of_another_version(run: Run, what: str) -> str:

@@ -11,11 +11,15 @@ import numpy as np
 from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from rich.text import Text
 
-from reprise.inference.models import Unusable
+from reprise.inference.kinds import Unusable
 
 Picture = np.ndarray[Any, np.dtype[np.uint8]]
 """uint8 [height, width] or [height, width, 3]."""
 RIGHT, WRONG, PLAIN = (20, 120, 60), (190, 40, 40), (60, 60, 60)
+FRAMES_A_SECOND = 15
+"""Of a film, as `core.run.execution.write_picture` writes one."""
+STRIP = 18
+"""Pixels below a game's screen, for the score."""
 _TILE = 84
 _CAPTION = 16
 
@@ -149,6 +153,16 @@ def captioned(
         sheet.paste(tile, (left + (across - 10 - _TILE) // 2, top))
         draw.text((left + (across - 10) / 2, top + _TILE + 2), said, fill=colour, font=font, anchor="ma")
     return np.asarray(sheet)
+
+
+def with_score(screen: Picture, score: float) -> Picture:
+    """A game's screen with the score below it: [height + STRIP, width, 3]."""
+    height, width, _ = screen.shape
+    image = Image.new("RGB", (width, height + STRIP))
+    image.paste(Image.fromarray(screen))
+    font = ImageFont.load_default(12)
+    ImageDraw.Draw(image).text((4, height + 2), f"score {score:g}", fill=(230, 230, 230), font=font)
+    return np.asarray(image)
 
 
 def half_blocks(picture: Picture) -> Text:

@@ -55,7 +55,10 @@ DEVICES = (
     Device("two laptop cores", fp32=0.192, bf16=None, fp64=0.096),
 )
 OVERHEAD = 3e-4
-"""Seconds that an update takes however small it is: measured of a small perceptron under Lightning on a CPU."""
+"""Seconds that an update takes at least, however small it is: measured of a small perceptron under Lightning on a CPU.
+
+So a device's hours never fall below it: small networks on a fast device wait for Python, not for arithmetic.
+"""
 
 # --- downloads --------------------------------------------------------------------------------------------------------
 
@@ -188,9 +191,10 @@ def _flops(row: Mapping[str, Any]) -> float:
 
 
 def _hours(row: Mapping[str, Any], device: Device, project: Project, utilisation: float) -> float:
+    """A lower bound: neither games and replay nor evaluation are in it."""
     peak = device.peak(project.params.runtime.precision, row["prefers_bf16"])
-    seconds = _flops(row) * ((1 - row["fp64"]) / peak + row["fp64"] / device.fp64) / (1e12 * utilisation)
-    return seconds / 3600
+    seconds = row["flops"] * ((1 - row["fp64"]) / peak + row["fp64"] / device.fp64) / (1e12 * utilisation)
+    return row["seeds"] * row["updates"] * max(seconds, OVERHEAD) / 3600
 
 
 # --- in words ---------------------------------------------------------------------------------------------------------
@@ -202,16 +206,15 @@ NOTES = (
     "Memory is that of one run on one device, in float32, without temporaries and a memory of play; activations are "
     "what backward passes wait for, at its most: bf16-mixed keeps about half of it, and a CPU, where attention is "
     "written out, more.",
-    "Hours are FLOPs / ({utilisation:.0%} of the peak), on one device, of all runs; --utilisation assumes another "
-    "share. Small networks do not come near it: at 0.3 ms, which an update takes however small it is, {updates:,} "
-    "updates take {overhead}.",
+    "Times are a lower bound for all runs on one device, one after another: FLOPs / ({utilisation:.0%} of the peak), "
+    "and at least 0.3 ms for an update, however small it is. Games, replay, evaluation and pictures come on top. "
+    "--utilisation assumes another share.",
 )
 
 
 def tables(found: Mapping[str, Any]) -> Group:
     """What `plan` found, for rich to print."""
-    overhead = _duration(found["updates"] * OVERHEAD / 3600)
-    said = [each.format(**found, overhead=overhead) for each in NOTES]
+    said = [each.format(**found) for each in NOTES]
     if found["stood_in"]:
         said.append(f"Not prepared, so made up for this, in the right size: {', '.join(found['stood_in'])}.")
     if reading := [f"{row['stage']} {row['arm']}" for row in found["runs"] if row["values_read"]]:
@@ -221,7 +224,7 @@ def tables(found: Mapping[str, Any]) -> Group:
         for note in [*row["notes"], *_in_turn(row)]:
             noted.setdefault(note, []).append(f"{row['stage']} {row['arm']}")
     said += [f"{', '.join(runs)}: {note}." for note, runs in noted.items()]
-    parts = [_run_table(found), _data_table(found), _hour_table(found)]
+    parts = [_run_table(found), _memory_table(found), _data_table(found), _hour_table(found)]
     return Group(*([_parameter_table(found)] if found["parameters"] else []), *parts, *map(Text, said))
 
 
@@ -242,8 +245,7 @@ def _parameter_table(found: Mapping[str, Any]) -> Table:
 
 def _run_table(found: Mapping[str, Any]) -> Table:
     columns = ["run", "seeds", "parameters", "updates", "FLOPs of one", "of all"]
-    memory = ["weights", "gradients", "optimiser", "activations", "data"]
-    table = _table(f"Runs at {found['scale']} scale", *columns, *memory, right=range(1, 11))
+    table = _table(f"Runs at {found['scale']} scale", *columns, right=range(1, 6))
     for row in found["runs"]:
         table.add_row(
             f"{row['stage']} {row['arm']}",
@@ -252,9 +254,19 @@ def _run_table(found: Mapping[str, Any]) -> Table:
             "?" if row["updates"] is None else f"{row['updates']:,}",
             "?" if row["flops"] is None else _si(row["flops"]),
             _si(_flops(row)) if _is_whole(row) else "?",
-            *(_bytes(row[key]) for key in ("weights", "gradients", "optimizer_state", "activations", "data")),
         )
     table.caption = f"{_si(found['flops'])} FLOPs in all {_without(found)}"
+    return table
+
+
+def _memory_table(found: Mapping[str, Any]) -> Table:
+    columns = {
+        "weights": "weights", "gradients": "gradients", "optimiser": "optimizer_state", "activations": "activations",
+        "data": "data",
+    }  # fmt: skip
+    table = _table("Memory of one run", "run", *columns, right=range(1, 6))
+    for row in found["runs"]:
+        table.add_row(f"{row['stage']} {row['arm']}", *(_bytes(row[key]) for key in columns.values()))
     return table
 
 
@@ -270,7 +282,7 @@ def _data_table(found: Mapping[str, Any]) -> Table:
 
 
 def _hour_table(found: Mapping[str, Any]) -> Table:
-    table = _table(f"All runs, at {found['utilisation']:.0%} of the peak", "device", "peak", "time", right=(1, 2))
+    table = _table("All runs, without games, replay and evaluation", "device", "peak", "at least", right=(1, 2))
     bf16 = any(row["prefers_bf16"] for row in found["runs"])
     for device in DEVICES:
         peak = device.peak(found["precision"], bf16)

@@ -1,4 +1,4 @@
-"""The commands beside the stages: compare, new, sweep, trial, doctor."""
+"""Commands beside the stages: compare, sweep, trial, doctor."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,7 +20,9 @@ from reprise.commands.project import (
     find_root_if_any,
     open_project,
 )
-from reprise.core.config.project import Project
+
+if TYPE_CHECKING:
+    from reprise.core.config.project import Project
 
 Side = typer.Argument(
     help="A revision of git, an experiment of DVC, or . for the working tree", autocompletion=completion.revisions
@@ -37,7 +39,6 @@ def compare(
     everything: Annotated[
         bool, typer.Option("--all", help="Metrics that seeds cannot tell from unchanged too")
     ] = False,
-    page: Annotated[bool, typer.Option("--page", help="Also write compare.html")] = False,
     as_json: Json = False,
 ) -> None:
     """What changed between two revisions or experiments.
@@ -53,45 +54,14 @@ def compare(
         typer.echo(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
     else:
         print_lines(lines(found, everything))
-    if page:
-        from reprise.commands.comparison_page import write
-
-        path = root / "compare.html"  # not in reports/, which DVC makes anew
-        write(found, path)
-        typer.echo(os.path.relpath(path), err=as_json)
-
-
-def new(
-    key: Annotated[str, typer.Argument(help="Names its files and sections: lower-case letters, digits and _")],
-    title: Annotated[str, typer.Option(help="Of the paper")] = "Title of the paper",
-    authors: Annotated[str, typer.Option(help="Surnames, with commas between")] = "Author, Other",
-    year: Annotated[int, typer.Option(help="Of publication", min=1940)] = 2026,
-    venue: Annotated[str, typer.Option(help="Journal or conference")] = "Venue",
-    link: Annotated[str, typer.Option(help="To the paper")] = "https://arxiv.org/",
-    family: Annotated[
-        str, typer.Option(help="How papers are grouped", autocompletion=completion.families)
-    ] = "foundations",
-    data: Annotated[
-        str, typer.Option(help="A dataset with digits in it", autocompletion=completion.datasets)
-    ] = "small_images",
-) -> None:
-    """Write the four files of a new paper.
-
-    They pass all checks as they are: a small experiment on digits, to be written over.
-    """
-    from reprise.commands.new import Paper, write
-
-    project = open_project(papers=())
-    for path in write(project, Paper(key, title, authors, year, venue, link, family, data)):
-        typer.echo(path.relative_to(project.root))
-    typer.echo(f"\nWrite the paper over them. `pytest -k {key}` tests it, `dvc repro evaluate@{key}` runs it.")
 
 
 def sweep(
     experiment: Experiment,
     overrides: Overrides = None,
     knobs: Annotated[
-        list[str] | None, typer.Option("--knob", help="As in 'optimizer.lr=loguniform(1e-5,1e-2)'; may be repeated")
+        list[str] | None,
+        typer.Option("--knob", help="As in 'optimizer.lr=[0.1, 0.2]', or W&B's {min: …, max: …}; may be repeated"),
     ] = None,
     arm: ArmOption = None,
     metric: Annotated[str | None, typer.Option(help="The first of validation data unless given")] = None,
@@ -105,7 +75,9 @@ def sweep(
     from reprise.commands.sweep import open_for_arm, parse_knob, save, sweep_file
 
     if not knobs:
-        raise UsageError("which knobs? As in --knob 'optimizer.lr=loguniform(1e-5,1e-2)'")
+        raise UsageError(
+            "which knobs? As in --knob 'optimizer.lr=[0.1, 0.2]'; in place of the list W&B's {min: …, max: …}"
+        )
     plain = open_project(papers=[experiment])
     arm = _arm(plain, experiment, arm)
     project = open_for_arm(plain.root, overrides or [], experiment, arm)

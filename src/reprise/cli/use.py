@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from reprise.commands import completion
 from reprise.commands.options import Experiment, Json, print_lines
@@ -14,11 +15,22 @@ from reprise.commands.project import check_known, open_project
 
 FORMATS = ("onnx", "torch")
 
+
+class HelpOfKinds(TyperCommand):
+    """Help that ends in what there is to try, of which papers."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """A line for each kind of models, as their files in inference/ declare them."""
+        from reprise.commands.try_model import in_words
+
+        with formatter.section("What there is to try"):
+            for what, papers in in_words():
+                formatter.write_text(f"{what}: {papers}")
+
+
 TriedArm = Annotated[
     str | None,
-    typer.Option(
-        "--arm", help="The one that most claims are for, unless given", autocompletion=completion.trained_arms
-    ),
+    typer.Option("--arm", help="The one that the paper favours, unless given", autocompletion=completion.trained_arms),
 ]
 Seed = Annotated[
     int | None, typer.Option("--seed", help="The first unless given", autocompletion=completion.trained_seeds)
@@ -40,11 +52,7 @@ def try_(
     draw: Annotated[int, typer.Option(help="Other random numbers: other samples, another game", min=0)] = 0,
     as_json: Json = False,
 ) -> None:
-    """Use what was trained: draw, play, fill in, classify.
-
-    gan: samples, and what lies between two of them. dqn: a game, filmed. bert: a missing word, or what a sentence is.
-    Papers that sort images: your own picture, or some test images.
-    """
+    """Use what was trained: draw, play, fill in, classify."""
     from reprise.commands.try_model import Asked, use
 
     project = open_project(papers=[])

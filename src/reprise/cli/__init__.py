@@ -1,0 +1,142 @@
+"""The command line. Nothing here imports torch before a command needs it."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import io
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from reprise.cli import look, stages, use, work, write
+from reprise.commands.options import print_lines
+from reprise.commands.project import UsageError, find_root_if_any
+
+TRACEBACK = "REPRISE_TRACEBACK"
+
+
+class Grouped(TyperGroup):
+    """Help with the commands under headings."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """A section for each heading, in the order of GROUPS."""
+        headings: dict[str, list[tuple[str, str]]] = {}
+        width = formatter.width - 6 - max(map(len, self.commands))
+        for name, command in self.commands.items():
+            if not command.hidden:
+                heading = str(getattr(command, "rich_help_panel", None))
+                headings.setdefault(heading, []).append((name, command.get_short_help_str(width)))
+        for heading, rows in headings.items():
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
+
+app = typer.Typer(
+    help="Reproduce deep learning's landmark experiments by editing YAML.",
+    cls=Grouped,
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Run the command; the user's mistakes end with status 2, failed runs and defects with 1, all without a traceback.
+
+    Asked for by `--traceback` or REPRISE_TRACEBACK=1, it is printed too.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
+            stream.reconfigure(errors="replace")  # an arrow that the terminal lacks is no reason to stop
+    try:
+        app()
+    except Exception as error:
+        _end(error)
+
+
+def _end(error: Exception) -> None:
+    """Say what went wrong, and leave with its status."""
+    from reprise.core.config.yaml import ConfigError
+    from reprise.core.contract import Failed, Stopped
+
+    match error:
+        case ConfigError() | UsageError():
+            _stop(str(error), 2)
+        case Failed():
+            _stop(str(error), 1)
+        case Stopped():
+            said = f"stopped by {error}: what was done is kept; the same command goes on from there"
+            _stop(said, 128 + error.signum)
+        case _:
+            _stop(_defect(error), 1)
+
+
+@app.callback()
+def tour(
+    ctx: typer.Context,
+    traceback_: Annotated[bool, typer.Option("--traceback", help=f"With each error; or {TRACEBACK}=1")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Which Reprise this is")] = False,
+) -> None:
+    """Reproduce deep learning's landmark experiments by editing YAML. Alone, `reprise` says where to begin."""
+    if traceback_:
+        os.environ[TRACEBACK] = "1"
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(installed("reprise"))
+    elif ctx.invoked_subcommand is None:
+        from reprise.commands.tour import lines
+
+        print_lines(lines(find_root_if_any()))
+
+
+GROUPS: dict[str, dict[str, Callable[..., None]]] = {
+    "Look": {
+        "list": look.list_, "show": look.show, "plan": look.plan, "validate": look.validate, "verdicts": look.verdicts,
+    },
+    "Use what was trained": {"try": use.try_, "export": use.export},
+    "Run": {"sweep": work.sweep, "trial": work.trial, "doctor": work.doctor},
+    "Compare": {"compare": work.compare},
+    "Write": {"schema": write.schema, "new": write.new},
+    "Stages, which `dvc repro` calls": {
+        "source": stages.source, "prepare": stages.prepare, "pretrain": stages.pretrain, "finetune": stages.finetune,
+        "run": stages.run, "evaluate": stages.evaluate, "report": stages.report,
+    },
+}  # fmt: skip
+"""Each command by its name, under the heading that help gives it."""
+HELP: dict[Callable[..., None], type[TyperCommand]] = {use.try_: use.HelpOfKinds}
+"""What says more of a command than its docstring does."""
+
+for heading, commands in GROUPS.items():
+    for name, function in commands.items():
+        app.command(name, cls=HELP.get(function, TyperCommand), rich_help_panel=heading)(function)
+
+
+def _defect(error: Exception) -> str:
+    """What went wrong that should not have, and where its traceback is kept."""
+    said, root = f"{type(error).__name__}: {error}".rstrip(": "), None
+    with contextlib.suppress(UsageError):
+        root = find_root_if_any()
+    if root is None:
+        return f"{said} ({TRACEBACK}=1 shows where)"
+    log = root / ".reprise" / "errors" / "command.log"
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
+    except OSError:
+        return f"{said} ({TRACEBACK}=1 shows where)"
+    return f"{said} (traceback in {os.path.relpath(log)})"
+
+
+def _stop(message: str, status: int) -> None:
+    if os.environ.get(TRACEBACK):
+        traceback.print_exc()
+    typer.echo(message, err=True)
+    raise SystemExit(status)

@@ -1,0 +1,113 @@
+"""The stages, which `dvc repro` calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reprise.cli.look import print_verdicts
+from reprise.commands.options import Arm, Dataset, Experiment, Overrides, StageName
+from reprise.commands.project import check_known, check_project, open_project
+
+if TYPE_CHECKING:
+    from reprise.core.contract import Stage
+
+
+def source() -> None:
+    """Check, then write what DVC watches.
+
+    Each stage's knobs, and the hash of its code.
+    """
+    from reprise.core.run.run_store import adopt
+    from reprise.stages.dvc_deps import other_code, write_all
+
+    project = check_project()
+    if others := other_code(project):
+        typer.echo(f"warning: the code of {', '.join(others)} runs as it is now, not as it was when queued", err=True)
+    write_all(project)
+    if found := adopt(project.root):
+        typer.echo(f"source: {found} run(s) in models/ come from elsewhere, and need not be trained again here")
+
+
+def prepare(dataset: Dataset, overrides: Overrides = None) -> None:
+    """Fetch, check and prepare a dataset into data/prepared/."""
+    project = open_project(overrides, papers=())
+    check_known(dataset, project.datasets, "dataset")
+    from reprise.commands.status_line import Waiting
+    from reprise.stages.prepare import prepare as run
+
+    parts = project.datasets[dataset].parts_at(project.params.scale)
+    try:
+        with Waiting(f"prepare {dataset}", project.root, len(parts)) as waiting:
+            run(project, dataset, waiting.echo)
+    except ValueError as error:
+        from reprise.core.contract import Failed
+
+        raise Failed(str(error)) from error
+
+
+def pretrain(experiment: Experiment, overrides: Overrides = None) -> None:
+    """Train the arms × seeds of the first stage."""
+    _train(experiment, "pretrain", overrides)
+
+
+def finetune(experiment: Experiment, overrides: Overrides = None) -> None:
+    """Train those of the second, from the weights of the first."""
+    _train(experiment, "finetune", overrides)
+
+
+def run(
+    experiment: Experiment,
+    stage: StageName,
+    arm: Arm,
+    seed: int,
+    overrides: Overrides = None,
+) -> None:
+    """Train one run in this process.
+
+    For torchrun and SLURM, which start it once for each device.
+    """
+    project = open_project(overrides, experiment=experiment, papers=[experiment])
+    check_known(experiment, project.papers, "experiment")
+    stages = project.pipeline.stages(experiment)
+    check_known(stage, stages, f"stage of {experiment}")
+    check_known(arm, project.arms(experiment), f"arm of {experiment}")
+    seeds = project.resolve(experiment, arm)["seeds"]
+    check_known(str(seed), [str(each) for each in seeds], f"seed of {experiment}/{arm}")
+    from reprise.stages.train import train_here
+
+    train_here(project, experiment, stages[stages.index(stage)], arm, seed, typer.echo)  # type: ignore[arg-type]
+
+
+def evaluate(experiment: Experiment, overrides: Overrides = None) -> None:
+    """Score the trained runs, judge the claims, write results/."""
+    project = open_project(overrides, experiment=experiment, papers=[experiment])
+    check_known(experiment, project.pipeline.evaluate, "experiment with an evaluate stage")
+    from reprise.stages.evaluate import evaluate as run
+
+    run(project, experiment)
+    print_verdicts(project, [experiment])
+
+
+def report(show: Annotated[bool, typer.Option("--open", help="Then open it in the browser")] = False) -> None:
+    """Write reports/, a folder of pages, from results/."""
+    from reprise.commands.status_line import Waiting
+    from reprise.stages.report import report as run
+
+    project = open_project(papers=())
+    with Waiting("report", project.root) as waiting:
+        page = run(project, waiting.echo)
+    if show:
+        import webbrowser
+
+        if not webbrowser.open(page.as_uri()):
+            typer.echo("no browser found: open reports/index.html yourself", err=True)
+
+
+def _train(experiment: str, stage: Stage, overrides: list[str] | None) -> None:
+    project = open_project(overrides, experiment=experiment, papers=[experiment])
+    check_known(experiment, getattr(project.pipeline, stage), f"experiment with a {stage} stage")
+    from reprise.stages.train import train
+
+    train(project, experiment, stage, typer.echo)

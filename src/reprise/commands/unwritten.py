@@ -1,0 +1,43 @@
+"""The passages of a paper's YAML that `reprise new` left to be written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from reprise.core.config.yaml import Mark, dotted, load
+
+SIGNS = ("TO WRITE", "TO-WRITE")
+"""What marks them: in a value, or in a comment beside it."""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One of them, with its place."""
+
+    mark: Mark
+    path: str
+    """The key that it belongs to."""
+    message: str = "still to be written"
+
+    def __str__(self) -> str:
+        return f"{self.mark}: {self.path}: {self.message}"
+
+
+def unwritten(root: Path) -> list[Passage]:
+    """Every such passage in the YAML of the papers in `root`, by file and line."""
+    files = [path for folder in ("papers", "params") for path in sorted((root / folder).glob("*.yaml"))]
+    return [passage for file in files for passage in _passages(file, file.relative_to(root).as_posix())]
+
+
+def _passages(file: Path, name: str) -> Iterator[Passage]:
+    text = file.read_text(encoding="utf-8")
+    if not any(sign in text for sign in SIGNS):  # nearly always: such a file is not parsed
+        return
+    innermost = {mark.line: path for path, mark in load(file, name).keys.items()}  # the last key that begins on a line
+    for number, line in enumerate(text.splitlines(), 1):
+        columns = [line.index(sign) for sign in SIGNS if sign in line]
+        if columns:
+            begins = max((at for at in innermost if at <= number), default=0)
+            yield Passage(Mark(name, number, min(columns) + 1), dotted(innermost.get(begins, ())))

@@ -1,0 +1,24 @@
+"""Of the sweep's models the last: the widest, or that of the most images."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+from reprise.experiments.double_descent import Task
+from reprise.inference.kinds import Classifier, Parts
+
+
+def parts(task: Task) -> Parts:
+    """The model, on pooled pixels."""
+    pooling = task.config.pooling
+    width, size = task.points[-1]
+
+    def see(images: Tensor) -> Tensor:
+        maps = images[:, None] if images.ndim == 3 else images
+        return functional.avg_pool2d(maps, pooling).flatten(1)
+
+    return Parts(see, list(task.models.values())[-1], f"the model of width {width} that learnt from {size} images")
+
+
+MODELS = Classifier(parts=parts)

@@ -1,0 +1,15 @@
+"""The classifier, on binary pixels where it learned from these."""
+
+from __future__ import annotations
+
+from reprise.experiments.normalisation import Task
+from reprise.inference.kinds import Classifier, Parts
+
+
+def parts(task: Task) -> Parts:
+    """The one network there is."""
+    binary = task.config.binary
+    return Parts(lambda images: (images > 0.5).float() if binary else images, task.classifier)
+
+
+MODELS = Classifier(parts=parts)
