@@ -8,6 +8,7 @@ import pytest
 
 from reprise.core.contract import Run
 from reprise.core.run import energy, run_store
+from reprise.core.run.integrity import sealed
 from reprise.stages.train import share_energy
 
 
@@ -77,7 +78,12 @@ def test_runs_share_by_their_time(tmp_path: Path):
     for run, seconds in zip(runs, (10.0, 30.0, 0.0), strict=True):
         done = run_store.work_folder(tmp_path, run) / "done"
         done.mkdir(parents=True)
-        run_store.write_json(done / "run.json", {"seconds": seconds, "diverged": None})
+        record = {
+            "name": run.name, "scale": run.scale, "fingerprint": run.fingerprint, "config": {}, "steps": 1,
+            "seconds": seconds, "diverged": None,
+            "files": dict.fromkeys(("weights.safetensors", "history.csv"), "0" * 64),
+        }  # fmt: skip
+        run_store.write_json(done / "run.json", sealed(record))
     share_energy(tmp_path, runs, 200.0)
     records = [run_store.read_record(tmp_path, run) for run in runs]
     assert [record["joules"] for record in records] == [50.0, 150.0, 0.0]

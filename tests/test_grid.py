@@ -26,7 +26,9 @@ def test_each_run_has_a_gpu_of_its_own(monkeypatch, tmp_path):
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5,GPU-7")
     runs = [Run("toy", "pretrain", "arm", seed, "smoke", {}, tmp_path, tmp_path / "model") for seed in range(7)]
-    outcomes = run_grid("three GPUs", runs, gpu_and_time, {"accelerator": "auto", "workers": "auto"}, ["torch"])
+    outcomes = run_grid(
+        "three GPUs", runs, gpu_and_time, {"accelerator": "auto", "workers": "auto", "threads": 1}, ["torch"], tmp_path
+    )
     assert outcomes.failed == {}
     spans: dict[str, list[tuple[float, float]]] = {}
     for ended in outcomes.ended.values():

@@ -88,6 +88,8 @@ def main() -> None:
         _stop(str(error), 1)
     except Stopped as stop:
         _stop(f"stopped by {stop}: what was done is kept; the same command goes on from there", 128 + stop.signum)
+    except OSError as error:
+        _stop(_of_the_disk(error) or _defect(error), 1)
     except Exception as error:
         _stop(_defect(error), 1)
 
@@ -410,6 +412,15 @@ def _evaluated(root: Path, experiment: str) -> bool:
 def _terminal_width() -> int | None:
     """Of the terminal; None where there is none, and nothing needs to be cut."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _of_the_disk(error: OSError) -> str | None:
+    """What the user's disk does not allow; None of any other error."""
+    from reprise.core.run.integrity import OF_THE_DISK, shown
+
+    if error.errno not in OF_THE_DISK or not isinstance(error.filename, str):
+        return None
+    return f"{shown(Path(error.filename))}: {error.strerror}"
 
 
 def _defect(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from reprise.core.config.paper import Paper
 from reprise.core.config.project import Project
 from reprise.core.contract import Run, Stage
 from reprise.core.run import run_store
+from reprise.core.run.integrity import Damaged
+from reprise.stages.check_data import check_prepared
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def find(
     stage = stage or project.pipeline.evaluate[experiment].model
     check_known(stage, stages, f"stage of {experiment}")
     folder = project.root / "models" / experiment / stage
-    here = {path.name: path for path in sorted(folder.glob("*")) if any(path.glob("seed*.run.json"))}
+    here = {path.name: path for path in sorted(folder.glob("*")) if _records(path)}
     known = [name for name in project.arms(experiment) if name in here]
     known += [name for name in here if name not in known]
     if not known:
@@ -90,6 +93,10 @@ def _of_seed(
         said = run_store.divergence(record) if record["diverged"] else "its file is missing"
         raise UsageError(f"{run.name} has no weights: {said}")
     run, record = whole[0]
+    try:
+        run_store.check_published(run.model.with_suffix(".run.json"), record)
+    except Damaged as error:
+        raise _unusable(error, run.stage, experiment) from error
     return Trained(run, record, chosen, list(_notes(project, run)))
 
 
@@ -129,6 +136,7 @@ def check_data(project: Project, run: Run) -> None:
         raise UsageError(
             f"{place} is not there, which {run.name} needs; `dvc repro prepare@{run.data.name}` prepares it"
         )
+    check_prepared(project.root, run.data)
 
 
 def _notes(project: Project, run: Run) -> list[str]:
@@ -145,7 +153,9 @@ def _notes(project: Project, run: Run) -> list[str]:
 
 
 def _records(folder: Path) -> list[Path]:
-    return sorted(folder.glob("seed*.run.json"), key=lambda path: int(path.name.split(".")[0].removeprefix("seed")))
+    """The records of an arm's runs, by seed; what is not named as one is none."""
+    found = [path for path in folder.glob("seed*.run.json") if re.fullmatch(r"seed[0-9]+\.run\.json", path.name)]
+    return sorted(found, key=lambda path: int(path.name.split(".")[0].removeprefix("seed")))
 
 
 def _read(project: Project, experiment: str, stage: str, record: Path) -> tuple[Run, dict[str, Any]]:
@@ -157,7 +167,14 @@ def _read(project: Project, experiment: str, stage: str, record: Path) -> tuple[
     init = None
     if (place := [*stages].index(stage)) > 0:  # type: ignore[arg-type]
         init = project.root / "models" / experiment / stages[place - 1] / model.parent.name / model.name
-    return read_run(model, stage, data, init if init is not None and init.exists() else None)
+    try:
+        return read_run(model, stage, data, init if init is not None and init.exists() else None)
+    except Damaged as error:
+        raise _unusable(error, stage, experiment) from error
+
+
+def _unusable(error: Damaged, stage: str, experiment: str) -> UsageError:
+    return UsageError(f"{error}; `{_command(stage, experiment)}` trains it anew")
 
 
 def _command(stage: str, experiment: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from safetensors.torch import load_model
 from torch import Tensor, nn
 
 from reprise.core.contract import ExperimentConfig, Failed, Run
+from reprise.core.run import run_store
 from reprise.core.run.task import Task
 
 
@@ -56,8 +56,11 @@ class Composed(nn.Module):
 
 
 def read_run(model: Path, stage: Any, data: Path, init: Path | None) -> tuple[Run, dict[str, Any]]:
-    """The run that left `model`, with the knobs that it was trained with, and the whole of its run.json."""
-    record = json.loads(model.with_suffix(".run.json").read_text(encoding="utf-8"))
+    """The run that left `model`, with the knobs that it was trained with, and the whole of its run.json.
+
+    Damaged if that is not what a run leaves; its weights are not looked at.
+    """
+    record = run_store.read_published(model.with_suffix(".run.json"))
     experiment, _, arm, seed = record["name"].split("/")
     run = Run(
         experiment, stage, arm, int(seed.removeprefix("s")), record["scale"], record["config"], data, model, init,

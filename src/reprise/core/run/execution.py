@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from safetensors.torch import load_model, save_model
 from reprise.core.contract import Run
 from reprise.core.run import run_store
 from reprise.core.run.checkpoints import Checkpoints, resume
+from reprise.core.run.integrity import clear
 from reprise.core.run.nan_detection import Watch, first_bad
 from reprise.core.run.run_store import Outcome
 from reprise.core.run.task import Diverged, Picture, Task
@@ -44,13 +44,13 @@ def execute(run: Run, runtime: dict[str, Any], root: Path, open_tracker: Callabl
     if (before := run_store.outcome(root, run)) is not None:
         return before
     work = run_store.work_folder(root, run)
-    work.mkdir(parents=True, exist_ok=True)
     task = build_task(run)
     total, started = task.total_steps, time.monotonic()
     precision = resolve_precision(runtime["precision"], task)
     trainer = build_trainer(runtime, precision, Checkpoints(work, runtime["checkpoint_every"]))
     if not trainer.is_global_zero:
         return _follow(run, task, trainer, work)
+    run_store.begin(root, run)
     tracker = open_tracker()
 
     def on_row(row: dict[str, float]) -> None:
@@ -83,7 +83,7 @@ def _fit(run: Run, task: Task, trainer: pl.Trainer, checkpoint: Path | None) -> 
     """Train; the task that holds the whole weights."""
     attach(task, trainer)
     with without_lightnings_warnings():
-        trainer.fit(task, ckpt_path=str(checkpoint) if checkpoint else None)
+        trainer.fit(task, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
         return gathered(task, trainer, lambda: build_task(run))
 
 
@@ -120,12 +120,11 @@ def evaluate(run: Run, root: Path) -> Outcome:
         evaluation = task.evaluate()
     folder = run_store.evaluation_folder(root, run)
     temporary = folder.with_suffix(".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    clear(temporary)
     temporary.mkdir(parents=True)
     for name, picture in evaluation.pictures.items():
         write_picture(temporary / "pictures" / name, picture)
-    run_store.write_json(temporary / "metrics.json", {name: float(value) for name, value in evaluation.metrics.items()})
-    temporary.rename(folder)
+    run_store.finish_scores(folder, temporary, {name: float(value) for name, value in evaluation.metrics.items()})
     return "done"
 
 
@@ -144,11 +143,11 @@ def write_picture(stem: Path, picture: Picture) -> Path:
 
 def _write_done(work: Path, run: Run, task: Task, facts: dict[str, Any]) -> None:
     temporary = work / "done.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
+    clear(temporary)
     temporary.mkdir()
     if not facts["diverged"]:
-        save_model(task.to("cpu"), str(temporary / "weights.safetensors"))
-    run_store.write_history(temporary / "history.csv", task.history, task.x_axis)
+        save_model(task.to("cpu"), str(temporary / run_store.WEIGHTS))
+    run_store.write_history(temporary / run_store.HISTORY, task.history, task.x_axis)
     record = {
         "name": run.name,
         "scale": run.scale,
@@ -157,5 +156,4 @@ def _write_done(work: Path, run: Run, task: Task, facts: dict[str, Any]) -> None
         "config": run.config,
         **facts,
     }
-    run_store.write_json(temporary / "run.json", record)
-    run_store.finish(work, temporary, keep_checkpoints=facts["diverged"] is not None)
+    run_store.finish(work, record, keep_checkpoints=facts["diverged"] is not None)
