@@ -119,19 +119,21 @@ def _results(
         return {}, {}, [], f"Models of stage {run.stage} are not scored; those that are trained from them are."
     if not (folder / "card.json").exists():
         return {}, {}, [], f"It has not been scored: {command} does that."
-    with results.reporting_damage(folder / "card.json"):
-        scored = json.loads((folder / "card.json").read_text(encoding="utf-8"))["fingerprints"]
+    written = results.read_card(folder)
+    scored = written["fingerprints"]
     if scored.get(f"{run.arm}/s{run.seed}") != run.fingerprint:
         return {}, {}, [], f"The results at hand are of other runs than this one: {command} scores it."
     with (
         results.reporting_damage(folder / "runs.csv"),
         (folder / "runs.csv").open(newline="", encoding="utf-8") as file,
     ):
+        results.check_bytes(written, "runs.csv", (folder / "runs.csv").read_bytes())
         rows = [row for row in csv.DictReader(file) if (row["arm"], int(row["seed"])) == (run.arm, run.seed)]
         scores = {
             name: float(value) for row in rows for name, value in row.items() if name not in ("arm", "seed") and value
         }
     with results.reporting_damage(folder / "metrics.json"):
+        results.check_bytes(written, "metrics.json", (folder / "metrics.json").read_bytes())
         means = json.loads((folder / "metrics.json").read_text(encoding="utf-8")).get(run.arm, {})
     verdicts = [
         one for one in results.read_verdicts(folder).values() if run.arm in one.arms and one.interval is not None

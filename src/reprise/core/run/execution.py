@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_model, save_model
 
-from reprise.core.contract import Run
+from reprise.core.contract import Failed, Run
 from reprise.core.run import run_store
 from reprise.core.run.checkpoints import Checkpoints, resume
 from reprise.core.run.integrity import clear
 from reprise.core.run.nan_detection import Watch, first_bad
 from reprise.core.run.run_store import Outcome
-from reprise.core.run.task import Diverged, Picture, Task
+from reprise.core.run.task import Diverged, Evaluation, Picture, Task
 from reprise.core.run.trainer import attach, build_trainer, gathered, resolve_precision, without_lightnings_warnings
 
 Report = Callable[[int, int, dict[str, float]], None]
@@ -117,7 +117,7 @@ def evaluate(run: Run, root: Path) -> Outcome:
     task.history = run_store.read_history(run.model.with_suffix(".history.csv"))
     task.eval()
     with torch.inference_mode():
-        evaluation = task.evaluate()
+        evaluation = _evaluation(task)
     folder = run_store.evaluation_folder(root, run)
     temporary = folder.with_suffix(".tmp")
     clear(temporary)
@@ -126,6 +126,19 @@ def evaluate(run: Run, root: Path) -> Outcome:
         write_picture(temporary / "pictures" / name, picture)
     run_store.finish_scores(folder, temporary, {name: float(value) for name, value in evaluation.metrics.items()})
     return "done"
+
+
+def _evaluation(task: Task) -> Evaluation:
+    """The scores of `task`; Failed where they need a history of training, and not one update was made."""
+    try:
+        return task.evaluate()
+    except (LookupError, ValueError, ArithmeticError) as error:
+        if task.history:
+            raise
+        raise Failed(
+            "not one update was made, and this paper's evaluation reads the history of training: "
+            f"expected a duration of at least 1step ({type(error).__name__}: {error})"
+        ) from error
 
 
 def write_picture(stem: Path, picture: Picture) -> Path:
