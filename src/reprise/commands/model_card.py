@@ -67,7 +67,7 @@ def card(
     told = account(module_of(run.experiment, config), config)
     environment = Environment(
         loader=FileSystemLoader(HERE / "templates"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        autoescape=False, keep_trailing_newline=True,
+        autoescape=False, finalize=_without_tags, keep_trailing_newline=True,
     )  # fmt: skip
     text = environment.get_template("model_card.md").render(
         name=name, run=run, paper=paper, record=trained.record, datasets=datasets, stages=stages,
@@ -78,6 +78,11 @@ def card(
         steps=trained.record.get("steps"), examples=examples, same=_is_current(project, run),
     )  # fmt: skip
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
+
+
+def _without_tags(value: Any) -> Any:
+    """`value` as Markdown that holds no HTML; autoescape would spell out the quotation marks in code too."""
+    return value.replace("<", "&lt;") if isinstance(value, str) else value
 
 
 def _task(experiment: str, stage: str) -> str | None:
