@@ -43,7 +43,9 @@ def test_each_run_has_a_gpu_of_its_own(monkeypatch, tmp_path):
 def test_a_system_that_does_not_say_which_cores_are_ours_has_all_of_them(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
-    assert count_workers({"workers": "auto"}, 10, 0) == 6
+    assert count_workers({"workers": "auto", "threads": 1}, 10, 0) == 6
+    assert count_workers({"workers": "auto", "threads": 4}, 10, 0) == 1
+    assert count_workers({"workers": "auto", "threads": 8}, 10, 0) == 1
 
 
 @pytest.mark.parametrize(

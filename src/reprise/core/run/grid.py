@@ -113,8 +113,8 @@ def visible_gpus() -> list[str]:
 
 
 def count_workers(runtime: dict[str, Any], runs: int, gpus: int) -> int:
-    """Processes side by side: as many as there are devices for, never more than there are runs."""
-    wanted = (gpus or cores()) if runtime["workers"] == "auto" else runtime["workers"]
+    """Processes side by side: as many as there are devices, or cores for their threads, never more than runs."""
+    wanted = (gpus or cores() // runtime["threads"]) if runtime["workers"] == "auto" else runtime["workers"]
     return max(1, min(wanted, runs))
 
 
