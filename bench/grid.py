@@ -75,7 +75,7 @@ def side_by_side(pair: int) -> Result:
     def train(runs: list[Run], project: Project, root: Path) -> None:
         runtime = project.params.runtime.model_dump(mode="json")
         job = partial(train_one, runtime=runtime, settings=project.params.tracking, root=root)
-        raise_failures(run_grid("grid", runs, job, runtime, preload("gan")), 0)
+        raise_failures(run_grid("grid", runs, job, runtime, preload("gan"), root / "errors"), 0)
 
     return measured(train)
 

@@ -86,7 +86,7 @@ def finish(root: Path, digits: Path) -> Finished:
     write_english(prepared)
     for name in ("mnist", "small_images", "games", "english_text", "english_tasks"):
         (prepared / name).mkdir(exist_ok=True)
-        (prepared / name / "card.json").write_text("{}")
+        (prepared / name / "card.json").write_text('{"parts": {}}')
     project = load(root, papers=list(dict.fromkeys(key for key, _, _ in MODELS)))
     runtime = project.params.runtime.model_dump(mode="json") | {"precision": "32-true", "accelerator": "cpu"}
     for experiment, stage, arm in MODELS:

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from reprise.core.contract import Run, Stopped
-from reprise.core.run import checkpoints, execution, run_store
+from reprise.core.run import execution, run_store
+from reprise.core.run.machine import stopping
 from reprise.core.run.tracking import NoTracker
 from reprise.experiments.bert import Config, Task, networks
 from reprise.experiments.bert.examples import UNLABELLED, read_examples
@@ -452,7 +453,7 @@ def test_phases_change_the_length(data):
 
 @pytest.fixture
 def _signals_as_they_were():
-    before = {s: signal.getsignal(s) for s in checkpoints.Checkpoints.SIGNALS}
+    before = {s: signal.getsignal(s) for s in stopping()}
     yield
     for signum, handler in before.items():
         signal.signal(signum, handler)

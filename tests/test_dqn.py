@@ -135,6 +135,7 @@ class PlainReplay:
         self.states: list[torch.Tensor] = []
         self.rewards: list[float] = []
         self.ends: list[bool] = []
+        self.cuts: list[bool] = []
         self.frames: list[torch.Tensor] = []
 
     def see(self, frame: torch.Tensor, new_game: bool) -> None:
@@ -142,14 +143,17 @@ class PlainReplay:
         self.frames = [blank] * (self.stack - 1) + [frame] if new_game else [*self.frames[1:], frame]
         self.states.append(torch.cat(self.frames))
 
-    def transition(self, time: int) -> tuple[float, float]:
+    def transition(self, time: int) -> tuple[float, float, int]:
+        """Its return, what the value at its end counts, and when that is: before a step that a game was cut off at."""
         total, weight = 0.0, 1.0
         for at in range(time, time + self.steps):
+            if self.cuts[at]:
+                return total, weight if at > time else 0.0, at
             total += weight * self.rewards[at]
             weight *= self.discount
             if self.ends[at]:
-                return total, 0.0
-        return total, weight
+                return total, 0.0, at
+        return total, weight, time + self.steps
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -171,30 +175,42 @@ def test_replay_agrees_with_one_that_keeps_states(steps: int) -> None:
         for game in range(count):
             assert torch.equal(replay.states()[game], plain[game].states[t])
             plain[game].rewards.append(float(rewards[t, game]))
-            plain[game].ends.append(bool(over[t, game] or terminal[t, game]))
+            plain[game].ends.append(bool(terminal[t, game]))
+            plain[game].cuts.append(bool(over[t, game] and not terminal[t, game]))
             plain[game].see(frames[t + 1, game], new_game=bool(over[t, game]))
         replay.add(actions[t], rewards[t], terminal[t], over[t], frames[t + 1])
         if not len(replay):
             continue
         latest = replay.latest(0.9)
-        assert latest.actions.tolist() == actions[t - steps + 1].tolist()
+        for game, action in enumerate(latest.actions.tolist()):
+            first = t - steps + 1
+            cut = plain[game].cuts[first] and first > 0 and not over[first - 1, game] and first > t - steps - 18
+            assert action == actions[first - cut, game]
         check(replay.sample(16, 0.9, generator), plain)
         check(latest, plain)
     assert len(replay) == 60
     seen = set(replay.sample(4000, 0.9, generator).actions.tolist())
-    assert seen == set(actions[length - steps + 1 - 20 : length - steps + 1].flatten().tolist())
+    held = range(length - steps + 1 - 20, length - steps + 1)
+    cut_off = {
+        int(actions[t, game])
+        for t in held[1:]
+        for game in range(count)
+        if plain[game].cuts[t] and not over[t - 1, game]
+    }
+    assert cut_off
+    assert seen == set(actions[held[0] : held[-1] + 1].flatten().tolist()) - cut_off
 
 
 def check(batch: Transitions, plain: list[PlainReplay]) -> None:
     for i, action in enumerate(batch.actions.tolist()):
         time, game = divmod(action, len(plain))
         one = plain[game]
-        total, discount = one.transition(time)
+        total, discount, end = one.transition(time)
         assert torch.equal(batch.states[i], one.states[time])
         assert batch.rewards[i].item() == pytest.approx(total)
         assert batch.discounts[i].item() == pytest.approx(discount)
         if discount:
-            assert torch.equal(batch.next_states[i], one.states[time + one.steps])
+            assert torch.equal(batch.next_states[i], one.states[end])
 
 
 def test_replay_keeps_each_frame_once_as_bytes() -> None:

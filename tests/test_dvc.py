@@ -23,6 +23,7 @@ from conftest import REPOSITORY, CommandLine, copy_yaml, make_toy_project
 from reprise.core.config.project import load
 from reprise.core.contract import Run
 from reprise.core.run import run_store
+from reprise.core.run.integrity import sealed
 from reprise.stages.dvc_deps import other_code
 
 PAGE = REPOSITORY / "docs" / "dvc.md"
@@ -265,13 +266,23 @@ def a_run(root: Path, fingerprint: str) -> Run:
 def test_runs_in_models_are_taken_over_if_they_are_whole(
     tmp_path: Path, diverged: str | None, lacking: str, adopted: int
 ) -> None:
-    run = a_run(tmp_path, "0123")
+    run = a_run(tmp_path, "0123" * 5)
     run.model.with_suffix("").mkdir(parents=True)
     (run.model.with_suffix("") / "samples.png").write_text("a picture")
     run.model.with_suffix(".history.csv").write_text("step\n")
-    run.model.with_suffix(".run.json").write_text(json.dumps({"fingerprint": "0123", "diverged": diverged}))
-    if lacking != "weights":
-        run.model.write_text("weights")
+    run.model.write_text("weights")
+    places = {"history.csv": run.model.with_suffix(".history.csv"), "weights.safetensors": run.model}
+    if diverged:
+        del places["weights.safetensors"]
+    places["pictures/samples.png"] = run.model.with_suffix("") / "samples.png"
+    record = {
+        "name": run.name, "scale": "smoke", "fingerprint": run.fingerprint, "config": {}, "steps": 7,
+        "diverged": diverged,
+        "files": {name: run_store.sha256(path) for name, path in places.items()},
+    }  # fmt: skip
+    run_store.write_json(run.model.with_suffix(".run.json"), sealed(record))
+    if lacking == "weights":
+        run.model.unlink()
     files = {path: path.read_text() for path in (tmp_path / "models").rglob("*.*") if path.is_file()}
     assert run_store.adopt(tmp_path) == adopted
     assert run_store.adopt(tmp_path) == 0

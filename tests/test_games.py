@@ -114,6 +114,15 @@ def test_a_game_ends_at_its_longest_duration_and_starts_again() -> None:
     over = [i for i, step in enumerate(steps) if step.over]
     assert 10 <= over[0] < 20, "80 frames from its first, no-ops among them"
     assert len(over) >= 2
+    assert not any(step.life_lost for step in steps), "time ran out, no life went"
+
+
+def test_a_game_that_time_cut_off_was_not_lost() -> None:
+    played = games.MinAtar("breakout", 1, 0, sticky=0.0, longest=5)
+    played.start()
+    steps = [played.step([0]) for _ in range(5)]
+    assert [bool(step.over) for step in steps] == [False, False, False, False, True]
+    assert not any(step.life_lost for step in steps)
 
 
 def test_an_action_of_minus_one_leaves_a_game_alone() -> None:

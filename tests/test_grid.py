@@ -27,7 +27,9 @@ def test_each_run_has_a_gpu_of_its_own(monkeypatch, tmp_path):
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5,GPU-7")
     runs = [Run("toy", "pretrain", "arm", seed, "smoke", {}, tmp_path, tmp_path / "model") for seed in range(7)]
-    outcomes = run_grid("three GPUs", runs, gpu_and_time, {"accelerator": "auto", "workers": "auto"}, ["torch"])
+    outcomes = run_grid(
+        "three GPUs", runs, gpu_and_time, {"accelerator": "auto", "workers": "auto", "threads": 1}, ["torch"], tmp_path
+    )
     assert outcomes.failed == {}
     spans: dict[str, list[tuple[float, float]]] = {}
     for ended in outcomes.ended.values():
@@ -42,7 +44,9 @@ def test_each_run_has_a_gpu_of_its_own(monkeypatch, tmp_path):
 def test_a_system_that_does_not_say_which_cores_are_ours_has_all_of_them(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
-    assert count_workers({"workers": "auto"}, 10, 0) == 6
+    assert count_workers({"workers": "auto", "threads": 1}, 10, 0) == 6
+    assert count_workers({"workers": "auto", "threads": 4}, 10, 0) == 1
+    assert count_workers({"workers": "auto", "threads": 8}, 10, 0) == 1
 
 
 @pytest.mark.parametrize(

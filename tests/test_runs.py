@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 import toy
 from reprise.core.contract import Run, Stopped
 from reprise.core.run import checkpoints, execution, run_store
+from reprise.core.run.machine import stopping
 from reprise.core.run.tracking import NoTracker
 from reprise.parts.vocabulary import SGD
 
@@ -45,7 +46,7 @@ def _toy_is_an_experiment(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _signals_as_they_were():
-    before = {s: signal.getsignal(s) for s in checkpoints.Checkpoints.SIGNALS}
+    before = {s: signal.getsignal(s) for s in stopping()}
     yield
     for signum, handler in before.items():
         signal.signal(signum, handler)

@@ -74,6 +74,8 @@ def _end(error: Exception) -> None:
         case Stopped():
             said = f"stopped by {error}: what was done is kept; the same command goes on from there"
             _stop(said, 128 + error.signum)
+        case OSError():
+            _stop(_of_the_disk(error) or _defect(error), 1)
         case _:
             _stop(_defect(error), 1)
 
@@ -117,6 +119,15 @@ HELP: dict[Callable[..., None], type[TyperCommand]] = {use.try_: use.HelpOfKinds
 for heading, commands in GROUPS.items():
     for name, function in commands.items():
         app.command(name, cls=HELP.get(function, TyperCommand), rich_help_panel=heading)(function)
+
+
+def _of_the_disk(error: OSError) -> str | None:
+    """What the user's disk does not allow; None of any other error."""
+    from reprise.core.run.integrity import OF_THE_DISK, shown
+
+    if error.errno not in OF_THE_DISK or not isinstance(error.filename, str):
+        return None
+    return f"{shown(Path(error.filename))}: {error.strerror}"
 
 
 def _defect(error: Exception) -> str:

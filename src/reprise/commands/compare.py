@@ -26,6 +26,7 @@ from reprise.core.config.documents import KNOBS, PAPERS, PARAMS, PIPELINE, STAGE
 from reprise.core.config.yaml import Document, dotted
 from reprise.core.config.yaml import Path as YamlPath
 from reprise.core.contract import SCALES
+from reprise.core.verdicts.results import check_bytes, check_card
 from reprise.core.verdicts.statistics import rounded, t_interval
 from reprise.core.verdicts.verdict import Verdict
 
@@ -268,6 +269,7 @@ def _runs(side: Snapshot, results: str) -> dict[tuple[str, str], Seeds]:
     """By arm and metric, the value of each seed."""
     found: dict[tuple[str, str], Seeds] = {}
     path = f"{results}/runs.csv"
+    _check_listed(side, results, "runs.csv")
     rows = csv.DictReader(io.StringIO(side.files.get(path, "")))
     try:
         for row in rows:
@@ -275,7 +277,7 @@ def _runs(side: Snapshot, results: str) -> dict[tuple[str, str], Seeds]:
             for metric, value in row.items():
                 if value:
                     found.setdefault((arm, metric), {})[seed] = float(value)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError, csv.Error):
         raise UsageError(f"{side.name}: {path}:{rows.line_num}: not a run's arm, seed and metrics") from None
     return found
 
@@ -353,18 +355,51 @@ def _regions_differ(before: Verdict | None, after: Verdict | None) -> bool:
 
 def _verdicts(side: Snapshot, results: str) -> dict[str, Verdict]:
     path = f"{results}/claims.json"
+    entries = _read(side, path)
+    _check_listed(side, results, "claims.json")
     try:
-        return {name: Verdict.read(name, _known(entry)) for name, entry in _read(side, path).items()}
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise UsageError(f"{side.name}: {path}: not what evaluation writes ({error})") from None
+        return {name: Verdict.read(name, _known(entry)) for name, entry in entries.items()}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise _damaged(side, path, error) from None
+
+
+def _check_listed(side: Snapshot, results: str, name: str) -> None:
+    """UsageError unless a file of `results` holds what the card beside it lists."""
+    path = f"{results}/{name}"
+    if path not in side.files:
+        return
+    try:
+        check_bytes(_card(side, results), name, side.files[path].encode(errors="surrogateescape"))
+    except ValueError as error:
+        raise _damaged(side, path, error) from None
+
+
+def _card(side: Snapshot, results: str) -> dict[str, Any]:
+    """The card in `results`, a folder; empty where there is none."""
+    card = _read(side, path := f"{results}/card.json")
+    try:
+        if path in side.files:
+            check_card(card)
+    except (ValueError, TypeError) as error:
+        raise _damaged(side, path, error) from None
+    return card
+
+
+def _damaged(side: Snapshot, path: str, error: Exception) -> UsageError:
+    return UsageError(f"{side.name}: {path}: not what evaluation writes ({type(error).__name__}: {error})")
 
 
 def _read(side: Snapshot, path: str) -> dict[str, Any]:
     """A file of JSON, empty where there is none; UsageError where it is damaged, as by a merge's conflict."""
     try:
-        return json.loads(side.files.get(path, "{}"))
+        content = json.loads(side.files.get(path, "{}"))
     except json.JSONDecodeError as error:
         raise UsageError(f"{side.name}: {path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
+    except (ValueError, RecursionError) as error:
+        raise _damaged(side, path, error) from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{side.name}: {path}: not what evaluation writes (expected an object)")
+    return content
 
 
 def _known(entry: dict[str, Any]) -> dict[str, Any]:
@@ -389,7 +424,7 @@ def _said(verdict: Verdict | None) -> str:
 
 def _notes(a: Snapshot, b: Snapshot, results: str) -> list[str]:
     """How many runs are other ones, and what makes the numbers hard to compare."""
-    old, new = (_read(side, f"{results}/card.json") for side in (a, b))
+    old, new = (_card(side, results) for side in (a, b))
     if not old or not new:
         return [f"results only in {(a if old else b).name}"] if old or new else []
     notes = []

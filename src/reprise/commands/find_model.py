@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +14,8 @@ from reprise.core.config.paper import Paper
 from reprise.core.config.project import Project
 from reprise.core.contract import Run, Scale, Stage
 from reprise.core.run import run_store
+from reprise.core.run.integrity import Damaged
+from reprise.stages.check_data import check_prepared
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def _scales(project: Project) -> list[Scale]:
 def _arms(project: Project, experiment: str, stage: str, scale: Scale) -> dict[str, Path]:
     """The folders of the arms that have models at `scale`, by arm."""
     folder = project.models_folder(experiment, scale) / stage
-    return {path.name: path for path in sorted(folder.glob("*")) if any(path.glob("seed*.run.json"))}
+    return {path.name: path for path in sorted(folder.glob("*")) if _records(path)}
 
 
 def _of_seed(
@@ -102,6 +104,10 @@ def _of_seed(
         said = run_store.divergence(record) if record["diverged"] else "its file is missing"
         raise UsageError(f"{run.name} has no weights: {said}")
     run, record = whole[0]
+    try:
+        run_store.check_published(run.model.with_suffix(".run.json"), record)
+    except Damaged as error:
+        raise _unusable(error, run.stage, experiment) from error
     return Trained(run, record, chosen, list(_notes(project, run)))
 
 
@@ -142,6 +148,7 @@ def check_data(project: Project, run: Run) -> None:
         raise UsageError(
             f"{place} is not there, which {run.name} needs; `dvc repro prepare@{run.data.name}` prepares it"
         )
+    check_prepared(project.root, run.data)
 
 
 def _notes(project: Project, run: Run) -> list[str]:
@@ -153,17 +160,22 @@ def _notes(project: Project, run: Run) -> list[str]:
     if run.arm not in arms:
         return [f"params/{run.experiment}.yaml has no arm {run.arm} any more; used as it was trained"]
     if run.config != project.resolve(run.experiment, run.arm):
-        return ["its knobs are not those of params/{run.experiment}.yaml now; used with its own"]
+        return [f"its knobs are not those of params/{run.experiment}.yaml now; used with its own"]
     return []
 
 
 def _records(folder: Path) -> list[Path]:
-    return sorted(folder.glob("seed*.run.json"), key=lambda path: int(path.name.split(".")[0].removeprefix("seed")))
+    """The records of an arm's runs, by seed; what is not named as one is none."""
+    found = [path for path in folder.glob("seed*.run.json") if re.fullmatch(r"seed[0-9]+\.run\.json", path.name)]
+    return sorted(found, key=lambda path: int(path.name.split(".")[0].removeprefix("seed")))
 
 
 def read_run(model: Path, stage: Any, data: Path, init: Path | None) -> tuple[Run, dict[str, Any]]:
-    """The run that left `model`, with the knobs that it was trained with, and the whole of its run.json."""
-    record = json.loads(model.with_suffix(".run.json").read_text(encoding="utf-8"))
+    """The run that left `model`, with the knobs that it was trained with, and the whole of its run.json.
+
+    Damaged if that is not what a run leaves; its weights are not looked at.
+    """
+    record = run_store.read_published(model.with_suffix(".run.json"))
     experiment, _, arm, seed = record["name"].split("/")
     run = Run(
         experiment, stage, arm, int(seed.removeprefix("s")), record["scale"], record["config"], data, model, init,
@@ -179,7 +191,14 @@ def _read(project: Project, experiment: str, stage: str, record: Path) -> tuple[
     init = None
     if (place := [*stages].index(stage)) > 0:  # type: ignore[arg-type]
         init = model.parents[2] / stages[place - 1] / model.parent.name / model.name
-    return read_run(model, stage, data, init if init is not None and init.exists() else None)
+    try:
+        return read_run(model, stage, data, init if init is not None and init.exists() else None)
+    except Damaged as error:
+        raise _unusable(error, stage, experiment) from error
+
+
+def _unusable(error: Damaged, stage: str, experiment: str) -> UsageError:
+    return UsageError(f"{error}; `{_command(stage, experiment)}` trains it anew")
 
 
 def _command(stage: str, experiment: str) -> str:

@@ -94,7 +94,7 @@ def verdicts(root: Path, experiment: str, scale: str) -> dict[str, str]:
         return {}
     try:
         return {name: claim["verdict"] for name, claim in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError) as error:
         from reprise.core.verdicts.results import damaged  # imports numpy, for which nobody who lists should wait
 
         raise damaged(path, error) from error

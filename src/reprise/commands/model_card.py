@@ -67,7 +67,7 @@ def card(
     told = account(module_of(run.experiment, config), config)
     environment = Environment(
         loader=FileSystemLoader(HERE / "templates"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        autoescape=False, keep_trailing_newline=True,
+        autoescape=False, finalize=_without_tags, keep_trailing_newline=True,
     )  # fmt: skip
     text = environment.get_template("model_card.md").render(
         name=name, run=run, paper=paper, record=trained.record, datasets=datasets, stages=stages,
@@ -78,6 +78,11 @@ def card(
         steps=trained.record.get("steps"), examples=examples, same=_is_current(project, run),
     )  # fmt: skip
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
+
+
+def _without_tags(value: Any) -> Any:
+    """`value` as Markdown that holds no HTML; autoescape would spell out the quotation marks in code too."""
+    return value.replace("<", "&lt;") if isinstance(value, str) else value
 
 
 def _onnx(networks: dict[str, dict[str, Any]]) -> bool:
@@ -111,19 +116,21 @@ def _results(
         return {}, {}, [], f"Models of stage {run.stage} are not scored; those that are trained from them are."
     if not (folder / "card.json").exists():
         return {}, {}, [], f"It has not been scored: {command} does that."
-    with results.reporting_damage(folder / "card.json"):
-        scored = json.loads((folder / "card.json").read_text(encoding="utf-8"))["fingerprints"]
+    written = results.read_card(folder)
+    scored = written["fingerprints"]
     if scored.get(f"{run.arm}/s{run.seed}") != run.fingerprint:
         return {}, {}, [], f"The results at hand are of other runs than this one: {command} scores it."
     with (
         results.reporting_damage(folder / "runs.csv"),
         (folder / "runs.csv").open(newline="", encoding="utf-8") as file,
     ):
+        results.check_bytes(written, "runs.csv", (folder / "runs.csv").read_bytes())
         rows = [row for row in csv.DictReader(file) if (row["arm"], int(row["seed"])) == (run.arm, run.seed)]
         scores = {
             name: float(value) for row in rows for name, value in row.items() if name not in ("arm", "seed") and value
         }
     with results.reporting_damage(folder / "metrics.json"):
+        results.check_bytes(written, "metrics.json", (folder / "metrics.json").read_bytes())
         means = json.loads((folder / "metrics.json").read_text(encoding="utf-8")).get(run.arm, {})
     verdicts = [
         one for one in results.read_verdicts(folder).values() if run.arm in one.arms and one.interval is not None

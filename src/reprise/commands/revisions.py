@@ -78,7 +78,7 @@ def _on_disk(root: Path) -> dict[str, str]:
     patterns = ("*.yaml", "params/*.yaml", "papers/*.yaml", "datasets/*.yaml", "results/*/*/*.*")
     paths = [path for pattern in patterns for path in sorted(root.glob(pattern))]
     return {
-        name: path.read_text(encoding="utf-8")
+        name: _text(path.read_bytes())
         for path in paths
         if _READ.fullmatch(name := path.relative_to(root).as_posix()) and path.is_file()
     }
@@ -95,9 +95,14 @@ def _in_commit(root: Path, commit: str) -> dict[str, str]:
     for path in paths:
         head, _, rest = rest.partition(b"\n")
         size = int(head.split()[-1])
-        files[path] = rest[:size].decode()
+        files[path] = _text(rest[:size])
         rest = rest[size + 1 :]
     return files
+
+
+def _text(content: bytes) -> str:
+    """Of bytes that are no UTF-8, text that no reader takes for what was written: it says where it is damaged."""
+    return content.decode(errors="surrogateescape")
 
 
 def _git(root: Path, *arguments: str, quiet: bool = False) -> str:

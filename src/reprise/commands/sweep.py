@@ -230,12 +230,19 @@ class Trial:
 def trial(project: Project, experiment: str, arm: str, seeds: list[int], echo: Callable[[str], None] = print) -> Trial:
     """Train and evaluate `arm` alone, with the knobs that `project` was loaded with."""
     from reprise.core.run import run_store, tracking
+
+    tracking.check_environment(project.params.tracking)
+    folder = _folder(project, experiment, arm, seeds)
+    with run_store.stage_lock(folder, "trial", experiment):
+        return _trial(folder, experiment, arm, seeds, echo)
+
+
+def _trial(folder: Path, experiment: str, arm: str, seeds: list[int], echo: Callable[[str], None]) -> Trial:
+    from reprise.core.run import run_store
     from reprise.core.verdicts import results
     from reprise.stages.evaluate import evaluate
     from reprise.stages.train import train
 
-    tracking.check_environment(project.params.tracking)
-    folder = _folder(project, experiment, arm, seeds)
     alone = load(folder, papers=[experiment])
     for stage in alone.pipeline.stages(experiment):
         train(alone, experiment, stage, echo)

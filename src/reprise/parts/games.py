@@ -50,7 +50,7 @@ class Played:
     rewards: Float32[Tensor, " games"]
     """In the game's own points, unclipped."""
     life_lost: Bool[Tensor, " games"]
-    """A life went, the last one included."""
+    """A life went, the last one included. A game that its longest duration cut off lost none by that."""
     over: Bool[Tensor, " games"]
     """The game ended, by its rules or at its longest duration."""
 
@@ -150,7 +150,7 @@ class Atari:
                 if left < 2:
                     game.getScreenGrayscale(self._screens[left, index])
             rewards[index], over[index] = points, game.game_over()
-            life_lost[index] = over[index] or game.lives() < lives
+            life_lost[index] = game.game_over(with_truncation=False) or game.lives() < lives
             if over[index]:
                 self._start(index)
         return Played(self._frames(), *(torch.from_numpy(values) for values in (rewards, life_lost, over)))
@@ -206,20 +206,20 @@ class MinAtar:
         self._last_actions[index] = self._ages[index] = 0
 
     def step(self, actions: Sequence[int]) -> Played:
-        rewards, over = np.zeros(self.count, np.float32), np.zeros(self.count, bool)
+        rewards = np.zeros(self.count, np.float32)
+        life_lost, over = np.zeros(self.count, bool), np.zeros(self.count, bool)
         for index, action in enumerate(actions):
             if action < 0:
                 continue
             game = self._games[index]
             if game.random.rand() >= self.sticky:
                 self._last_actions[index] = self._action_set[action]
-            rewards[index], ended = game.act(self._last_actions[index])
+            rewards[index], life_lost[index] = game.act(self._last_actions[index])
             self._ages[index] += 1
-            over[index] = ended or self._ages[index] >= self.longest
+            over[index] = life_lost[index] or self._ages[index] >= self.longest
             if over[index]:
                 self._start(index)
-        over_now = torch.from_numpy(over)
-        return Played(self._frames(), torch.from_numpy(rewards), over_now, over_now)
+        return Played(self._frames(), *(torch.from_numpy(values) for values in (rewards, life_lost, over)))
 
     def _frames(self) -> UInt8[Tensor, "games channels 10 10"]:
         grids = np.stack([game.state() for game in self._games])

@@ -51,6 +51,7 @@ class Replay:
         self._actions = torch.zeros(self.slots, games, dtype=torch.int64)
         self._rewards = torch.zeros(self.slots, games)
         self._terminal = torch.zeros(self.slots, games, dtype=torch.bool)
+        self._cut = torch.zeros(self.slots, games, dtype=torch.bool)
         self._now = 0
 
     def __len__(self) -> int:
@@ -78,10 +79,12 @@ class Replay:
     ) -> None:
         """Store the actions in the present states and the frames they led to: of a new game where one is `over`.
 
-        `terminal` ends the return; a lost life may do so while its game, and its stack of frames, goes on.
+        `terminal` ends the return; a lost life may do so while its game, and its stack of frames, goes on. A game that
+        is over without it was cut off: the state that followed was never seen, and no transition leads there.
         """
         here, there = self._now % self.slots, (self._now + 1) % self.slots
-        self._actions[here], self._rewards[here], self._terminal[here] = actions, rewards, terminal | over
+        self._actions[here], self._rewards[here], self._terminal[here] = actions, rewards, terminal
+        self._cut[here] = over & ~terminal
         self._frames[there] = frames
         self._ages[there] = (self._ages[here] + 1).masked_fill(over, 0)
         self._now += 1
@@ -104,19 +107,27 @@ class Replay:
     def _transitions(
         self, times: Int64[Tensor, " batch"], games: Int64[Tensor, " batch"], discount: float
     ) -> Transitions:
-        slots = times % self.slots
+        times = self._before_a_cut(times, games)
+        slots, ends = times % self.slots, times.clone()
         rewards, discounts = torch.zeros(len(times)), torch.ones(len(times))
+        goes_on = torch.ones(len(times), dtype=torch.bool)
         for step in range(self.steps):
             at = (times + step) % self.slots
-            rewards += discounts * self._rewards[at, games]
-            discounts *= discount * ~self._terminal[at, games]
+            goes_on = goes_on & ~self._cut[at, games]
+            rewards = torch.where(goes_on, rewards + discounts * self._rewards[at, games], rewards)
+            discounts = torch.where(goes_on, discounts * discount * ~self._terminal[at, games], discounts)
+            ends += goes_on
+        # A game of one step that was cut off taught nothing: there is no state to value.
+        discounts = discounts * (ends > times)
         return Transitions(
-            self._stacked(times, games),
-            self._actions[slots, games],
-            rewards,
-            discounts,
-            self._stacked(times + self.steps, games),
+            self._stacked(times, games), self._actions[slots, games], rewards, discounts, self._stacked(ends, games)
         )
+
+    def _before_a_cut(self, times: Int64[Tensor, " batch"], games: Int64[Tensor, " batch"]) -> Int64[Tensor, " batch"]:
+        """The same times, but where a game was cut off after that very step: there, the step before it."""
+        slots = times % self.slots
+        back = self._cut[slots, games] & (self._ages[slots, games] > 0) & (times > self._oldest)
+        return times - back.long()
 
     def _stacked(
         self, times: Int64[Tensor, " batch"], games: Int64[Tensor, " batch"]
@@ -148,4 +159,5 @@ class Replay:
             "actions": self._actions,
             "rewards": self._rewards,
             "terminal": self._terminal,
+            "cut": self._cut,
         }

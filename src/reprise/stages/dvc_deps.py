@@ -13,6 +13,7 @@ from typing import Any
 
 from reprise.core.config.config_loader import config_class
 from reprise.core.config.project import Project
+from reprise.core.run.integrity import clear
 from reprise.core.run.run_store import checkout
 from reprise.core.run.source_hash import evaluation_hash, read_code, reader_hash, source_hash, text_hash
 
@@ -43,15 +44,18 @@ def write_all(project: Project) -> list[Path]:
     folder = project.root / ".reprise" / "source"
     wanted = {folder / stage / f"{key}.json": content for stage, key, content in _inputs(project)}
     for stale in set(folder.rglob("*.json")) - wanted.keys():
-        stale.unlink()
+        clear(stale)
     for stage in [path for path in folder.glob("*") if path.is_dir() and not any(path.iterdir())]:
         shutil.rmtree(stage)
     changed = []
     for path, content in wanted.items():
-        text = json.dumps(content, indent=1) + "\n"
-        if not path.exists() or path.read_text() != text:
+        text = (json.dumps(content, indent=1) + "\n").encode()
+        if not path.is_file() or path.read_bytes() != text:
+            if path.parent.is_file():
+                clear(path.parent)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            clear(path)
+            path.write_bytes(text)
             changed.append(path)
     return changed
 
@@ -84,6 +88,7 @@ def _inputs(project: Project) -> list[tuple[str, str, dict[str, Any]]]:
             content = {
                 "scale": scale,
                 "precision": project.params.runtime.precision,
+                **({"threads": threads} if (threads := project.params.runtime.threads) != 1 else {}),
                 "arms": knobs,
                 "source": {arm: code.training(key, config)[0] for arm, config in knobs.items()},
             }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,8 +10,10 @@ from typing import Any
 from reprise.core.config.project import Project
 from reprise.core.contract import Failed, Run
 from reprise.core.run import run_store, tracking
+from reprise.core.run.integrity import naming
 from reprise.core.run.progress import Progress
 from reprise.core.verdicts import results
+from reprise.stages.check_data import check_prepared
 from reprise.stages.run_list import check_trained, runs_of
 from reprise.stages.train import about, grid, preload, raise_failures
 
@@ -20,19 +21,31 @@ from reprise.stages.train import about, grid, preload, raise_failures
 def evaluate(project: Project, experiment: str) -> None:
     """Score, judge, and write results/<scale>/<experiment>/."""
     tracking.check_environment(project.params.tracking)
+    with run_store.stage_lock(project.root, "evaluate", experiment):
+        _evaluate(project, experiment)
+
+
+def _evaluate(project: Project, experiment: str) -> None:
     section = project.pipeline.evaluate[experiment]
     data = project.root / "data" / "prepared" / section.data
     runs = [replace(run, data=data) for run in runs_of(project, experiment, section.model)]
-    records = check_trained(project, experiment, section.model, runs)
+    trained: dict[str, dict[tuple[str, int], dict[str, Any]]] = {
+        stage: check_trained(project, experiment, stage, runs_of(project, experiment, stage))
+        for stage in project.pipeline.stages(experiment)
+    }
+    records = trained[section.model]
     failures = {key: run_store.divergence(record) for key, record in records.items() if record["diverged"]}
     whole = [run for run in runs if (run.arm, run.seed) not in failures]
-    waiting = [run for run in whole if run_store.read_metrics(project.root, run) is None]
+    scores = _scores(project.root, whole)
+    waiting = [run for run in whole if (run.arm, run.seed) not in scores]
+    if waiting:
+        check_prepared(project.root, data)
     runtime = project.params.runtime.model_dump(mode="json")
     job = partial(evaluate_one, root=project.root)
     outcomes = grid(project, preload(experiment))(f"evaluate {experiment}", waiting, job, runtime)
     raise_failures(outcomes, len(whole) - len(waiting))
 
-    scores = {(run.arm, run.seed): run_store.read_metrics(project.root, run) or {} for run in whole}
+    scores |= _scores(project.root, waiting)
     paper = project.papers[experiment]
     unlisted = sorted({metric for row in scores.values() for metric in row} - paper.metrics.keys())
     if unlisted:
@@ -40,23 +53,22 @@ def evaluate(project: Project, experiment: str) -> None:
             f"{project.reading.papers.file(experiment)}: metrics lacks what evaluation returned: {', '.join(unlisted)}"
         )
     models = project.models_folder(experiment)
-    files = {
-        (stage, run.arm, run.seed): models / stage / run.arm / f"seed{run.seed}"
-        for stage in project.pipeline.stages(experiment)
-        for run in runs
-    }
-    results.write(
-        project.results_folder(experiment),
-        paper,
-        project.params.scale,
-        scores,
-        failures,
-        histories={key: file.with_suffix(".history.csv") for key, file in files.items()},
-        pictures={(run.arm, run.seed): _pictures(project.root, run) for run in whole},
-        fingerprints={(run.arm, run.seed): run.fingerprint for run in runs},
-        records={key: json.loads(file.with_suffix(".run.json").read_text()) for key, file in files.items()},
-        configs={arm: project.tree(experiment, arm) for arm in project.arms(experiment)},
-    )
+    folder = project.results_folder(experiment)
+    records_by_stage = {(stage, *key): record for stage, found in trained.items() for key, record in found.items()}
+    files = {(stage, arm, seed): models / stage / arm / f"seed{seed}" for stage, arm, seed in records_by_stage}
+    with naming(folder, "all runs are scored, and the same command writes what they came to"):
+        results.write(
+            folder,
+            paper,
+            project.params.scale,
+            scores,
+            failures,
+            histories={key: file.with_suffix(".history.csv") for key, file in files.items()},
+            pictures={(run.arm, run.seed): _pictures(project.root, run, records[run.arm, run.seed]) for run in whole},
+            fingerprints={(run.arm, run.seed): run.fingerprint for run in runs},
+            records=records_by_stage,
+            configs={arm: project.tree(experiment, arm) for arm in project.arms(experiment)},
+        )
     track(project, waiting)
 
 
@@ -75,8 +87,8 @@ def track(project: Project, scored: list[Run]) -> None:
             last = dict(history[-1]) if history else {}
             axis, *_ = [*last, ""]  # its first column
             step = int(last.pop(axis, -1)) + 1  # W&B drops what comes at a step that it has
-            for path in sorted((run_store.evaluation_folder(root, run) / "pictures").glob("*.*")):
-                tracker.picture(path.stem, path, step)
+            for name, path in sorted(run_store.score_pictures(root, run).items()):
+                tracker.picture(name, path, step)
             tracker.summary(last | (run_store.read_metrics(root, run) or {}))
             tracker.finish(ok=True)
             if not tracker.works:  # each further one would wait as long in vain
@@ -85,10 +97,17 @@ def track(project: Project, scored: list[Run]) -> None:
         progress.update("scores", len(scored), len(scored), None, "done")
 
 
-def _pictures(root: Path, run: Run) -> dict[str, Path]:
-    """Of the evaluation, and those taken while the run trained."""
-    folders = (run.model.with_suffix(""), run_store.evaluation_folder(root, run) / "pictures")
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.*"))}
+def _scores(root: Path, runs: list[Run]) -> dict[tuple[str, int], dict[str, float]]:
+    """The metrics of those of `runs` that have been scored, by arm and seed."""
+    found = {(run.arm, run.seed): run_store.read_metrics(root, run) for run in runs}
+    return {key: metrics for key, metrics in found.items() if metrics is not None}
+
+
+def _pictures(root: Path, run: Run, record: dict[str, Any]) -> dict[str, Path]:
+    """The pictures of a run's evaluation, and those taken while it trained, by name."""
+    files = run_store.published_files(run.model.with_suffix(".run.json"), record)
+    taken = {path.stem: path for name, path in files.items() if name.startswith(run_store.PICTURES)}
+    return taken | run_store.score_pictures(root, run)
 
 
 def evaluate_one(run: Run, report: Any, *, root: Path) -> str:

@@ -7,6 +7,7 @@ import json
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from rich.text import Text
 from reprise.core.config.dataset import HubSource, InstalledSource, Source
 from reprise.core.config.project import Project
 from reprise.core.contract import Run, Stage
+from reprise.core.run import run_store
+from reprise.core.run.integrity import Damaged
 from reprise.parts.data import fetch
 from reprise.stages.cost import cost_of
 from reprise.stages.stand_ins import is_prepared, stand_in
@@ -177,8 +180,9 @@ def _run(project: Project, experiment: str, stage: Stage, arm: str) -> Run:
     if stages.index(stage) > 0:
         trained = project.models_folder(experiment) / stages[stages.index(stage) - 1] / arm / f"seed{seed}"
         record, weights = trained.with_suffix(".run.json"), trained.with_suffix(".safetensors")
-        if weights.exists() and json.loads(record.read_text())["scale"] == project.params.scale:
-            before = weights
+        with suppress(Damaged):  # then as if it were not trained: nothing but numbers of operations depends on it
+            if weights.exists() and run_store.read_published(record)["scale"] == project.params.scale:
+                before = weights
     return Run(experiment, stage, arm, seed, project.params.scale, config, Path(), Path(), before)
 
 

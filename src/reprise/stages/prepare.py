@@ -15,10 +15,12 @@ from pydantic import ValidationError
 
 from reprise.core.config.dataset import Part
 from reprise.core.config.yaml import did_you_mean
-from reprise.core.run.run_store import checkout
+from reprise.core.run.integrity import clear, swap_in
+from reprise.core.run.run_store import checkout, stage_lock
 from reprise.parts.data import readers
 from reprise.parts.data.fetch import fetch, sha256_of
 from reprise.parts.data.store import write_card
+from reprise.stages.check_data import seal_card
 
 if TYPE_CHECKING:
     from reprise.core.config.project import Project
@@ -32,20 +34,24 @@ def prepare(project: Project, dataset: str, echo: Echo = print) -> None:
     Raises:
         ValueError: an unknown dataset, reader or option, no source that can be had, or bytes other than declared.
     """
+    with stage_lock(project.root, "prepare", dataset):
+        _prepare(project, dataset, echo)
+
+
+def _prepare(project: Project, dataset: str, echo: Echo) -> None:
     entry = _known("dataset", dataset, project.datasets)
     parts = entry.parts_at(project.params.scale)
     ready = {name: _reader(f"{dataset}/{name}", part) for name, part in parts.items()}
     raw, prepared = checkout(project.root) / "data" / "raw", project.root / "data" / "prepared"
     prepared.mkdir(parents=True, exist_ok=True)
     for left_by_a_kill in prepared.glob(f".{dataset}-*"):
-        shutil.rmtree(left_by_a_kill)
+        clear(left_by_a_kill)
     with tempfile.TemporaryDirectory(dir=prepared, prefix=f".{dataset}-") as name:
         work, made = Path(name), Path(name) / dataset
         cards = {part: _prepare_part(dataset, part, parts[part], *ready[part], raw, work, echo) for part in parts}
         write_card(made, {"dataset": dataset, "title": entry.title, "about": entry.about, "parts": cards})
-        if (prepared / dataset).exists():
-            (prepared / dataset).rename(work / "replaced")
-        made.rename(prepared / dataset)
+        seal_card(made)
+        swap_in(made, prepared / dataset)
 
 
 def _prepare_part(

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from reprise.core.run.integrity import clear, naming, swap_in
+from reprise.core.run.run_store import stage_lock
 from reprise.core.verdicts import results
 from reprise.core.verdicts.multiplicity import count
 from reprise.core.verdicts.rulings import MARKS
@@ -41,10 +43,14 @@ CURVES_SHOWN = 6
 
 def report(project: Project, echo: Callable[[str], None] = print) -> Path:
     """Write reports/ from whatever results there are, whole or not at all; the path of its index.html."""
-    folder, made = project.root / "reports", cards(project)
-    temporary, old = folder.with_name(".reports.new"), folder.with_name(".reports.old")
-    for leftover in (temporary, old):
-        shutil.rmtree(leftover, ignore_errors=True)
+    folder = project.root / "reports"
+    with stage_lock(project.root, "report", "page"), naming(folder, "what was there is kept"):
+        return _write(folder, cards(project), echo)
+
+
+def _write(folder: Path, made: list[Card], echo: Callable[[str], None]) -> Path:
+    temporary = folder.with_name(".reports.new")
+    clear(temporary)
     (temporary / "source").mkdir(parents=True)
     (temporary / "assets").mkdir()
     for name, text in render(made).items():
@@ -54,10 +60,7 @@ def report(project: Project, echo: Callable[[str], None] = print) -> Path:
     for card in made:
         for picture in (picture for gallery in card.galleries for row in gallery.rows.values() for picture in row):
             copy_picture(picture, temporary / "pictures" / card.key)
-    if folder.exists():
-        folder.rename(old)
-    temporary.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    swap_in(temporary, folder)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     echo(f"reports/index.html: {count_of(len(made), 'experiment')}, {size / 1e6:.1f} MB")
     return folder / "index.html"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from reprise.core.config.project import Project
 from reprise.core.contract import Failed, Run, Stage
+from reprise.core.run import run_store
+from reprise.core.run.integrity import Damaged
 from reprise.core.run.source_hash import SourceCode, read_code
 from reprise.stages.dvc_deps import knobs_of_stage, validated
 
@@ -63,13 +66,15 @@ def _run(project: Project, experiment: str, stage: Stage, name: str, seed: int, 
     card = data / "card.json"
     if not card.exists():
         raise Failed(f"{card.relative_to(project.root)} is not there: run `reprise prepare {data.name}` first")
+    runtime = project.params.runtime
     identity = {
         "run": [experiment, stage, name, seed, project.params.scale],
         "config": knobs_of_stage(arm.knobs, stage),
         "data": hashlib.sha256(card.read_bytes()).hexdigest(),
         "source": arm.sources[stage],
         "init": before.fingerprint if before else None,
-        "precision": project.params.runtime.precision,
+        "precision": runtime.precision,
+        **({"threads": runtime.threads} if runtime.threads != 1 else {}),
     }
     return Run(
         experiment=experiment,
@@ -92,24 +97,32 @@ def check_trained(
 ) -> dict[tuple[str, int], dict[str, Any]]:
     """The records of `runs` in models/, by arm and seed.
 
-    Failed unless each is there as it is asked for now: by these knobs, this code and these data.
+    Failed unless each is there as it is asked for now, by these knobs, this code and these data, and as it was left.
     """
-    records = {}
-    others = []
+    records: dict[tuple[str, int], dict[str, Any]] = {}
+    missing, others, damaged = 0, [], []
     for run in runs:
         path = run.model.with_suffix(".run.json")
-        if path.exists():
-            records[run.arm, run.seed] = record = json.loads(path.read_text())
-            others += [run.name] if record["fingerprint"] != run.fingerprint else []
-    missing = len(runs) - len(records)
-    if not missing and not others:
-        return records
+        if not os.path.lexists(path):
+            missing += 1
+            continue
+        try:
+            records[run.arm, run.seed] = record = run_store.read_published(path)
+            if record["fingerprint"] != run.fingerprint:
+                others.append(run.name)
+            else:
+                run_store.check_published(path, record)
+        except Damaged as error:
+            damaged.append(str(error))
     lacking = [f"{missing} of {len(runs)} runs are not there"] if missing else []
     if others:
         named = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
         lacking.append(f"{len(others)} of {len(runs)} runs are of other knobs, code or data ({named})")
-    folder = f"models/{project.params.scale}/{experiment}/{stage}"
-    raise Failed(
-        f"{folder}: {'; '.join(lacking)}: `dvc repro {stage}@{experiment}` or "
-        f"`reprise {stage} {experiment}` trains what is asked for"
-    )
+    lacking += [*damaged[:3], *([f"{len(damaged) - 3} more are damaged"] if len(damaged) > 3 else [])]
+    if lacking:
+        folder = f"models/{project.params.scale}/{experiment}/{stage}"
+        raise Failed(
+            f"{folder}: {'; '.join(lacking)}: `dvc repro {stage}@{experiment}` or "
+            f"`reprise {stage} {experiment}` trains what is asked for"
+        )
+    return records

@@ -82,10 +82,11 @@ def stand_in(project: Project, dataset: str, below: Path) -> StandIn:
 
 def is_prepared(folder: Path, part: Part) -> bool:
     """Whether `folder` holds `part` as it is declared."""
-    if not (folder / "card.json").exists():
+    try:
+        card = store.open_card(folder)
+        return card["reader"] == part.reader and all(card["options"].get(k) == v for k, v in part.options.items())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # there is none, or it is damaged
         return False
-    card = store.open_card(folder)
-    return card["reader"] == part.reader and all(card["options"].get(k) == v for k, v in part.options.items())
 
 
 def _is_long(folder: Path) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,11 +15,16 @@ from typing import Any
 
 from reprise.core.config.project import Project
 from reprise.core.config.yaml import ConfigError, Problem
-from reprise.core.contract import Failed, Run, Stage
+from reprise.core.contract import Failed, Run, Stage, Stopped
 from reprise.core.run import run_store, tracking
-from reprise.core.run.grid import Outcomes, run_grid
-from reprise.core.run.machine import cores, processor
+from reprise.core.run.grid import Outcomes, Signals, run_grid
+from reprise.core.run.integrity import Damaged, clear, naming, swap_in
+from reprise.core.run.machine import processor, use_threads
+from reprise.stages.check_data import check_prepared
 from reprise.stages.run_list import check_trained, runs_of
+
+LOCKED = "REPRISE_RUN_LOCKED"
+"""In the environment of a run that the stage which started it has locked: its fingerprint."""
 
 
 def _lost(project: Project, experiment: str, stage: Stage, waiting: Sequence[Run]) -> list[tuple[Run, str]]:
@@ -39,12 +45,22 @@ def _lost(project: Project, experiment: str, stage: Stage, waiting: Sequence[Run
 def train(project: Project, experiment: str, stage: Stage, echo: Callable[[str], None]) -> None:
     """Train what is not trained yet, and leave models/<scale>/<experiment>/<stage>/ whole; Failed names what failed."""
     tracking.check_environment(project.params.tracking)
+    with run_store.stage_lock(project.root, stage, experiment):
+        _train(project, experiment, stage, echo)
+
+
+def _train(project: Project, experiment: str, stage: Stage, echo: Callable[[str], None]) -> None:
     runs = runs_of(project, experiment, stage)
-    unknown = [run for run in runs if run_store.outcome(project.root, run) is None]
-    for run, reason in _lost(project, experiment, stage, unknown):
-        run_store.give_up(project.root, run, reason)
-    known = {run.name: outcome for run in runs if (outcome := run_store.outcome(project.root, run)) is not None}
-    waiting = [run for run in runs if run.name not in known]
+    known: dict[str, str] = _outcomes(project.root, runs)
+    unknown = [run for run in runs if run.name not in known]
+    if unknown:
+        check_prepared(project.root, unknown[0].data)
+    lost = _lost(project, experiment, stage, unknown)
+    for run, reason in lost:
+        with run_store.run_lock(project.root, run):
+            run_store.give_up(project.root, run, reason)
+    known |= _outcomes(project.root, [run for run, _ in lost])
+    waiting = [run for run in unknown if run.name not in known]
     runtime = project.params.runtime.model_dump(mode="json")
     if _spread(runtime):
         outcomes = _one_after_another(project, waiting)
@@ -56,12 +72,7 @@ def train(project: Project, experiment: str, stage: Stage, echo: Callable[[str],
     raise_failures(outcomes, len(known))
 
     target = project.models_folder(experiment) / stage
-    temporary = target.with_name(f".{stage}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    for run in runs:
-        run_store.publish(project.root, run, temporary)
-    shutil.rmtree(target, ignore_errors=True)
-    temporary.rename(target)
+    _publish(project, runs, target)
     ended, there = known | outcomes.ended, len(runs) - len(unknown)
     echo(f"{stage} {experiment}: {len(waiting)} of {len(runs)} runs trained, {there} were there already")
     for run in (run for run in runs if ended[run.name] == "diverged"):
@@ -73,20 +84,40 @@ def train(project: Project, experiment: str, stage: Stage, echo: Callable[[str],
         echo(f"{run.name} diverged: {run_store.divergence(record)}; {where}; its claims are not run")
 
 
+def _outcomes(root: Path, runs: Sequence[Run]) -> dict[str, str]:
+    """How those of `runs` ended that are whole."""
+    return {run.name: ended for run in runs if (ended := run_store.outcome(root, run)) is not None}
+
+
+def _publish(project: Project, runs: Sequence[Run], target: Path) -> None:
+    """Put what `runs` left into the folder `target` of models/, in place of what is there."""
+    temporary = target.with_name(f".{target.name}.tmp")
+    kept = f"all {len(runs)} runs are trained and kept in .reprise/runs, and the same command publishes them"
+    try:
+        with naming(target, kept):
+            clear(temporary)
+            for run in runs:
+                run_store.publish(project.root, run, temporary)
+            swap_in(temporary, target)
+    except Damaged as error:
+        raise Failed(f"{error}; the same command trains that run again") from error
+
+
 def grid(project: Project, modules: Sequence[str]) -> Callable[..., Outcomes]:
     """The grid of the engine that params.yaml asks for, called with title, runs, job and runtime.
 
     On this machine its processes have imported `modules` before they start.
     """
+    logs = project.root / ".reprise" / "errors"
     if project.params.runtime.engine == "local":
-        return partial(run_grid, preload=modules)
+        return partial(run_grid, preload=modules, logs=logs)
     if find_spec("ray") is None:
         path = ("runtime", "engine")
         message = "ray is not installed: pip install 'reprise[ray]' on every node"
         raise ConfigError([Problem(project.reading.params.value_mark(path), ".".join(path), message)])
     from reprise.core.run.ray_grid import run_ray_grid
 
-    return run_ray_grid
+    return partial(run_ray_grid, logs=logs)
 
 
 def preload(experiment: str) -> list[str]:
@@ -117,27 +148,24 @@ def train_one(
 
 def train_alone(run: Run, report: Any, *, root: Path, **how: Any) -> str:
     """One run of the grid, in a process of its own; ranks, which work at one run side by side, do not come here."""
-    import torch
-
     with run_store.run_lock(root, run):
         ended = train_one(run, report, root=root, **how)
-        run_store.note(root, run, **hardware(how["runtime"], torch.get_num_threads()))
+        run_store.note(root, run, **hardware(how["runtime"]))
     return ended
 
 
-def hardware(runtime: dict[str, Any], threads: int) -> dict[str, Any]:
-    """What a run was trained on, for its record: `cores` on all nodes, and `device`, the processor's name or the GPUs'.
+def hardware(runtime: dict[str, Any]) -> dict[str, Any]:
+    """What a run was trained on, for its record: `cores` of all its devices together, one for each thread.
 
-    Of each node it used `threads`.
+    And `device`: the processor's name, or the GPUs'.
     """
     import torch
 
-    nodes, devices = runtime["num_nodes"], runtime["devices"]
+    count = runtime["num_nodes"] * (1 if runtime["devices"] == "auto" else runtime["devices"])
     device = processor()
     if runtime["accelerator"] != "cpu" and torch.cuda.is_available():
-        several = f"{devices * nodes} × " if _spread(runtime) else ""
-        device = several + torch.cuda.get_device_name()
-    return {"cores": threads * nodes, "device": device}
+        device = (f"{count} × " if _spread(runtime) else "") + torch.cuda.get_device_name()
+    return {"cores": runtime["threads"] * count, "device": device}
 
 
 def _spread(runtime: dict[str, Any]) -> bool:
@@ -157,16 +185,31 @@ def raise_failures(outcomes: Outcomes, known: int) -> None:
 def _one_after_another(project: Project, runs: list[Run]) -> Outcomes:
     """Runs spread over several devices each; Lightning starts the other ranks by this same command."""
     outcomes = Outcomes()
-    for run in runs:
-        words = ["run", run.experiment, run.stage, run.arm, str(run.seed), *project.overrides]
-        command = [sys.executable, "-m", "reprise", *words]
-        with run_store.run_lock(project.root, run):
-            status = subprocess.run(command, cwd=project.root, check=False).returncode
-        if status:
-            outcomes.failed[run.name] = f"its process ended with status {status}"
-        else:
-            outcomes.ended[run.name] = "done"
+    with Signals() as signals:
+        for run in runs:
+            status = _by_a_command(project, run, signals)
+            if signals.received is not None:
+                raise Stopped(signals.received)
+            if status:
+                outcomes.failed[run.name] = f"its process ended with status {status}"
+            else:
+                outcomes.ended[run.name] = run_store.outcome(project.root, run) or "done"
     return outcomes
+
+
+def _by_a_command(project: Project, run: Run, signals: Signals) -> int:
+    """The status of `reprise run`, which holds the run's lock as long as it lives, and is told to stop if we are."""
+    words = ["run", run.experiment, run.stage, run.arm, str(run.seed), *project.overrides]
+    command = [sys.executable, "-m", "reprise", *words]
+    with run_store.run_lock(project.root, run) as lock:
+        environment = os.environ | {LOCKED: run.fingerprint}
+        process = subprocess.Popen(command, cwd=project.root, env=environment, pass_fds=[lock.fileno()])
+        while process.poll() is None:
+            if signum := signals.news():
+                process.send_signal(signum)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.2)
+    return process.returncode
 
 
 def train_here(
@@ -176,7 +219,9 @@ def train_here(
     from pytorch_lightning.utilities import rank_zero_only
 
     [run] = [r for r in runs_of(project, experiment, stage) if (r.arm, r.seed) == (arm, seed)]
+    use_threads(project.params.runtime.threads)
     if run_store.outcome(project.root, run) is None:
+        check_prepared(project.root, run.data)
         for _, reason in _lost(project, experiment, stage, [run]):
             raise Failed(f"{run.name}: {reason}")
     runtime = project.params.runtime.model_dump(mode="json")
@@ -190,7 +235,10 @@ def train_here(
         left = f"  ETA {(now - then) * (total - step) / (step - start):.0f}s" if step > start else ""
         echo(f"{run.name}  {step}/{total}  {numbers}{left}")
 
-    settings = project.params.tracking
-    train_one(run, report, runtime=runtime, settings=settings, root=project.root, about=about(project, experiment))
-    if not _spread(runtime) or rank_zero_only.rank == 0:  # one device is the first, whatever SLURM_PROCID says
-        run_store.note(project.root, run, **hardware(runtime, cores()))
+    settings, said = project.params.tracking, about(project, experiment)
+    first_rank = not _spread(runtime) or rank_zero_only.rank == 0  # one device is the first, whatever SLURM_PROCID says
+    ours = first_rank and os.environ.get(LOCKED) != run.fingerprint
+    with run_store.run_lock(project.root, run) if ours else nullcontext():
+        train_one(run, report, runtime=runtime, settings=settings, root=project.root, about=said)
+        if first_rank:
+            run_store.note(project.root, run, **hardware(runtime))

@@ -14,7 +14,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Runtime(Strict):
-    """On what, and how, runs execute; none of it but `precision` changes what they compute."""
+    """On what, and how, runs execute; none of it but `precision` and `threads` changes what they compute."""
 
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """What runs compute on; auto: a GPU where there is one."""
@@ -32,6 +32,8 @@ class Runtime(Strict):
     """The head of the Ray cluster, host:port; auto: of the cluster that this machine is a node of."""
     workers: Count | Literal["auto"] = "auto"
     """Runs side by side; auto: one for each core, or each GPU."""
+    threads: Count = 1
+    """Threads of each run, or of each of its devices; another number changes the last bits, and makes another run."""
     checkpoint_every: Annotated[float, Field(gt=0)] = 60.0
     """Seconds: the most that a kill can cost."""
 

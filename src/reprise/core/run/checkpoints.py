@@ -15,6 +15,7 @@ import torch
 
 from reprise.core.contract import Stopped
 from reprise.core.run import run_store
+from reprise.core.run.machine import stopping
 from reprise.core.run.task import Task
 
 COST = 0.02
@@ -23,8 +24,6 @@ COST = 0.02
 
 class Checkpoints(pl.Callback):
     """Writes a checkpoint every `seconds`, and one more when a signal asks the run to stop."""
-
-    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
     def __init__(self, work: Path, seconds: float) -> None:
         self.work, self.seconds = work, seconds
@@ -38,7 +37,7 @@ class Checkpoints(pl.Callback):
             self.signum = signum
             pl_module.stop_requested = True  # type: ignore[assignment]
 
-        for signum in self.SIGNALS:
+        for signum in stopping():
             signal.signal(signum, ask_to_stop)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +14,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_model, save_model
 
-from reprise.core.contract import Run
+from reprise.core.contract import Failed, Run
 from reprise.core.run import run_store
 from reprise.core.run.checkpoints import Checkpoints, resume
+from reprise.core.run.integrity import clear
 from reprise.core.run.nan_detection import Watch, first_bad
 from reprise.core.run.run_store import Outcome
-from reprise.core.run.task import Diverged, Picture, Task
+from reprise.core.run.task import Diverged, Evaluation, Picture, Task
 from reprise.core.run.trainer import attach, build_trainer, gathered, resolve_precision, without_lightnings_warnings
 
 Report = Callable[[int, int, dict[str, float]], None]
@@ -44,13 +44,13 @@ def execute(run: Run, runtime: dict[str, Any], root: Path, open_tracker: Callabl
     if (before := run_store.outcome(root, run)) is not None:
         return before
     work = run_store.work_folder(root, run)
-    work.mkdir(parents=True, exist_ok=True)
     task = build_task(run)
     total, started = task.total_steps, time.monotonic()
     precision = resolve_precision(runtime["precision"], task)
     trainer = build_trainer(runtime, precision, Checkpoints(work, runtime["checkpoint_every"]))
     if not trainer.is_global_zero:
         return _follow(run, task, trainer, work)
+    run_store.begin(root, run)
     tracker = open_tracker()
 
     def on_row(row: dict[str, float]) -> None:
@@ -83,7 +83,7 @@ def _fit(run: Run, task: Task, trainer: pl.Trainer, checkpoint: Path | None) -> 
     """Train; the task that holds the whole weights."""
     attach(task, trainer)
     with without_lightnings_warnings():
-        trainer.fit(task, ckpt_path=str(checkpoint) if checkpoint else None)
+        trainer.fit(task, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
         if task.step < task.total_steps:  # Lightning ends without an error where it is told to do less
             raise RuntimeError(f"training ended at step {task.step} of {task.total_steps}; the run is not done")
         return gathered(task, trainer, lambda: build_task(run))
@@ -119,16 +119,28 @@ def evaluate(run: Run, root: Path) -> Outcome:
     task.history = run_store.read_history(run.model.with_suffix(".history.csv"))
     task.eval()
     with torch.inference_mode():
-        evaluation = task.evaluate()
+        evaluation = _evaluation(task)
     folder = run_store.evaluation_folder(root, run)
     temporary = folder.with_suffix(".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    clear(temporary)
     temporary.mkdir(parents=True)
     for name, picture in evaluation.pictures.items():
         write_picture(temporary / "pictures" / name, picture)
-    run_store.write_json(temporary / "metrics.json", {name: float(value) for name, value in evaluation.metrics.items()})
-    temporary.rename(folder)
+    run_store.finish_scores(folder, temporary, {name: float(value) for name, value in evaluation.metrics.items()})
     return "done"
+
+
+def _evaluation(task: Task) -> Evaluation:
+    """The scores of `task`; Failed where they need a history of training, and not one update was made."""
+    try:
+        return task.evaluate()
+    except (LookupError, ValueError, ArithmeticError) as error:
+        if task.history:
+            raise
+        raise Failed(
+            "not one update was made, and this paper's evaluation reads the history of training: "
+            f"expected a duration of at least 1step ({type(error).__name__}: {error})"
+        ) from error
 
 
 def write_picture(stem: Path, picture: Picture) -> Path:
@@ -161,11 +173,11 @@ def _images(frames: list[np.ndarray]) -> list[Image.Image]:
 
 def _write_done(work: Path, run: Run, task: Task, facts: dict[str, Any]) -> None:
     temporary = work / "done.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
+    clear(temporary)
     temporary.mkdir()
     if not facts["diverged"]:
-        save_model(task.to("cpu"), str(temporary / "weights.safetensors"))
-    run_store.write_history(temporary / "history.csv", task.history, task.x_axis)
+        save_model(task.to("cpu"), str(temporary / run_store.WEIGHTS))
+    run_store.write_history(temporary / run_store.HISTORY, task.history, task.x_axis)
     record = {
         "name": run.name,
         "scale": run.scale,
@@ -174,5 +186,4 @@ def _write_done(work: Path, run: Run, task: Task, facts: dict[str, Any]) -> None
         "config": run.config,
         **facts,
     }
-    run_store.write_json(temporary / "run.json", record)
-    run_store.finish(work, temporary, keep_checkpoints=facts["diverged"] is not None)
+    run_store.finish(work, record, keep_checkpoints=facts["diverged"] is not None)

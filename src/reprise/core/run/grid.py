@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,8 +23,9 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from reprise.core.contract import Run, Stopped
-from reprise.core.run.machine import cores
+from reprise.core.contract import Failed, Run, Stopped
+from reprise.core.run.integrity import OF_THE_DISK, Damaged, shown
+from reprise.core.run.machine import cores, environment, stopping, use_threads
 from reprise.core.run.progress import Progress
 
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
@@ -52,6 +54,8 @@ class Ledger:
     """What is heard of the runs of a grid: shown as it comes, and how each ended."""
 
     progress: Progress
+    logs: Path
+    """The folder for tracebacks."""
     outcomes: Outcomes = field(default_factory=Outcomes)
     paused: set[str] = field(default_factory=set)
     """Names of runs that were told to stop."""
@@ -74,7 +78,7 @@ class Ledger:
             self.outcomes.ended[run.name] = state = content[0]
         elif kind == "error":
             cause, *trace = content
-            self.outcomes.failed[run.name] = cause + (_kept(run, trace[0]) if trace else "")
+            self.outcomes.failed[run.name] = cause + (_kept(self.logs, run, trace[0]) if trace else "")
             state = "failed"
         self.progress.update(run.name, step, total, loss, state)
 
@@ -88,13 +92,16 @@ def attempt(job: Job, run: Run, report: Report, threads: int) -> tuple[Any, ...]
 
     Told to stop by a signal, `paused` with the step that it goes on from and the status to end with.
     """
-    import torch
-
-    torch.set_num_threads(threads)
+    use_threads(threads)
     try:
         return "end", job(run, report)
     except Stopped as stop:
         return "paused", stop.step, 128 + stop.signum
+    except (Damaged, Failed) as error:
+        return "error", str(error)
+    except OSError as error:
+        trace = () if error.errno in OF_THE_DISK else (traceback.format_exc(),)
+        return "error", f"{type(error).__name__}: {error}", *trace
     except Exception as error:
         return "error", f"{type(error).__name__}: {error}", traceback.format_exc()
 
@@ -112,34 +119,36 @@ def visible_gpus() -> list[str]:
 
 
 def count_workers(runtime: dict[str, Any], runs: int, gpus: int) -> int:
-    """Processes side by side: as many as there are devices for, never more than there are runs."""
-    wanted = (gpus or cores()) if runtime["workers"] == "auto" else runtime["workers"]
+    """Processes side by side: as many as there are devices, or cores for their threads, never more than runs."""
+    wanted = (gpus or cores() // runtime["threads"]) if runtime["workers"] == "auto" else runtime["workers"]
     return max(1, min(wanted, runs))
 
 
-def run_grid(title: str, runs: Sequence[Run], job: Job, runtime: dict[str, Any], preload: Sequence[str]) -> Outcomes:
-    """Do `job` for every run; a run that fails leaves the others running.
+def run_grid(
+    title: str, runs: Sequence[Run], job: Job, runtime: dict[str, Any], preload: Sequence[str], logs: Path
+) -> Outcomes:
+    """Do `job` for every run; a run that fails leaves the others running, and its traceback in the folder `logs`.
 
-    Raises Stopped on SIGTERM, SIGINT or SIGUSR1, after every process has stopped.
+    How many run side by side changes no bit of any of them: each has `threads` of runtime, one unless it says more.
+    Raises Stopped on a signal that says to stop, after every process has stopped.
     """
     if not runs:
         return Outcomes()
     gpus = [] if runtime["accelerator"] == "cpu" else visible_gpus()
     workers = count_workers(runtime, len(runs), len(gpus))
-    threads = str(max(1, cores() // workers))
-    os.environ |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
+    os.environ |= environment(runtime["threads"])
     os.environ.update({name: size for name, size in KEEP_MEMORY.items() if name not in os.environ})
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
     waiting, running, free_slots = deque(runs), {}, deque(range(workers))
     with Progress(title, len(runs)) as progress, Signals() as signals:
-        ledger = Ledger(progress)
+        ledger = Ledger(progress, logs)
         while (waiting and signals.received is None) or running:
             while waiting and free_slots and signals.received is None:
                 run, slot = waiting.popleft(), free_slots.popleft()
-                ours, theirs = context.Pipe(duplex=False)
+                ours, theirs = context.Pipe()
                 gpu = gpus[slot % len(gpus)] if gpus else None
-                process = context.Process(target=_work, args=(job, run, theirs, gpu, int(threads)), name=run.name)
+                process = context.Process(target=_work, args=(job, run, theirs, gpu, runtime["threads"]), name=run.name)
                 ledger.hear(run, "start")  # before it: the first one starts when torch is imported, which takes long
                 process.start()
                 theirs.close()
@@ -172,21 +181,34 @@ def _work(job: Job, run: Run, connection: Connection, gpu: str | None, threads: 
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the run has handlers of its own; not a traceback
-    ended = attempt(job, run, lambda step, total, row: connection.send(("row", step, total, row)), threads)
-    connection.send(ended)
+    threading.Thread(target=_stop_without, args=(connection,), daemon=True).start()
+
+    def tell(*message: Any) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):  # nobody hears it: see _stop_without
+            connection.send(message)
+
+    ended = attempt(job, run, lambda step, total, row: tell("row", step, total, row), threads)
+    tell(*ended)
     if ended[0] == "paused":
         os._exit(ended[2])
 
 
-def _kept(run: Run, trace: str) -> str:
+def _stop_without(connection: Connection) -> None:
+    """Stop this process, as a signal would, once the one that started it is no more: with a checkpoint, and quietly."""
+    with suppress(OSError):
+        connection.poll(None)  # it never sends anything: this ends when its end is closed
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _kept(logs: Path, run: Run, trace: str) -> str:
     """Where a traceback went, in words; nothing if the disk, which may be what failed, has no room for it."""
-    log = Path(".reprise") / "errors" / (run.name.replace("/", "-") + ".log")
+    log = logs / (run.name.replace("/", "-") + ".log")
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(trace)
     except OSError:
         return ""
-    return f" (traceback in {log})"
+    return f" (traceback in {shown(log)})"
 
 
 def _loss(row: dict[str, float]) -> float | None:
@@ -209,7 +231,7 @@ class Signals:
         self.told = False
 
     def __enter__(self) -> Signals:
-        self.old = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+        self.old = {s: signal.signal(s, self._note) for s in stopping()}
         return self
 
     def __exit__(self, *_: object) -> None:

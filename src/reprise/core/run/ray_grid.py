@@ -14,6 +14,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from reprise.core.contract import Failed, Run, Stopped
@@ -35,10 +36,10 @@ ROW_SECONDS = 0.5
 """From one row of a run that is sent to the next: they are for the display alone."""
 
 
-def run_ray_grid(title: str, runs: Sequence[Run], job: Job, runtime: dict[str, Any]) -> Outcomes:
-    """Do `job` for every run; a run that fails leaves the others running.
+def run_ray_grid(title: str, runs: Sequence[Run], job: Job, runtime: dict[str, Any], logs: Path) -> Outcomes:
+    """Do `job` for every run; a run that fails leaves the others running, and its traceback in the folder `logs`.
 
-    Raises Stopped on SIGTERM, SIGINT or SIGUSR1, after every run has written a checkpoint and stopped; Failed where
+    Raises Stopped on a signal that says to stop, after every run has written a checkpoint and stopped; Failed where
     there is no such cluster.
     """
     if not runs:
@@ -46,7 +47,7 @@ def run_ray_grid(title: str, runs: Sequence[Run], job: Job, runtime: dict[str, A
     before = signal.getsignal(signal.SIGTERM)
     _connect(runtime["address"])
     try:
-        return _run(title, runs, job, runtime)
+        return _run(title, runs, job, runtime, logs)
     finally:
         ray.shutdown()
         signal.signal(signal.SIGTERM, before)  # ray.init has put its own there
@@ -69,8 +70,9 @@ def _connect(address: str) -> None:
         raise Failed(f"runtime.address: this machine is no node of a Ray cluster at {address}: {error}") from error
 
 
-def _run(title: str, runs: Sequence[Run], job: Job, runtime: dict[str, Any]) -> Outcomes:
-    cores, gpus = share([node["Resources"] for node in ray.nodes() if node["Alive"]], runtime["accelerator"])
+def _run(title: str, runs: Sequence[Run], job: Job, runtime: dict[str, Any], logs: Path) -> Outcomes:
+    nodes, threads = [node["Resources"] for node in ray.nodes() if node["Alive"]], runtime["threads"]
+    cores, gpus = share(nodes, runtime["accelerator"], threads)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     mailbox = _Mailbox.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
     work = _work.options(num_cpus=cores, num_gpus=gpus)
@@ -78,11 +80,11 @@ def _run(title: str, runs: Sequence[Run], job: Job, runtime: dict[str, Any]) -> 
     limit = len(runs) if runtime["workers"] == "auto" else runtime["workers"]
     waiting, going, named = deque(runs), {}, {run.name: run for run in runs}
     with Progress(title, len(runs)) as progress, Signals() as signals:
-        ledger = Ledger(progress)
+        ledger = Ledger(progress, logs)
         while (waiting and signals.received is None) or going:
             while waiting and len(going) < limit and signals.received is None:
                 run = waiting.popleft()
-                going[work.remote(job, run, mailbox, max(1, cores), environment)] = run
+                going[work.remote(job, run, mailbox, threads, environment)] = run
             if signals.news():
                 for task in going:
                     ray.cancel(task)
@@ -101,8 +103,8 @@ def _run(title: str, runs: Sequence[Run], job: Job, runtime: dict[str, Any]) -> 
     return ledger.outcomes
 
 
-def share(nodes: Sequence[dict[str, float]], accelerator: str) -> tuple[int, int]:
-    """(cores, GPUs) for each run, given what Ray counts on each node: one core, or a GPU and its part of the cores.
+def share(nodes: Sequence[dict[str, float]], accelerator: str, threads: int = 1) -> tuple[int, int]:
+    """(cores, GPUs) for each run, given what Ray counts on each node: a core a thread, or a GPU and its part of them.
 
     The node with the fewest cores for each GPU sets the number, or no run would ever fit there.
     """
@@ -111,7 +113,7 @@ def share(nodes: Sequence[dict[str, float]], accelerator: str) -> tuple[int, int
         return min(int(node.get("CPU", 0) // node["GPU"]) for node in with_gpus), 1
     if accelerator == "gpu":
         raise Failed("runtime.accelerator: gpu, but no node of the Ray cluster has one")
-    return 1, 0
+    return threads, 0
 
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)

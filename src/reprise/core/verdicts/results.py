@@ -4,8 +4,9 @@
     metrics.json   {arm: {metric: {mean, sd, n}}}                         (dvc metrics show, diff)
     claims.json    {claim: verdict}
     plots/*.csv    <stage>_<column of history>: arm, step, mean, low, high, seeds    (dvc plots show, diff)
-    card.json      scale, seeds, arms, failures, fingerprints, what the steps of each stage count, and short hashes
-                   of the configuration of each arm and of each claim as they were judged; floors and ceilings
+    card.json      scale, seeds, arms, failures, fingerprints, what the steps of each stage count, short hashes
+                   of the configuration of each arm and of each claim as they were judged, floors and ceilings, and
+                   the SHA-256 of the other files but cost.csv: one that was changed since is named, not read
     pictures/      of each arm's first seed, and index.json, which lists them
     cost.csv       one row a run and stage: seconds, cores, device
 
@@ -23,7 +24,7 @@ import os
 import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ from numpy.typing import NDArray
 from reprise.core.config.paper import Paper
 from reprise.core.config.yaml import ConfigError, Mark, Problem
 from reprise.core.contract import Scale
+from reprise.core.run.integrity import hashes, sealed, swap_in
 from reprise.core.verdicts.claims import RunKey, Runs, judge_all
 from reprise.core.verdicts.multiplicity import Verdicts, count, q_values
 from reprise.core.verdicts.rulings import COLOURS, JUDGED, in_words
@@ -47,6 +49,9 @@ HistoryKey = tuple[str, str, int]
 """Stage, arm and seed."""
 Metrics = dict[str, dict[str, dict[str, float | None]]]
 POINTS_PER_CURVE = 200
+_LISTED = re.compile(r"[\w-]+\.(csv|json)|plots/[\w-]+\.csv|pictures/(index\.json|[\w-]+/[\w-]+\.(png|gif))")
+"""Names of files that a card may list."""
+_PICTURE = re.compile(r"[\w-]+/[\w-]+\.(png|gif)")
 SCALE_IN_WORDS: dict[str, str] = {
     "smoke": "Smoke scale: seconds of training, to test the machinery. The numbers say nothing about the paper.",
     "laptop": "Laptop scale: a smaller problem than the paper's, sized for two CPU cores. The verdicts are about it.",
@@ -141,9 +146,11 @@ def write(
         card["configs"] = {arm: config_hash(tree) for arm, tree in configs.items()}
     if found := levels(paper, runs):
         card["levels"] = found
-    _write_json(temporary / "card.json", card)
     _copy_pictures(temporary / "pictures", arms, pictures or {})
-    _swap(temporary, folder)
+    names = [path.relative_to(temporary).as_posix() for path in temporary.rglob("*") if path.is_file()]
+    listed = sorted(name for name in names if name != "cost.csv")  # it depends on the clock, and the card does not
+    _write_json(temporary / "card.json", sealed(card | {"files": hashes(temporary, listed)}))
+    swap_in(temporary, folder)
     return verdicts
 
 
@@ -296,37 +303,71 @@ def _copy_pictures(folder: Path, arms: list[str], pictures: Mapping[RunKey, Mapp
     _write_json(folder / "index.json", entries)
 
 
-def _swap(temporary: Path, folder: Path) -> None:
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    temporary.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
 def read(folder: Path) -> Results:
     """What `write` left in `folder`."""
-    metrics = _read_json(folder / "metrics.json")
+    card = read_card(folder)
+    for name in card.get("files", {}):
+        _check_listed(folder, card, name)
+    metrics = _read_metrics(folder / "metrics.json")
     return Results(
         folder=folder,
-        card=_read_json(folder / "card.json"),
+        card=card,
         metrics=metrics,
         verdicts=read_verdicts(folder),
         curves={path.stem: _read_curves(path) for path in sorted((folder / "plots").glob("*.csv"))},
-        pictures=_read_json(folder / "pictures" / "index.json"),
+        pictures=_read_pictures(folder / "pictures" / "index.json"),
         costs=_read_costs(folder / "cost.csv"),
         not_finite=_read_not_finite(folder / "runs.csv", metrics),
     )
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card.json of `folder`, with all that a card says."""
+    path = folder / "card.json"
+    card = _read_json(path)
+    with reporting_damage(path):
+        check_card(card)
+    return card
+
+
+def check_card(card: Any) -> None:
+    """ValueError unless `card` says what every card says, and has the checksum of it if it has any."""
+    if not isinstance(card, dict):
+        raise TypeError("expected an object")
+    kinds = {"scale": str, "seeds": list, "arms": list, "failures": dict, "fingerprints": dict, "axes": dict}
+    for key, kind in kinds.items():
+        if not isinstance(card.get(key), kind):
+            raise ValueError(f"{key} is missing or of the wrong kind")
+    if ("files" in card or "sha256" in card) and (card != sealed(card) or not isinstance(card.get("files"), dict)):
+        raise ValueError("its checksum differs: it was edited, cut or damaged")
+
+
+def check_bytes(card: Mapping[str, Any], name: str, content: bytes) -> None:
+    """ValueError unless a file of results/<experiment>/ holds what its card lists; an earlier version's lists none."""
+    digest = card.get("files", {}).get(name)
+    if digest is not None and hashlib.sha256(content).hexdigest() != digest:
+        raise ValueError("its checksum is not what card.json lists: it was edited, cut or damaged")
+
+
+def _check_listed(folder: Path, card: Mapping[str, Any], name: str) -> None:
+    path = folder / name
+    with reporting_damage(path):
+        if not _LISTED.fullmatch(name):
+            raise ValueError("no file of results")
+        if not path.is_file():
+            raise ValueError("it is missing" if not os.path.lexists(path) else "it is not a file")
+        check_bytes(card, name, path.read_bytes())
 
 
 def read_verdicts(folder: Path) -> dict[str, Verdict]:
     """The verdicts of results/<scale>/<experiment>/, in the order of papers/<experiment>.yaml."""
     path = folder / "claims.json"
     with reporting_damage(path):
+        if (folder / "card.json").exists():
+            check_bytes(read_card(folder), path.name, path.read_bytes())
         return {name: Verdict.read(name, entry) for name, entry in _read_json(path).items()}
 
 
@@ -337,17 +378,21 @@ def reporting_damage(path: Path) -> Iterator[None]:
         yield
     except ConfigError:
         raise
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError, csv.Error) as error:
         raise damaged(path, error) from error
 
 
 def damaged(path: Path, error: Exception) -> ConfigError:
     """The same for a file that `error` came of: merged with conflicts, cut off, or edited."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines: list[str] = []
+    with suppress(OSError):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     line = next((number for number, text in enumerate(lines, 1) if text.startswith("<<<<<<< ")), 0)
     column, said = bool(line), "a merge left its conflict here"
     if not line and isinstance(error, json.JSONDecodeError):
         line, column, said = error.lineno, error.colno, f"not JSON: {error.msg}"
+    elif isinstance(error, OSError):
+        said = f"cannot be read: {error.strerror}"
     elif not line:
         said = f"not what evaluation writes ({type(error).__name__}: {error})"
     above = path.parts[::-1]
@@ -359,6 +404,42 @@ def damaged(path: Path, error: Exception) -> ConfigError:
 def _read_json(path: Path) -> Any:
     with reporting_damage(path):
         return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _read_metrics(path: Path) -> Metrics:
+    metrics = _read_json(path)
+    with reporting_damage(path):
+        for row in metrics.values():
+            for entry in row.values():
+                if not {"mean", "sd", "n"} <= entry.keys() or not isinstance(entry["n"], int):
+                    raise ValueError("a metric has mean, sd and n")
+                if not all(isinstance(entry[name], int | float | None) for name in ("mean", "sd")):
+                    raise ValueError("mean and sd are numbers")
+    return metrics
+
+
+def _read_pictures(path: Path) -> list[dict[str, Any]]:
+    """The list of pictures, each a file within the folder of its arm; never one that a link leads to elsewhere."""
+    entries = _read_json(path)
+    with reporting_damage(path):
+        if not isinstance(entries, list):
+            raise TypeError("expected a list")
+        for entry in entries:
+            if not isinstance(entry["name"], str) or not isinstance(entry["arm"], str):
+                raise TypeError("a picture has a name and an arm")
+            if not _PICTURE.fullmatch(entry["file"]) or not isinstance(entry["seed"], int):
+                raise ValueError(f"{entry['file']!r} is not the file of a picture")
+            check_picture(path.parent, entry["file"])
+    return entries
+
+
+def check_picture(folder: Path, name: str) -> None:
+    """ValueError unless `name` is a file in `folder`, the pictures of an experiment, and not by way of a link."""
+    file = folder / name
+    if not file.is_file():
+        raise ValueError(f"{name} is not there")
+    if any(path.is_symlink() for path in (file, file.parent, folder)):
+        raise ValueError(f"{name} is a symbolic link: only files of results/ itself are shown")
 
 
 def _read_not_finite(path: Path, metrics: Metrics) -> dict[tuple[str, str], float]:
@@ -394,12 +475,15 @@ def _read_costs(path: Path) -> list[RunCost]:
 
 
 def _read_curves(path: Path) -> dict[str, Curve]:
+    """By arm, at least one, of at least one finite point each."""
     curves: dict[str, Curve] = {}
     with reporting_damage(path), path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             curve = curves.setdefault(row["arm"], Curve([], [], [], []))
             for column in ("step", "mean", "low", "high"):
                 getattr(curve, column).append(float(row[column]))
+        if not curves:
+            raise ValueError("it holds no curve")
     return curves
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from reprise.core.verdicts.results import Results
+from reprise.core.verdicts.results import Results, check_picture, reporting_damage
 
 SNAPSHOTS_SHOWN = 6
 PIXELS = 300
@@ -96,7 +96,7 @@ def spread(items: Sequence[Any]) -> list[Any]:
 def opened(folder: Path, name: str, caption: str, step: int | None) -> Picture:
     """A picture with its size; a film also with its length."""
     file = folder / name
-    with Image.open(file) as image:
+    with reporting_damage(file), Image.open(file) as image:
         width, height = image.size
         frames = getattr(image, "n_frames", 1)
         if frames == 1:
@@ -106,8 +106,12 @@ def opened(folder: Path, name: str, caption: str, step: int | None) -> Picture:
 
 
 def copy_picture(picture: Picture, folder: Path) -> None:
-    """Put its files into `folder`, which is reports/pictures/<experiment>."""
+    """Put its files into `folder`, which is reports/pictures/<experiment>; never outside it, nor one from elsewhere."""
     target = folder / picture.name
+    with reporting_damage(picture.file):
+        check_picture(picture.file.parents[1], picture.name)
+        if target.resolve().parent.parent != folder.resolve():
+            raise ValueError(f"{picture.name} lies outside the folder of pictures")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(picture.file.read_bytes())
     if picture.still is not None:

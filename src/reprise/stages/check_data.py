@@ -1,0 +1,109 @@
+"""Whether prepared data is still what `prepare` left: its card lists the SHA-256 of every file.
+
+A file whose size, times and inode are those of the last check is not read again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from reprise.core.contract import Failed
+from reprise.core.run.integrity import Damaged, is_digest, sha256
+
+SEAL = "card.sha256"
+"""Beside a dataset's card.json: its SHA-256. Data that an earlier version prepared has none."""
+_NAME = re.compile(r"[\w-][\w.-]*", re.ASCII)
+
+
+def check_prepared(root: Path, data: Path) -> None:
+    """Failed, with the file and what makes it anew, unless all of data/prepared/<dataset>/ is as it was prepared."""
+    stamps = _Stamps(root / ".reprise" / "checked.json")
+    try:
+        for path, digest in _listed(data).items():
+            stamps.check(path, digest)
+    except Damaged as error:
+        raise Failed(f"{error}; `reprise prepare {data.name}` makes it anew") from error
+    finally:
+        stamps.save()
+
+
+def seal_card(folder: Path) -> None:
+    """Note the checksum of a dataset's card, once it is written."""
+    (folder / SEAL).write_text(sha256(folder / "card.json") + "\n")
+
+
+def _listed(data: Path) -> dict[Path, str]:
+    """The SHA-256 of each file of a dataset, by its path, from cards that agree."""
+    card, seal = data / "card.json", data / SEAL
+    if os.path.lexists(seal) and _read(seal) != (sha256(card) + "\n").encode():
+        raise Damaged(card)
+    files: dict[Path, str] = {}
+    for name, part in _dict(card, _json(card).get("parts")).items():
+        if not _NAME.fullmatch(name) or _json(data / name / "card.json") != part:
+            raise Damaged(data / name / "card.json", f"it is not what {data.name}/card.json says")
+        for file, digest in _dict(card, _dict(card, part).get("files")).items():
+            if not _NAME.fullmatch(file) or not is_digest(digest):
+                raise Damaged(card, f"{file!r} is no file of prepared data")
+            files[data / name / file] = digest
+    return files
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Damaged(path, error.strerror or str(error)) from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return _dict(path, json.loads(_read(path)))
+    except (ValueError, RecursionError) as error:
+        raise Damaged(path, "it is not JSON") from error
+
+
+def _dict(path: Path, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Damaged(path, "it is not a card of prepared data")
+    return value
+
+
+class _Stamps:
+    """The files whose bytes were compared with their checksums before, and what the disk said of them then."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.known: Mapping[str, Any] = {}
+        with suppress(OSError, ValueError, RecursionError):
+            found = json.loads(file.read_bytes())
+            self.known = found if isinstance(found, dict) else {}
+        self.found: dict[str, Any] = {}
+
+    def check(self, path: Path, digest: str) -> None:
+        try:
+            told = path.stat()
+        except OSError as error:
+            raise Damaged(path, error.strerror or str(error)) from error
+        stamp = [told.st_size, told.st_mtime_ns, told.st_ctime_ns, told.st_ino, digest]
+        if self.known.get(str(path)) != stamp:
+            if not path.is_file():
+                raise Damaged(path, "it is not a file")
+            if sha256(path) != digest:
+                raise Damaged(path)
+        self.found[str(path)] = stamp
+
+    def save(self) -> None:
+        """A folder that cannot be written to is left alone: then they are compared again."""
+        if all(self.known.get(path) == stamp for path, stamp in self.found.items()):
+            return
+        temporary = self.file.with_suffix(f".{os.getpid()}.new")
+        with suppress(OSError):
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps({**self.known, **self.found}, indent=1) + "\n")
+            temporary.replace(self.file)

@@ -1,0 +1,35 @@
+"""A file of YAML that is broken while `dvc repro` is at work: told with its line, and nothing is lost."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from test_integrity import until
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "pipeline.yaml"])
+def test_a_file_broken_in_the_middle_of_repro_is_named_and_once_mended_nothing_is_trained_again(toy_project, name):
+    toy_project("dvc", "init", "--no-scm", "--quiet")
+    file, work = toy_project.root / name, toy_project.root / ".reprise" / "runs"
+    params = toy_project.root / "params.yaml"
+    params.write_text(params.read_text().replace("batch_size: 16", "batch_size: 16\n      pause: 0.05"))
+    whole = file.read_text()
+    process = subprocess.Popen(
+        ["dvc", "repro", "evaluate@toy"], cwd=toy_project.root, env=toy_project.environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    until(lambda: list(work.glob("*/lock")))
+    file.write_text(whole + "broken: [1, 2\n")
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode != 0, printed
+    assert f"{name}:" in printed
+    assert "Traceback" not in printed
+    assert not (toy_project.root / "results").exists()
+    assert len(list(work.glob("*/done/run.json"))) == 4
+    assert (toy_project.root / "models" / "toy" / "pretrain").exists()
+    file.write_text(whole)
+    printed = toy_project("dvc", "repro", "evaluate@toy")
+    assert "4 of 4 runs trained" not in printed
+    assert (toy_project.root / "results" / "toy" / "claims.json").exists()
