@@ -30,7 +30,7 @@ from reprise.commands.options import (
     StageName,
     print_lines,
 )
-from reprise.commands.project import UsageError, find_root_if_any
+from reprise.commands.project import UsageError, check_links, find_root_if_any, run_own_code
 from reprise.commands.project import check_known as _known
 from reprise.commands.project import check_project as _checked
 from reprise.commands.project import open_project as _project
@@ -39,6 +39,8 @@ from reprise.core.config.yaml import ConfigError
 from reprise.core.contract import SCALES, Failed, Stage, Stopped
 
 TRACEBACK = "REPRISE_TRACEBACK"
+SIGNS = {"−": "-", "–": "-", "→": "->", "…": "...", "≥": ">=", "≤": "<=", "×": "x", "✓": "+", "✗": "x", "·": "."}
+"""ASCII for the signs that tables and messages are written with."""
 LOOK, USE, RUN, COMPARE = "Look", "Use what was trained", "Run", "Compare"
 WRITE, STAGES = "Write", "Stages, which `dvc repro` calls"
 
@@ -72,6 +74,16 @@ app = typer.Typer(
 )
 
 
+def _in_other_signs(error: UnicodeError) -> tuple[str, int]:
+    """What stands for characters that the terminal lacks: a minus for a minus, or a question mark."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(SIGNS.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("reprise", _in_other_signs)
+
+
 def main() -> None:
     """Run the command; the user's mistakes end with status 2, failed runs and defects with 1, all without a traceback.
 
@@ -79,8 +91,9 @@ def main() -> None:
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
-            stream.reconfigure(errors="replace")  # an arrow that the terminal lacks is no reason to stop
+            stream.reconfigure(errors="reprise")  # an arrow that the terminal lacks is no reason to stop
     try:
+        run_own_code()
         app()
     except (ConfigError, UsageError) as error:
         _stop(str(error), 2)
@@ -249,6 +262,7 @@ def prepare(dataset: Dataset, overrides: Overrides = None) -> None:
     """Fetch, check and prepare a dataset into data/prepared/."""
     project = _project(overrides, papers=())
     _known(dataset, project.pipeline.datasets, "dataset")
+    check_links(project.root, "data")
     from reprise.commands.status_line import Waiting
     from reprise.stages.prepare import prepare as run
 
@@ -258,6 +272,8 @@ def prepare(dataset: Dataset, overrides: Overrides = None) -> None:
             run(project, dataset, waiting.echo)
     except ValueError as error:
         raise Failed(str(error)) from error
+    for first in [key for key, stage in project.pipeline.pretrain.items() if stage.data == dataset][:1]:
+        _tell_next(f"reprise pretrain {first}")
 
 
 @app.command(rich_help_panel=STAGES)
@@ -301,10 +317,12 @@ def evaluate(experiment: Experiment, overrides: Overrides = None) -> None:
     """Score the trained runs, judge the claims, write results/."""
     project = _project(overrides, experiment=experiment, papers=[experiment])
     _known(experiment, project.pipeline.evaluate, "experiment with an evaluate stage")
+    check_links(project.root, "results")
     from reprise.stages.evaluate import evaluate as run
 
     run(project, experiment)
     _print_verdicts(project, [experiment])
+    typer.echo("now: reprise report --open")
 
 
 @app.command(rich_help_panel=LOOK)
@@ -355,9 +373,18 @@ app.command(rich_help_panel=USE)(using.export)
 def _train(experiment: str, stage: Stage, overrides: list[str] | None) -> None:
     project = _project(overrides, experiment=experiment, papers=[experiment])
     _known(experiment, getattr(project.pipeline, stage), f"experiment with a {stage} stage")
+    check_links(project.root, "models")
     from reprise.stages.train import train
 
     train(project, experiment, stage, typer.echo)
+    later = [*project.pipeline.stages(experiment), "evaluate"]
+    _tell_next(f"reprise {later[later.index(stage) + 1]} {experiment}")
+
+
+def _tell_next(command: str) -> None:
+    """What to do now, to a person: DVC goes on by itself."""
+    if "DVC_STAGE" not in os.environ:
+        typer.echo(f"now: {command}")
 
 
 def _print_config(project: Project, experiment: str, arm: str | None) -> None:
