@@ -161,7 +161,7 @@ def run_grid(title: str, runs: Sequence[Run], job: Job, runtime: dict[str, Any],
                 except EOFError:
                     process.join()
                     if not ledger.has_end_of(run):
-                        # A run that fails says so; one that is stopped while it starts, before it heeds signals, does not.
+                        # A run that fails says so; one that is stopped while it starts does not.
                         stopped = signals.received is not None and process.exitcode not in _KILLED
                         told = ("paused", 0) if stopped else ("error", _cause_of_death(process.exitcode))
                         ledger.hear(run, *told)
