@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from conftest import REPOSITORY, copy_yaml
+from conftest import REPOSITORY, CommandLine, copy_yaml, make_toy_project
 from reprise import cli
 from reprise.cli import look
 from reprise.commands import status_line
 from reprise.commands.listing import beside, table
 from reprise.commands.status_line import Waiting
-from reprise.core.contract import SCALES
+from reprise.core.contract import SCALES, Run
+from reprise.core.run import run_store
 
 NAMES = [command.name or getattr(command.callback, "__name__", "") for command in cli.app.registered_commands]
 
@@ -437,7 +438,89 @@ def test_a_terminal_without_an_arrow_gets_another_sign(encoding: str) -> None:
         )  # fmt: skip
         assert b"Error" not in done.stdout + done.stderr
         assert done.returncode == (2 if words[0] == "show" else 0)
-        assert encoding == "ascii" or b"?" in done.stdout + done.stderr
+
+
+def test_a_minus_is_a_minus_on_any_terminal() -> None:
+    """Not a question mark, which makes 189 of −189."""
+    signs = "−189 → ≥ 3 × 2 – ✓ ✗ … “ñ”"
+    expected = {
+        "ascii": "-189 -> >= 3 x 2 - + x ... ???", "latin-1": "-189 -> >= 3 × 2 - + x ... ?ñ?",
+        "cp1252": "-189 -> >= 3 × 2 – + x … “ñ”",
+    }  # fmt: skip
+    for encoding, seen in expected.items():
+        assert signs.encode(encoding, "reprise").decode(encoding) == seen
+
+
+# The code that runs
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> CommandLine:
+    """A project with code of its own: the toy paper's, which the imported package lacks."""
+    return make_toy_project(tmp_path)
+
+
+START = "import sys; sys.path.insert(0, {!r}); sys.argv = ['reprise', *{!r}]; from reprise.cli import main; main()"
+
+
+@pytest.mark.parametrize("words", [["validate"], ["show", "toy", "--arm", "fast", "optimizer.lr=0.5"]])
+def test_a_clone_runs_its_own_code(clone: CommandLine, words: list[str]) -> None:
+    """Though the environment, shared with another clone, holds that one's."""
+    environment = {key: value for key, value in clone.environment.items() if key != "PYTHONPATH"}
+    below = clone.root / "src"
+    done = subprocess.run(
+        [sys.executable, "-c", START.format(str(REPOSITORY / "src"), words)],
+        cwd=below, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 experiments, 1 claims: all valid" in done.stdout or "lr: 0.5" in done.stdout
+
+
+def test_code_that_pythonpath_names_runs_with_a_warning(clone: CommandLine) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "reprise", "--version"], cwd=clone.root, capture_output=True, text=True, check=False,
+        env=clone.environment | {"PYTHONPATH": str(REPOSITORY / "src")},
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert done.stderr == (
+        f"warning: the code of {REPOSITORY / 'src'} runs, which PYTHONPATH names, not that of {clone.sources}\n"
+    )
+    assert "warning" not in clone.reprise("--version")
+
+
+# Folders elsewhere
+
+
+def test_a_link_that_dvc_would_refuse_is_told_before_the_work(
+    clone: CommandLine, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand the same works: nobody but DVC minds."""
+    disk = tmp_path_factory.mktemp("disk")
+    (clone.root / "data").symlink_to(disk)
+    assert "now: reprise pretrain toy" in clone.reprise("prepare", "points")
+    monkeypatch.setenv("DVC_STAGE", "prepare@points")
+    said = clone.reprise("prepare", "points", status=1)
+    assert said == (
+        f"data is a link to {disk}, and DVC keeps no outputs behind a link: put DVC's cache on the other disk "
+        "(`dvc cache dir`), or mount the disk at data\n"
+    )
+    for name, words in (("models", ("pretrain", "toy")), ("results", ("evaluate", "toy"))):
+        (clone.root / name).symlink_to(disk)
+        assert clone.reprise(*words, status=1).startswith(f"{name} is a link to {disk}, and DVC keeps no outputs")
+
+
+@pytest.mark.parametrize("said", ["", None])
+def test_runs_are_kept_in_the_project_unless_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    """An empty REPRISE_WORK says nothing, as an empty variable of a shell script does."""
+    if said is None:
+        monkeypatch.delenv("REPRISE_WORK", raising=False)
+    else:
+        monkeypatch.setenv("REPRISE_WORK", said)
+    run = Run("toy", "pretrain", "fast", 0, "smoke", {}, tmp_path, tmp_path, None, "f1")
+    assert run_store.work_folder(tmp_path, run) == tmp_path / ".reprise" / "runs" / "f1"
+    copy = tmp_path / ".dvc" / "tmp" / "exps" / "a"
+    run_store.share_runs(copy)
+    assert run_store.work_folder(copy, run) == tmp_path / ".reprise" / "runs" / "f1"
 
 
 # What it says while it takes long

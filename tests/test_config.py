@@ -745,3 +745,17 @@ def test_loading_imports_no_torch(files: Files) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"", b"- a\n", b"a: 1\n---\nb: 2\n", None])
+def test_a_file_that_cannot_be_read_hides_nothing_of_the_other(files: Files, content: bytes | None) -> None:
+    files.write(pipeline=edited(PIPELINE, ("metric: gradient\n", "metric: gradent\n")))
+    path = files.root / "params.yaml"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    told = files.mistakes()
+    assert told[0].startswith("params.yaml")
+    assert (
+        "pipeline.yaml:38:17: experiments.gan.claims.stronger.metric: unknown metric gradent; did you mean gradient?"
+    ) in told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pwd
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,25 @@ def test_little_of_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert found(tmp_path, "memory").advice.startswith("runtime.workers: 1 ")
     monkeypatch.setattr(doctor, "_load_average", lambda: 20.0)
     assert found(tmp_path, "cores").status == "warn"
+
+
+def test_what_the_environment_asks_of_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is anything said worse than that there is no key, to a user without a home."""
+    monkeypatch.setenv("WANDB_MODE", "nonsense")
+    finding = found(REPOSITORY, "W&B")
+    assert finding.status == "fail"
+    assert finding.found.startswith("environment: WANDB_MODE: expected one of online, offline")
+    for name in ("WANDB_MODE", "HOME", "WANDB_API_KEY", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    assert found(REPOSITORY, "W&B").found.startswith("runs are kept offline")
+
+
+def test_a_link_that_dvc_refuses(tmp_path: Path) -> None:
+    (tmp_path / "models").symlink_to("/")
+    finding = found(tmp_path, "links")
+    assert finding.status == "warn"
+    assert finding.found == "models is a link to /: DVC keeps no outputs behind a link"
 
 
 def test_mistakes_in_the_project_are_counted(tmp_path: Path) -> None:

@@ -93,3 +93,23 @@ def test_a_run_that_was_told_to_stop_has_not_failed(monkeypatch, tmp_path, capfd
     printed = capfd.readouterr().out
     assert f"toy/pretrain/{arm}/s0 paused at step 882, 0/1 runs" in printed
     assert "failed" not in printed
+
+
+def interrupted(run: Run, report: object) -> str:
+    """A run that was reached while it started, and died of it without a word; or one that died of something else."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.kill(int((run.data / "grid").read_text()), signal.SIGTERM)
+    time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGKILL) if run.arm == "killed" else os._exit(255)
+    return "done"
+
+
+@pytest.mark.parametrize(("arm", "said"), [("starting", "paused"), ("killed", "failed")])
+def test_a_run_that_is_stopped_while_it_starts_has_not_failed(monkeypatch, tmp_path, capfd, arm, said):
+    for name in ENVIRONMENT:
+        monkeypatch.setenv(name, "1")
+    (tmp_path / "grid").write_text(str(os.getpid()))
+    runs = [Run("toy", "pretrain", arm, 0, "smoke", {}, tmp_path, tmp_path / "model")]
+    with pytest.raises(Stopped):
+        run_grid("one", runs, interrupted, {"accelerator": "cpu", "workers": 1}, ["torch"])
+    assert f"toy/pretrain/{arm}/s0 {said}" in capfd.readouterr().out

@@ -16,9 +16,11 @@ from typer.core import TyperCommand, TyperGroup
 
 from reprise.cli import look, stages, use, work, write
 from reprise.commands.options import print_lines
-from reprise.commands.project import UsageError, find_root_if_any
+from reprise.commands.project import UsageError, find_root_if_any, run_own_code
 
 TRACEBACK = "REPRISE_TRACEBACK"
+SIGNS = {"−": "-", "–": "-", "→": "->", "…": "...", "≥": ">=", "≤": "<=", "×": "x", "✓": "+", "✗": "x", "·": "."}
+"""ASCII for the signs that tables and messages are written with."""
 
 
 class Grouped(TyperGroup):
@@ -47,6 +49,16 @@ app = typer.Typer(
 )
 
 
+def _in_other_signs(error: UnicodeError) -> tuple[str, int]:
+    """What stands for characters that the terminal lacks: a minus for a minus, or a question mark."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(SIGNS.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("reprise", _in_other_signs)
+
+
 def main() -> None:
     """Run the command; the user's mistakes end with status 2, failed runs and defects with 1, all without a traceback.
 
@@ -54,8 +66,9 @@ def main() -> None:
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
-            stream.reconfigure(errors="replace")  # an arrow that the terminal lacks is no reason to stop
+            stream.reconfigure(errors="reprise")  # an arrow that the terminal lacks is no reason to stop
     try:
+        run_own_code()
         app()
     except Exception as error:
         _end(error)

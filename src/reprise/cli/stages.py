@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reprise.cli.look import print_verdicts
 from reprise.commands.options import Arm, Dataset, Experiment, Overrides, StageName
-from reprise.commands.project import check_known, check_project, open_project
+from reprise.commands.project import check_known, check_links, check_project, open_project
 
 if TYPE_CHECKING:
     from reprise.core.contract import Stage
@@ -34,6 +35,7 @@ def prepare(dataset: Dataset, overrides: Overrides = None) -> None:
     """Fetch, check and prepare a dataset into data/prepared/."""
     project = open_project(overrides, papers=())
     check_known(dataset, project.datasets, "dataset")
+    check_links(project.root, "data")
     from reprise.commands.status_line import Waiting
     from reprise.stages.prepare import prepare as run
 
@@ -45,6 +47,8 @@ def prepare(dataset: Dataset, overrides: Overrides = None) -> None:
         from reprise.core.contract import Failed
 
         raise Failed(str(error)) from error
+    for first in [key for key, stage in project.pipeline.pretrain.items() if stage.data == dataset][:1]:
+        _tell_next(f"reprise pretrain {first}")
 
 
 def pretrain(experiment: Experiment, overrides: Overrides = None) -> None:
@@ -86,8 +90,10 @@ def evaluate(experiment: Experiment, overrides: Overrides = None) -> None:
     check_known(experiment, project.pipeline.evaluate, "experiment with an evaluate stage")
     from reprise.stages.evaluate import evaluate as run
 
+    check_links(project.root, "results")
     run(project, experiment)
     print_verdicts(project, [experiment])
+    typer.echo("now: reprise report --open")
 
 
 def report(show: Annotated[bool, typer.Option("--open", help="Then open it in the browser")] = False) -> None:
@@ -108,6 +114,15 @@ def report(show: Annotated[bool, typer.Option("--open", help="Then open it in th
 def _train(experiment: str, stage: Stage, overrides: list[str] | None) -> None:
     project = open_project(overrides, experiment=experiment, papers=[experiment])
     check_known(experiment, getattr(project.pipeline, stage), f"experiment with a {stage} stage")
+    check_links(project.root, "models")
     from reprise.stages.train import train
 
     train(project, experiment, stage, typer.echo)
+    later = [*project.pipeline.stages(experiment), "evaluate"]
+    _tell_next(f"reprise {later[later.index(stage) + 1]} {experiment}")
+
+
+def _tell_next(command: str) -> None:
+    """What to do now, to a person: DVC goes on by itself."""
+    if "DVC_STAGE" not in os.environ:
+        typer.echo(f"now: {command}")

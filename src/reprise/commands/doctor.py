@@ -91,7 +91,8 @@ class Doctor:
 
     def findings(self) -> list[Finding]:
         """Every finding, machine first."""
-        looks = [self._python, self._packages, self._cores, self._memory, self._torch, self._disk, self._git, self._dvc]
+        looks = [self._python, self._packages, self._cores, self._memory, self._torch, self._disk]
+        looks += [self._links, self._git, self._dvc]
         looks += [self._project, self._schemas, self._tools, self._data, self._wandb, self._make]
         return [finding for look in looks for finding in look()]
 
@@ -193,7 +194,7 @@ class Doctor:
         )
 
     def _disk(self) -> Iterator[Finding]:
-        places = {"project": self.where, "runs": Path(os.environ.get("REPRISE_WORK", self.where))}
+        places = {"project": self.where, "runs": Path(os.environ.get("REPRISE_WORK") or self.where)}
         for what, place in places.items():
             there = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
             if what == "runs" and there.stat().st_dev == self.where.stat().st_dev:
@@ -205,6 +206,13 @@ class Doctor:
             yield Finding(name, status, f"{free / GIB:.1f} GiB free", "" if status == "ok" else advice)
             if not os.access(there, os.W_OK):
                 yield Finding(name, "fail", f"{there} cannot be written to", "change its owner, or work elsewhere")
+
+    def _links(self) -> Iterator[Finding]:
+        """What DVC will not write to, told before a run is made for nothing."""
+        for name in ("data", "models", "results") if self.root else ():
+            if (self.where / name).is_symlink():
+                said = f"{name} is a link to {os.path.realpath(self.where / name)}: DVC keeps no outputs behind a link"
+                yield Finding("links", "warn", said, f"`dvc cache dir` on the other disk, or mount the disk at {name}")
 
     # --- git and DVC --------------------------------------------------------------------------------------------------
 

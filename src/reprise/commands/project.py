@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import os
+import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 if TYPE_CHECKING:  # pydantic and the schema take longer than `reprise --help` may
     from reprise.core.config.project import Project
@@ -58,6 +62,38 @@ def check_project(overrides: list[str] | None = None) -> Project:
     project = load(find_root(), overrides or [], papers=unchecked)
     remember(project.reading)
     return project
+
+
+def run_own_code() -> None:
+    """Start the command again with the package in `src/` of the project here, if it is another that was imported.
+
+    So it is in a worktree or a second clone that shares an environment with the first. A package that PYTHONPATH names
+    is what the user chose: it goes on, with a warning. Copies that DVC makes are not asked: see `stages.dvc_deps`.
+    """
+    imported, root = Path(__file__).resolve().parents[2], find_root_if_any()
+    sources = root.resolve() / "src" if root else imported
+    if sources == imported or not (sources / "reprise" / "__main__.py").exists():
+        return
+    from reprise.core.run.run_store import checkout
+
+    if checkout(sources) != sources:
+        return
+    named = [one for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one]
+    if {imported, sources}.isdisjoint(Path(one).resolve() for one in named):
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(sources), *named])
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "reprise", *sys.argv[1:]])
+    typer.echo(f"warning: the code of {imported} runs, which PYTHONPATH names, not that of {sources}", err=True)
+
+
+def check_links(root: Path, name: str) -> None:
+    """Failed where a stage of DVC is to write behind a link: DVC would refuse what it made, when all is done."""
+    if "DVC_STAGE" in os.environ and (root / name).is_symlink():
+        from reprise.core.contract import Failed
+
+        raise Failed(
+            f"{name} is a link to {os.path.realpath(root / name)}, and DVC keeps no outputs behind a link: "
+            f"put DVC's cache on the other disk (`dvc cache dir`), or mount the disk at {name}"
+        )
 
 
 def check_known(word: str, words: Collection[str], what: str) -> None:

@@ -245,9 +245,10 @@ def _refused(found: re.Match[str]) -> str:
 
 def _syntax_problem(error: yaml.YAMLError, document: Document, lines: list[str]) -> Problem:
     """Where reading failed; or where what is never closed began, if that is higher up."""
-    if not isinstance(error, yaml.MarkedYAMLError) or not (error.problem_mark or error.context_mark):
+    at = (error.problem_mark or error.context_mark) if isinstance(error, yaml.MarkedYAMLError) else None
+    if not isinstance(error, yaml.MarkedYAMLError) or at is None:
         return Problem(document.top, "", f"not YAML: {str(error).splitlines()[0]}")
-    at, began = error.problem_mark or error.context_mark, error.context_mark
+    began = error.context_mark
     what = ", ".join(said for said in (error.context, error.problem) if said)
     if began is not None and began.line < at.line:
         if _never_closed(error, lines):

@@ -33,6 +33,8 @@ KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_":
 
 A convolution's update of 5.4 ms, with 855 page faults, takes 3.7 with 6. What the environment says already stays.
 """
+_KILLED = (-signal.SIGKILL, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGABRT)
+"""Statuses of a process that no signal to stop has ended."""
 Report = Callable[[int, int, dict[str, float]], None]
 """Called with step, total steps and a row of history."""
 Job = Callable[[Run, Report], str]
@@ -63,14 +65,16 @@ class Ledger:
     def hear(self, run: Run, kind: str, *content: Any) -> None:
         """One message of or about `run`.
 
-        `start`; `row` with step, total steps and a row of history; `end` with the outcome; `paused` with the step of
-        the checkpoint that it goes on from, 0 if it was not told; `error` with what went wrong, and with the traceback
-        if there is one, which goes to a file.
+        `wait`, then `start`; `row` with step, total steps and a row of history; `end` with the outcome; `paused` with
+        the step of the checkpoint that it goes on from, 0 if it was not told; `error` with what went wrong, and with
+        the traceback if there is one, which goes to a file.
         """
         step, total, loss, state = 0, 0, None, "running"
         if kind == "row":
             step, total, row = content
             loss, state = _loss(row), "running" if row else "resumed"
+        elif kind == "wait":
+            state = "waiting"
         elif kind == "paused":
             step, state = content[0], kind
             self.paused.add(run.name)
@@ -149,8 +153,9 @@ def run_grid(
                 ours, theirs = context.Pipe()
                 gpu = gpus[slot % len(gpus)] if gpus else None
                 process = context.Process(target=_work, args=(job, run, theirs, gpu, runtime["threads"]), name=run.name)
-                ledger.hear(run, "start")  # before it: the first one starts when torch is imported, which takes long
+                ledger.hear(run, "wait")  # the first process starts when torch is imported, which can take long
                 process.start()
+                ledger.hear(run, "start")
                 theirs.close()
                 running[ours] = (run, process, slot)
             if signum := signals.news():
@@ -165,7 +170,8 @@ def run_grid(
                 except EOFError:
                     process.join()
                     if not ledger.has_end_of(run):
-                        stopped = signals.received is not None and process.exitcode == -signals.received
+                        # A run that fails says so; one that is stopped while it starts does not.
+                        stopped = signals.received is not None and process.exitcode not in _KILLED
                         told = ("paused", 0) if stopped else ("error", _cause_of_death(process.exitcode))
                         ledger.hear(run, *told)
                     del running[connection]  # type: ignore[arg-type]

@@ -174,7 +174,7 @@ class Progress:
         head.add_row(Text(self._title, style="bold"), bar, *self._facts())
         lines = Table.grid(padding=(0, 2))
         for name, run in runs:
-            if run.state in ("running", "resumed"):
+            if run.state in _GOING:
                 steps = f"{run.step:,}/{run.total:,}" if run.total else "starting"
                 bar = ProgressBar(total=max(run.total, 1), completed=run.step, width=24)
                 lines.add_row(Text(f"  {name}", style="dim"), bar, steps, self._loss_of(run))

@@ -71,7 +71,7 @@ def checkout(root: Path) -> Path:
 def share_runs(root: Path) -> None:
     """Let this process, and those it starts, keep the runs of a copy that DVC made where those of its checkout are."""
     if (project := checkout(root)) != root:
-        os.environ.setdefault("REPRISE_WORK", str(project / ".reprise" / "runs"))
+        os.environ["REPRISE_WORK"] = os.environ.get("REPRISE_WORK") or str(project / ".reprise" / "runs")
 
 
 def work_folder(root: Path, run: Run) -> Path:
@@ -80,7 +80,7 @@ def work_folder(root: Path, run: Run) -> Path:
 
 
 def _work_folders(root: Path) -> Path:
-    return Path(os.environ.get("REPRISE_WORK", root / ".reprise" / "runs"))
+    return Path(os.environ.get("REPRISE_WORK") or root / ".reprise" / "runs")
 
 
 @contextmanager
