@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from reprise.core.config.dataset import Dataset
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from reprise.core.config.dataset import Dataset, resolved
 from reprise.core.config.names import Name
 from reprise.core.config.paper import Paper
 from reprise.core.contract import Stage, Strict
@@ -27,7 +31,7 @@ class Evaluation(Strict):
 class Pipeline(Strict):
     """The whole of pipeline.yaml."""
 
-    datasets: dict[Name, Dataset]
+    datasets: Annotated[dict[Name, Dataset], AfterValidator(resolved)]
     """What is fetched, checked and prepared."""
     pretrain: dict[Name, Training]
     """The first training stage of each experiment."""
