@@ -54,7 +54,7 @@ datasets:
     about: Four tiny pictures.
     parts:
       digits:
-        reader: mnist
+        reader: idx
         licence: none
         sources:
           - {kind: url, files: [FILES]}

