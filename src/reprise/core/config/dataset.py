@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, GetJsonSchemaHandler, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from reprise.core.config.names import Name, Sha256, Text
@@ -196,6 +196,14 @@ PartOf = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*/[a-z][a-z0-9_]*$")]
 """A part of another dataset, as it is at the same scale: `mnist/digits`."""
 
 
+class _MarkedInside:
+    """In a schema, a block that may be a name instead: a mistake in the block is marked where it is, not at its top."""
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        block, *others = handler(schema)["anyOf"]
+        return {"if": {"type": "object"}, "then": block, "else": {"anyOf": others}}
+
+
 class Dataset(Strict):
     """A dataset, prepared into data/prepared/<dataset>/ with its card.json."""
 
@@ -203,9 +211,9 @@ class Dataset(Strict):
     """As the page names it."""
     about: Text
     """What it holds, how it was made, and what of it is kept back."""
-    parts: Annotated[dict[Name, Part | PartOf], Field(min_length=1)]
+    parts: Annotated[dict[Name, Annotated[Part | PartOf, _MarkedInside()]], Field(min_length=1)]
     """Prepared together. Each is read by a reader of its own, or is a part of another dataset: `mnist/digits`."""
-    at: dict[Scale, dict[Name, Part | PartOf | None]] = {}
+    at: dict[Scale, dict[Name, Annotated[Part | PartOf | None, _MarkedInside()]]] = {}
     """What a scale has otherwise: parts more, parts in the place of those of the same name, and null for those less."""
 
     def parts_at(self, scale: Scale) -> dict[str, Part]:
