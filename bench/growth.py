@@ -187,7 +187,7 @@ POINTS: dict[str, Any] = {
     "about": "Numbers.",
     "parts": {
         "all": {
-            "reader": "mnist",
+            "reader": "idx",
             "licence": "none",
             "sources": [{"kind": "installed", "package": "numpy", "version": "2"}],
         }

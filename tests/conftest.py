@@ -73,7 +73,7 @@ title: Points
 about: Four tiny pictures.
 parts:
   digits:
-    reader: mnist
+    reader: idx
     licence: none
     sources:
       - {kind: url, files: [FILES]}

@@ -150,8 +150,8 @@ def project(root: Path, papers: dict[str, Paper]) -> Project:
         (root / "experiments" / f"{key}.py").write_text(MODULE)
     stages = {key: {"data": "digits"} for key in papers}
     source = {"kind": "installed", "package": "made-up", "version": "1"}
-    parts = {"digits": {"reader": "mnist", "licence": "none", "sources": [source]}}
-    faces = {"faces": {"reader": "mnist", "licence": "none", "sources": [source]}}
+    parts = {"digits": {"reader": "idx", "licence": "none", "sources": [source]}}
+    faces = {"faces": {"reader": "idx", "licence": "none", "sources": [source]}}
     evaluate = {key: {"model": "pretrain", **stage} for key, stage in stages.items()}
     write_yaml(root / "pipeline.yaml", {"datasets": ["digits"], "pretrain": stages, "evaluate": evaluate})
     write_yaml(root / "params.yaml", {"scale": "laptop", "seeds": list(SEEDS)})

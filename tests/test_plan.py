@@ -265,7 +265,8 @@ def test_prepared_data_counts_as_it_is(monkeypatch, root):
     images = torch.zeros(500, 28, 28).byte().numpy()
     for split in ("train", "test"):
         store.write_images(digits, split, images, torch.arange(500).remainder(10).byte().numpy())
-    store.write_card(digits, {"reader": "mnist", "options": {}})
+    options = {"expect": {"train": 60_000, "test": 10_000, "height": 28, "width": 28}}
+    store.write_card(digits, {"reader": "csv_images", "options": options})
     found = planned(root, "regularisation", ["none"], "laptop")
     assert found["stood_in"] == []
     assert found["runs"][0]["data"] == 400 * (784 + 8)  # a fifth is kept back

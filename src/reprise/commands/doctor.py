@@ -317,7 +317,8 @@ class Doctor:
         """What datasets are fetched with."""
         if self._valid is None:
             return
-        parts = [part for dataset in self._valid.datasets.values() for part in dataset.parts.values()]
+        scale, datasets = self._valid.params.scale, self._valid.datasets.values()
+        parts = [part for dataset in datasets for part in dataset.parts_at(scale).values()]
         for kind, tool in TOOLS.items():
             needed = [part for part in parts if part.sources[0].kind == kind]
             if needed and shutil.which(tool) is None:

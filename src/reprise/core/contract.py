@@ -41,21 +41,22 @@ class Duration:
     amount: float
     unit: Literal["ep", "step"]
 
-    LONGEST: ClassVar[float] = 1e12
-    PATTERN = r"^[0-9][0-9_]*(\.[0-9]+)?(ep|step)$"
+    LONGEST: ClassVar[int] = 10**12
+    """More than any training lasts, and few enough that a float counts them one by one."""
+    PATTERN: ClassVar[str] = r"^[0-9][0-9_]*(\.[0-9]+)?(ep|step)$"
 
     @classmethod
     def parse(cls, text: object) -> Duration:
         """Read `text`; ValueError says which units there are."""
         if isinstance(text, Duration):
             return text
-        match = re.match(cls.PATTERN, text) if isinstance(text, str) else None
+        match = re.fullmatch(cls.PATTERN, text) if isinstance(text, str) and "\n" not in text else None
         if match is None:
             raise ValueError("expected a number with a unit, 'ep' (epochs) or 'step', as in 90ep or 50_000step")
         unit: Literal["ep", "step"] = "ep" if match[2] == "ep" else "step"
-        amount = float(text[: -len(unit)].replace("_", ""))  # type: ignore[index]
+        amount = float(match[0].removesuffix(unit).replace("_", ""))
         if amount > cls.LONGEST:
-            raise ValueError(f"expected at most {cls.LONGEST:g} epochs or steps")
+            raise ValueError(f"expected a length of at most {cls.LONGEST:_} {unit}")
         if unit == "step" and not amount.is_integer():
             raise ValueError("expected a whole number of steps")
         return cls(amount, unit)

@@ -74,11 +74,14 @@ def _inputs(project: Project) -> list[tuple[str, str, dict[str, Any]]]:
     pipeline, scale = project.reading.pipeline.data, project.params.scale
     found: list[tuple[str, str, dict[str, Any]]] = []
     code = read_code()
-    for key in project.datasets:
-        dataset = project.reading.datasets[key].data
-        parts = dataset.get("at", {}).get(scale, dataset["parts"])
-        readers = sorted({part["reader"] for part in parts.values()})
-        content = {"title": dataset["title"], "about": dataset["about"], "parts": parts, "source": reader_hash(readers)}
+    for key, dataset in project.datasets.items():
+        parts = dataset.parts_at(scale)
+        content = {
+            "title": dataset.title,
+            "about": dataset.about,
+            "parts": {name: part.model_dump(mode="json", exclude_unset=True) for name, part in parts.items()},
+            "source": reader_hash(sorted({reader for part in parts.values() for reader in part.readers})),
+        }
         found.append(("prepare", key, content))
     stages = {stage: pipeline.get(stage) or {} for stage in STAGE_BLOCKS}
     for key in dict.fromkeys(key for section in stages.values() for key in section):

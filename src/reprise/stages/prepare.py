@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,21 +42,21 @@ def prepare(project: Project, dataset: str, echo: Echo = print) -> None:
 def _prepare(project: Project, dataset: str, echo: Echo) -> None:
     entry = _known("dataset", dataset, project.datasets)
     parts = entry.parts_at(project.params.scale)
-    ready = {name: _reader(f"{dataset}/{name}", part) for name, part in parts.items()}
+    ready = {name: _readers(f"{dataset}/{name}", part) for name, part in parts.items()}
     raw, prepared = checkout(project.root) / "data" / "raw", project.root / "data" / "prepared"
     prepared.mkdir(parents=True, exist_ok=True)
     for left_by_a_kill in prepared.glob(f".{dataset}-*"):
         clear(left_by_a_kill)
     with tempfile.TemporaryDirectory(dir=prepared, prefix=f".{dataset}-") as name:
         work, made = Path(name), Path(name) / dataset
-        cards = {part: _prepare_part(dataset, part, parts[part], *ready[part], raw, work, echo) for part in parts}
+        cards = {part: _prepare_part(dataset, part, parts[part], ready[part], raw, work, echo) for part in parts}
         write_card(made, {"dataset": dataset, "title": entry.title, "about": entry.about, "parts": cards})
         seal_card(made)
         swap_in(made, prepared / dataset)
 
 
 def _prepare_part(
-    dataset: str, name: str, part: Part, reader: Any, options: Any, raw: Path, work: Path, echo: Echo
+    dataset: str, name: str, part: Part, ready: list[_Ready], raw: Path, work: Path, echo: Echo
 ) -> dict[str, Any]:
     """Write one part below `work` and return its card, which holds nothing of when or where it was made."""
     echo(f"{dataset}/{name}")
@@ -65,15 +66,16 @@ def _prepare_part(
     scratch.mkdir()
     try:
         fetched = fetch(part.sources, raw, scratch, echo)
-        facts = reader.read(fetched.files, folder, options)
+        reader = ready[part.sources.index(fetched.source)]
+        facts = reader.read(fetched.files, folder)
     except ValueError as error:
         raise ValueError(f"{dataset}/{name}: {error}") from error
     shutil.rmtree(scratch)
     card = {
-        "reader": part.reader,
+        "reader": reader.name,
         "licence": part.licence,
         "source": fetched.origin,
-        "options": options.model_dump(mode="json"),
+        "options": reader.options.model_dump(mode="json"),
         **facts,
         "files": {path.name: sha256_of(path) for path in sorted(folder.iterdir())},
     }
@@ -83,15 +85,46 @@ def _prepare_part(
     return card
 
 
-def _reader(where: str, part: Part) -> tuple[Any, Any]:
-    """The reader's module and its validated options."""
+@dataclass(frozen=True)
+class _Ready:
+    """A reader with its options."""
+
+    name: str
+    module: Any
+    options: Any
+
+    def read(self, files: list[Path], out: Path) -> dict[str, Any]:
+        """Write the arrays of `files` below `out`, and return what the card should say.
+
+        Raises:
+            ValueError: the files are not what the reader reads.
+        """
+        try:
+            return self.module.read(files, out, self.options)
+        except (ValueError, MemoryError):
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the disk, not the file
+            # Any other error of a library that is given another format than it expects.
+            names = ", ".join(path.name for path in files) or "what is installed"
+            said = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ValueError(f"reader {self.name} cannot read {names}: {said}") from error
+
+
+def _readers(where: str, part: Part) -> list[_Ready]:
+    """For each source of a part its reader, with validated options."""
+    return [_reader(where, *part.reading(source)) for source in part.sources]
+
+
+def _reader(where: str, name: str, options: dict[str, Any]) -> _Ready:
     modules = {module.name: module.name for module in pkgutil.iter_modules(readers.__path__)}
-    module = importlib.import_module(f"{readers.__name__}.{_known(f'reader of {where}:', part.reader, modules)}")
+    module = importlib.import_module(f"{readers.__name__}.{_known(f'reader of {where}:', name, modules)}")
     try:
-        return module, module.Options.model_validate(part.options)
+        return _Ready(name, module, module.Options.model_validate(options))
     except ValidationError as error:
         found = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
-        raise ValueError(f"{where}: options of reader {part.reader}: {'; '.join(found)}") from error
+        raise ValueError(f"{where}: options of reader {name}: {'; '.join(found)}") from error
 
 
 def _known(what: str, name: str, among: Mapping[str, Any]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ SHARE = 1 / 16
 """Of labelled texts, how many a stand-in has."""
 LONGEST_TEXT = 64 << 20
 """Bytes; text that is longer has a stand-in although it is prepared: to open a text is to tokenise it."""
-MNIST, CIFAR10 = (28, 28), (32, 32, 3)
+COLOURS: dict[str, tuple[int, ...]] = {"csv_images": (), "idx": (), "png_batches": (3,)}
+"""The last axis of pictures, by their reader."""
 TEXT_WORDS = 500_000
 GLUE = {  # training examples as in the hub's card; WordPieces of the first and second text, about their mean
     "cola": (8_551, 11),
@@ -56,9 +58,9 @@ def stand_in(project: Project, dataset: str, below: Path) -> StandIn:
     made_up = {
         name: part
         for name, part in parts.items()
-        if not is_prepared(prepared / name, part) or (part.reader in STAND_INS and _is_long(prepared / name))
+        if not is_prepared(prepared / name, part) or (_has_stand_in(part) and _is_long(prepared / name))
     }
-    missing = [name for name, part in made_up.items() if part.reader not in STAND_INS]
+    missing = [name for name, part in made_up.items() if not _has_stand_in(part)]
     if not made_up:
         return StandIn(prepared)
     folders = [below / size / "data" / "prepared" / dataset for size in ("whole", "half")]
@@ -67,15 +69,15 @@ def stand_in(project: Project, dataset: str, below: Path) -> StandIn:
         for name, part in parts.items():
             if name not in made_up:
                 (folder / name).symlink_to((prepared / name).resolve())
-            elif part.reader in STAND_INS:
+            elif _has_stand_in(part):
                 (folder / name).mkdir()
                 STAND_INS[part.reader](folder / name, part.options, share)
     readers = {part.reader for part in made_up.values()}
     return StandIn(
         folders[0],
-        folders[1] if readers & {"glue", "squad", "hub_text"} else None,
-        tuple(f"{dataset}/{name}" for name, part in made_up.items() if part.reader in STAND_INS),
-        "hub_text" in readers,
+        folders[1] if readers & {"glue", "squad", "parquet_texts"} else None,
+        tuple(f"{dataset}/{name}" for name, part in made_up.items() if _has_stand_in(part)),
+        "parquet_texts" in readers,
         f"needs `reprise prepare {dataset}`" if missing else None,
     )
 
@@ -87,17 +89,34 @@ def is_prepared(folder: Path, part: Part) -> bool:
         return card["reader"] == part.reader and all(card["options"].get(k) == v for k, v in part.options.items())
     except (OSError, ValueError, LookupError, TypeError, AttributeError):  # there is none, or it is damaged
         return False
+    card = store.open_card(folder)
+    return any(
+        card["reader"] == reader and all(card["options"].get(key) == value for key, value in options.items())
+        for reader, options in map(part.reading, part.sources)
+    )
+
+
+def _has_stand_in(part: Part) -> bool:
+    """Of pictures one can be made up where YAML says how many there are, and how large."""
+    return part.reader in STAND_INS and (part.reader not in COLOURS or {"height", "width"} <= {*_expected(part)})
+
+
+def _expected(part: Part) -> Mapping[str, int]:
+    expected = part.options.get("expect")
+    return expected if isinstance(expected, Mapping) else {}
 
 
 def _is_long(folder: Path) -> bool:
     return sum(path.stat().st_size for path in folder.glob("*_text.npy")) > LONGEST_TEXT
 
 
-def _images(folder: Path, shape: tuple[int, ...], **counts: int) -> None:
-    """Black, of all ten classes."""
-    for split, count in counts.items():  # the system's empty pages: they take no room
+def _images(folder: Path, options: Mapping[str, Any], share: float, channels: tuple[int, ...]) -> None:
+    """Black, of all classes."""
+    expected, classes = options["expect"], len(options.get("labels", ())) or 10
+    for split in ("train", "test"):  # the system's empty pages: they take no room
+        count, shape = expected.get(split, 0), (expected["height"], expected["width"], *channels)
         np.lib.format.open_memmap(folder / f"{split}_images.npy", "w+", np.uint8, (count, *shape))
-        np.save(folder / f"{split}_labels.npy", (np.arange(count) % 10).astype(np.uint8))
+        np.save(folder / f"{split}_labels.npy", (np.arange(count) % classes).astype(np.uint8))
 
 
 def _texts(count: int, mean: int, seed: int = 0) -> Iterator[str]:
@@ -139,9 +158,8 @@ def _squad(folder: Path, options: Mapping[str, Any], share: float) -> None:
 
 
 STAND_INS: dict[str, Callable[[Path, Mapping[str, Any], float], None]] = {
-    "mnist": lambda folder, options, share: _images(folder, MNIST, train=60_000, test=10_000),
-    "cifar10": lambda folder, options, share: _images(folder, CIFAR10, train=50_000, test=10_000),
-    "hub_text": _plain_text,
+    **{reader: partial(_images, channels=channels) for reader, channels in COLOURS.items()},
+    "parquet_texts": _plain_text,
     "glue": _glue,
     "squad": _squad,
 }

@@ -10,12 +10,14 @@ import ast
 import importlib.util
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from reprise.core.config.yaml import ConfigError, Mark, Problem
-from reprise.core.contract import ExperimentConfig
+from reprise.core.contract import ExperimentConfig, Strict
 
+Base = TypeVar("Base", bound=Strict)
 ALLOWED = ("pydantic", "reprise.core.contract", "reprise.parts.vocabulary")
 """What a Config may import beside the standard library."""
 
@@ -37,9 +39,20 @@ def experiment_files(directory: Path) -> dict[str, Path]:
 
 def config_class(key: str, file: Path, shown: str) -> type[ExperimentConfig]:
     """The `Config` that `file` defines; ConfigError, naming the file as `shown`, if that cannot be had."""
+    return sliced_class("Config", f"reprise.configs.{key}", file, shown, ExperimentConfig, ALLOWED)
+
+
+def sliced_class(
+    name: str, module_name: str, file: Path, shown: str, base: type[Base], allowed: Sequence[str]
+) -> type[Base]:
+    """The class `name`, a `base`, that `file` defines, of the statements that it depends on and no others.
+
+    These may import the modules of `allowed` and the standard library. ConfigError, naming the file as `shown`, if
+    there is no such class.
+    """
 
     def refuse(message: str, line: int = 1, column: int = 1) -> ConfigError:
-        return ConfigError([Problem(Mark(shown, line, column), "Config", message)])
+        return ConfigError([Problem(Mark(shown, line, column), name, message)])
 
     try:
         tree = ast.parse(file.read_bytes(), str(file))
@@ -47,15 +60,16 @@ def config_class(key: str, file: Path, shown: str) -> type[ExperimentConfig]:
         raise refuse("there is no such file") from None
     except SyntaxError as error:
         raise refuse(f"not Python: {error.msg}", error.lineno or 1, error.offset or 1) from None
-    statements = list(_needed(tree, "Config"))
-    if not any(isinstance(statement, ast.ClassDef) and statement.name == "Config" for statement in statements):
-        raise refuse("the file defines no class Config")
+    statements = list(_needed(tree, name))
+    if not any(isinstance(statement, ast.ClassDef) and statement.name == name for statement in statements):
+        raise refuse(f"the file defines no class {name}")
     for statement in statements:
-        for module in _imported(statement):
-            if module.split(".")[0] not in sys.stdlib_module_names and not _allowed(module):
-                message = f"depends on {module}; a Config may import only {', '.join(ALLOWED)} and the standard library"
+        for module in _imported(statement, allowed):
+            if module.split(".")[0] not in sys.stdlib_module_names and not _allowed(module, allowed):
+                modules = f"{', '.join(allowed)} and the standard library"
+                message = f"depends on {module}; a {name} may import only {modules}"
                 raise refuse(message, statement.lineno, statement.col_offset + 1)
-    module = types.ModuleType(f"reprise.configs.{key}", ast.get_docstring(tree))
+    module = types.ModuleType(module_name, ast.get_docstring(tree))
     module.__file__ = str(file)
     sys.modules[module.__name__] = module  # pydantic looks annotations up by the module's name
     try:
@@ -63,9 +77,11 @@ def config_class(key: str, file: Path, shown: str) -> type[ExperimentConfig]:
     except Exception as error:
         line = next((at.tb_lineno for at in reversed(list(_frames(error))) if at.tb_frame.f_globals is vars(module)), 1)
         raise refuse(f"{type(error).__name__}: {error}".splitlines()[0], line) from error
-    if not (isinstance(module.Config, type) and issubclass(module.Config, ExperimentConfig)):
-        raise refuse("Config is not an ExperimentConfig of reprise.core.contract")
-    return module.Config
+    found = vars(module)[name]
+    if not (isinstance(found, type) and issubclass(found, base)):
+        article = "an" if base.__name__[0] in "AEIO" else "a"
+        raise refuse(f"{name} is not {article} {base.__name__} of reprise.core.contract")
+    return found
 
 
 def _needed(tree: ast.Module, name: str) -> Iterator[ast.stmt]:
@@ -119,7 +135,7 @@ def _used(statement: ast.stmt) -> set[str]:
     return {node.id for node in names} - own
 
 
-def _imported(statement: ast.stmt) -> list[str]:
+def _imported(statement: ast.stmt, allowed: Sequence[str]) -> list[str]:
     """The modules that a statement imports, inside functions too; a relative import begins with a dot."""
     modules: list[str] = []
     for node in ast.walk(statement):
@@ -127,12 +143,12 @@ def _imported(statement: ast.stmt) -> list[str]:
             modules += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = "." * node.level + (node.module or "")
-            modules += [f"{base}.{alias.name}" if f"{base}.{alias.name}" in ALLOWED else base for alias in node.names]
+            modules += [f"{base}.{alias.name}" if f"{base}.{alias.name}" in allowed else base for alias in node.names]
     return modules
 
 
-def _allowed(module: str) -> bool:
-    return any(module == name or module.startswith(f"{name}.") for name in ALLOWED)
+def _allowed(module: str, allowed: Sequence[str]) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in allowed)
 
 
 def _frames(error: BaseException) -> Iterator[types.TracebackType]:

@@ -17,6 +17,15 @@ Place = Literal["key", "value", "parent", "block"]
 """What is wrong: a key, a value, a key that its parent lacks, or a block that contradicts itself."""
 
 PATTERNS = {
+    r"^[a-z][a-z0-9_]*/[a-z][a-z0-9_]*$": "a part of another dataset, as in mnist/digits",
+    r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$": "the name of a package on PyPI, without options or addresses",
+    r"^(@[A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*$": "the name of a package on npm, as in @owner/name",
+    r"^[a-z0-9][a-z0-9+.-]+$": "the name of a Debian package",
+    r"^([A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*$": "a dataset of the hub, as in owner/name",
+    r"^[0-9][A-Za-z0-9.!+_-]*$": "one version, as in 1.2.3",
+    r"^[0-9]+\.[0-9]+\.[0-9]+([-+][A-Za-z0-9.+-]+)?$": "one version, as in 1.2.3",
+    r"^[0-9][A-Za-z0-9.+~:-]*$": "a version of Debian's, as in 1:2.3-4",
+    r"^pool/([A-Za-z0-9_+~-][A-Za-z0-9._+~-]*/)+[A-Za-z0-9][A-Za-z0-9._+~-]*\.deb$": "a path, pool/….deb",
     r"^[a-z][a-z0-9_]*$": "a name of lower-case letters, digits and _",
     r"^[0-9a-f]{64}$": "a SHA-256 checksum: 64 hexadecimal digits",
     r"^[0-9a-f]{40}$": "a commit: 40 hexadecimal digits",

@@ -15,7 +15,7 @@ from pathlib import Path as FilePath
 from typing import Any, Generic, TypeVar
 
 from reprise.core.config.config_loader import experiments_dir
-from reprise.core.config.dataset import Dataset
+from reprise.core.config.dataset import Dataset, resolved
 from reprise.core.config.documents import Folder, Reading
 from reprise.core.config.overlays import Merged, Origin
 from reprise.core.config.paper import Paper
@@ -73,8 +73,8 @@ class Project:
 
     @cached_property
     def datasets(self) -> Mapping[str, Dataset]:
-        """datasets/<name>.yaml, by name, in the order of pipeline.yaml."""
-        return Validated(self.reading.datasets, Dataset, self.pipeline.datasets)
+        """datasets/<name>.yaml, by name, in the order of pipeline.yaml, each part of another dataset in its place."""
+        return resolved(dict(Validated(self.reading.datasets, Dataset, self.pipeline.datasets)))
 
     def results_folder(self, experiment: str, scale: Scale | None = None) -> FilePath:
         """results/<scale>/<experiment>; at the active scale unless given."""

@@ -6,9 +6,11 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
+from pydantic import ValidationError
+
 from reprise.core.config.claim import LEAST_SEEDS, arm_paths, scale_problems
 from reprise.core.config.config_loader import config_class
-from reprise.core.config.dataset import Dataset
+from reprise.core.config.dataset import Dataset, resolved
 from reprise.core.config.documents import (
     DATASETS,
     KNOBS,
@@ -27,6 +29,7 @@ from reprise.core.config.overlays import Layer, Merged
 from reprise.core.config.paper import Paper
 from reprise.core.config.params import OWN_ARMS, Params, Section
 from reprise.core.config.pipeline import Pipeline
+from reprise.core.config.reader_checks import reader_problems
 from reprise.core.config.yaml import COMMAND_LINE, ConfigError, Document, Mark, Path, Problem, did_you_mean, dotted
 from reprise.core.contract import SCALES, Scale, Strict
 
@@ -59,6 +62,9 @@ def problems_in(reading: Reading, papers: Collection[str] | None) -> list[Proble
     for name in _datasets_of(reading, papers):
         if reading.datasets[name].data is not None:
             found += _against(Dataset, reading.datasets[name])
+            found += _reader_problems(reading.datasets[name])
+    if papers is None:
+        found += _reference_problems(reading)
     return unreadable + [problem for problem in found if problem.mark not in known]
 
 
@@ -246,6 +252,32 @@ def _stage_problems(pipeline: Document) -> Iterator[Problem]:
                 if key not in tables[needed]:
                     near = did_you_mean(key, [one for one in tables[needed] if one not in rows])
                     yield _at_key(pipeline, (table, key), f"{key} has no {needed} stage{near}")
+
+
+# --- datasets/<name>.yaml ---------------------------------------------------------------------------------------------
+
+
+def _reader_problems(document: Document) -> Iterator[Problem]:
+    """The readers, and the options of readers, that do not exist."""
+    blocks: list[Path] = [("parts",), *(("at", scale) for scale in block(document.data, "at"))]
+    for path in blocks:
+        for name, part in block(document.data, *path).items():
+            yield from reader_problems(document, (*path, name), part)
+
+
+def _reference_problems(reading: Reading) -> Iterator[Problem]:
+    """The parts of other datasets that do not exist, of the datasets that are valid by themselves."""
+    valid = {
+        name: Dataset.model_validate(document.data)
+        for name, document in reading.datasets.items()
+        if document.data is not None and not check_document(document, Dataset)
+    }
+    try:
+        resolved(valid)
+    except ValidationError as error:
+        for item in error.errors():
+            name, *path = item["loc"]
+            yield _at_value(reading.datasets[str(name)], tuple(path), item["msg"])
 
 
 # --- papers/<key>.yaml ------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from reprise.core.config.documents import STAGE_TABLES, Reading, block
+from reprise.core.config.reader_checks import reader_files
 
 
 def unchecked(reading: Reading) -> list[str]:
@@ -67,9 +68,10 @@ def _hash(reading: Reading, key: str) -> str:
 
 @cache
 def _code() -> bytes:
-    """A hash of what every check depends on: this folder, what a Config is made of, and pydantic."""
+    """A hash of what every check depends on: this folder, what a Config and a reader's Options are made of, pydantic."""
     core = Path(__file__).parents[1]
     files = [*sorted((core / "config").glob("*.py")), core / "contract.py", core.parent / "parts" / "vocabulary.py"]
+    files += [*sorted((core.parent / "parts" / "data").glob("csv_table.py")), *reader_files().values()]
     digest = hashlib.sha256(version("pydantic").encode())
     for file in files:
         digest.update(file.read_bytes())

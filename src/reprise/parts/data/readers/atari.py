@@ -16,8 +16,7 @@ from pydantic import Field
 from reprise.core.config.yaml import did_you_mean
 from reprise.core.contract import Strict
 from reprise.parts.data.fetch import sha256_of
-
-Positive = Annotated[int, Field(gt=0)]
+from reprise.parts.data.readers import Positive
 
 
 class Options(Strict):

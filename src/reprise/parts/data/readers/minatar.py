@@ -9,7 +9,8 @@ import numpy as np
 from pydantic import Field
 
 from reprise.core.contract import Strict
-from reprise.parts.data.readers.atari import Positive, score_summary
+from reprise.parts.data.readers import Positive
+from reprise.parts.data.readers.atari import score_summary
 
 
 class Options(Strict):

@@ -1,4 +1,4 @@
-"""Unlabelled text from Parquet files of the Hugging Face hub: Wikipedia, BookCorpus, and their like."""
+"""Texts without labels in Parquet files: Wikipedia, BookCorpus, and their like on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from reprise.core.contract import Strict
-from reprise.parts.data.readers import parquet_rows
+from reprise.parts.data.readers import Positive, parquet_rows
 from reprise.parts.data.store import TextWriter
-
-Positive = Annotated[int, Field(gt=0)]
 
 
 class Options(Strict):

@@ -1,4 +1,6 @@
-"""The Brown corpus (Francis & Kučera 1964, 1979) with its part-of-speech tags, simplified to their base."""
+"""Sentences a line of `word/tag`, a file a document: the Brown corpus (Francis & Kučera 1964, 1979) with its
+part-of-speech tags, simplified to their base.
+"""
 
 from __future__ import annotations
 

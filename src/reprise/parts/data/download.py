@@ -1,0 +1,29 @@
+"""A file behind an address, and the error of what cannot be had here."""
+
+from __future__ import annotations
+
+import http.client
+import urllib.request
+from pathlib import Path
+
+_CHUNK = 1 << 20
+_SECONDS = 60
+
+
+class SourceUnavailableError(Exception):
+    """A source that cannot be had on this machine: the next one is tried."""
+
+
+def download(url: str, path: Path) -> Path:
+    """Write what is behind `url` (https, http or file) to `path`, and return it.
+
+    Raises:
+        SourceUnavailableError: it cannot be reached, or breaks off.
+    """
+    try:
+        with urllib.request.urlopen(url, timeout=_SECONDS) as response, path.open("wb") as sink:
+            while chunk := response.read(_CHUNK):
+                sink.write(chunk)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise SourceUnavailableError(str(error) or type(error).__name__) from error
+    return path

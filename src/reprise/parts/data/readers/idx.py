@@ -1,0 +1,45 @@
+"""Pictures in idx files, the format of MNIST (LeCun, Cortes & Burges 1998) and of all that took its place:
+`train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, and the two that begin with `t10k` or `test`.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reprise.parts.data.readers import ImageOptions, named, write_splits_of_images
+
+_UNSIGNED_BYTES = 0x0800
+"""The first two bytes of the magic number, with the type; the last is the number of dimensions."""
+
+
+class Options(ImageOptions):
+    """The names of the classes, and what the files are known to hold."""
+
+
+def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
+    """Splits `train` and `test`: uint8 pictures [n, height, width] and their labels."""
+    test = "t10k" if any("t10k-" in path.name for path in files) else "test"
+    splits = {
+        split: (_array(named(files, f"{name}-images")), _array(named(files, f"{name}-labels")))
+        for split, name in (("train", "train"), ("test", test))
+    }
+    return write_splits_of_images(out, splits, options)
+
+
+def _array(path: Path) -> np.ndarray:
+    """Big-endian: the type (8: uint8) and number of dimensions, each dimension, then the bytes."""
+    data = path.read_bytes()
+    magic = int.from_bytes(data[:4])
+    if len(data) < 4 or magic & ~0xFF != _UNSIGNED_BYTES:
+        raise ValueError(f"{path.name}: expected an idx file of unsigned bytes, found magic number {magic:#x}")
+    ndim = magic & 0xFF
+    header = 4 + 4 * ndim
+    shape = struct.unpack(f">{ndim}I", data[4:header].ljust(4 * ndim, b"\0"))
+    expected, found = int(np.prod(shape, dtype=object)), len(data) - header
+    if found != expected:
+        raise ValueError(f"{path.name}: expected {expected:,} bytes after the header, found {max(0, found):,}")
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
