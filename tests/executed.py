@@ -34,7 +34,9 @@ class Executed:
 
 
 def everything_prepared(folder: Path) -> Path:
-    """The datasets of all papers in one folder, which is returned: little of each, made up."""
+    """The datasets of all papers in one folder of a project at `folder`: little of each, made up."""
+    folder = folder / "data" / "prepared" / "everything"
+    folder.mkdir(parents=True)
     small_digits(folder)
     small_objects(folder)
     generator = np.random.default_rng(0)
@@ -50,7 +52,7 @@ def everything_prepared(folder: Path) -> Path:
         store.write_labels(folder / "sentiment", split, [int("good" in line) for line in lines])
         pairs = [(line, line if i % 2 else lines[i - 1], i % 2) for i, line in enumerate(lines)]
         store.write_pairs(folder / "pairs", split, pairs)
-    store.write_label_names(folder / "tags", ["zero", "one", "two"])
+    store.write_label_names(folder / "tags", [f"tag {number}" for number in range(92)])  # as many as params.yaml says
     for part in ("sentiment", "pairs"):
         store.write_label_names(folder / part, ["no", "yes"])
     return folder

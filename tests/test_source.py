@@ -119,7 +119,7 @@ def changed(package: Path, make_edit: Callable[[], None], config: dict[str, Any]
         ("experiments/gan.py", "self.shared())", "self.shared() + 1)", "evaluation"),
         ("experiments/gan.py", "return self.forward(", "return -self.forward(", "evaluation"),
         ("experiments/gan.py", "        return x\n", "        return x + 1\n", "training evaluation"),
-        ("experiments/gan.py", "return self.shared()\n", "return self.evaluate()\n", "training evaluation"),
+        ("experiments/gan.py", "return self.shared()\n", "return self.evaluate()\n", "training"),
         ("experiments/gan.py", "        return 1\n", "        return 2\n", "training evaluation"),
         ("parts/charts.py", "    return n\n", "    return n + 1\n", "evaluation"),
         ("parts/charts.py", "return 1", "return 2", ""),
@@ -299,8 +299,8 @@ def append(file: Path, text: str) -> None:
 
 
 def add_an_optimizer(package: Path) -> None:
-    new = '\n\nclass Lion(_OptimizerBase):\n    """New."""\n\n    kind: Literal["lion"]\n    beta: Fraction = 0.9\n\n\nOptimizer ='
-    replace(package / "parts/vocabulary.py", "\n\nOptimizer =", new)
+    new = '\n\nclass Lion(_OptimizerBase):\n    """New."""\n\n    kind: Literal["lion"]\n    beta: Fraction = 0.9\n'
+    replace(package / "parts/vocabulary.py", "\n\nOptimizer =", f"{new}\n\nOptimizer =")
     replace(package / "parts/vocabulary.py", "SGD | RMSProp", "SGD | Lion | RMSProp")
     replace(package / "parts/optim.py", '    "sgd": _sgd,\n', '    "lion": _lion,\n    "sgd": _sgd,\n')
     append(package / "parts/optim.py", "\n\ndef _lion(module_or_params, config):\n    return config.beta\n")
