@@ -82,7 +82,7 @@ def test_another_scale_is_another_experiment(root: Path) -> None:
     assert len(written(root)) == sum(map(len, stages))
     content = json.loads((root / ".reprise/source/pretrain/gan.json").read_text())
     assert content["scale"] == "smoke"
-    assert content["arms"]["minimax"]["duration"] == "4step"
+    assert content["arms"]["minimax"]["duration"] == {"amount": 4.0, "unit": "step"}
 
 
 def test_what_is_gone_is_removed(root: Path) -> None:
