@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -99,7 +100,8 @@ def _watched(into: set[str], pictures: set[str]) -> Iterator[None]:
 
 def _name(code: CodeType) -> str | None:
     file = Path(code.co_filename)
-    if SOURCES not in file.parents or code.co_name == "<module>":
-        return None
+    if SOURCES not in file.parents or not code.co_flags & inspect.CO_OPTIMIZED:
+        return None  # bodies of modules and classes run when they are imported, for whoever is the first
     module = ".".join(("reprise", *file.relative_to(SOURCES).with_suffix("").parts)).removesuffix(".__init__")
-    return f"{module}.{code.co_qualname.partition('.<locals>')[0]}"
+    name = code.co_qualname.partition(".<locals>")[0]
+    return None if "<" in name else f"{module}.{name}"  # an entry of a table may be a lambda, which has no name
