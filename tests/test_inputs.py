@@ -73,6 +73,17 @@ def test_a_comment_in_a_paper_shows_on_the_page_alone(
     template = copied / "stages" / "templates" / "style.css"
     template.write_text(template.read_text() + "/* A comment. */\n")
     assert written(root) == {"report/page"}
+    edit(copied / "parts" / "pictures.py", "linewidth=1.6", "linewidth=1.7")
+    changed = written(root)
+    assert "evaluate/activations" in changed
+    assert {stage.partition("/")[0] for stage in changed} == {"evaluate"}  # nothing is trained for a chart
+    edit(copied / "parts" / "optim.py", "return torch.optim.Adam(params", "return torch.optim.Adam([*params]")
+    with_adam = {key for key in load(root).pipeline.pretrain if '"adam"' in knobs(root, key)}
+    assert {one for one in written(root) if one.startswith("pretrain/")} == {f"pretrain/{key}" for key in with_adam}
+
+
+def knobs(root: Path, key: str) -> str:
+    return json.dumps(json.loads((root / ".reprise/source/pretrain" / f"{key}.json").read_text())["arms"])
 
 
 def test_another_scale_is_another_experiment(root: Path) -> None:
@@ -83,7 +94,7 @@ def test_another_scale_is_another_experiment(root: Path) -> None:
     assert len(written(root)) == sum(map(len, stages)) + len(PAGE)
     content = json.loads((root / ".reprise/source/pretrain/gan.json").read_text())
     assert content["scale"] == "smoke"
-    assert content["arms"]["minimax"]["duration"] == "4step"
+    assert content["arms"]["minimax"]["duration"] == {"amount": 4.0, "unit": "step"}
 
 
 def test_what_is_gone_is_removed(root: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -197,6 +198,9 @@ def test_evaluation_sees_the_trained_weights_and_the_history(tmp_path):
     residual = task.x @ weights["line.1.weight"].T + weights["line.1.bias"] - task.y
     assert metrics["error"] == pytest.approx(float(residual.square().mean()), rel=1e-5)
     assert metrics["first_loss"] == float(history.splitlines()[1].split(",")[1])
+    assert execution.evaluate(run, tmp_path) == "cached"
+    edited = replace(run, scoring="other code")
+    assert execution.evaluate(edited, tmp_path) == "done"
     assert execution.evaluate(run, tmp_path) == "cached"
 
 

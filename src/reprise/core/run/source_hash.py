@@ -503,7 +503,8 @@ class _Walk:
                 )
                 for node in texts
             }
-        by_name = {f"{node.module}.{self.graph.name(node)}": texts[node] for node in texts}
+        kinds = {node: node.part if node.part.startswith(":") else "" for node in texts}
+        by_name = {f"{node.module}.{self.graph.name(node)}{kinds[node]}": texts[node] for node in texts}
         return _sha256("\n".join(sorted({*hashes.values()}))), dict(sorted(by_name.items()))
 
     def _named(self, node: Node) -> list[set[Node]]:
