@@ -72,7 +72,7 @@ experiments:
       error: {says: Mean squared error, better: lower}
       first_loss: {says: The first row of history, better: neither}
     claims:
-      faster: {says: A larger rate is faster, where: "1", metric: error, higher: slow, lower: fast, seeds: 2, check: true}
+      faster: {says: A larger rate is faster, where: T, metric: error, higher: slow, lower: fast, seeds: 2, check: true}
 """
 
 

@@ -344,6 +344,7 @@ for command, heading in (
     (tools.compare, COMPARE),
     (tools.sweep, RUN),
     (tools.trial, RUN),
+    (tools.power, RUN),
     (tools.new, WRITE),
     (tools.doctor, RUN),
 ):
