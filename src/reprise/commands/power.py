@@ -145,8 +145,8 @@ def table(rows: Sequence[Row], experiment: str, runs: int) -> Table:
     from reprise.core.verdicts.verdict import signed
 
     caption = (
-        f"From {runs} runs of each arm on tuning seeds. Effect and spread are shrunk to one-sided {100 * BOUND:g} % bounds;"
-        " the seeds are those with 90 % power."
+        f"From {runs} runs of each arm on tuning seeds. Effect and spread are shrunk to one-sided {100 * BOUND:g} %"
+        " bounds; the seeds are those with 90 % power."
     )
     made = Table(title=f"Seeds for {experiment}", title_justify="left", caption=caption, caption_justify="left")
     for column in ("claim", "effect", "shrunk", "spread", "claimed", "seeds now", "seeds", "core-minutes"):
