@@ -297,11 +297,11 @@ def test_the_cost_is_that_of_the_runs(tmp_path: Path):
     made_up.write(tmp_path, seconds=4000.0, cores=2, device="AMD EPYC", joules=720_000)
     page = written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
     assert "18 runs took 20.0 h together, each on 2 cores (AMD EPYC). Several" in page
-    assert "They used 3 kWh" in page
+    assert "They used 3.6 kWh" in page
     costs = tmp_path / "results" / "gan" / "cost.csv"
     costs.write_text(costs.read_text().replace("720000", "", 1))
     page = written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
-    assert "Energy was read for 14 of them only." in page
+    assert "Energy was read for 17 of them only." in page
     assert "No counter" not in page
     costs.write_text("\n".join(costs.read_text().splitlines()[:2]) + "\n")
     pages = written(tmp_path, {"gan": made_up.PAPER})
