@@ -69,7 +69,7 @@ print("this statement must not run")
 PARAMS = """\
 # yaml-language-server: $schema=schemas/params.schema.json
 scale: laptop
-seeds: [0, 1, 2, 3, 4]
+seeds: [0, 1, 2, 3, 4, 5]
 runtime: {workers: 2}
 tracking: {wandb: off}
 experiments:
@@ -247,7 +247,7 @@ def test_what_is_not_yaml_is_located(text: str, problem: str) -> None:
 def test_overlays_merge_in_their_order(files: Files) -> None:
     project = files.load()
     assert project.resolve("gan", "usual", "paper") == {
-        "seeds": [0, 1, 2, 3, 4],
+        "seeds": [0, 1, 2, 3, 4, 5],
         "model": {"widths": [1200, 1200]},
         "optimizer": {"kind": "sgd", "lr": 0.01, "momentum": 0.5},
         "duration": "200ep",
@@ -424,7 +424,7 @@ def test_kinds_types_and_lists(files: Files) -> None:
     params = edited(
         PARAMS,
         ("kind: sgd", "kind: sdg"),
-        ("seeds: [0, 1, 2, 3, 4]", "seeds: [0, 1, 2, 3, 3]"),
+        ("seeds: [0, 1, 2, 3, 4, 5]", "seeds: [0, 1, 2, 3, 4, 3]"),
         ("[1200, 1200]", "1_200"),
         ("tracking: {wandb: off}", "tracking: {wandb: no, entity: 3}"),
         ("arms: {saturating: null}", "arms: {satrating: null}"),
@@ -439,7 +439,7 @@ def test_kinds_types_and_lists(files: Files) -> None:
     )
     files.write(params, pipeline)
     assert files.mistakes() == [
-        "params.yaml:3:21: seeds[4]: the seed 3 is here twice",
+        "params.yaml:3:24: seeds[5]: the seed 3 is here twice",
         "params.yaml:5:19: tracking.wandb: expected one of auto, online, offline, off, found 'no'",
         "params.yaml:5:31: tracking.entity: expected text, found 3; put it in quotes",
         "params.yaml:9:23: experiments.gan.paper.model.widths: expected a list, found '1_200'",
@@ -453,7 +453,7 @@ def test_kinds_types_and_lists(files: Files) -> None:
         "installed, found 'pipy'; did you mean pypi?",
         "pipeline.yaml:24:11: experiments.gan.year: expected a whole number, found '2014'; "
         "numbers are written without _ and without quotes",
-        "pipeline.yaml:42:48: experiments.gan.claims.good.kind: expected one of difference, above, below, trend, peak, "
+        "pipeline.yaml:42:48: experiments.gan.claims.good.kind: expected one of difference, above, below, within, contrast, trend, peak, "
         "rate, equivalent, found 'abve'; did you mean above?",
     ]
 
@@ -466,7 +466,7 @@ def test_claims_name_what_exists_and_have_their_seeds(files: Files) -> None:
         ("published: log-likelihood}", "published: loglikelihood}"),
         ("where: Table 1}", "where: Table 1, arm: usul}"),
         ("model: {widths: [5]}", "model: {widths: [0]}"),
-        ("margin: 0.0", "seeds: 6"),
+        ("margin: 0.0", "seeds: 7"),
     )
     files.write(pipeline=pipeline)
     assert files.mistakes() == [
@@ -475,10 +475,27 @@ def test_claims_name_what_exists_and_have_their_seeds(files: Files) -> None:
         "expected a number above 0, found 0",
         "pipeline.yaml:38:17: experiments.gan.claims.stronger.metric: unknown metric gradent; did you mean gradient?",
         "pipeline.yaml:40:16: experiments.gan.claims.stronger.lower: unknown arm adam at paper",
-        "pipeline.yaml:41:16: experiments.gan.claims.stronger.seeds: the claim needs 6 seeds, but adam has 5 at laptop",
-        "pipeline.yaml:41:16: experiments.gan.claims.stronger.seeds: the claim needs 6 seeds, but usual has 5 at paper",
+        "pipeline.yaml:41:16: experiments.gan.claims.stronger.seeds: the claim needs 7 seeds, but adam has 6 at laptop",
+        "pipeline.yaml:41:16: experiments.gan.claims.stronger.seeds: the claim needs 7 seeds, but usual has 6 at paper",
         "pipeline.yaml:42:96: experiments.gan.claims.good.published: no published number is called 'loglikelihood'; "
         "did you mean log-likelihood?",
+    ]
+
+
+def test_what_contradicts_the_scale_of_a_metric_or_the_exact_test_is_a_mistake(files: Files) -> None:
+    pipeline = edited(
+        PIPELINE,
+        ("better: higher}", "better: higher, scale: log, floor: {says: chance, arm: usul}}"),
+        ("margin: 0.0", "margin: 0.5"),
+        ("arm: usual, published", "arm: usual, seeds: 3, published"),
+    )
+    files.write(pipeline=pipeline)
+    assert files.mistakes() == [
+        "pipeline.yaml:29:100: experiments.gan.metrics.gradient.floor.arm: unknown arm usul; did you mean usual?",
+        "pipeline.yaml:41:17: experiments.gan.claims.stronger.margin: the metric's scale is log: "
+        "expected a factor of at least 1, between numbers, found 0.5",
+        "pipeline.yaml:42:7: experiments.gan.claims.good: seeds: expected 6 or more, found 3; "
+        "6 is the fewest whose exact test can reach p = 0.025",
     ]
 
 

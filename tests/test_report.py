@@ -621,3 +621,14 @@ def test_the_command_opens_the_page(
     cli.report(show=True)
     assert opened == [(root / "reports" / "index.html").as_uri()]
     assert ("no browser found" in capsys.readouterr().err) is not found
+
+
+def test_floor_and_ceiling_are_lines_with_their_names():
+    curves = {"a": Curve([1.0, 2.0], [0.5, 0.7], [0.4, 0.6], [0.6, 0.8])}
+    levels = {"floor": {"says": "chance", "value": 0.1}, "ceiling": {"says": "real data", "value": 0.9}}
+    chart = charts.curve_chart("accuracy", "", curves, ["a"], "step", levels)
+    rules = [layer for layer in chart["layer"] if layer["mark"]["type"] == "rule"]
+    names = [layer["mark"]["text"] for layer in chart["layer"] if layer["mark"]["type"] == "text"]
+    assert [layer["encoding"]["y"]["datum"] for layer in rules] == [0.1, 0.9]
+    assert names == ["chance", "real data"]
+    assert len(charts.curve_chart("accuracy", "", curves, ["a"], "step")["layer"]) == len(chart["layer"]) - 4
