@@ -52,7 +52,7 @@ class Row:
     reason: str
     """Why there is no plan; else empty."""
     core_minutes: float | None
-    """Of training and evaluating the arms of this claim on so many seeds."""
+    """Of training the arms of this claim on so many seeds."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, for scripts."""

@@ -61,7 +61,7 @@ def plan(claim: Claim, table: Values, paper: Paper) -> Plan:
 
 def _median_plan(claim: Claim, table: Values, paper: Paper) -> Plan:
     found = per_seed(claim, table, paper)
-    scale, back = (np.log, math.exp) if found.ratio else (np.asarray, float)
+    scale, back = (np.log, np.exp) if found.ratio else (np.asarray, np.asarray)
     with np.errstate(divide="ignore", invalid="ignore"):  # a ratio's region may begin at 0 or have no end
         values, (low, high) = scale(found.values), scale(np.array([found.region.low, found.region.high]))
     low = -math.inf if math.isnan(low) else float(low)
@@ -71,8 +71,8 @@ def _median_plan(claim: Claim, table: Values, paper: Paper) -> Plan:
         quantity=found.quantity,
         unit=paper.metrics[claim.metric].unit if found.unit is None else found.unit,
         region=Region(rounded(found.region.low), rounded(found.region.high)),
-        effect=back(float(np.median(values))),
-        shrunk=back(shrunk),
+        effect=float(back(np.median(values))),
+        shrunk=float(back(shrunk)),
         spread=spread,
         seeds=seeds,
         power=power,
