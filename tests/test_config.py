@@ -453,7 +453,8 @@ def test_kinds_types_and_lists(files: Files) -> None:
         "installed, found 'pipy'; did you mean pypi?",
         "pipeline.yaml:24:11: experiments.gan.year: expected a whole number, found '2014'; "
         "numbers are written without _ and without quotes",
-        "pipeline.yaml:42:48: experiments.gan.claims.good.kind: expected one of difference, above, below, within, contrast, trend, peak, "
+        "pipeline.yaml:42:48: experiments.gan.claims.good.kind: "
+        "expected one of difference, above, below, within, contrast, trend, peak, "
         "rate, equivalent, found 'abve'; did you mean above?",
     ]
 

@@ -15,7 +15,7 @@ from reprise.core.config.judged_seeds import judged_seeds, seeds_needed
 from reprise.core.config.paper import Paper
 from reprise.core.config.yaml import Document, parse
 from reprise.core.verdicts import power
-from reprise.core.verdicts.comparisons import PerSeed, of_median
+from reprise.core.verdicts.comparisons import SeedValues, of_median
 from reprise.core.verdicts.verdict import Region
 from test_claims import DIFFERENCE, paper_with
 
@@ -44,7 +44,7 @@ def test_the_rule_that_is_drawn_is_the_rule_that_judges(low: float, high: float)
     drawn = np.random.default_rng(0).normal(0.6, 0.5, size=(200, 12))
     for seeds in (5, 6, 9, 12):
         for row, says in zip(drawn[:, :seeds], power.reproduced(drawn[:, :seeds], low, high, 0.95), strict=True):
-            found = of_median(PerSeed(row, region, "it"), 0.95)
+            found = of_median(SeedValues(row, region, "it"), 0.95)
             judged = region.rule(found.low, found.high) == "reproduced" and (found.p or 0.0) <= 0.025
             assert says == judged
 
