@@ -85,7 +85,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     claims["stronger_early_gradient"] |= {"margin": 0.1, "holds": [0.1, None]}
     (results / "claims.json").write_text(json.dumps(claims))
     card = json.loads((results / "card.json").read_text())
-    card["fingerprints"] |= {f"minimax/s{seed}": "other" for seed in range(5)}
+    card["fingerprints"] |= {f"minimax/s{seed}": "other" for seed in range(6)}
     del card["files"], card["sha256"]  # as in the card of an earlier version: what follows was edited
     (results / "card.json").write_text(json.dumps(card))
     commit(folder, "Second")
@@ -118,13 +118,13 @@ def test_a_metric_shifts_by_the_mean_difference_of_its_seeds(found: Comparison) 
         "minimax",
         "log_likelihood",
         "nats",
-        (5, 5),
+        (6, 6),
         True,
     )
-    differences = np.array([50, 55, 60, 65, 70])
-    half = stats.t.ppf(0.975, 4) * differences.std(ddof=1) / math.sqrt(5)
-    assert shift.difference == pytest.approx(60)
-    assert shift.interval == pytest.approx((60 - half, 60 + half), rel=1e-5)
+    differences = np.array([50, 55, 60, 65, 70, 75])
+    half = stats.t.ppf(0.975, 5) * differences.std(ddof=1) / math.sqrt(6)
+    assert shift.difference == pytest.approx(62.5)
+    assert shift.interval == pytest.approx((62.5 - half, 62.5 + half), rel=1e-5)
     assert shift.outcome == "better"
 
 
@@ -136,7 +136,7 @@ def test_verdicts_say_what_turned_and_which_claim_is_another(found: Comparison) 
     assert kept.claim == "stronger_early_gradient"
     assert not kept.turned
     assert kept.moved_goalposts
-    assert of(found, "gan").notes == ["5 of 15 runs are other ones: their knobs, data or code changed"]
+    assert of(found, "gan").notes == ["6 of 18 runs are other ones: their knobs, data or code changed"]
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_the_terminal_says_all_of_it(found: Comparison) -> None:
     assert "params/gan.yaml:1  paper.lr: 0.1 → 0.2" in printed
     assert "params/gan.yaml:3  laptop.k: added, 1" in printed
     assert "claimed > 0.5 → > 0.1; the claim itself is another" in printed
-    assert "nats, 60 [50.2, 69.8]" in printed
+    assert "nats, 62.5 [52.7, 72.3]" in printed
 
 
 @pytest.fixture
@@ -281,7 +281,7 @@ def test_the_command(run: Callable[..., str]) -> None:
     """From a folder within the project; the working tree is B unless another is named."""
     plain = json.loads(run("HEAD~1", "--json"))
     assert plain["b"]["name"] == "working tree"
-    assert plain["experiments"]["gan"]["metrics"][0]["difference"] == pytest.approx(60)
+    assert plain["experiments"]["gan"]["metrics"][0]["difference"] == pytest.approx(62.5)
     assert "the rest" not in run("HEAD~1", "--experiment", "gan")
 
 

@@ -69,7 +69,7 @@ print("this statement must not run")
 PARAMS = """\
 # yaml-language-server: $schema=schemas/params.schema.json
 scale: laptop
-seeds: [0, 1, 2, 3, 4]
+seeds: [0, 1, 2, 3, 4, 5]
 runtime: {workers: 2}
 tracking: {wandb: off}
 """
@@ -315,7 +315,7 @@ def test_what_stands_around_a_line_that_is_no_yaml_is_read() -> None:
 def test_overlays_merge_in_their_order(files: Files) -> None:
     project = files.load()
     assert project.resolve("gan", "usual", "paper") == {
-        "seeds": [0, 1, 2, 3, 4],
+        "seeds": [0, 1, 2, 3, 4, 5],
         "model": {"widths": [1200, 1200]},
         "optimizer": {"kind": "sgd", "lr": 0.01, "momentum": 0.5},
         "duration": "200ep",
@@ -504,7 +504,7 @@ def test_a_block_that_contradicts_itself(files: Files) -> None:
 def test_kinds_types_and_lists(files: Files) -> None:
     files.edit(
         "params.yaml",
-        ("seeds: [0, 1, 2, 3, 4]", "seeds: [0, 1, 2, 3, 3]"),
+        ("seeds: [0, 1, 2, 3, 4, 5]", "seeds: [0, 1, 2, 3, 4, 3]"),
         ("tracking: {wandb: off}", "tracking: {wandb: no, entity: 3}"),
     )
     files.edit("params/gan.yaml", ("kind: sgd", "kind: sdg"), ("[1200, 1200]", "1_200"))
@@ -515,9 +515,10 @@ def test_kinds_types_and_lists(files: Files) -> None:
         "installed, found 'pipy'; did you mean pypi?",
         "papers/gan.yaml:3:7: year: expected a whole number, found '2014'; "
         "numbers are written without _ and without quotes",
-        "papers/gan.yaml:21:44: claims.good.kind: expected one of difference, above, below, trend, peak, "
+        "papers/gan.yaml:21:44: claims.good.kind: "
+        "expected one of difference, above, below, within, contrast, trend, peak, "
         "rate, equivalent, found 'abve'; did you mean above?",
-        "params.yaml:3:21: seeds[4]: the seed 3 is here twice",
+        "params.yaml:3:24: seeds[5]: the seed 3 is here twice",
         "params.yaml:5:19: tracking.wandb: expected one of auto, online, offline, off, found 'no'",
         "params.yaml:5:31: tracking.entity: expected text, found 3; put it in quotes",
         "params/gan.yaml:2:19: paper.model.widths: expected a list, found '1_200'",
@@ -561,14 +562,14 @@ def test_what_numpy_and_wandb_do_not_take_is_refused(files: Files) -> None:
     long = "a" * 65
     files.edit(
         "params.yaml",
-        ("seeds: [0, 1, 2, 3, 4]", "seeds: [0, 1, 2, 3, 4294967296]"),
+        ("seeds: [0, 1, 2, 3, 4, 5]", "seeds: [0, 1, 2, 3, 4, 4294967296]"),
         ("tracking: {wandb: off}", "tracking: {wandb: off, project: my/project, entity: ''}"),
     )
     arm = "  saturating: {loss: minimax}\n"
     files.edit("params/gan.yaml", (arm, f"{arm}  {long}: {{loss: minimax}}\n"))
     wanted = "expected a name of at most 128 characters, without / \\ # ? % and :, found"
     assert files.mistakes() == [
-        "params.yaml:3:21: seeds[4]: expected a number below 4294967296, found 4294967296",
+        "params.yaml:3:24: seeds[5]: expected a number below 4294967296, found 4294967296",
         f"params.yaml:5:33: tracking.project: {wanted} 'my/project'",
         f"params.yaml:5:53: tracking.entity: {wanted} ''",
         f"params/gan.yaml:7:3: arms.{long}: expected at most 64 characters as a key",
@@ -586,17 +587,33 @@ def test_claims_name_what_exists_and_have_their_seeds(files: Files) -> None:
         ("published: log-likelihood}", "published: loglikelihood}"),
         ("where: Table 1}", "where: Table 1, arm: usul}"),
         ("model: {widths: [5]}", "model: {widths: [0]}"),
-        ("margin: 0.0", "seeds: 6"),
+        ("margin: 0.0", "seeds: 7"),
     )
     assert files.mistakes() == [
         "papers/gan.yaml:10:83: published[0].arm: unknown arm usul; did you mean usual?",
         "papers/gan.yaml:12:71: parameters.generator.config.model.widths[0]: expected a number above 0, found 0",
         "papers/gan.yaml:17:13: claims.stronger.metric: unknown metric gradent; did you mean gradient?",
         "papers/gan.yaml:19:12: claims.stronger.lower: unknown arm adam at paper",
-        "papers/gan.yaml:20:12: claims.stronger.seeds: the claim needs 6 seeds, but adam has 5 at laptop",
-        "papers/gan.yaml:20:12: claims.stronger.seeds: the claim needs 6 seeds, but usual has 5 at paper",
+        "papers/gan.yaml:20:12: claims.stronger.seeds: the claim needs 7 seeds, but adam has 6 at laptop",
+        "papers/gan.yaml:20:12: claims.stronger.seeds: the claim needs 7 seeds, but usual has 6 at paper",
         "papers/gan.yaml:21:92: claims.good.published: no published number is called 'loglikelihood'; "
         "did you mean log-likelihood?",
+    ]
+
+
+def test_what_contradicts_the_scale_of_a_metric_or_the_exact_test_is_a_mistake(files: Files) -> None:
+    files.edit(
+        "papers/gan.yaml",
+        ("better: higher}", "better: higher, scale: log, floor: {says: chance, arm: usul}}"),
+        ("margin: 0.0", "margin: 0.5"),
+        ("arm: usual, published", "arm: usual, seeds: 3, published"),
+    )
+    assert files.mistakes() == [
+        "papers/gan.yaml:8:94: metrics.gradient.floor.arm: unknown arm usul; did you mean usual?",
+        "papers/gan.yaml:20:13: claims.stronger.margin: the metric's scale is log: "
+        "expected a factor of at least 1, between numbers, found 0.5",
+        "papers/gan.yaml:21:3: claims.good: seeds: expected 6 or more, found 3; "
+        "6 is the fewest whose exact test can reach p = 0.025",
     ]
 
 

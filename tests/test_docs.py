@@ -25,7 +25,6 @@ import os
 import re
 import shlex
 import shutil
-import statistics
 import subprocess
 import sys
 from collections import Counter
@@ -41,8 +40,10 @@ import typer
 from conftest import REPOSITORY, YAML_FILES
 from reprise.cli import app
 from reprise.core.config import yaml
+from reprise.core.config.paper import Paper
 from reprise.core.config.yaml import Document
-from reprise.core.verdicts.results import read_verdicts
+from reprise.core.verdicts.claims import judge
+from reprise.core.verdicts.results import read_runs
 
 CONTENTS = REPOSITORY / "docs" / "README.md"
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -425,22 +426,28 @@ def test_every_command_has_its_paragraph() -> None:
 
 
 def test_the_worked_example_is_of_results() -> None:
-    """The page's own figures, from results/laptop/dqn."""
+    """The page's own figures, from results/laptop/initialisation, judged by the rule."""
     text = (REPOSITORY / "docs" / "read-a-verdict.md").read_text()
-    rows = [line.split(",") for line in (REPOSITORY / "results/laptop/dqn/runs.csv").read_text().split("\n")[1:-1]]
-    score = {(arm, int(seed)): float(number) for arm, seed, number, *_ in rows}
-    verdicts = {one.claim: one for one in read_verdicts(REPOSITORY / "results" / "laptop" / "dqn").values()}
-    for claim, other in (("replay_helps", "no_replay"), ("target_network_helps", "no_target")):
-        differences = [score["full", seed] - score[other, seed] for seed in range(4)]
-        for seed, found in enumerate(differences):
-            row = f"| {seed} | {score['full', seed]:.2f} | {score[other, seed]:.2f} | {found:.2f} |".replace("-", "−")
+    runs = read_runs(REPOSITORY / "results" / "laptop" / "initialisation")
+    described = yaml.load(REPOSITORY / "papers" / "initialisation.yaml").data
+    claim = {"says": "It is so.", "where": "Here", "metric": "test_error", "lower": "relu_30_he"}
+    for higher, said in (
+        ("relu_30_glorot", ("77.4 points", "[67.5, 78] points", "p = 0.00098", "So: *reproduced*")),
+        ("relu_22_glorot", ("9.7 points", "from −0.8 to 34.5", "p = 0.055", "So: *inconclusive*")),
+    ):
+        paper = Paper.model_validate(described | {"claims": {"it": claim | {"higher": higher}}})
+        verdict = judge("it", paper, runs, "laptop")
+        assert verdict.interval
+        shown = (f"{verdict.estimate:.3g}", *(f"{end:.3g}" for end in verdict.interval), f"{verdict.p:.2g}")
+        for number in shown:
+            assert any(number.replace("-", "−") in words for words in said), (number, said)
+        assert said[-1] == f"So: *{verdict.verdict}*"
+        for words in said:
+            assert words in text
+        for seed in range(10):
+            pair = [runs[arm, seed]["test_error"] for arm in (higher, "relu_30_he")]
+            row = f"| {seed} | {pair[0]:.2f} | {pair[1]:.2f} | {pair[0] - pair[1]:.2f} |".replace("-", "−")
             assert row in text
-        mean, half = statistics.mean(differences), 3.1824 * statistics.stdev(differences) / 2
-        interval = verdicts[claim].interval
-        assert interval == pytest.approx((mean - half, mean + half), rel=1e-3)
-        assert f"{mean:.3g} [{mean - half:.3g}, {mean + half:.3g}]".replace("-", "−") in text
-        assert verdicts[claim].verdict in text
-    assert f"{statistics.stdev(score['full', s] - score['no_replay', s] for s in range(4)):.2f} points" in text
 
 
 if __name__ == "__main__":

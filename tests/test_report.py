@@ -291,11 +291,11 @@ def test_every_paper_says_what_is_claimed_and_where_it_deviates():
 def test_the_cost_is_that_of_the_runs(tmp_path: Path):
     made_up.write(tmp_path, seconds=30.0)
     page = written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
-    assert "15 runs took 8 min together. Several go side by side" in page
+    assert "18 runs took 9 min together. Several go side by side" in page
     assert "one for each core, or for each GPU" in page
     made_up.write(tmp_path, seconds=4000.0, cores=2, device="AMD EPYC")
     page = written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
-    assert "15 runs took 16.7 h together, each on 2 cores (AMD EPYC). Several" in page
+    assert "18 runs took 20.0 h together, each on 2 cores (AMD EPYC). Several" in page
     costs = tmp_path / "results" / "laptop" / "gan" / "cost.csv"
     costs.write_text("\n".join(costs.read_text().splitlines()[:2]) + "\n")
     pages = written(tmp_path, {"gan": made_up.PAPER})
@@ -363,16 +363,16 @@ def test_claims_that_were_not_judged_as_they_stand_are_marked(tmp_path: Path):
 
 
 def test_runs_that_diverged_are_counted_and_their_claims_named(tmp_path: Path):
-    failures = {("minimax", 3): "loss is nan at step 7"} | {("gaussian_mixture", seed): "inf" for seed in range(5)}
+    failures = {("minimax", 3): "loss is nan at step 7"} | {("gaussian_mixture", seed): "inf" for seed in range(6)}
     made_up.write(tmp_path, failures=failures)
     pages = written(tmp_path, {"gan": made_up.PAPER})
     page, index = pages["gan.html"], pages["index.html"]
     [row] = re.findall(r"<tr><th[^>]*>early gradient.*?</tr>", page, re.DOTALL)
     cells = re.findall(r"<td.*?</td>", row, re.DOTALL)
     assert len(re.findall(r'<th scope="col" class="figure"><span class="swatch', page)) == len(cells) == 3
-    assert [re.findall(r"\d+ of \d+", cell) for cell in cells] == [["4 of 5"], [], ["0 of 5"]]
+    assert [re.findall(r"\d+ of \d+", cell) for cell in cells] == [["5 of 6"], [], ["0 of 6"]]
     [beside] = re.findall(r"<tr><th[^>]*>Adversarial nets, MNIST.*?</tr>", page, re.DOTALL)
-    assert "4 of 5" in beside
+    assert "5 of 6" in beside
     assert "that many of the arm's runs gave the number" in page
     assert "Runs that diverged are not drawn." in page
     [card] = cards(made_up.project(tmp_path, {"gan": made_up.PAPER}))
@@ -395,7 +395,7 @@ def test_runs_that_diverged_are_counted_and_their_claims_named(tmp_path: Path):
 def test_a_claim_of_another_scale_is_told_by_its_reason(tmp_path: Path):
     tree = made_up.PAPER.model_dump(mode="json", exclude_defaults=True)
     tree["claims"]["beats_mixture"]["scales"] = ["smoke", "paper"]
-    tree["claims"]["same_likelihood"]["seeds"] = 6
+    tree["claims"]["same_likelihood"]["seeds"] = 7
     paper = made_up.Paper.model_validate(tree)
     made_up.write(tmp_path, paper)
     [card] = cards(made_up.project(tmp_path, {"gan": paper}))
@@ -404,13 +404,13 @@ def test_a_claim_of_another_scale_is_told_by_its_reason(tmp_path: Path):
 
 
 def test_seeds_are_counted_by_arm(card: Card, page: str):
-    assert (card.seeds_in_words, card.incomplete) == ("5 seeds", False)
-    assert "5 seeds." in page
+    assert (card.seeds_in_words, card.incomplete) == ("6 seeds", False)
+    assert "6 seeds." in page
     assert " of N" not in page
     assert card.results
     known = card.results.card["fingerprints"]
     for kept, expected in (
-        (lambda name: name < "minimax/s2" or "minimax" not in name, "2 to 5 seeds"),
+        (lambda name: name < "minimax/s2" or "minimax" not in name, "2 to 6 seeds"),
         (lambda name: name.endswith("/s0"), "1 seed"),
     ):
         facts = card.results.card | {"fingerprints": {name: said for name, said in known.items() if kept(name)}}
@@ -620,3 +620,14 @@ def test_the_command_opens_the_page(
     stages.report(show=True)
     assert opened == [(root / "reports" / "index.html").as_uri()]
     assert ("no browser found" in capsys.readouterr().err) is not found
+
+
+def test_floor_and_ceiling_are_lines_with_their_names():
+    curves = {"a": Curve([1.0, 2.0], [0.5, 0.7], [0.4, 0.6], [0.6, 0.8])}
+    levels = {"floor": {"says": "chance", "value": 0.1}, "ceiling": {"says": "real data", "value": 0.9}}
+    chart = charts.curve_chart("accuracy", "", curves, ["a"], "step", levels)
+    rules = [layer for layer in chart["layer"] if layer["mark"]["type"] == "rule"]
+    names = [layer["mark"]["text"] for layer in chart["layer"] if layer["mark"]["type"] == "text"]
+    assert [layer["encoding"]["y"]["datum"] for layer in rules] == [0.1, 0.9]
+    assert names == ["chance", "real data"]
+    assert len(charts.curve_chart("accuracy", "", curves, ["a"], "step")["layer"]) == len(chart["layer"]) - 4

@@ -9,6 +9,7 @@ import math
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 from rich.console import Console
 
 import made_up
-from reprise.core.verdicts import results, rulings
+from reprise.core.verdicts import multiplicity, results, rulings
 
 ROOT = Path(__file__).parents[1]
 
@@ -228,3 +229,45 @@ stages:
         assert f"results/laptop/gan/plots/pretrain_{column}.csv" in page
     assert '"field": "arm"' in page
     assert '"arm": "non_saturating", "step": ' in page
+
+
+def test_floors_and_ceilings_are_numbers_or_means_of_arms(tmp_path: Path):
+    tree = made_up.PAPER.model_dump(mode="json", exclude_defaults=True)
+    tree["metrics"]["modes"] |= {
+        "floor": {"says": "one digit only", "value": 1.0, "where": "counted by hand"},
+        "ceiling": {"says": "a Gaussian mixture", "arm": "gaussian_mixture"},
+    }
+    tree["metrics"]["early_gradient"]["floor"] = {"says": "an arm that is not run", "arm": "faces"}
+    paper = made_up.Paper.model_validate(tree)
+    made_up.write(tmp_path, paper)
+    found = results.read(tmp_path / "results" / "gan")
+    mean = found.metrics["gaussian_mixture"]["modes"]["mean"]
+    assert found.card["levels"] == {
+        "modes": {
+            "floor": {"says": "one digit only", "value": 1.0, "where": "counted by hand"},
+            "ceiling": {"says": "a Gaussian mixture", "value": mean, "where": "mean of gaussian_mixture"},
+        }
+    }
+
+
+def test_runs_are_read_back(tmp_path: Path):
+    runs = {("a", 0): {"modes": 4.5}, ("a", 1): {"modes": math.inf, "early_gradient": 2.0}}
+    results.write(tmp_path / "gan", made_up.PAPER, "smoke", runs)
+    assert results.read_runs(tmp_path / "gan") == runs
+
+
+def test_listings_give_q_over_the_whole_catalogue_and_checks_last(tmp_path: Path):
+    verdicts = made_up.write(tmp_path)
+    twice = {"gan": verdicts, "other": verdicts}
+    q = multiplicity.q_values(twice)
+    page = results.verdict_markdown(twice)
+    assert f"{multiplicity.count(twice)}." in page
+    first = next(line for line in page.splitlines() if "much stronger gradients" in line)
+    assert first.endswith(f"| {q['gan', 'stronger_early_gradient']:.2g} |")
+    check = replace(verdicts["beats_mixture"], counted=False, p=None, verdict="refuted")
+    rows = results.verdict_rows([check, verdicts["all_modes"]])
+    assert "**does not hold**" in rows[-1]
+    assert "counted" not in rows[-2]
+    summary = results.verdict_summary({"gan": verdicts | {"beats_mixture": check}}, {"gan": 2014})
+    assert "beats mixture" not in summary
+    assert "| paper | reproduced | weaker | refuted | inconclusive |" in summary

@@ -117,7 +117,7 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
         "list": look.list_, "show": look.show, "plan": look.plan, "validate": look.validate, "verdicts": look.verdicts,
     },
     "Use what was trained": {"try": use.try_, "export": use.export},
-    "Run": {"sweep": work.sweep, "trial": work.trial, "doctor": work.doctor},
+    "Run": {"sweep": work.sweep, "trial": work.trial, "power": work.power, "doctor": work.doctor},
     "Compare": {"compare": work.compare},
     "Write": {"schema": write.schema, "new": write.new},
     "Stages, which `dvc repro` calls": {

@@ -122,6 +122,34 @@ def trial(
     print_lines(f"{name} diverged: {reason}" for name, reason in found.failures.items())
 
 
+def power(
+    experiment: Experiment,
+    overrides: Overrides = None,
+    runs: Annotated[int, typer.Option(help="Of each arm in the pilot, on seeds from 100 up")] = 4,
+    write: Annotated[bool, typer.Option("--write", help="Put the seeds into the claims of the paper's YAML")] = False,
+    as_json: Json = False,
+) -> None:
+    """How many seeds each claim needs, and what they cost.
+
+    From runs on tuning seeds, apart from models/ and results/.
+    """
+    from rich.console import Console
+
+    from reprise.commands.power import power as run
+    from reprise.commands.power import table
+    from reprise.commands.power import write as put
+
+    project = open_project(overrides, experiment=experiment, papers=[experiment])
+    check_known(experiment, project.pipeline.evaluate, "experiment with an evaluate stage")
+    rows = run(project, experiment, runs, overrides or [], lambda text: typer.echo(text, err=True))
+    if as_json:
+        typer.echo(json.dumps({row.claim: row.as_json() for row in rows}, indent=1, ensure_ascii=False))
+    else:
+        Console(width=width()).print(table(rows, experiment, runs))
+    if write:
+        print_lines(put(project, experiment, rows))
+
+
 def doctor(as_json: Json = False) -> None:
     """Check this machine and project, and say what to do.
 

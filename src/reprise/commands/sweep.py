@@ -219,6 +219,8 @@ class Trial:
 
     folder: Path
     """A project of its own, which holds this arm alone."""
+    results: Path
+    """Where its results are, in that project."""
     metrics: dict[str, float]
     """Means over its seeds; none where it diverged."""
     failures: dict[str, str]
@@ -252,7 +254,7 @@ def _trial(folder: Path, experiment: str, arm: str, seeds: list[int], echo: Call
     shutil.rmtree(folder / "models")  # the runs' own folders hold the weights
     found = results.read(alone.results_folder(experiment))
     means = {name: row["mean"] for name, row in found.metrics.get(arm, {}).items() if row["mean"] is not None}
-    return Trial(folder, means, found.card["failures"], history)
+    return Trial(folder, found.folder, means, found.card["failures"], history)
 
 
 def log_trial(project: Project, experiment: str, arm: str, found: Trial) -> None:

@@ -35,7 +35,7 @@ NEAREST_SHARE = 1e-6
 
 
 @dataclass(frozen=True)
-class PerSeed:
+class SeedValues:
     """One number a seed, and where the claim wants it."""
 
     values: Values
@@ -80,12 +80,12 @@ def evidence(claim: Claim, table: Values, paper: Paper) -> Evidence:
     return of_median(per_seed(claim, table, paper), claim.confidence)
 
 
-def per_seed(claim: Any, table: Values, paper: Paper) -> PerSeed:
+def per_seed(claim: Any, table: Values, paper: Paper) -> SeedValues:
     """The number of each seed that a claim about a median is judged by."""
     return PER_SEED[claim.kind](claim, table, paper)
 
 
-def of_median(found: PerSeed, confidence: float) -> Evidence:
+def of_median(found: SeedValues, confidence: float) -> Evidence:
     """The median of one number a seed, its interval, and the sign test against the nearest edge of the region.
 
     Numbers are compared as they are printed, to six significant digits, so that 0.3 − 0.2 lies on the edge 0.1.
@@ -160,11 +160,11 @@ class Scaled:
         """`×` for a ratio; else `linear`, or None for the metric's own."""
         return "×" if self.ratio else linear
 
-    def beyond(self, values: Values, margin: float, quantity: str, **others: Any) -> PerSeed:
+    def beyond(self, values: Values, margin: float, quantity: str, **others: Any) -> SeedValues:
         """`values`, differences on the scale, claimed above `margin`."""
         edge = self.margin(margin)
         others = {"unit": self.unit(), "no_effect": self.no_effect, **others}
-        return PerSeed(self.back(values), Region(low=edge), quantity, ratio=self.ratio, **others)
+        return SeedValues(self.back(values), Region(low=edge), quantity, ratio=self.ratio, **others)
 
 
 def whole(metric: Metric) -> float:
@@ -185,14 +185,14 @@ def off_scale(metric: Metric, value: float) -> str | None:
 # Each takes the claim, `table` with one row a seed and one column an arm the claim names, and the paper.
 
 
-def difference(claim: DifferenceClaim, table: Values, paper: Paper) -> PerSeed:
+def difference(claim: DifferenceClaim, table: Values, paper: Paper) -> SeedValues:
     """`higher` less `lower`, above the margin."""
     scaled = Scaled(paper.metrics[claim.metric])
     table = scaled.forward(table)
     return scaled.beyond(table[:, 0] - table[:, 1], claim.margin, scaled.pair(claim.higher, claim.lower))
 
 
-def threshold(claim: AboveClaim | BelowClaim, table: Values, paper: Paper) -> PerSeed:
+def threshold(claim: AboveClaim | BelowClaim, table: Values, paper: Paper) -> SeedValues:
     """The arm's number beyond another, or its difference from a baseline beyond the margin."""
     if claim.baseline is None:
         return _against_a_number(claim, table[:, 0], paper)
@@ -202,20 +202,20 @@ def threshold(claim: AboveClaim | BelowClaim, table: Values, paper: Paper) -> Pe
     if claim.kind == "above":
         return scaled.beyond(values, claim.margin, quantity)
     region = Region(high=1 / margin if scaled.ratio else -margin)
-    return PerSeed(scaled.back(values), region, quantity, scaled.no_effect, scaled.unit(), scaled.ratio)
+    return SeedValues(scaled.back(values), region, quantity, scaled.no_effect, scaled.unit(), scaled.ratio)
 
 
-def _against_a_number(claim: AboveClaim | BelowClaim, values: Values, paper: Paper) -> PerSeed:
+def _against_a_number(claim: AboveClaim | BelowClaim, values: Values, paper: Paper) -> SeedValues:
     target = claim.value if claim.value is not None else published(claim, paper)
     beyond = claim.margin - claim.tolerance
     region = Region(low=target + beyond) if claim.kind == "above" else Region(high=target - beyond)
-    return PerSeed(values, region, claim.arm, no_effect=target if claim.margin else None)
+    return SeedValues(values, region, claim.arm, no_effect=target if claim.margin else None)
 
 
-def within(claim: WithinClaim, table: Values, paper: Paper) -> PerSeed:
+def within(claim: WithinClaim, table: Values, paper: Paper) -> SeedValues:
     """The arm's number, within the tolerance of another."""
     target = claim.value if claim.value is not None else published(claim, paper)
-    return PerSeed(table[:, 0], Region(target - claim.tolerance, target + claim.tolerance), claim.arm)
+    return SeedValues(table[:, 0], Region(target - claim.tolerance, target + claim.tolerance), claim.arm)
 
 
 def published(claim: AboveClaim | BelowClaim | WithinClaim, paper: Paper) -> float:
@@ -223,16 +223,16 @@ def published(claim: AboveClaim | BelowClaim | WithinClaim, paper: Paper) -> flo
     return next(number.value for number in paper.published if number.what == claim.published)
 
 
-def equivalent(claim: EquivalentClaim, table: Values, paper: Paper) -> PerSeed:
+def equivalent(claim: EquivalentClaim, table: Values, paper: Paper) -> SeedValues:
     """The difference of two arms, within ± the margin."""
     scaled = Scaled(paper.metrics[claim.metric])
     table, margin = scaled.forward(table), scaled.margin(claim.margin)
     region = Region(1 / margin, margin) if scaled.ratio else Region(-margin, margin)
     values = scaled.back(table[:, 0] - table[:, 1])
-    return PerSeed(values, region, scaled.pair(*claim.arms), unit=scaled.unit(), ratio=scaled.ratio)
+    return SeedValues(values, region, scaled.pair(*claim.arms), unit=scaled.unit(), ratio=scaled.ratio)
 
 
-def contrast(claim: ContrastClaim, table: Values, paper: Paper) -> PerSeed:
+def contrast(claim: ContrastClaim, table: Values, paper: Paper) -> SeedValues:
     """The weighted sum over arms, above the margin; on a logarithmic scale a product of powers."""
     scaled = Scaled(paper.metrics[claim.metric])
     terms = " ".join(f"{'−' if weight < 0 else '+'} {_times(weight)}{arm}" for arm, weight in claim.weights.items())
@@ -246,7 +246,7 @@ def _times(weight: float) -> str:
     return "" if abs(weight) == 1 else f"{abs(weight):g} "
 
 
-def trend(claim: TrendClaim, table: Values, paper: Paper) -> PerSeed:
+def trend(claim: TrendClaim, table: Values, paper: Paper) -> SeedValues:
     """The slope of the least-squares line over the arms, per step from one to the next, above the margin.
 
     A slope is in the metric's unit, so its margin says how much a rise must be to matter. But one arm far off can make
@@ -269,7 +269,7 @@ def _page_p(table: Values) -> float:
     return float(stats.page_trend_test(table).pvalue) if len(table) > 1 else 1.0
 
 
-def peak(claim: PeakClaim, table: Values, paper: Paper) -> PerSeed:
+def peak(claim: PeakClaim, table: Values, paper: Paper) -> SeedValues:
     """How far an inner arm stands above the higher of the two ends.
 
     To pick the highest arm and measure its height on the same seeds would flatter it, so each seed measures the inner
@@ -286,7 +286,7 @@ def peak(claim: PeakClaim, table: Values, paper: Paper) -> PerSeed:
     return scaled.beyond(values, claim.margin, quantity)
 
 
-PER_SEED: dict[str, Callable[[Any, Values, Paper], PerSeed]] = {
+PER_SEED: dict[str, Callable[[Any, Values, Paper], SeedValues]] = {
     "difference": difference,
     "above": threshold,
     "below": threshold,
@@ -349,11 +349,11 @@ def check_evidence(claim: Claim, table: Values, paper: Paper) -> Evidence:
     return replace(whole_range, p=None, test="in every seed")
 
 
-def _rate_as_a_number(claim: RateClaim, table: Values) -> PerSeed:
+def _rate_as_a_number(claim: RateClaim, table: Values) -> SeedValues:
     """The share that converged, as the only number: of a check it may be all, which no test could show."""
     successes, trials = converged(claim, table), len(table)
     if claim.at_least is None:
         share, region = (successes[0] - successes[1]) / trials, Region(low=0.0)
     else:
         share, region = successes[0] / trials, Region(low=(math.ceil(claim.at_least * trials) - 0.5) / trials)
-    return PerSeed(np.array([share]), region, f"share of seeds of {claim.arm} that converge", unit="")
+    return SeedValues(np.array([share]), region, f"share of seeds of {claim.arm} that converge", unit="")

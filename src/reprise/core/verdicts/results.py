@@ -362,6 +362,16 @@ def _check_listed(folder: Path, card: Mapping[str, Any], name: str) -> None:
         check_bytes(card, name, path.read_bytes())
 
 
+def read_runs(folder: Path) -> dict[RunKey, dict[str, float]]:
+    """The metrics of every run that ended well, by arm and seed."""
+    path = folder / "runs.csv"
+    with reporting_damage(path), path.open(newline="", encoding="utf-8") as file:
+        return {
+            (row.pop("arm"), int(row.pop("seed"))): {name: float(value) for name, value in row.items() if value}
+            for row in csv.DictReader(file)
+        }
+
+
 def read_verdicts(folder: Path) -> dict[str, Verdict]:
     """The verdicts of results/<scale>/<experiment>/, in the order of papers/<experiment>.yaml."""
     path = folder / "claims.json"

@@ -1,0 +1,244 @@
+"""How many seeds each claim of a paper needs: a pilot on tuning seeds, the rule, and what it would cost.
+
+The pilot is a `reprise trial` of each arm that a claim names: models/ and results/ stay as they are, and a run that was
+made before is not made again.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING, Any
+
+from reprise.commands.project import UsageError
+from reprise.commands.sweep import open_for_arm, trial
+from reprise.core.config.claim import Claim
+from reprise.core.config.judged_seeds import FIRST_TUNING_SEED
+from reprise.core.config.project import Project
+from reprise.core.config.yaml import Document, Path, parse
+from reprise.core.contract import Scale
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from reprise.core.verdicts.power import Plan
+
+LEAST_PILOT = 3
+"""Runs of each arm, for a spread that means something."""
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """What the runs on tuning seeds gave."""
+
+    scores: dict[tuple[str, int], Mapping[str, float]]
+    """By arm and seed, the metrics of the runs that ended well."""
+    failures: dict[tuple[str, int], str]
+    cost: dict[str, float]
+    """By arm, core-seconds of one run."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the pilot says of one claim."""
+
+    claim: str
+    asked: int
+    """Seeds that the claim asks for now."""
+    plan: Plan | None
+    reason: str
+    """Why there is no plan; else empty."""
+    core_minutes: float | None
+    """Of training the arms of this claim on so many seeds."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, for scripts."""
+        entry = asdict(self)
+        if self.plan is not None:
+            entry["plan"]["region"] = self.plan.region.edges
+        return entry
+
+
+def power(
+    project: Project, experiment: str, runs: int, overrides: Sequence[str], echo: Callable[[str], None]
+) -> list[Row]:
+    """A row for each claim that is judged at the project's scale, checks apart."""
+    if runs < LEAST_PILOT:
+        raise UsageError(f"--runs {runs}: a pilot needs at least {LEAST_PILOT} runs of each arm")
+    paper, scale = project.papers[experiment], project.params.scale
+    claims = {name: claim for name, claim in paper.claims.items() if _judged(claim, scale)}
+    if not claims:
+        raise UsageError(f"no claim of {experiment} is judged at scale {scale}, apart from checks")
+    arms = dict.fromkeys(arm for claim in claims.values() for arm in claim.arms_named)
+    seeds = list(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + runs))
+    found = pilot(project, experiment, list(arms), seeds, overrides, echo)
+    return [_row(project, experiment, name, claim, seeds, found) for name, claim in claims.items()]
+
+
+def _judged(claim: Claim, scale: Scale) -> bool:
+    published = getattr(claim, "published", None) is not None
+    return scale in claim.scales and not claim.check and (scale == "paper" or not published)
+
+
+def pilot(
+    project: Project,
+    experiment: str,
+    arms: Sequence[str],
+    seeds: list[int],
+    overrides: Sequence[str],
+    echo: Callable[[str], None],
+) -> Pilot:
+    """Train and evaluate `arms` on tuning seeds."""
+    from reprise.core.verdicts import results
+
+    found = Pilot({}, {}, {})
+    for arm in arms:
+        echo(f"pilot: {arm}, seeds {seeds[0]} to {seeds[-1]}")
+        alone = open_for_arm(project.root, list(overrides), experiment, arm)
+        folder = trial(alone, experiment, arm, seeds, echo).results
+        whole = results.read(folder)
+        found.scores.update(results.read_runs(folder))
+        for run, reason in whole.card["failures"].items():
+            found.failures[arm, int(run.rpartition("/s")[2])] = reason
+        found.cost[arm] = sum(cost.seconds * (cost.cores or 1) for cost in whole.costs) / len(seeds)
+    return found
+
+
+def _row(project: Project, experiment: str, name: str, claim: Claim, seeds: list[int], found: Pilot) -> Row:
+    import numpy as np
+
+    from reprise.core.verdicts.comparisons import off_scale
+    from reprise.core.verdicts.power import plan
+
+    paper = project.papers[experiment]
+    metric, arms = paper.metrics[claim.metric], claim.arms_named
+    failed = [(arm, seed) for arm, seed in found.failures if arm in arms]
+    if failed and claim.kind != "rate":
+        arm, seed = failed[0]
+        return Row(name, claim.seeds, None, f"{arm}, seed {seed} failed: {found.failures[arm, seed]}", None)
+    lost: dict[str, float] = {}
+    table = [[found.scores.get((arm, seed), lost).get(claim.metric, math.nan) for arm in arms] for seed in seeds]
+    if claim.kind != "rate":
+        values = [value for row in table for value in row]
+        if not all(map(math.isfinite, values)):
+            return Row(name, claim.seeds, None, f"a run has no finite {claim.metric}", None)
+        if wrong := next(filter(None, (off_scale(metric, value) for value in values)), None):
+            return Row(
+                name, claim.seeds, None, f"{claim.metric} is compared on a {metric.scale} scale, and {wrong}", None
+            )
+    planned = plan(claim, np.array(table, dtype=np.float64), paper)
+    cost = planned.seeds and planned.seeds * sum(found.cost[arm] for arm in dict.fromkeys(arms)) / 60
+    return Row(name, claim.seeds, planned, "", cost)
+
+
+# --- what is printed --------------------------------------------------------------------------------------------------
+
+
+def table(rows: Sequence[Row], experiment: str, runs: int) -> Table:
+    """The rows, for rich to print."""
+    from rich.table import Table
+
+    from reprise.core.verdicts.power import BOUND, MOST_SEEDS
+    from reprise.core.verdicts.verdict import signed
+
+    caption = (
+        f"From {runs} runs of each arm on tuning seeds. Effect and spread are shrunk to one-sided {100 * BOUND:g} %"
+        " bounds; the seeds are those with 90 % power."
+    )
+    made = Table(title=f"Seeds for {experiment}", title_justify="left", caption=caption, caption_justify="left")
+    for column in ("claim", "effect", "shrunk", "spread", "claimed", "seeds now", "seeds", "core-minutes"):
+        made.add_column(column, justify="left" if column in ("claim", "claimed") else "right")
+    for row in rows:
+        name = row.claim.replace("_", " ")
+        if row.plan is None:
+            made.add_row(name, "–", "–", "–", row.reason, str(row.asked), "–", "–")
+            continue
+        one = row.plan
+        made.add_row(
+            name,
+            f"{signed(one.effect, 3)} {one.unit}".rstrip(),
+            signed(one.shrunk, 3),
+            "–" if one.spread is None else signed(one.spread, 3),
+            str(one.region),
+            str(row.asked),
+            f"over {MOST_SEEDS}" if one.seeds is None else str(one.seeds),
+            "–" if row.core_minutes is None else f"{row.core_minutes:.2g}",
+        )
+    return made
+
+
+# --- what is written --------------------------------------------------------------------------------------------------
+
+
+def write(project: Project, experiment: str, rows: Sequence[Row]) -> Iterator[str]:
+    """Put the number of seeds into each claim of the paper's YAML; a line about each, as it is done."""
+    document = project.reading.papers[experiment]
+    file = project.root / document.file
+    text = file.read_bytes().decode("utf-8-sig")
+    wanted = {row.claim: row.plan.seeds for row in rows if row.plan is not None and row.plan.seeds is not None}
+    changes = {name: seeds for name, seeds in wanted.items() if seeds != _asked(rows, name)}
+    after = with_seeds(text, document, ("claims",), changes)
+    if after != text:
+        _replace(file, after)
+    for row in rows:
+        if row.claim in changes:
+            yield f"{document.file}: {row.claim}: seeds {row.asked} → {changes[row.claim]}"
+        elif row.claim not in wanted:
+            yield f"{document.file}: {row.claim}: as it was; {row.reason or 'a hundred seeds do not have the power'}"
+
+
+def _asked(rows: Sequence[Row], name: str) -> int:
+    return next(row.asked for row in rows if row.claim == name)
+
+
+def _replace(file: FilePath, text: str) -> None:
+    target = file.resolve()
+    temporary = target.with_name(f".{target.name}.new")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(target)
+
+
+def with_seeds(text: str, document: Document, claims: Path, changes: Mapping[str, int]) -> str:
+    """`text`, of `document`, with `seeds:` of some of its claims changed or added, and every other character as it was.
+
+    UsageError where a claim is written so that this cannot be done; then nothing is.
+    """
+    lines = text.splitlines(keepends=True)
+    places = sorted(changes, key=lambda name: document.key_mark((*claims, name)).line, reverse=True)
+    for name in places:  # from the last line upwards, so that marks stay true
+        path, seeds = (*claims, name), changes[name]
+        if (mark := document.values.get((*path, "seeds"))) is not None:
+            line = lines[mark.line - 1]
+            head, tail = line[: mark.column - 1], line[mark.column - 1 :]
+            lines[mark.line - 1] = head + re.sub(r"^[0-9]+", str(seeds), tail)
+            continue
+        mark = document.key_mark((*path, "metric"))
+        head, tail = lines[mark.line - 1][: mark.column - 1], lines[mark.line - 1][mark.column - 1 :]
+        if head.strip() or not re.match(r"metric: +\w+ *(#.*)?\r?\n?$", tail):
+            lines[mark.line - 1] = f"{head}seeds: {seeds}, {tail}"
+        else:
+            ending = "\r\n" if tail.endswith("\r\n") else "\n"
+            lines[mark.line - 1] = f"{head}{tail.rstrip(chr(13) + chr(10))}{ending}{head}seeds: {seeds}{ending}"
+    after = "".join(lines)
+    _check(after, document, claims, changes)
+    return after
+
+
+def _check(after: str, document: Document, claims: Path, changes: Mapping[str, int]) -> None:
+    """UsageError unless `after` says what `document` does, with the changes."""
+    changed = Document(document.file)
+    parse(after, changed)
+    for name, seeds in changes.items():
+        block, wanted = _at(changed.data, (*claims, name)), _at(document.data, (*claims, name))
+        if changed.problems or block != {**(wanted or {}), "seeds": seeds}:
+            mark = document.key_mark((*claims, name))
+            raise UsageError(f"{mark}: cannot be written here; write `seeds: {seeds}` into {name} yourself")
+
+
+def _at(data: Any, path: Path) -> Any:
+    for key in path:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data

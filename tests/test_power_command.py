@@ -1,0 +1,27 @@
+"""`reprise power` on the toy, from its pilot to the line that it writes."""
+
+from __future__ import annotations
+
+import json
+
+
+def test_power_prints_a_row_for_each_claim_and_leaves_results_alone(toy_project):
+    pipeline = toy_project.root / "pipeline.yaml"
+    before = pipeline.read_text().replace(", seeds: 2, check: true}", "}")
+    pipeline.write_text(before)
+    params = toy_project.root / "params.yaml"
+    params.write_text(params.read_text().replace("seeds: [0, 1]", "seeds: [1000, 1001, 1002, 1003, 1004, 1005]"))
+    printed = toy_project.reprise("power", "toy", "--runs", "3", "--write")
+    assert "pilot: fast, seeds 100 to 102" in printed
+    assert "faster" in printed
+    found, _ = json.JSONDecoder().raw_decode(toy_project.reprise("power", "toy", "--runs", "3", "--json"))
+    seeds = found["faster"]["plan"]["seeds"]
+    assert found["faster"]["plan"]["effect"] > 0
+    assert found["faster"]["core_minutes"] > 0
+    assert not (toy_project.root / "models").exists()
+    assert not (toy_project.root / "results").exists()
+    expected = (
+        before if seeds == 6 else before.replace("metric: error, higher", f"seeds: {seeds}, metric: error, higher")
+    )
+    assert pipeline.read_text() == expected
+    assert "a pilot needs at least 3 runs" in toy_project.reprise("power", "toy", "--runs", "2", status=2)
