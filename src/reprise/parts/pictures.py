@@ -52,6 +52,7 @@ def blank(height: float = _HEIGHT, rows: int = 1, columns: int = 1, width: float
         FigureCanvasAgg(figure)
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for one in axes:
+        one.tick_params(labelsize=8)
         one.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
