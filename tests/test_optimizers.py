@@ -182,7 +182,7 @@ def test_they_learn_one_batch(data: Path) -> None:
 def test_a_rate_that_is_too_high_does_not_end_the_run(data: Path) -> None:
     tree = TINY | {"optimizer": {"kind": "sgd", "lr": 0.1}, "sweep": {"rates": [0.1, 100.0, 1e5]}, "duration": "30step"}
     task = trained(optimizers, tree, data)
-    assert task.history[-1]["loss_02"] == optimizers.WORST
+    assert task.history[-1]["loss_02"] == optimizers_task.WORST
     assert task.history[-1]["loss"] < 2
     with torch.inference_mode():
         metrics = task.evaluate().metrics

@@ -17,7 +17,7 @@ from reprise.experiments import perceptron
 from reprise.experiments.perceptron.config import Digits
 from reprise.experiments.perceptron.networks import Perceptron
 from reprise.experiments.perceptron.pictures import function_name, shade
-from reprise.experiments.perceptron.rules import INPUTS, loss_of, right, truth_table
+from reprise.experiments.perceptron.rules import INPUTS, loss_of, right, separable_points, truth_table
 from training import scored, small_digits, trained
 
 SGD = {"kind": "sgd", "lr": 1.0}
@@ -136,7 +136,7 @@ def test_what_is_separable_is_separated_within_the_bound() -> None:
     assert (task.corrections <= task.bounds).all()
     assert scored(task).metrics["separated"] == 1
     assert torch.equal(task.targets.sum(1), torch.full((20,), 20.0))
-    again, targets = perceptron.separable_points(task.problem, seed=0)
+    again, targets = separable_points(task.problem, seed=0)
     assert torch.equal(again, task.points)
     assert torch.equal(targets, task.targets)
 

@@ -29,6 +29,16 @@ def near(picture: np.ndarray, colour: np.ndarray) -> np.ndarray:
     return np.argwhere(np.abs(picture.astype(int) - colour).max(2) < 30)
 
 
+def cells(picture: np.ndarray, *colours: list[int]) -> list[np.ndarray]:
+    """The places of each of two colours in a heat map, without its colour bar, which a gap parts from the cells."""
+    coloured = np.zeros(picture.shape[1], bool)
+    for colour in colours:
+        coloured[near(picture, np.array(colour))[:, 1]] = True
+    start = int(coloured.argmax())
+    end = start + int((~coloured[start:]).argmax())
+    return [near(picture[:, :end], np.array(colour)) for colour in colours]
+
+
 def test_charts_stand_one_below_another_as_wide_as_a_telephone() -> None:
     one = Chart("one", {"": ([0, 1], [0, 1])})
     assert charts(one).dtype == np.uint8
@@ -118,8 +128,8 @@ def test_scatter_puts_points_where_they_are() -> None:
 
 def test_a_heat_map_has_a_cell_for_each_value_and_a_frame() -> None:
     values = np.array([[0.0, 1.0], [1.0, 1.0]])
-    picture = heat_map(values, title="", scale="", rows=("r", ["a", "b"]), columns=("c", ["d", "e"]))[:, :290]
-    dark, light = near(picture, np.array([68, 1, 84])), near(picture, np.array([253, 231, 37]))
+    picture = heat_map(values, title="", scale="", rows=("r", ["a", "b"]), columns=("c", ["d", "e"]))
+    dark, light = cells(picture, [68, 1, 84], [253, 231, 37])
     assert len(light) == pytest.approx(3 * len(dark), rel=0.1)
     assert dark.max(0)[0] < light.max(0)[0] - 50
     bare, framed = (

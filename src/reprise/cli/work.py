@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reprise.commands import completion
-from reprise.commands.options import ArmOption, Experiment, Json, Overrides, print_lines
+from reprise.commands.options import ArmOption, Experiment, Json, Overrides, print_lines, width
 from reprise.commands.project import (
     UsageError,
     check_known,

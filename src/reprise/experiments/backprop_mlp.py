@@ -402,8 +402,8 @@ class Task(task.Task):
         before, after = (_fitted(points.cpu().numpy(), len(self.inputs)) for points in (every, hidden))
         if np.linalg.det(np.linalg.lstsq(before, after, rcond=None)[0]) < 0:
             after = after * [-1, 1]  # of two mirror images the one that needs no folding
-        frames = bent_grid(before, after, grid.shape[:2], self.labels.cpu().numpy(), frames)
-        return {"bending": [*frames, *[frames[-1]] * 8], "before_and_after": np.concatenate([frames[0], frames[-1]])}
+        shown = bent_grid(before, after, grid.shape[:2], self.labels.cpu().numpy(), frames)
+        return {"bending": [*shown, *[shown[-1]] * 8], "before_and_after": np.concatenate([shown[0], shown[-1]])}
 
     def _view(self, hidden: Float[Tensor, "points units"]) -> Float[Tensor, "points 2"]:
         cases = hidden[-len(self.inputs) :]

@@ -36,7 +36,13 @@ _FEW = 20
 """A line of at most so many points shows each of them."""
 _LEVELS = 16
 """Levels of each colour channel."""
-_FONTS = {"font.size": 8, "axes.titlesize": 10, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8}
+_FONTS: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+}
 
 
 def blank(height: float = _HEIGHT, rows: int = 1, columns: int = 1, width: float = WIDTH) -> tuple[Figure, list[Axes]]:
@@ -46,6 +52,7 @@ def blank(height: float = _HEIGHT, rows: int = 1, columns: int = 1, width: float
         FigureCanvasAgg(figure)
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for one in axes:
+        one.tick_params(labelsize=8)
         one.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
@@ -222,7 +229,7 @@ def heat_map(
     """
     figure, [axes] = blank(3.1)
     most = max(float(np.abs(values).max()), 1e-12)
-    limits = {"cmap": "RdBu_r", "vmin": -most, "vmax": most} if signed else {"cmap": "viridis"}
+    limits: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -most, "vmax": most} if signed else {"cmap": "viridis"}
     image = axes.imshow(values, aspect="auto" if rows[1] else "equal", **limits)
     for row, column in framed:
         axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.6))

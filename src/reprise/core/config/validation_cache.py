@@ -68,7 +68,7 @@ def _hash(reading: Reading, key: str) -> str:
 
 @cache
 def _code() -> bytes:
-    """A hash of what every check depends on: this folder, what a Config and a reader's Options are made of, pydantic."""
+    """A hash of the code that every check depends on: this folder, what Configs and readers are made of, pydantic."""
     core = Path(__file__).parents[1]
     files = [*sorted((core / "config").glob("*.py")), core / "contract.py", core.parent / "parts" / "vocabulary.py"]
     files += [*sorted((core.parent / "parts" / "data").glob("csv_table.py")), *reader_files().values()]
