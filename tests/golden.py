@@ -6,7 +6,7 @@
 Of the first seed of each arm: what its first ten updates returned, its metrics, and two numbers for each tensor of its
 weights: their norm, and their projection on a fixed direction, which a norm alone would not tell from others. They are
 of one thread and 32-bit floats. The tests compare them to a relative 1e-4, as processors round differently; where one
-number may differ by more, `exceptions` in the file says which, by how much, and why.
+number may differ by more, `exceptions` in the file says which, by how much (null: by anything), and why.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from smoke import REPOSITORY, Smoke
 FOLDER = REPOSITORY / "tests" / "golden"
 RTOL = 1e-4
 ATOL = 1e-9
+NOISE = 1e-7
+"""To a tensor whose gradient is 0 on paper, as a bias before batch normalisation, rounding alone brings so much."""
 DIGITS = 7
 
 
@@ -92,14 +94,15 @@ def _rounded(value: float) -> float:
 def differences(found: dict[str, Any], golden: dict[str, Any]) -> list[str]:
     """A line for each number that is other than in the golden file, or is in one of both alone."""
     exceptions = golden.get("exceptions", {})
-    expected = {path: value for path, value in _numbers({k: v for k, v in golden.items() if k != "exceptions"})}
+    expected = dict(_numbers({k: v for k, v in golden.items() if k != "exceptions"}))
     actual = dict(_numbers(found))
     lines = [f"{path}: not in the golden file" for path in actual if path not in expected]
     for path, value in expected.items():
         if path not in actual:
             lines.append(f"{path}: only in the golden file")
             continue
-        rtol = max([RTOL, *(said["rtol"] for pattern, said in exceptions.items() if fnmatchcase(path, pattern))])
+        allowed = [said["rtol"] for pattern, said in exceptions.items() if fnmatchcase(path, pattern)]
+        rtol = max([RTOL, *(math.inf if each is None else each for each in allowed)])
         if not _close(actual[path], value, rtol):
             lines.append(f"{path}: {actual[path]}, was {value} (rtol {rtol:g})")
     return lines
@@ -119,16 +122,16 @@ def _numbers(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def _close(found: Any, golden: Any, rtol: float) -> bool:
     if isinstance(golden, list):  # a tensor: both numbers may be off by a part of its norm
-        within = rtol * abs(golden[0])
+        within = max(rtol * abs(golden[0]), NOISE)
         return found[2:] == golden[2:] and all(_near(*pair, within) for pair in zip(found[:2], golden[:2], strict=True))
     if isinstance(golden, int | float) and isinstance(found, int | float):
-        return _near(found, golden, rtol * abs(golden))
+        return _near(found, golden, max(rtol * abs(golden), ATOL))
     return found == golden
 
 
 def _near(found: float, golden: float, within: float) -> bool:
     if math.isfinite(golden) and math.isfinite(found):
-        return abs(found - golden) <= max(within, ATOL)
+        return abs(found - golden) <= within
     return found == golden or (math.isnan(found) and math.isnan(golden))
 
 

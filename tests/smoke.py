@@ -30,6 +30,15 @@ REPOSITORY = Path(__file__).parents[1]
 YAML = ("params.yaml", "pipeline.yaml", "params", "papers", "datasets")
 """What a project's YAML may lie in: files and folders."""
 AS_TESTED = ("runtime.precision=32-true", "runtime.accelerator=cpu", "runtime.workers=1", "tracking.wandb=off")
+PRELOAD = [
+    "torch",
+    "pytorch_lightning",
+    "sklearn.svm",
+    "torchmetrics",
+    "reprise.core.run.execution",
+    "reprise.stages.train",
+]
+"""What the processes that tests start have imported before they start, whichever paper they run."""
 UPDATES = 10
 """Of each run, so many of its first updates are recorded."""
 
