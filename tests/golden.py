@@ -26,10 +26,11 @@ import torch
 from safetensors.torch import load_file
 
 import smoke
+from layout import REPOSITORY, papers
 from reprise.core.contract import Run
 from reprise.core.run import run_store
 from reprise.stages.run_list import runs_of
-from smoke import REPOSITORY, Smoke
+from smoke import Smoke
 
 FOLDER = REPOSITORY / "tests" / "golden"
 RTOL = 1e-4
@@ -164,7 +165,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="record what is found")
     asked = parser.parse_args()
     moved = False
-    for key in asked.keys or smoke.papers():
+    for key in asked.keys or papers():
         with tempfile.TemporaryDirectory() as folder:
             trained = smoke.make(Path(folder), key)
             trained.train()

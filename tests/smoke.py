@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from layout import REPOSITORY, blocks, copy_yaml, datasets_of
 from reprise.core.config.project import Project, load
 from reprise.core.contract import Run
 from reprise.core.run import execution
@@ -25,10 +26,8 @@ from reprise.core.run.task import Task
 from reprise.stages import train
 from reprise.stages.evaluate import evaluate
 from reprise.stages.prepare import prepare
+from reprise.stages.run_list import runs_of
 
-REPOSITORY = Path(__file__).parents[1]
-YAML = ("params.yaml", "pipeline.yaml", "params", "papers", "datasets")
-"""What a project's YAML may lie in: files and folders."""
 AS_TESTED = ("runtime.precision=32-true", "runtime.accelerator=cpu", "runtime.workers=1", "tracking.wandb=off")
 PRELOAD = [
     "torch",
@@ -66,7 +65,8 @@ class Smoke:
 
 
 def make(root: Path, key: str) -> Smoke:
-    """A project in the empty folder `root`, with the YAML of the repository and the prepared data of paper `key`."""
+    """A project in the folder `root`, with the YAML of the repository and the prepared data of paper `key`."""
+    root.mkdir(exist_ok=True)
     copy_yaml(root)
     project = load(root, AS_TESTED, scale="smoke", papers=[key])
     (root / "data" / "prepared").mkdir(parents=True)
@@ -75,26 +75,15 @@ def make(root: Path, key: str) -> Smoke:
     return Smoke(project, key)
 
 
-def papers() -> list[str]:
-    """The key of every paper."""
-    return list(load(REPOSITORY, papers=()).pipeline.experiments)
+def clear(root: Path) -> None:
+    """Give back the space of a project that the tests are done with; links to data are only unlinked."""
+    shutil.rmtree(root, ignore_errors=True)
 
 
-def copy_yaml(root: Path) -> None:
-    """The repository's YAML, in `root`."""
-    for name in YAML:
-        source = REPOSITORY / name
-        if source.is_dir():
-            shutil.copytree(source, root / name)
-        elif source.exists():
-            shutil.copyfile(source, root / name)
-
-
-def datasets_of(project: Project, key: str) -> list[str]:
-    """The datasets that the stages of `key` read."""
-    pipeline = project.pipeline
-    sections = (pipeline.pretrain, pipeline.finetune, pipeline.evaluate)
-    return list(dict.fromkeys(section[key].data for section in sections if key in section))
+def first_run(paper: Smoke) -> Run:
+    """The first arm and seed of the first stage, its model's path relative to the project."""
+    run = runs_of(paper.project, paper.key, paper.project.pipeline.stages(paper.key)[0])[0]
+    return replace(run, model=run.model.relative_to(paper.root))
 
 
 def prepared(project: Project, name: str) -> Path:
@@ -102,7 +91,7 @@ def prepared(project: Project, name: str) -> Path:
 
     It is kept under a hash of what it is made from. Of several processes the first prepares it, the others wait.
     """
-    dataset = project.pipeline.datasets[name]
+    dataset = blocks(project, "datasets")[name]
     parts = dataset.parts_at("smoke")
     readers = reader_hash(sorted({part.reader for part in parts.values()}))
     digest = hashlib.sha256(f"{dataset.model_dump_json()} {readers}".encode()).hexdigest()[:16]

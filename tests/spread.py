@@ -24,6 +24,7 @@ import torch
 from torch import distributed
 
 import smoke
+from layout import papers
 from reprise.core.config.project import load
 from reprise.core.contract import Run
 from reprise.core.run.checkpoints import Checkpoints
@@ -35,7 +36,7 @@ from smoke import Smoke
 
 RUNTIME = {"accelerator": "cpu", "num_nodes": 1, "strategy": "auto"}
 RANKS = 2
-KNOBS = {"dqn": ("experiments.dqn.smoke.environments=2",)}
+KNOBS = {"dqn": ("smoke.environments=2",)}
 """What a paper needs to be spread at all: a game for each rank."""
 
 
@@ -59,7 +60,7 @@ def compared(trained: Smoke, arms: int | None = None) -> list[Apart]:
     """Every stage's first `arms` arms, or all; `trained` has the weights that a later stage starts from."""
     project, key = trained.project, trained.key
     if key in KNOBS:
-        project = load(project.root, (*smoke.AS_TESTED, *KNOBS[key]), scale="smoke", papers=[key])
+        project = load(project.root, (*smoke.AS_TESTED, *KNOBS[key]), scale="smoke", experiment=key, papers=[key])
     runs: list[Run] = []
     for stage in project.pipeline.stages(key):
         runs += [*{run.arm: run for run in runs_of(project, key, stage)[::-1]}.values()][::-1][:arms]
@@ -170,7 +171,7 @@ def main() -> None:
     parser.add_argument("keys", nargs="*", metavar="KEY", help="papers; all unless given")
     parser.add_argument("--arms", type=int, help="of each stage the first so many; all unless given")
     asked = parser.parse_args()
-    for key in asked.keys or smoke.papers():
+    for key in asked.keys or papers():
         with tempfile.TemporaryDirectory() as folder:
             trained = smoke.make(Path(folder), key)
             trained.train()

@@ -26,6 +26,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import smoke
+from layout import papers
 from reprise.core.config.project import Project
 from reprise.core.contract import Run, Stopped
 from reprise.core.run import run_store
@@ -43,6 +44,8 @@ class Tally:
     """What was done to one run, and whether it mattered."""
 
     name: str
+    rows: int = 0
+    """Updates of the whole run: rows of history, here."""
     kills: int = 0
     torn: int = 0
     """Kills that left a checkpoint half written."""
@@ -61,13 +64,17 @@ def survived(project: Project, experiment: str, kills: int, seed: int, arms: int
             runs = {run.arm: run for run in runs_of(project, experiment, stage)[::-1]}.values()
             for run in [*runs][::-1][:arms]:
                 init = run.init and whole / run.init.relative_to(project.root)
-                yield kill_and_compare(replace(run, init=init), whole, killed, kills, chance)
+                model = run.model.relative_to(project.root)
+                yield kill_and_compare(replace(run, init=init, model=model), whole, killed, kills, chance)
 
 
 def kill_and_compare(run: Run, whole: Path, killed: Path, kills: int, chance: random.Random) -> Tally:
-    """Train `run` in the folder `whole` in peace, in `killed` with at most `kills`, each later than the one before."""
+    """Train `run` in the folder `whole` in peace, in `killed` with at most `kills`, each later than the one before.
+
+    Its model's path is relative to either folder.
+    """
     tally = Tally(run.name)
-    rows = attempt(run, whole).rows
+    tally.rows = rows = attempt(run, whole).rows
     for number, row in enumerate(sorted(chance.sample(range(2, rows + 1), min(kills, rows - 1))) if rows > 1 else ()):
         signum = signal.SIGTERM if number % 3 == 2 else signal.SIGKILL
         after, delay = chance.choice(["row", "writing"]), chance.random() * LONGEST
@@ -164,10 +171,10 @@ def _train(run: Run, root: Path, connection: Connection, wait_at: float) -> None
         execution.execute(run, RUNTIME, root, NoTracker, report)
     except Stopped as stop:
         os._exit(128 + stop.signum)
-    models = root / "models" / run.experiment / run.stage
-    shutil.rmtree(models / run.arm, ignore_errors=True)  # of an attempt that was killed while it was scored
-    run_store.publish(root, run, models)
-    execution.evaluate(replace(run, model=models / run.arm / f"seed{run.seed}.safetensors"), root)
+    model = root / run.model
+    shutil.rmtree(model.parent, ignore_errors=True)  # of an attempt that was killed while it was scored
+    run_store.publish(root, run, model.parents[1])
+    execution.evaluate(replace(run, model=model), root)
 
 
 def difference(one: Path, other: Path) -> str:
@@ -187,7 +194,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     tallies: list[Tally] = []
-    for key in asked.keys or smoke.papers():
+    for key in asked.keys or papers():
         with tempfile.TemporaryDirectory() as folder:
             for tally in survived(smoke.make(Path(folder), key).project, key, asked.kills, asked.seed):
                 tallies.append(tally)
