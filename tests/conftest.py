@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[1]
 
-LONGEST = [f"test_{name}.py" for name in ("docs", "integration", "dvc", "smoke", "devices", "pipeline", "survival")]
+LONGEST = [
+    f"test_{name}.py"
+    for name in ("docs", "integration", "dvc", "devices", "pipeline", "survival", "ray", "wandb", "smoke")
+]
 """Handed out first, so that no process is left waiting for another at the end."""
 
 
