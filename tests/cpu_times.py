@@ -17,6 +17,7 @@ class CpuTimes:
     def __init__(self) -> None:
         self.before = spent()
         self.tests: Counter[str] = Counter()
+        self.papers: Counter[str] = Counter()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -32,14 +33,17 @@ class CpuTimes:
         notes = [value for name, value in report.user_properties if name == "cpu"]
         if notes:
             self.tests[report.nodeid] += notes[-1]
+            for name, value in report.user_properties:
+                if name == "paper":
+                    self.papers[value[0]] += notes[-1]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """The tests that took most, and the files."""
+        """The tests that took most, the files, and the papers, of which a further one costs about the mean."""
         files: Counter[str] = Counter()
         for name, seconds in self.tests.items():
             files[name.partition("::")[0]] += seconds
         terminalreporter.section("processor time")
-        for title, found in (("tests", self.tests), ("files", files)):
+        for title, found in (("tests", self.tests), ("files", files), ("papers", self.papers)):
             total = sum(found.values())
             terminalreporter.write_line(f"{len(found)} {title}, {total:.1f} s; the most costly:")
             for name, seconds in found.most_common(SHOWN):
