@@ -57,8 +57,8 @@ def test_survival(trained: Smoke) -> None:
     """The first arm of each stage, killed twice; `python tests/survival.py` kills all of them, and more often."""
     tallies = [*survived(trained.project, trained.key, kills=2, seed=0, arms=1)]
     assert [(tally.name, tally.differs) for tally in tallies if tally.differs] == []
-    trainable = [tally for tally in tallies if tally.rows > 2]
-    assert trainable or not any(trained.updates.values()), "nothing was killed: train for 3 updates at smoke scale"
+    trainable = [tally for tally in tallies if tally.rows > 1]
+    assert trainable or not any(trained.updates.values()), "nothing was killed: train for 2 updates at smoke scale"
     assert [tally for tally in trainable if not tally.kills or not tally.resumed] == []
 
 
