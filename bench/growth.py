@@ -224,6 +224,7 @@ def catalogue(size: int) -> Point:
         ran = re.findall(r"Running stage '([^']+)'", output.read_text())
         if ran != ["source"]:
             raise RuntimeError(f"dvc repro was to run `source` alone, and ran {', '.join(ran)}")
+        measured["dvc status"] = timed(["dvc", "status"], folder, environment)
         measured["dvc repro of one"] = timed(["dvc", "repro", "evaluate@paper_000"], folder, environment)
     return {
         **{name: used["seconds"] for name, used in measured.items()},

@@ -14,20 +14,42 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from layout import REPOSITORY
+
 if TYPE_CHECKING:
     from finished import Finished
 
-REPOSITORY = Path(__file__).parents[1]
 
 LONGEST = [
-    f"test_{name}.py" for name in ("experiments", "pipeline", "devices", "dvc", "docs", "survival", "ray", "wandb")
+    f"test_{name}.py"
+    for name in ("docs", "integration", "dvc", "devices", "pipeline", "survival", "ray", "wandb", "smoke")
 ]
 """Handed out first, so that no process is left waiting for another at the end."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--all-papers` and `--cpu-times`."""
+    parser.addoption("--all-papers", action="store_true", help="test also papers that are as when they last passed")
+    parser.addoption("--cpu-times", action="store_true", help="print which tests take most processor time")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The plugins that are part of these tests."""
+    from cpu_times import CpuTimes
+    from unchanged import Unchanged
+
+    config.pluginmanager.register(Unchanged(config, REPOSITORY / ".reprise" / "tests" / "passed.json"))
+    if config.getoption("cpu_times"):
+        config.pluginmanager.register(CpuTimes())
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files before the others, which stay in order."""
+    """The longest files before the others, which stay in order; a file's tests go to one worker, or a paper's."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 TOY_YAML = {
@@ -80,14 +102,6 @@ parts:
 """,
 }
 """The files of YAML of a project with the toy paper alone; FILES stands for addresses."""
-YAML_FILES = ("params.yaml", "pipeline.yaml", "params", "papers", "datasets")
-
-
-def copy_yaml(root: Path) -> None:
-    """The repository's files of YAML, in `root`."""
-    for name in YAML_FILES:
-        path = REPOSITORY / name
-        shutil.copytree(path, root / name) if path.is_dir() else shutil.copyfile(path, root / name)
 
 
 def write_files(root: Path, files: Mapping[str, str]) -> None:

@@ -1,11 +1,11 @@
 """Kill runs at random moments, start them again, and compare what comes of them with runs that nobody touched.
 
-    python tests/survival.py [--kills 3] [--seed 0] [--scale smoke] [EXPERIMENT ...]
+    python tests/survival.py [--kills 3] [--seed 0] [KEY ...]
 
 Every arm of every stage is trained at smoke scale with a checkpoint after each row of history, a row an update, and
 killed so many times: a random few milliseconds after a random row, or after it began to write a checkpoint. Two of
 three kills are SIGKILL, the others SIGTERM. Weights, history, pictures and metrics have to be the same to the last bit.
-The data has to be prepared; weights to start fine-tuning from are trained on the way.
+The first kill comes at its row, where the run waits for it: so one is sure to hit, and to leave a checkpoint.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from reprise.core.config.project import Project, load
+import smoke
+from layout import papers
+from reprise.core.config.project import Project
 from reprise.core.contract import Run, Stopped
 from reprise.core.run import run_store
 from reprise.stages.run_list import runs_of
-from reprise.stages.train import preload
 
 RUNTIME = {
     "accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "precision": "auto", "checkpoint_every": 0,
@@ -43,6 +44,8 @@ class Tally:
     """What was done to one run, and whether it mattered."""
 
     name: str
+    rows: int = 0
+    """Updates of the whole run: rows of history, here."""
     kills: int = 0
     torn: int = 0
     """Kills that left a checkpoint half written."""
@@ -61,16 +64,22 @@ def survived(project: Project, experiment: str, kills: int, seed: int, arms: int
             runs = {run.arm: run for run in runs_of(project, experiment, stage)[::-1]}.values()
             for run in [*runs][::-1][:arms]:
                 init = run.init and whole / run.init.relative_to(project.root)
-                yield kill_and_compare(replace(run, init=init), whole, killed, kills, chance)
+                model = run.model.relative_to(project.root)
+                yield kill_and_compare(replace(run, init=init, model=model), whole, killed, kills, chance)
 
 
 def kill_and_compare(run: Run, whole: Path, killed: Path, kills: int, chance: random.Random) -> Tally:
-    """Train `run` in the folder `whole` in peace, in `killed` with at most `kills`, each later than the one before."""
+    """Train `run` in the folder `whole` in peace, in `killed` with at most `kills`, each later than the one before.
+
+    Its model's path is relative to either folder.
+    """
     tally = Tally(run.name)
-    rows = attempt(run, whole).rows
-    for number, row in enumerate(sorted(chance.sample(range(1, rows), min(kills, rows - 1))) if rows else ()):
+    tally.rows = rows = attempt(run, whole).rows
+    for number, row in enumerate(sorted(chance.sample(range(2, rows + 1), min(kills, rows - 1))) if rows > 1 else ()):
         signum = signal.SIGTERM if number % 3 == 2 else signal.SIGKILL
-        ended = attempt(run, killed, Kill(row, chance.choice(["row", "writing"]), chance.random() * LONGEST, signum))
+        after, delay = chance.choice(["row", "writing"]), chance.random() * LONGEST
+        kill = Kill(row, after, delay, signum) if number else Kill(row, "row", 0.0, signum, awaited=True)
+        ended = attempt(run, killed, kill)
         tally.resumed += ended.resumed
         tally.torn += ended.torn
         tally.kills += run_store.outcome(killed, run) is None
@@ -90,6 +99,8 @@ class Kill:
     delay: float
     """Seconds after that."""
     signum: int
+    awaited: bool = False
+    """Whether the run waits at its row until it comes."""
 
 
 @dataclass
@@ -106,9 +117,9 @@ class Ended:
 def attempt(run: Run, root: Path, kill: Kill | None = None) -> Ended:
     """Train and score in a process of its own."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(preload(run.experiment))
+    context.set_forkserver_preload(smoke.PRELOAD)
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_train, args=(run, root, theirs))
+    process = context.Process(target=_train, args=(run, root, theirs, kill.row if kill and kill.awaited else math.inf))
     process.start()
     theirs.close()
     ended = Ended()
@@ -130,7 +141,7 @@ def attempt(run: Run, root: Path, kill: Kill | None = None) -> Ended:
     return ended
 
 
-def _train(run: Run, root: Path, connection: Connection) -> None:
+def _train(run: Run, root: Path, connection: Connection, wait_at: float) -> None:
     import torch
 
     from reprise.core.run import checkpoints, execution
@@ -150,17 +161,20 @@ def _train(run: Run, root: Path, connection: Connection) -> None:
         write(self, trainer, task)
         connection.send(("written", task.step))
 
+    def report(step: int, total: int, row: dict[str, float]) -> None:
+        connection.send(("row" if row else "resumed", step))
+        while row and step >= wait_at:
+            signal.pause()
+
     execution.build_task, checkpoints.Checkpoints.write = task_with_a_row_each_update, write_and_tell
     try:
-        execution.execute(
-            run, RUNTIME, root, NoTracker, lambda step, _, row: connection.send(("row" if row else "resumed", step))
-        )
+        execution.execute(run, RUNTIME, root, NoTracker, report)
     except Stopped as stop:
         os._exit(128 + stop.signum)
-    models = root / "models" / run.scale / run.experiment / run.stage
-    shutil.rmtree(models / run.arm, ignore_errors=True)  # of an attempt that was killed while it was scored
-    run_store.publish(root, run, models)
-    execution.evaluate(replace(run, model=models / run.arm / f"seed{run.seed}.safetensors"), root)
+    model = root / run.model
+    shutil.rmtree(model.parent, ignore_errors=True)  # of an attempt that was killed while it was scored
+    run_store.publish(root, run, model.parents[1])
+    execution.evaluate(replace(run, model=model), root)
 
 
 def difference(one: Path, other: Path) -> str:
@@ -175,19 +189,18 @@ def difference(one: Path, other: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiments", nargs="*")
+    parser.add_argument("keys", nargs="*", metavar="KEY", help="papers; all unless given")
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scale", default="smoke")
     asked = parser.parse_args()
-    project = load(Path.cwd(), [], scale=asked.scale)
     tallies: list[Tally] = []
-    for experiment in asked.experiments or project.papers:
-        for tally in survived(project, experiment, asked.kills, asked.seed):
-            tallies.append(tally)
-            outcome = f"DIFFERS: {tally.differs}" if tally.differs else "the same"
-            done = f"{tally.kills} kills, {tally.torn} torn, {tally.resumed} resumed"
-            print(f"{tally.name:<60} {done}: {outcome}", flush=True)
+    for key in asked.keys or papers():
+        with tempfile.TemporaryDirectory() as folder:
+            for tally in survived(smoke.make(Path(folder), key).project, key, asked.kills, asked.seed):
+                tallies.append(tally)
+                outcome = f"DIFFERS: {tally.differs}" if tally.differs else "the same"
+                done = f"{tally.kills} kills, {tally.torn} torn, {tally.resumed} resumed"
+                print(f"{tally.name:<60} {done}: {outcome}", flush=True)
     kills, torn, resumed = (sum(getattr(t, field) for t in tallies) for field in ("kills", "torn", "resumed"))
     bad = sum(bool(t.differs) for t in tallies)
     print(f"{len(tallies)} runs, {kills} kills, {torn} while a checkpoint was written, {resumed} resumed, {bad} differ")

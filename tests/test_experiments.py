@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import json
 import re
-import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from conftest import REPOSITORY, CommandLine, copy_sources
+from conftest import REPOSITORY
 from reprise.commands.unwritten import unwritten
 from reprise.core.config.project import Project, load
 from reprise.core.contract import SCALES, ExperimentConfig
-from survival import survived
 
 PROJECT = load(REPOSITORY)
 EXPERIMENTS = list(PROJECT.papers)
@@ -90,130 +86,27 @@ def test_nothing_is_left_to_write(key):
     assert [file.name for file in files if "TO WRITE" in file.read_text()] == []
 
 
-EVERYTHING = """
-from pathlib import Path
-from reprise.cli import app
-from reprise.core.config.project import load
-from reprise.stages.evaluate import evaluate
-from reprise.stages.prepare import prepare
-from reprise.stages.report import report
-from reprise.stages.train import train
-
-project = load(Path.cwd())
-for dataset in project.datasets:
-    prepare(project, dataset)
-for key in project.papers:
-    train(project, key, "pretrain", print)
-    if key in project.pipeline.finetune:
-        app(["finetune", key], standalone_mode=False)
-    evaluate(project, key)
-report(project)
-"""
-"""What `dvc repro` does, in one process: each command by itself imports torch, which is most of what it takes here."""
+RESULTS = sorted(path.parent for path in (REPOSITORY / "results").rglob("claims.json"))
+LARGEST = 600_000
+OVERSIZED = {
+    "initialisation": 653_366,
+    "backprop_mlp": 790_720,
+    "layerwise_pretraining": 1_117_733,
+    "gan": 1_119_910,
+}
+"""Results of before there was a limit, by paper, in bytes: they may not grow, and go when the paper is trained anew."""
 
 
-@pytest.fixture(scope="session")
-def smoke(tmp_path_factory) -> CommandLine:
-    """A clone at smoke scale, the toy paper not yet in it; downloads are shared with the checkout."""
-    root: Path = tmp_path_factory.mktemp("smoke")
-    sources = copy_sources(root)
-    (sources / "reprise" / "experiments" / "toy.py").rename(root / "toy.py")
-    for name in ("pipeline.yaml", "params.yaml", "dvc.yaml", ".gitignore"):
-        shutil.copyfile(REPOSITORY / name, root / name)
-    raw = REPOSITORY / "data" / "raw"
-    raw.mkdir(parents=True, exist_ok=True)
-    (root / "data").mkdir()
-    (root / "data" / "raw").symlink_to(raw)
-    params = root / "params.yaml"
-    text = params.read_text().replace("scale: laptop", "scale: smoke", 1)
-    text = text.replace("workers: auto", "workers: 1", 1)  # the tests have one core each, and BERT's words are cut once
-    params.write_text(text.replace("wandb: auto", 'wandb: "off"', 1))
-    commands = CommandLine(root, sources)
-    commands("git", "init", "--quiet")
-    commands("dvc", "init", "--quiet")
-    shutil.copytree(REPOSITORY / ".dvc" / "plots", root / ".dvc" / "plots", dirs_exist_ok=True)
-    commands("dvc", "repro", "evaluate@perceptron")
-    commands(sys.executable, "-c", EVERYTHING)
-    commands("dvc", "commit", "--force")
-    return commands
+@pytest.mark.parametrize("folder", RESULTS, ids=lambda folder: str(folder.relative_to(REPOSITORY / "results")))
+def test_results_are_small_enough_for_git(folder: Path) -> None:
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    whole, largest = sum(sizes.values()), sorted(sizes.items(), key=lambda item: -item[1])[:5]
+    limit = OVERSIZED.get(folder.name, LARGEST)
+    assert whole <= limit, f"{whole:,} bytes, {limit:,} at most; the largest: {dict(largest)}"
 
 
-@pytest.mark.timeout(1200)
-def test_smoke_runs_end_in_results(smoke):
-    for key in EXPERIMENTS:
-        results = smoke.root / "results" / key
-        names = ["card.json", "claims.json", "cost.csv", "metrics.json", "pictures", "plots", "runs.csv"]
-        assert [path.name for path in sorted(results.iterdir())] == names
-        rows = (results / "runs.csv").read_text().splitlines()
-        config = PROJECT.resolve(key, scale="smoke")
-        assert len(rows) == 1 + len(PROJECT.arms(key, "smoke")) * len(config["seeds"])
-    assert "not run" in smoke.reprise("verdicts")
-    assert (smoke.root / "reports" / "index.html").stat().st_size > 10_000
-
-
-@pytest.mark.timeout(600)
-def test_killed_runs_end_to_the_last_bit_as_others_do(smoke):
-    """One arm of each stage, killed twice; `python tests/survival.py` kills all of them, and more often."""
-    project = load(smoke.root)
-    tallies = [tally for key in EXPERIMENTS for tally in survived(project, key, kills=2, seed=0, arms=1)]
-    assert [(tally.name, tally.differs) for tally in tallies if tally.differs] == []
-    assert sum(tally.kills for tally in tallies) > len(tallies)
-    assert sum(tally.resumed for tally in tallies) > len(tallies) / 2
-
-
-@pytest.mark.timeout(600)
-def test_every_experiment_trains_over_two_processes(smoke):
-    """The same weights on both, gradients that are the mean of both's, and the loss curve of one process.
-
-    But where training draws noise, each rank draws its own: samples of a GAN, games, states of a Boltzmann machine.
-    """
-    script = str(REPOSITORY / "tests" / "spread.py")
-    command = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script)
-    printed = smoke(*command, str(smoke.root), "--arms=1")
-    lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
-    assert {line["run"].split("/")[0] for line in lines} == {*EXPERIMENTS}
-    assert [line for line in lines if line["between_ranks"] > 0 or (line["gradients"] or 0) > 1e-6] == []
-    descending = {line["run"].split("/")[0] for line in lines if line["gradients"] is not None}
-    assert {*EXPERIMENTS} - descending == {"gmdh", "neocognitron", "svm_vs_net", "double_descent"}
-    noisy = ("gan/", "dqn/", "layerwise_pretraining/pretrain/")
-    quiet = [line for line in lines if not line["run"].startswith(noisy)]
-    assert [line for line in quiet if line["rows"] > 1e-5] == []
-    assert {"bert/pretrain", "bert/finetune"} <= {line["run"].rpartition("/")[0].rpartition("/")[0] for line in quiet}
-
-
-@pytest.mark.timeout(1200)
-def test_a_fourth_paper_leaves_the_others_up_to_date(smoke):
-    shutil.copyfile(smoke.root / "toy.py", smoke.sources / "reprise" / "experiments" / "toy.py")
-    params, pipeline = smoke.root / "params.yaml", smoke.root / "pipeline.yaml"
-    params.write_text(
-        params.read_text().rstrip()
-        + """
-
-  toy:
-    paper: {duration: 60step, batch_size: 16, optimizer: {kind: sgd, lr: 0.1}}
-    arms: {fast: {}, slow: {optimizer: {lr: 0.001}}}
-    laptop: {}
-    smoke: {duration: 2step}
-"""
-    )
-    text = pipeline.read_text().replace("\npretrain:\n", "\npretrain:\n  toy: {data: mnist}\n", 1)
-    text = text.replace("\nevaluate:\n", "\nevaluate:\n  toy: {model: pretrain, data: mnist}\n", 1)
-    pipeline.write_text(
-        text.rstrip()
-        + """
-
-  toy:
-    title: A line
-    authors: Nobody
-    year: 2026
-    venue: These tests
-    link: https://example.org/
-    family: vision
-    metrics:
-      error: {says: Mean squared error., better: lower}
-      first_loss: {says: The first row of history., better: neither}
-"""
-    )
-    printed = smoke("dvc", "repro")
-    running = [line for line in printed.splitlines() if line.startswith("Running stage")]
-    assert [line.split("'")[1] for line in running] == ["source", "pretrain@toy", "evaluate@toy", "report"]
+def test_no_exception_to_the_size_is_left_over() -> None:
+    found = {
+        folder.name: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) for folder in RESULTS
+    }
+    assert [key for key in OVERSIZED if found.get(key, 0) <= LARGEST] == []

@@ -212,7 +212,7 @@ def imported(name: str, file: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleTy
 def test_the_new_paper_passes_conformance_and_its_own_tests(
     root: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Everything that is asked of every paper; that it also runs, tests/test_experiments.py shows."""
+    """Everything that is asked of every paper; that it also runs, tests/test_integration.py shows."""
     import reprise.experiments
 
     write(load(root, papers=()), VAE)

@@ -94,7 +94,6 @@ def test_a_killed_grid_goes_on_bitwise_the_same(toy_project, trained):
     wait_for(lambda: list(work.glob("*/step-*.ckpt")))
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    time.sleep(1)
     toy_project.reprise("pretrain", "toy", *pausing)
     assert weights(toy_project.root) == weights(trained)
 
