@@ -8,6 +8,7 @@ import io
 import os
 import sys
 import traceback
+from pathlib import Path
 from collections.abc import Callable
 from typing import Annotated, Any
 

@@ -61,7 +61,7 @@ def write(project: Project, paper: Paper) -> list[Path]:
         raise UsageError(f"{experiments} is not in this project: work in a checkout, with `make setup`")
     targets = paths(root, paper.key)
     _check(project, paper, list(targets))
-    few_seeds = len(project.params.seeds) < LEAST_SEEDS
+    few_seeds = project.params.seeds != "auto" and len(project.params.seeds) < LEAST_SEEDS
     files = {path: _rendered(template, paper, few_seeds=few_seeds) for path, template in targets.items()}
     files[root / PIPELINE] = _with_stages(
         (root / PIPELINE).read_text(encoding="utf-8"),

@@ -32,7 +32,7 @@ Deviations, at scale paper:
 - Clevert et al. gave LReLUs a slope of 0.1; here it is Maas et al.'s 0.01.
 - Table 1's networks are trained without the unsupervised pre-training of half of its rows. Its rectifier networks
   multiplied the output of half of their units by -1, to balance the means; here none is.
-What a smaller scale changes is in params.yaml, and nowhere else.
+What a smaller scale changes is in params/activations.yaml, and nowhere else.
 
 Shapes: batch = images; width = units of a hidden layer; pixels = 28 × 28, or 3 × 32 × 32 of CIFAR-10. s are the sums
 that enter the activation function f, z = f(s) what leaves it. A filter counts as one unit, wherever it is applied.

@@ -18,7 +18,7 @@ Deviations:
   Lang & Witbrock (1988), the textbook's harder case. Both are without a table to agree with.
 - "Similar quality" is tested on MNIST with one hidden layer, full-batch gradient descent and few images; the sentence
   of 2015 is about larger nets still.
-What a smaller scale changes is in params.yaml, and nowhere else.
+What a smaller scale changes is in params/backprop_mlp.yaml, and nowhere else.
 
 Shapes: nets = nets side by side; cases = training examples, all of them in each sweep; units = inputs, hidden units or
 outputs; outputs = 1 for two classes, else one a class.

@@ -13,7 +13,7 @@ Deviations, at every scale:
 - Two frames are joined by the greater luminance, not the greater red, green and blue; screens shrink by area.
 - torch's RMSProp adds eps outside the square root (see parts/optim.py).
 - Evaluation is by the last weights, not by the best of many evaluations.
-At laptop scale: everything that `laptop` of params.yaml names. Above all 60,000 agent steps, not 50 million, on
+At laptop scale: everything that `laptop` of params/dqn.yaml names. Above all 60,000 agent steps, not 50 million, on
 frames of 42×42 cut to the playing field; 8 games side by side; three-step targets; Adam.
 
 Shapes: batch; planes = stack × channels of a frame; height, width; actions; games (played side by side).

@@ -22,7 +22,7 @@ Deviations, at scale paper:
 - A polynomial of high degree is wild where there were no data: what is scored, of every arm, is held within the range
   of the observations that were fitted.
 - Equations are solved with a ridge of 1e-9 of their mean diagonal: two units of a layer may be nearly the same.
-What a smaller scale changes is in params.yaml, and nowhere else.
+What a smaller scale changes is in params/gmdh.yaml, and nowhere else.
 
 Shapes: rows = observations; inputs = variables of the problem; units = survivors of a layer; pairs = candidates.
 """

@@ -17,10 +17,10 @@ Deviations, at scale paper:
 - MNIST, and in the arms objects_… CIFAR-10, of Glorot and Bengio's four sets; the numbers of Section 4.2.2 are of
   another, Shapeset-3 × 2. How they scaled pixels is not printed.
 - Glorot and Bengio's learning rates, one for each network by its validation error after 5 million updates (Section
-  2.3), are not printed. Ours are in params.yaml. MNIST's networks make 150,000 updates here.
+  2.3), are not printed. Ours are in params/initialisation.yaml. MNIST's networks make 150,000 updates here.
 - He et al. lowered their rate twice while they trained; here it is constant.
 - Figures 6 and 7 show normalised histograms; the metrics are ratios of the variances those histograms have.
-What a smaller scale changes is in params.yaml, and nowhere else.
+What a smaller scale changes is in params/initialisation.yaml, and nowhere else.
 
 Shapes: batch = images; width = units of a hidden layer; pixels = 28 × 28, or 3 × 32 × 32 of CIFAR-10. s are the sums
 that enter a layer's activation function and z what leaves it, as in Glorot and Bengio.

@@ -17,7 +17,7 @@ Deviations:
   units of its own; it learns from 100 and 1,000 labels too, to show where the gain is.
 - Two arms are not in the paper: `scaled`, in which the weights alone start larger (Glorot & Bengio 2010), and `modern`
   (ReLU, He et al. 2015, Adam). They show what took pretraining's place.
-What a smaller scale changes is in params.yaml, and nowhere else.
+What a smaller scale changes is in params/layerwise_pretraining.yaml, and nowhere else.
 
 Shapes: batch = images; 784 = 28 * 28 pixels; visible, hidden = units of a machine; code = numbers left of an image.
 """
@@ -109,7 +109,7 @@ class Finetuning(Strict):
     autoencoder: Training
     classifier: Training
     labels: list[Count]
-    """Labelled images. The metric label_error_<number> of each has to be in pipeline.yaml."""
+    """Labelled images. The metric label_error_<number> of each has to be in papers/layerwise_pretraining.yaml."""
 
 
 class Config(ExperimentConfig):

@@ -19,7 +19,7 @@ Deviations, at scale paper:
 - An S-column, in which cells of all planes compete, is one position with `column` cells to each side.
 - Arms with fewer stages of C-cells are ours: where a stage has none, every second S-cell stands in for them, so that
   all layers but the last keep their sizes.
-What a smaller scale changes is in params.yaml, and nowhere else.
+What a smaller scale changes is in params/neocognitron.yaml, and nowhere else.
 
 Shapes: planes = 24 cell-planes of a layer; height, width = cells of a plane; before = planes of the layer before.
 """

@@ -16,7 +16,7 @@ Deviations:
 - The nets are today's: ReLU, max pooling and a softmax in LeNet-5's layout, not its squashing functions, trained
   subsampling and radial basis functions. So the comparison is not of 1995's programs but of the ideas.
 - Subsets of the 60,000 examples are in neither paper.
-What a smaller scale changes is in params.yaml, and nowhere else.
+What a smaller scale changes is in params/svm_vs_net.yaml, and nowhere else.
 
 Shapes: batch = images; n = training examples of a size; 784 = 28 * 28 pixels; classes = 10 digits.
 """
@@ -93,7 +93,7 @@ class Config(ExperimentConfig):
 
     model: Annotated[SupportVectors | Perceptron | Convolutional, Field(discriminator="kind")]
     sizes: Annotated[list[Count], Field(min_length=1)]
-    """Training examples; a model of its own for each. Its metric, error_<size>, has to be in pipeline.yaml."""
+    """Training examples; a model of its own for each. Its metric, error_<size>, has to be in papers/svm_vs_net.yaml."""
     pool: Annotated[int, Field(ge=1, le=60_000)]
     """The first images of the training set, from which each seed draws nested subsets; rates are tuned on others."""
     test: Annotated[int, Field(ge=1, le=10_000)]

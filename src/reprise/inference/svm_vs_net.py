@@ -16,7 +16,7 @@ def parts(task: LearningCurve) -> Parts:
     size = max(task.config.sizes)
     network: nn.Module = task.models[f"at_{size}"]
     if task.config.model.kind == "svm":
-        network = SupportVectors(network, task.images[:size])
+        network = SupportVectors(network, task.train_set.images[:size])
     return Parts(flat, network, f"the model that learnt from {size} images")
 
 

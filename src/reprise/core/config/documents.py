@@ -7,6 +7,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from reprise.core.config.config_loader import experiment_files
+from reprise.core.config.judged_seeds import judged_seeds
 from reprise.core.config.overlays import Layer, Merged, merge, resolve
 from reprise.core.config.params import OWN_ARMS, Params, Section
 from reprise.core.config.yaml import COMMAND_LINE, Document, Mark, Path, Problem, did_you_mean, load, parse_value
@@ -123,8 +124,10 @@ class Reading:
         return merge([*self._layers(experiment, arm, "paper"), overlay])
 
     def _layers(self, experiment: str, arm: str | None, scale: Scale) -> Iterator[Layer]:
-        if "seeds" in block(self.params.data):
-            yield Layer(self.params, (), {"seeds": self.params.data["seeds"]})
+        seeds = block(self.params.data).get("seeds", "auto")
+        if seeds == "auto":
+            seeds = judged_seeds(block(self.paper(experiment), "claims"), arm, scale)
+        yield Layer(self.params, (), {"seeds": seeds})
         document, section = self.knobs[experiment], self.section(experiment)
         scales = OVERLAYS[scale]
         paths: list[Path] = [(one,) for one in scales]

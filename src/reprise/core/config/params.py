@@ -80,8 +80,8 @@ class Params(Strict):
 
     scale: Scale
     """How large the problem is: smoke for seconds, laptop for minutes on two cores, paper as in the paper."""
-    seeds: Seeds
-    """Replicates; arms are compared paired by seed."""
+    seeds: Seeds | Literal["auto"] = "auto"
+    """Replicates; arms are compared paired by seed. auto: for each arm as many as its claims need, from 1000 up."""
     runtime: Runtime = Runtime()
     """On what, and how, runs execute."""
     tracking: Tracking = Tracking()

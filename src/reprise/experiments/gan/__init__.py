@@ -17,7 +17,7 @@ Deviations from the paper and from the code its authors released, at scale paper
   is known to rank such models above better-looking ones (Theis et al. 2016, arXiv:1511.01844); that is why the
   Fréchet distance, density and coverage stand beside it.
 - MNIST alone: the Toronto Face Database is not public.
-What a smaller scale changes is in params.yaml, and nowhere else.
+What a smaller scale changes is in params/gan.yaml, and nowhere else.
 
 Reading order: config.py, networks.py (networks and objectives), task.py (training and evaluation).
 """

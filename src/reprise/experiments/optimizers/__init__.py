@@ -17,7 +17,7 @@ One run trains a copy of the same network at every learning rate of a sweep, or 
 grid, on the same minibatches. Arms objects_…, on CIFAR-10, are of the paper scale alone.
 
 Deviations, at scale paper:
-- Adam's Section 6 prints neither the shares of dropout nor the grid, nor the best rates. Ours are in params.yaml. Nor
+- Adam's Section 6 prints neither the shares of dropout nor the grid, nor the best rates. Ours are in params/optimizers.yaml. Nor
   does Section 6.3 say how images are whitened (here by ZCA) and padded (here so that the sides are 32, 16, 8 and 4).
 - AdaGrad, AdaDelta and SFO, of the same figures, are not trained, nor is Figure 3 without dropout; plain gradient
   descent and Polyak's momentum, which those figures lack, are.
@@ -29,7 +29,7 @@ Deviations, at scale paper:
   of their λ: torch gets λ divided by the rate, or the two would be coupled again.
 - They show separability as a picture. Here it is a number: the share of interaction in the landscape's variance.
 - The ravine is a quadratic, turned by 30°: along the axes a method with a rate for each coordinate would not see it.
-What a smaller scale changes is in params.yaml, and nowhere else.
+What a smaller scale changes is in params/optimizers.yaml, and nowhere else.
 
 Reading order: config.py, networks.py (networks and what they see), measures.py, surfaces.py (the ravine and the
 saddle), task.py (training and evaluation), pictures.py.

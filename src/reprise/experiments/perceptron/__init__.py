@@ -19,7 +19,7 @@ Deviations, at scale paper:
 - The gates are trained by whole sweeps, many networks at once, which do not influence each other.
 - `digits` and `digits_logistic` are not of these papers: they ask whether error correction, its weights averaged
   (Freund & Schapire 1999), still keeps up with logistic regression on a large linear problem.
-What a smaller scale changes is in params.yaml, and nowhere else.
+What a smaller scale changes is in params/perceptron.yaml, and nowhere else.
 
 Reading order: config.py, networks.py (networks), rules.py (what is descended, and the points to separate), task.py
 (training and evaluation), pictures.py.
