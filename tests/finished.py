@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import REPOSITORY, copy_yaml
+from conftest import REPOSITORY
+from layout import copy_yaml
 from reprise import cli
 from reprise.commands.find_model import read_run
 from reprise.core.config.project import Project, load

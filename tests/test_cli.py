@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from conftest import REPOSITORY, CommandLine, copy_yaml, make_toy_project
+from conftest import REPOSITORY, CommandLine, make_toy_project
+from layout import copy_yaml
 from reprise import cli
 from reprise.cli import look
 from reprise.commands import status_line

@@ -609,7 +609,7 @@ def test_what_contradicts_the_scale_of_a_metric_or_the_exact_test_is_a_mistake(f
         ("arm: usual, published", "arm: usual, seeds: 3, published"),
     )
     assert files.mistakes() == [
-        "papers/gan.yaml:8:94: metrics.gradient.floor.arm: unknown arm usul; did you mean usual?",
+        "papers/gan.yaml:8:96: metrics.gradient.floor.arm: unknown arm usul; did you mean usual?",
         "papers/gan.yaml:20:13: claims.stronger.margin: the metric's scale is log: "
         "expected a factor of at least 1, between numbers, found 0.5",
         "papers/gan.yaml:21:3: claims.good: seeds: expected 6 or more, found 3; "
@@ -766,13 +766,11 @@ def test_loading_imports_no_torch(files: Files) -> None:
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"", b"- a\n", b"a: 1\n---\nb: 2\n", None])
 def test_a_file_that_cannot_be_read_hides_nothing_of_the_other(files: Files, content: bytes | None) -> None:
-    files.write(pipeline=edited(PIPELINE, ("metric: gradient\n", "metric: gradent\n")))
+    files.edit("papers/gan.yaml", ("metric: gradient\n", "metric: gradent\n"))
     path = files.root / "params.yaml"
     path.unlink()
     if content is not None:
         path.write_bytes(content)
     told = files.mistakes()
-    assert told[0].startswith("params.yaml")
-    assert (
-        "pipeline.yaml:38:17: experiments.gan.claims.stronger.metric: unknown metric gradent; did you mean gradient?"
-    ) in told
+    assert any(line.startswith("params.yaml") for line in told)
+    assert "papers/gan.yaml:17:13: claims.stronger.metric: unknown metric gradent; did you mean gradient?" in told

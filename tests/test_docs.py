@@ -37,7 +37,8 @@ import click
 import pytest
 import typer
 
-from conftest import REPOSITORY, YAML_FILES
+from conftest import REPOSITORY
+from layout import YAML as YAML_FILES
 from reprise.cli import app
 from reprise.core.config import yaml
 from reprise.core.config.paper import Paper

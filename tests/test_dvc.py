@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import REPOSITORY, CommandLine, copy_yaml, make_toy_project
+from conftest import REPOSITORY, CommandLine, make_toy_project
+from layout import copy_yaml
 from reprise.core.config.project import load
 from reprise.core.contract import Run
 from reprise.core.run import run_store

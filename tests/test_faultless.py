@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from conftest import copy_yaml
+from layout import copy_yaml
 from reprise.cli import app
 from reprise.core.config.config_loader import experiments_dir
 from reprise.core.config.documents import Reading

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from reprise.core.config.yaml import ConfigError
-from test_config import PAPER, PARAMS, PIPELINE, Files, edited
+from test_config import GAN, KNOBS, MNIST, PAPER, PARAMS, PIPELINE, Files, edited
 
 LAYERED = edited(
     PAPER,
@@ -21,16 +21,21 @@ LAYERED = edited(
     ("class Model(Strict):", "class Layer(Strict):\n    width: Width\n\n\nclass Model(Strict):"),
 )
 TEXTS = {
-    "params.yaml": edited(
-        PARAMS,
-        ("      model: {widths: [1200, 1200]}\n",
-         "      model:\n        widths:\n          - width: 1200\n          - width: 600\n        activation: relu\n"),
+    "params.yaml": PARAMS,
+    "params/gan.yaml": edited(
+        KNOBS,
+        ("  model: {widths: [1200, 1200]}\n",
+         "  model:\n    widths:\n      - width: 1200\n      - width: 600\n    activation: relu\n"),
         ("widths: [32]", "widths: [{width: 32}]"),
-        ("      optimizer: {kind: sgd, lr: 0.1, momentum: 0.5}\n",
-         "      optimizer:\n        kind: sgd  # as in the paper\n        lr: 0.1\n        momentum: 0.5\n"),
+        ("  optimizer: {kind: sgd, lr: 0.1, momentum: 0.5}\n",
+         "  optimizer:\n    kind: sgd  # as in the paper\n    lr: 0.1\n    momentum: 0.5\n"),
     ),
-    "pipeline.yaml": edited(PIPELINE, ("widths: [5]", "widths: [{width: 5}]")),
+    "pipeline.yaml": PIPELINE,
+    "papers/gan.yaml": edited(GAN, ("widths: [5]", "widths: [{width: 5}]")),
+    "datasets/mnist.yaml": MNIST,
 }  # fmt: skip
+MUTATED = ("params/gan.yaml", "papers/gan.yaml")
+"""The files that mutations are made in: those with lines of every kind."""
 SETTLED = re.compile(
     r"^\s*(- )?(kind: sgd|lr: 0\.1|duration: 200ep|year: 2014|metric: gradient|width: \d+|higher: usual)"
 )
@@ -45,7 +50,7 @@ def settled(lines: list[str], draw: random.Random) -> int:
 
 
 def keyed(lines: list[str], draw: random.Random) -> int:
-    return draw.choice([i for i, line in enumerate(lines) if re.match(r"\s+(- )?[a-z]+:", line)])
+    return draw.choice([i for i, line in enumerate(lines) if re.match(r"\s*(- )?[a-z]+:", line)])
 
 
 def on_value(change: Callable[[str], str], valid: bool = False) -> Mutation:
@@ -80,7 +85,7 @@ def misspelt(lines: list[str], draw: random.Random) -> tuple[int, bool]:
 
 def look_alike(lines: list[str], draw: random.Random) -> tuple[int, bool]:
     """A letter of the Cyrillic or Greek alphabet in a key."""
-    at = draw.choice([i for i, line in enumerate(lines) if re.match(r"\s+(- )?\w*[aeo]\w*:", line)])
+    at = draw.choice([i for i, line in enumerate(lines) if re.match(r"\s*(- )?\w*[aeo]\w*:", line)])
     key, colon, rest = lines[at].partition(":")
     lines[at] = re.sub("[aeo]", lambda found: {"a": "а", "e": "е", "o": "ο"}[found[0]], key, count=1) + colon + rest
     return at + 1, False
@@ -111,7 +116,9 @@ def twice(lines: list[str], draw: random.Random) -> tuple[int, bool]:
 
 def gone(lines: list[str], draw: random.Random) -> tuple[int, bool]:
     """A key that has to be there: told at its block, which begins above."""
-    at = draw.choice([i for i, line in enumerate(lines) if re.match(r"\s+(lr: 0.1|year: 2014|duration: 200ep)", line)])
+    at = draw.choice(
+        [i for i, line in enumerate(lines) if re.match(r"\s+(lr: 0.1|duration: 200ep|metric: gradient)", line)]
+    )
     indent = len(lines[at]) - len(lines[at].lstrip())
     above = next(i for i in range(at, -1, -1) if lines[i].strip() and len(lines[i]) - len(lines[i].lstrip()) < indent)
     del lines[at]
@@ -119,7 +126,7 @@ def gone(lines: list[str], draw: random.Random) -> tuple[int, bool]:
 
 
 def deeper(lines: list[str], draw: random.Random) -> tuple[int, bool]:
-    at = draw.choice([i for i, line in enumerate(lines) if re.match(r"\s+(lr: 0.1|year: 2014|metric: gradient)", line)])
+    at = draw.choice([i for i, line in enumerate(lines) if re.match(r"\s+(lr: 0.1|metric: gradient)", line)])
     lines[at] = f"   {lines[at]}"
     return at + 1, False
 
@@ -191,7 +198,7 @@ EACH = 8
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Files:
     files = Files(tmp_path_factory.mktemp("fuzz"))
-    (files.papers / "gan.py").write_text(LAYERED)
+    (files.experiments / "gan.py").write_text(LAYERED)
     return files
 
 
@@ -208,7 +215,7 @@ def test_a_mistake_of_any_kind_is_told_at_its_place(project: Files) -> None:
     draw, wrong, count = random.Random(2026), [], 0
     for name, mutate in KINDS.items():
         for _ in range(EACH):
-            file = draw.choice([*TEXTS])
+            file = draw.choice(MUTATED)
             for each, text in TEXTS.items():
                 (project.root / each).write_text(text)
             lines = TEXTS[file].splitlines()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import copy_yaml
+from layout import copy_yaml
 from reprise.core.config.config_loader import experiments_dir
 from reprise.core.config.project import load
 from reprise.core.run import source_hash

@@ -12,7 +12,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
 import made_up
-from conftest import REPOSITORY, copy_yaml
+from conftest import REPOSITORY
+from layout import copy_yaml
 from reprise.core.config.project import load
 from reprise.stages import report
 from reprise.stages.page.cards import cards

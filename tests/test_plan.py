@@ -17,7 +17,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from typer.testing import CliRunner
 
 import toy
-from conftest import REPOSITORY, CommandLine, copy_yaml
+from conftest import REPOSITORY, CommandLine
+from layout import copy_yaml
 from reprise.cli import app
 from reprise.core.config.project import load
 from reprise.core.contract import Run, Scale

@@ -23,7 +23,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import REPOSITORY, YAML_FILES, CommandLine, make_toy_project
+from conftest import REPOSITORY, CommandLine, make_toy_project
+from layout import YAML as YAML_FILES
 from reprise.core.config.project import load
 from reprise.core.run import tracking
 from reprise.stages.evaluate import track

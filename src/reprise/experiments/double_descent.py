@@ -19,8 +19,9 @@ Deviations:
   which is the same at the end of each 512, and the first 512 are a warm-up.
 - Features are max(0, w·x) of random w, as in Belkin's appendix; his Figure 2 has Fourier features. The solution of
   least norm comes from the eigenvalues of the smaller Gram matrix, in float64.
-- A curve is judged at three of its points, which params/double_descent.yaml names before the run: one of the classical regime, one at
-  the interpolation threshold, and the last. The highest of many points would lie too high by its choice alone.
+- A curve is judged at three of its points, which params/double_descent.yaml names before the run: one of the classical
+  regime, one at the interpolation threshold, and the last. The highest of many points would lie too high by its choice
+  alone.
 
 Shapes: n = training images; pixels = channels × height × width of an image, in this order; width = features, hidden
 units or channels of the first layer; points = the models of one sweep, or the probes along the epochs of one network;

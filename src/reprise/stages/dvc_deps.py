@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from reprise.core.config.config_loader import config_class
+from reprise.core.config.documents import PARAMS, PIPELINE
 from reprise.core.config.project import Project
 from reprise.core.run.integrity import clear
 from reprise.core.run.run_store import checkout
@@ -20,7 +22,7 @@ from reprise.core.run.source_hash import evaluation_hash, read_code, reader_hash
 STAGE_BLOCKS = ("pretrain", "finetune", "evaluate")
 """A block of a Config that has a stage's name counts for that stage and those after it."""
 
-PAGE = ("stages/report.py", "stages/svg.py", "stages/page", "stages/templates")
+PAGE = ("stages/report.py", "stages/page", "stages/templates")
 """What makes the page. The papers' own files are shown on it, with their docstrings and comments."""
 
 
@@ -42,14 +44,13 @@ def validated(project: Project, experiment: str, arm: str) -> dict[str, Any]:
 def write_all(project: Project) -> list[Path]:
     """Write .reprise/source/<stage>/<key>.json where it changed, and remove what is stale; the files changed."""
     folder = project.root / ".reprise" / "source"
-    wanted = {folder / stage / f"{key}.json": content for stage, key, content in _inputs(project)}
+    wanted = {folder / name: text.encode() for name, text in _texts(project).items()}
     for stale in set(folder.rglob("*.json")) - wanted.keys():
         clear(stale)
     for stage in [path for path in folder.glob("*") if path.is_dir() and not any(path.iterdir())]:
         shutil.rmtree(stage)
     changed = []
-    for path, content in wanted.items():
-        text = (json.dumps(content, indent=1) + "\n").encode()
+    for path, text in wanted.items():
         if not path.is_file() or path.read_bytes() != text:
             if path.parent.is_file():
                 clear(path.parent)
@@ -58,6 +59,41 @@ def write_all(project: Project) -> list[Path]:
             path.write_bytes(text)
             changed.append(path)
     return changed
+
+
+def _texts(project: Project) -> dict[str, str]:
+    """The text of each file by its name below .reprise/source.
+
+    DVC deletes the files before it calls for them, at every `dvc repro`. So they are also kept in .reprise/source.json
+    with a hash of everything that they are made from, and made anew only where that has changed.
+    """
+    memory, stamp = project.root / ".reprise" / "source.json", _stamp(project)
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        kept = json.loads(memory.read_text())
+        if kept["stamp"] == stamp:
+            return {str(name): str(text) for name, text in kept["texts"].items()}
+    texts = {f"{stage}/{key}.json": json.dumps(content, indent=1) + "\n" for stage, key, content in _inputs(project)}
+    temporary = memory.with_suffix(".new")
+    with suppress(OSError):
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps({"stamp": stamp, "texts": texts}))
+        temporary.replace(memory)
+    return texts
+
+
+def _stamp(project: Project) -> str:
+    """A hash of the YAML, of what the command line changes in it, and of every file of the package."""
+    reading, digest = project.reading, hashlib.sha256(json.dumps(project.overrides).encode())
+    files = [project.root / PARAMS, project.root / PIPELINE]
+    files += [
+        project.root / folder.file(key)
+        for folder in (reading.knobs, reading.papers, reading.datasets)
+        for key in folder
+    ]
+    files += reading.files.values()
+    for file in files:
+        digest.update(f"\0{file.name}\0".encode() + file.read_bytes())
+    return digest.hexdigest() + text_hash(["."])
 
 
 def other_code(project: Project) -> list[str]:

@@ -20,10 +20,10 @@ Deviations at every scale:
 - A left-to-right model classifies from the last token, as GPT does, since its [CLS] has seen nothing. The paper does
   not say how.
 
-Deviations at laptop scale, beyond those that its overlay in params/bert.yaml lists: text is movie reviews; the downstream
-tasks stand for the paper's, tags of the Brown corpus for CoNLL's names, Rotten Tomatoes for SST-2, and pairs of verses
-(two translations of one, or of neighbours) for MRPC. A word's tag stands on its last piece: on the first, a
-left-to-right model would have to tag what it has not read.
+Deviations at laptop scale, beyond those that its overlay in params/bert.yaml lists: text is movie reviews; the
+downstream tasks stand for the paper's, tags of the Brown corpus for CoNLL's names, Rotten Tomatoes for SST-2, and
+pairs of verses (two translations of one, or of neighbours) for MRPC. A word's tag stands on its last piece: on the
+first, a left-to-right model would have to tag what it has not read.
 
 Files: `config.py` (knobs), `model.py` (encoder, heads, key map to the published checkpoints), `pretraining.py`,
 `examples.py` (downstream tasks as tokens), `finetuning.py`.

@@ -17,8 +17,9 @@ One run trains a copy of the same network at every learning rate of a sweep, or 
 grid, on the same minibatches. Arms objects_…, on CIFAR-10, are of the paper scale alone.
 
 Deviations, at scale paper:
-- Adam's Section 6 prints neither the shares of dropout nor the grid, nor the best rates. Ours are in params/optimizers.yaml. Nor
-  does Section 6.3 say how images are whitened (here by ZCA) and padded (here so that the sides are 32, 16, 8 and 4).
+- Adam's Section 6 prints neither the shares of dropout nor the grid, nor the best rates. Ours are in
+  params/optimizers.yaml. Nor does Section 6.3 say how images are whitened (here by ZCA) and padded (here so that the
+  sides are 32, 16, 8 and 4).
 - AdaGrad, AdaDelta and SFO, of the same figures, are not trained, nor is Figure 3 without dropout; plain gradient
   descent and Polyak's momentum, which those figures lack, are.
 - Loshchilov and Hutter's Figure 2 shows test errors over a denser grid, of which ours is a part: here the landscape is
