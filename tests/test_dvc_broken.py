@@ -28,8 +28,8 @@ def test_a_file_broken_in_the_middle_of_repro_is_named_and_once_mended_nothing_i
     assert "Traceback" not in printed
     assert not (toy_project.root / "results").exists()
     assert len(list(work.glob("*/done/run.json"))) == 4
-    assert (toy_project.root / "models" / "toy" / "pretrain").exists()
+    assert (toy_project.root / "models" / "laptop" / "toy" / "pretrain").exists()
     file.write_text(whole)
     printed = toy_project("dvc", "repro", "evaluate@toy")
     assert "4 of 4 runs trained" not in printed
-    assert (toy_project.root / "results" / "toy" / "claims.json").exists()
+    assert (toy_project.root / "results" / "laptop" / "toy" / "claims.json").exists()

@@ -69,7 +69,7 @@ def test_an_edit_is_checked(root: Path, file: str, old: str, new: str, expected:
 
 def test_the_seeds_of_all_count_for_all(root: Path) -> None:
     remember(read(root))
-    edit(root / "params.yaml", "\nseeds: [", "\nseeds: [7, ")
+    edit(root / "params.yaml", "\nseeds: auto", "\nseeds: [7, 8, 9]")
     assert unchecked(read(root)) == read(root).experiments()
 
 

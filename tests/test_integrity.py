@@ -98,9 +98,9 @@ def test_whatever_stands_in_the_place_of_a_run_it_can_be_trained_again(project, 
     "name", ["seed0.safetensors", "seed0.history.csv", "seed0.run.json", "seed0/line_00000030.png"]
 )
 def test_one_flipped_byte_of_a_model_is_named_and_not_scored(project, name):
-    flip(project.root / "models" / "toy" / "pretrain" / "fast" / name)
+    flip(project.root / "models" / "laptop" / "toy" / "pretrain" / "fast" / name)
     printed = project.reprise("evaluate", "toy", status=1)
-    assert f"models/toy/pretrain/fast/{name} is damaged" in printed
+    assert f"models/laptop/toy/pretrain/fast/{name} is damaged" in printed
     assert "Traceback" not in printed
     project.reprise("pretrain", "toy")
     project.reprise("evaluate", "toy")
@@ -124,32 +124,32 @@ def test_one_flipped_byte_of_prepared_data_is_named_and_not_trained_on(project):
 
 
 def test_scores_that_were_damaged_are_made_again(project):
-    before = (project.root / "results" / "toy" / "runs.csv").read_text()
+    before = (project.root / "results" / "laptop" / "toy" / "runs.csv").read_text()
     found = sorted((project.root / ".reprise" / "runs").glob("*/evaluation-*/metrics.json"))
     found[0].write_text("{}")
     found[1].write_bytes(b"\xff")
     found[2].with_name("manifest.json").unlink()
     printed = project.reprise("evaluate", "toy")
     assert printed.count("is scored again") == 2
-    assert (project.root / "results" / "toy" / "runs.csv").read_text() == before
+    assert (project.root / "results" / "laptop" / "toy" / "runs.csv").read_text() == before
 
 
 def test_records_that_are_none_are_named_and_stop_nothing(project):
-    folder = project.root / "models" / "toy" / "pretrain" / "fast"
+    folder = project.root / "models" / "laptop" / "toy" / "pretrain" / "fast"
     shutil.rmtree(project.root / ".reprise" / "runs")
     for number, content in enumerate((b"", b"[1]", b"\xff\x00", b'{"fingerprint": 3}')):
         (folder / f"seed{9 + number}.run.json").write_bytes(content)
     (folder / "seed.run.json").write_text("{}")
     printed = project.reprise("source")
     assert printed.count("it is not taken for trained") == 5
-    assert "models/toy/pretrain/fast/seed9.run.json is damaged: it is not JSON" in printed
+    assert "models/laptop/toy/pretrain/fast/seed9.run.json is damaged: it is not JSON" in printed
     assert "4 run(s) in models/ come from elsewhere" in printed
     assert "0 of 4 runs trained" in project.reprise("pretrain", "toy")
 
 
 @pytest.mark.parametrize("fingerprint", ["/tmp/outside", "../../..", "", "0123", "G" * 20, "a" * 20 + "\n"])
 def test_a_fingerprint_is_no_path(tmp_path, fingerprint):
-    outside, model = tmp_path / "outside", tmp_path / "project" / "models" / "toy" / "pretrain" / "fast"
+    outside, model = tmp_path / "outside", tmp_path / "project" / "models" / "laptop" / "toy" / "pretrain" / "fast"
     (outside / "pictures").mkdir(parents=True)
     model.mkdir(parents=True)
     (model / "seed0.history.csv").write_text("step\n")
@@ -182,7 +182,7 @@ def test_no_file_is_taken_by_a_name_that_leads_elsewhere(tmp_path):
 
 def test_links_that_a_cache_left_are_copied_when_a_run_is_taken_over(project):
     """As `dvc config cache.type symlink` leaves them; once the cache is cleaned a link leads nowhere."""
-    cache, model = project.root / "cache", project.root / "models" / "toy" / "pretrain" / "fast" / "seed0.safetensors"
+    cache, model = project.root / "cache", project.root / "models" / "laptop" / "toy" / "pretrain" / "fast" / "seed0.safetensors"
     cache.mkdir()
     model.rename(cache / "weights")
     model.symlink_to(cache / "weights")
@@ -289,12 +289,12 @@ def test_the_same_stage_twice_at_once_is_done_once(toy_project):
 
 def test_folders_that_cannot_be_written_are_named_without_a_traceback(project):
     for folder, words in (("models", ("pretrain", "toy")), ("results", ("evaluate", "toy"))):
-        shutil.rmtree(project.root / folder / "toy") if folder == "results" else None
+        shutil.rmtree(project.root / folder / "laptop" / "toy") if folder == "results" else None
         (project.root / folder).rename(project.root / "away")
         (project.root / folder).write_text("in the way")
         if folder == "models":
             printed = project.reprise(*words, status=1)
-            assert "models/toy/pretrain cannot be written: " in printed
+            assert "models/laptop/toy/pretrain cannot be written: " in printed
             assert "the same command publishes them" in printed
         else:
             printed = project.reprise(*words, status=1)
@@ -328,7 +328,7 @@ def test_an_evaluation_that_needs_a_history_says_so_where_nothing_was_trained(to
 
 def test_one_flipped_byte_of_results_is_named(tmp_path):
     made_up.write(tmp_path)
-    folder = tmp_path / "results" / "gan"
+    folder = tmp_path / "results" / "laptop" / "gan"
     names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
     assert len(names) > 10
     for name in names:
@@ -349,7 +349,7 @@ def test_one_flipped_byte_of_results_is_named(tmp_path):
 def test_damaged_evidence_of_any_version_is_named(tmp_path, name, content):
     """Without checksums, as earlier versions wrote them; `None`: a folder in the file's place."""
     made_up.write(tmp_path)
-    folder = tmp_path / "results" / "gan"
+    folder = tmp_path / "results" / "laptop" / "gan"
     card = json.loads((folder / "card.json").read_text())
     del card["files"], card["sha256"]
     (folder / "card.json").write_text(json.dumps(card))
@@ -372,16 +372,16 @@ def test_damaged_evidence_of_any_version_is_named(tmp_path, name, content):
 @pytest.mark.parametrize("name", ["claims.json", "card.json", "runs.csv"])
 def test_comparison_names_bytes_that_are_no_text(tmp_path, name):
     made_up.write(tmp_path)
-    folder = tmp_path / "results" / "gan"
+    folder = tmp_path / "results" / "laptop" / "gan"
     (folder / name).write_bytes(b"\xff\x00" + (folder / name).read_bytes())
     side = revisions.Snapshot("here", "", revisions._on_disk(tmp_path))
-    with pytest.raises(UsageError, match=f"here: results/gan/{name}"):
+    with pytest.raises(UsageError, match=f"here: results/laptop/gan/{name}"):
         compare._notes(side, side, "gan"), compare._runs(side, "gan"), compare._verdicts(side, "gan")
 
 
 def test_no_picture_is_taken_or_put_by_way_of_a_link(tmp_path):
     made_up.write(tmp_path)
-    folder, outside = tmp_path / "results" / "gan", tmp_path / "outside.png"
+    folder, outside = tmp_path / "results" / "laptop" / "gan", tmp_path / "outside.png"
     card = json.loads((folder / "card.json").read_text())
     del card["files"], card["sha256"]
     (folder / "card.json").write_text(json.dumps(card))

@@ -6,9 +6,9 @@ import json
 
 
 def test_power_prints_a_row_for_each_claim_and_leaves_results_alone(toy_project):
-    pipeline = toy_project.root / "pipeline.yaml"
-    before = pipeline.read_text().replace(", seeds: 2, check: true}", "}")
-    pipeline.write_text(before)
+    paper = toy_project.root / "papers" / "toy.yaml"
+    before = paper.read_text().replace(", seeds: 2, check: true}", "}")
+    paper.write_text(before)
     params = toy_project.root / "params.yaml"
     params.write_text(params.read_text().replace("seeds: [0, 1]", "seeds: [1000, 1001, 1002, 1003, 1004, 1005]"))
     printed = toy_project.reprise("power", "toy", "--runs", "3", "--write")
@@ -23,5 +23,5 @@ def test_power_prints_a_row_for_each_claim_and_leaves_results_alone(toy_project)
     expected = (
         before if seeds == 6 else before.replace("metric: error, higher", f"seeds: {seeds}, metric: error, higher")
     )
-    assert pipeline.read_text() == expected
+    assert paper.read_text() == expected
     assert "a pilot needs at least 3 runs" in toy_project.reprise("power", "toy", "--runs", "2", status=2)

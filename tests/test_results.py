@@ -240,7 +240,7 @@ def test_floors_and_ceilings_are_numbers_or_means_of_arms(tmp_path: Path):
     tree["metrics"]["early_gradient"]["floor"] = {"says": "an arm that is not run", "arm": "faces"}
     paper = made_up.Paper.model_validate(tree)
     made_up.write(tmp_path, paper)
-    found = results.read(tmp_path / "results" / "gan")
+    found = results.read(tmp_path / "results" / "laptop" / "gan")
     mean = found.metrics["gaussian_mixture"]["modes"]["mean"]
     assert found.card["levels"] == {
         "modes": {
