@@ -112,7 +112,9 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
 def test_mistakes_in_parts_stand_at_their_place(tmp_path: Path, name: str) -> None:
     datasets, place, message = MISTAKES[name]
     write_toy_yaml(tmp_path)
-    write_files(tmp_path, {"pipeline.yaml": TOY_YAML["pipeline.yaml"].replace("points]", f"points, {', '.join(datasets)}]")})
+    write_files(
+        tmp_path, {"pipeline.yaml": TOY_YAML["pipeline.yaml"].replace("points]", f"points, {', '.join(datasets)}]")}
+    )
     write_files(tmp_path, {f"datasets/{key}.yaml": yaml.safe_dump(given) for key, given in datasets.items()})
     key, *path = place
     with pytest.raises(ConfigError) as error:

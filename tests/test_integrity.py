@@ -182,7 +182,10 @@ def test_no_file_is_taken_by_a_name_that_leads_elsewhere(tmp_path):
 
 def test_links_that_a_cache_left_are_copied_when_a_run_is_taken_over(project):
     """As `dvc config cache.type symlink` leaves them; once the cache is cleaned a link leads nowhere."""
-    cache, model = project.root / "cache", project.root / "models" / "laptop" / "toy" / "pretrain" / "fast" / "seed0.safetensors"
+    cache, model = (
+        project.root / "cache",
+        project.root / "models" / "laptop" / "toy" / "pretrain" / "fast" / "seed0.safetensors",
+    )
     cache.mkdir()
     model.rename(cache / "weights")
     model.symlink_to(cache / "weights")
