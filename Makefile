@@ -22,7 +22,7 @@ check: $(BIN)/.installed
 	ruff format --check .
 	ruff check .
 	pyright
-	codespell src tests docs *.md *.yaml
+	codespell src tests docs params papers datasets *.md *.yaml
 	lint-imports
 	reprise validate
 
@@ -52,4 +52,5 @@ $(BIN)/.installed-bench: $(BIN)/.installed
 $(BIN)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/reprise schema >/dev/null  # what editors check the files of YAML by
 	touch $@

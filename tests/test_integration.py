@@ -25,8 +25,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
     """A clone of the repository at smoke scale, as it stands in the working tree; downloads are shared with it."""
     root = tmp_path_factory.mktemp("integration")
     shutil.copytree(REPOSITORY / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("schemas", ".dvc/plots"):
-        shutil.copytree(REPOSITORY / name, root / name)
+    shutil.copytree(REPOSITORY / ".dvc" / "plots", root / ".dvc" / "plots")
     for name in ("dvc.yaml", ".gitignore"):
         shutil.copyfile(REPOSITORY / name, root / name)
     copy_yaml(root)
@@ -71,7 +70,7 @@ def stale(project: CommandLine, *targets: str) -> set[str]:
 def test_dvc_runs_the_stages_of_two_papers(project: CommandLine) -> None:
     printed = project("dvc", "repro", *(f"evaluate@{key}" for key in TRAINED))
     whole = load(project.root, papers=())
-    expected = {"source", *(f"prepare@{name}" for key in TRAINED for name in datasets_of(whole, key))}
+    expected = {"source", *(f"prepare@{name}" for key in TRAINED for name in whole.reading.data(key))}
     expected |= {f"{stage}@{key}" for key in TRAINED for stage in (*whole.pipeline.stages(key), "evaluate")}
     assert {*stages_run(printed)} == expected
     for key in TRAINED:
