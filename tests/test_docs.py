@@ -6,15 +6,14 @@ In README.md, CONTRIBUTING.md and docs/*.md
 - a block of ```diff whose first line is `--- FILE` is an edit: in that file the lines with a blank or a minus stand
   somewhere, once, one after another, and become those with a blank or a plus; `@@` begins another place of it.
 
-Pages are run in the order of docs/README.md, each from top to bottom, in one copy of the project at smoke scale with
-one seed. The line before a block may say otherwise:
+Pages are run in the order of docs/README.md, each from top to bottom, in one copy of the project, with its results and
+without its models. The line before a block may say otherwise:
 
     <!-- not run: why -->                       its commands are only checked to exist
     <!-- run by tests/test_x.py::test_y -->     a test that runs them, on any experiment: its file has
                                                 each subcommand and option
     <!-- ends with 2 -->                        the last command's status; what the block shows is what it prints
     <!-- exact -->                              what the block shows is what it prints; … is any text, ... any lines
-    <!-- at laptop scale -->                    above the first block: the whole page, with the seeds of params.yaml
 
 `python tests/test_docs.py` lists what is not run.
 """
@@ -48,6 +47,8 @@ from reprise.core.verdicts.results import read_runs
 
 CONTENTS = REPOSITORY / "docs" / "README.md"
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+KNOB = r"([+~]?)\b((?:params|papers)/\w+\.yaml):([a-z][\w.]*\w)"
+"""FILE:KNOB, after DVC's sign for one that is to be added or removed."""
 SHELLS = {"bash", "sh", "shell", "zsh", "fish", "shell-session"}
 UNCHANGED = ("/dev/null", "$EDITOR")
 """What marks a command that waits for a person."""
@@ -180,17 +181,9 @@ class Copy:
         index = {"GIT_INDEX_FILE": str(self.root.parent / "index")}
         return self.done("git add --all && git write-tree", **index)
 
-    def begin(self, scale: str) -> None:
-        """Undo what the page before did to files, and set the scale."""
+    def begin(self) -> None:
+        """Undo what the page before did to files."""
         self.done("git checkout --quiet --force -B main begin && git clean --quiet --force -d")
-        if scale == "smoke":
-            params = self.root / "params.yaml"
-            text = re.sub(r"(?m)^scale: laptop", "scale: smoke", params.read_text())
-            params.write_text(text)
-            for knobs in sorted((self.root / "params").glob("*.yaml")):
-                without_seeds = r"(?m)^smoke:\n(?!(?:  .*\n)*?  seeds:)"
-                knobs.write_text(re.sub(without_seeds, "smoke:\n  seeds: [0]\n", knobs.read_text()))
-            self.done("git commit --quiet --allow-empty --all --message 'At smoke scale'")
 
     def edit(self, block: Block) -> None:
         """Make the changes that a block of ```diff shows."""
@@ -256,7 +249,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_what_a_page_says_can_be_done(copy: Copy, page: Path) -> None:
-    copy.begin("laptop" if "<!-- at laptop scale -->" in page.read_text() else "smoke")
+    copy.begin()
     for block in blocks(page):
         if block.language == "diff" and block.text[0].startswith("--- "):
             copy.edit(block)
@@ -390,10 +383,9 @@ def knobs() -> set[tuple[Any, ...]]:
 def test_knobs_that_a_page_names_exist(page: Path, knobs: set[tuple[Any, ...]]) -> None:
     for text in (*spans(page), *(one for block in blocks(page) for one in block.commands if not block.status)):
         assert not re.search(r"(?<![+~.\w])experiments\.\w", text), f"{text}: a key of an earlier layout"
-        for file, colon, knob in re.findall(r"((?:params|papers)/\w+\.yaml)(:)([+~]?[a-z][\w.]*\w)", text):
-            path = (file, *knob.lstrip("+~").split("."))
-            assert colon
-            assert path in knobs or knob[0] in "+~" or Path(file).stem in created(page), knob
+        for sign, file, knob in re.findall(KNOB, text):
+            path = (file, *knob.split("."))
+            assert (path in knobs) == (sign != "+") or Path(file).stem in created(page), text
 
 
 @pytest.fixture(scope="module")
