@@ -35,11 +35,12 @@ def new(
     said: dict[str, Any] = {name: value for name, value in known.items() if value is not None}
     for path in write(project, Paper(key, **said, family=family, data=data)):
         typer.echo(path.relative_to(project.root))
+    wide = len(f"dvc repro evaluate@{key}")
     typer.echo(f"""
 They are a working example, with TO WRITE at each passage that is yours.
-  reprise validate             lists these passages
-  pytest -k {key:<19}tests it
-  dvc repro evaluate@{key:<10}runs it""")
+  {"reprise validate":<{wide}}  lists these passages
+  {f"pytest -k {key}":<{wide}}  tests it
+  {f"dvc repro evaluate@{key}":<{wide}}  runs it""")
 
 
 def schema() -> None:

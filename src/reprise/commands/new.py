@@ -55,7 +55,7 @@ def paths(root: Path, key: str) -> dict[Path, str]:
 
 
 def write(project: Project, paper: Paper) -> list[Path]:
-    """Write the four files and the schemas anew; the paths written. UsageError where `paper.key` cannot be used."""
+    """Write the four files, and the schemas anew; the paths but for those. UsageError if `paper.key` cannot be used."""
     root, experiments = project.root, experiments_dir()
     if not experiments.is_relative_to(root):
         raise UsageError(f"{experiments} is not in this project: work in a checkout, with `make setup`")
@@ -153,7 +153,8 @@ def _write_all(root: Path, key: str, files: dict[Path, str]) -> list[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
         load(root, papers=[key])
-        return [*files, *(root / name for name in write_schemas(root))]
+        write_schemas(root)
+        return [*files]
     except BaseException:
         for path in contents().keys() - before.keys():
             path.unlink()
