@@ -47,8 +47,8 @@ from reprise.core.verdicts.results import read_runs
 
 CONTENTS = REPOSITORY / "docs" / "README.md"
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-KNOB = r"([+~]?)\b((?:params|papers)/\w+\.yaml):([a-z][\w.]*\w)"
-"""FILE:KNOB, after DVC's sign for one that is to be added or removed."""
+KNOB = r"([+~]?)\b((?:params|papers)/\w+\.yaml):([+~]?)([a-z][\w.]*\w)"
+"""FILE:KNOB, with DVC's sign for one that is to be added or removed, which stands after the colon."""
 SHELLS = {"bash", "sh", "shell", "zsh", "fish", "shell-session"}
 UNCHANGED = ("/dev/null", "$EDITOR")
 """What marks a command that waits for a person."""
@@ -383,7 +383,8 @@ def knobs() -> set[tuple[Any, ...]]:
 def test_knobs_that_a_page_names_exist(page: Path, knobs: set[tuple[Any, ...]]) -> None:
     for text in (*spans(page), *(one for block in blocks(page) for one in block.commands if not block.status)):
         assert not re.search(r"(?<![+~.\w])experiments\.\w", text), f"{text}: a key of an earlier layout"
-        for sign, file, knob in re.findall(KNOB, text):
+        for misplaced, file, sign, knob in re.findall(KNOB, text):
+            assert not misplaced, f"{text}: DVC has the {misplaced} after the colon"
             path = (file, *knob.split("."))
             assert (path in knobs) == (sign != "+") or Path(file).stem in created(page), text
 
