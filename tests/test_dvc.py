@@ -185,11 +185,11 @@ def test_an_experiment_from_its_run_to_a_branch(project: CommandLine) -> None:
     assert "fast.error.mean" in table
     assert "fast.error.sd" not in table
     for changed in (diff, params):
-        assert re.search(r"experiments\.toy\.laptop\.optimizer\.lr +0\.1 +0\.05", changed), changed
+        assert re.search(r"params/toy\.yaml +laptop\.optimizer\.lr +0\.1 +0\.05", changed), changed
     for changed in (diff, metrics):
         assert "fast.error.mean" in changed
         assert "slow.error.mean" not in changed
-    assert re.search(r"params\.yaml:\d+ +laptop\.optimizer\.lr: 0\.1 → 0\.05", compared), compared
+    assert re.search(r"params/toy\.yaml:\d+ +laptop\.optimizer\.lr: 0\.1 → 0\.05", compared), compared
     assert "2 of 4 runs are other ones" in compared
     assert rate(project) == 0.05
     run(project, going_back)
@@ -320,7 +320,7 @@ def test_one_process_at_a_time_works_on_a_run(tmp_path: Path, capsys: pytest.Cap
         order.append("first")
     thread.join(60)
     assert order == ["first", "second"]
-    assert "toy/pretrain/fast/s0: another process is at it" in capsys.readouterr().err
+    assert f"toy/pretrain/fast/s0: process {os.getpid()} is at it" in capsys.readouterr().err
 
 
 def test_code_that_changed_since_an_experiment_was_queued_is_named(tmp_path: Path) -> None:
@@ -329,5 +329,8 @@ def test_code_that_changed_since_an_experiment_was_queued_is_named(tmp_path: Pat
     shutil.copytree(REPOSITORY / "src" / "reprise", copy / "src" / "reprise", ignore=shutil.ignore_patterns("*.pyc"))
     copy_yaml(copy)
     assert other_code(load(copy, papers=())) == []
-    edit(copy / "src" / "reprise" / "experiments" / "gmdh.py", "import torch\n", "import torch\nELSE = 1\n")
+    source = copy / "src" / "reprise" / "experiments" / "gmdh.py"
+    edit(source, "import torch\n", "import torch\nELSE = 1\n")
+    assert other_code(load(copy, papers=())) == []  # nothing that runs comes to it
+    edit(source, "ridge = 1e-9 *", "ridge = 1e-8 *")
     assert other_code(load(copy, papers=())) == ["gmdh"]
