@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -74,7 +73,8 @@ def test_dvc_runs_the_stages_of_two_papers(project: CommandLine) -> None:
     expected |= {f"{stage}@{key}" for key in TRAINED for stage in (*whole.pipeline.stages(key), "evaluate")}
     assert {*stages_run(printed)} == expected
     for key in TRAINED:
-        [results] = [path.parent for path in (project.root / "results").rglob("claims.json") if path.parent.name == key]
+        results = project.root / "results" / "smoke" / key
+        assert [*(project.root / "results").rglob(f"{key}/claims.json")] == [results / "claims.json"]
         assert (results / "metrics.json").exists()
         assert any((results / "plots").iterdir())
     assert stale(project, *(f"evaluate@{key}" for key in TRAINED)) == set()
@@ -86,21 +86,17 @@ def test_dvc_runs_the_stages_of_two_papers(project: CommandLine) -> None:
 
 @pytest.mark.timeout(1800)
 def test_a_new_paper_changes_no_other_file_and_leaves_the_others_up_to_date(project: CommandLine) -> None:
-    """One line in each table of stages, sections at the end of files where papers share one, and nothing taken away."""
+    """Four files of its own, one line in each of two tables of stages, and nothing taken away."""
     words = {"title": "A line", "authors": "Nobody", "year": "2026", "venue": "These tests", "family": "vision",
              "link": "https://example.org/", "data": "mnist"}  # fmt: skip
     project.reprise("new", NEW, *(word for name, said in words.items() for word in (f"--{name}", said)))
     project("git", "add", "--all")
     numstat = [line.split("\t") for line in project("git", "diff", "--cached", "--numstat").splitlines()]
     lines = {name: (int(added), int(removed)) for added, removed, name in numstat}
-    old = {name for name in lines if project("git", "ls-tree", "--name-only", "HEAD", name)}
-    by_paper = (project.root / "params").is_dir()
-    schemas = {name for name in lines if name.startswith("schemas/")}
-    assert all(NEW in Path(name).stem for name in {*lines} - old - schemas)
-    assert old - schemas == ({"pipeline.yaml"} if by_paper else {"params.yaml", "pipeline.yaml"})
-    assert [name for name in old - schemas if lines[name][1]] == []
-    if by_paper:
-        assert lines["pipeline.yaml"] == (2, 0)
+    files = {f"src/reprise/experiments/{NEW}.py", f"tests/test_{NEW}.py", f"params/{NEW}.yaml", f"papers/{NEW}.yaml"}
+    assert {*lines} == {*files, "pipeline.yaml"}
+    assert not project("git", "ls-tree", "--name-only", "HEAD", *files)
+    assert lines["pipeline.yaml"] == (2, 0)
     project.reprise("source")
     assert (
         stale(project) & {f"{stage}@{key}" for key in TRAINED for stage in ("pretrain", "finetune", "evaluate")}
@@ -109,6 +105,6 @@ def test_a_new_paper_changes_no_other_file_and_leaves_the_others_up_to_date(proj
     assert stale(project, f"evaluate@{NEW}") == {f"pretrain@{NEW}", f"evaluate@{NEW}"}
     assert stages_run(project("dvc", "repro", f"evaluate@{NEW}")) == ["source", f"pretrain@{NEW}", f"evaluate@{NEW}"]
     assert stale(project, *(f"evaluate@{key}" for key in (*TRAINED, NEW))) == set()
-    assert (
-        NEW in load(project.root, experiments=project.sources / "reprise" / "experiments", papers=()).params.experiments
-    )
+    whole = load(project.root, experiments=project.sources / "reprise" / "experiments", papers=(NEW,))
+    assert NEW in whole.papers
+    assert whole.arms(NEW)
