@@ -33,7 +33,7 @@ def ours(pair: int) -> Result:
     from reprise.experiments.gan.task import noise
     from reprise.stages.run_list import runs_of
 
-    project = load(ROOT, [f"experiments.gan.laptop.duration={UPDATES}step", 'tracking.wandb="off"'])
+    project = load(ROOT, [f"params/gan.yaml:laptop.duration={UPDATES}step", 'tracking.wandb="off"'])
     run = [each for each in runs_of(project, "gan", "pretrain") if each.arm == "non_saturating"][pair % 5]
     rows: list[tuple[int, float]] = []
     with tempfile.TemporaryDirectory() as folder:

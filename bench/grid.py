@@ -33,7 +33,7 @@ def grid(updates: int, seeds: list[int]) -> tuple[Project, list[Run]]:
         "tracking.wandb": "off",
         "runtime.accelerator": "cpu",
         "runtime.workers": CORES,
-        "experiments.gan.laptop.duration": f"{updates}step",
+        "params/gan.yaml:laptop.duration": f"{updates}step",
     }
     project = load(ROOT, [f"{name}={value}" for name, value in knobs.items()])
     runs = [run for run in runs_of(project, "gan", "pretrain") if run.arm != "mixture" and run.seed in seeds]

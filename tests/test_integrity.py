@@ -113,12 +113,12 @@ def test_one_flipped_byte_of_prepared_data_is_named_and_not_trained_on(project):
     for name in (Path("card.json"), Path("digits/card.json"), Path("digits/train_images.npy")):
         whole = (prepared / name).read_bytes()
         flip(prepared / name)
-        printed = project.reprise("pretrain", "toy", "seeds=[7]", status=1)
+        printed = project.reprise("pretrain", "toy", "seeds=[7,8]", status=1)
         assert f"data/prepared/points/{name} is damaged" in printed
         assert "`reprise prepare points` makes it anew" in printed
         (prepared / name).write_bytes(whole)
     (prepared / "card.json").write_bytes(b"\xff{")
-    assert "points/card.json is damaged" in project.reprise("pretrain", "toy", "seeds=[7]", status=1)
+    assert "points/card.json is damaged" in project.reprise("pretrain", "toy", "seeds=[7,8]", status=1)
     project.reprise("prepare", "points")
     assert "0 of 4 runs trained" in project.reprise("pretrain", "toy")
 

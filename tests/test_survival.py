@@ -77,7 +77,7 @@ class Trap:
 
 def test_a_pickle_is_no_checkpoint(toy_project):
     """Its checksum is right, so it is opened: as tensors and plain values, or not at all."""
-    slowly = ["runtime.checkpoint_every=0.05", "experiments.toy.paper.pause=0.05"]
+    slowly = ["runtime.checkpoint_every=0.05", "params/toy.yaml:paper.pause=0.05"]
     process = toy_project.start("pretrain", "toy", *slowly)
     work = toy_project.root / ".reprise" / "runs"
     while len({path.parent for path in work.glob("*/step-*.ckpt")}) < 2:
@@ -119,7 +119,7 @@ def test_models_of_other_knobs_are_neither_scored_nor_started_from(toy_project):
         assert "of other knobs, code or data (toy/pretrain/slow/s0" in printed, printed
     toy_project.reprise("finetune", "toy")
     printed = toy_project.reprise("evaluate", "toy", "arms.slow.optimizer.lr=0.002", status=1)
-    assert "models/laptop/toy/finetune: 2 of 4 runs are of other knobs" in printed
+    assert "models/laptop/toy/pretrain: 2 of 4 runs are of other knobs" in printed
     assert not (toy_project.root / "results").exists()
     assert not list((toy_project.root / ".reprise" / "runs").glob("*/evaluation-*"))
 

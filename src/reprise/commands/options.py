@@ -12,17 +12,17 @@ from reprise.commands import completion
 
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(help="key=value, as in experiments.gan.laptop.batch_size=64", autocompletion=completion.overrides),
+    typer.Argument(help="key=value, as in params/gan.yaml:laptop.batch_size=64", autocompletion=completion.overrides),
 ]
 Experiment = Annotated[
     str,
-    typer.Argument(help="A key of `experiments`, as `reprise list` shows them", autocompletion=completion.experiments),
+    typer.Argument(help="A paper's key, as `reprise list` shows them", autocompletion=completion.experiments),
 ]
 Experiments = Annotated[
     list[str] | None,
-    typer.Argument(help="Keys of `experiments`; all unless given", autocompletion=completion.experiments),
+    typer.Argument(help="Papers' keys; all unless given", autocompletion=completion.experiments),
 ]
-Dataset = Annotated[str, typer.Argument(help="A key of `datasets`", autocompletion=completion.datasets)]
+Dataset = Annotated[str, typer.Argument(help="A name in `datasets`", autocompletion=completion.datasets)]
 StageName = Annotated[str, typer.Argument(help="pretrain or finetune", autocompletion=completion.stages)]
 Arm = Annotated[str, typer.Argument(help="As `reprise list` shows them", autocompletion=completion.arms)]
 ArmOption = Annotated[str | None, typer.Option("--arm", help="The first unless given", autocompletion=completion.arms)]

@@ -29,15 +29,22 @@ def find_root() -> Path:
 
 def find_root_if_any() -> Path | None:
     """The same, or None; UsageError where there is no more a folder to begin from."""
+    root = _nearest_root()
+    if root is not None:
+        from reprise.core.run.run_store import share_runs
+
+        share_runs(root)
+    return root
+
+
+def _nearest_root() -> Path | None:
+    """The same, for who asks before a command is known, and loads nothing."""
     try:
         here = Path.cwd()
     except FileNotFoundError:
         raise UsageError("the folder that this shell is in has been deleted: cd to a project") from None
     for folder in (here, *here.parents):
         if (folder / "params.yaml").exists() and (folder / "pipeline.yaml").exists():
-            from reprise.core.run.run_store import share_runs
-
-            share_runs(folder)
             return folder
     return None
 
@@ -70,7 +77,7 @@ def run_own_code() -> None:
     So it is in a worktree or a second clone that shares an environment with the first. A package that PYTHONPATH names
     is what the user chose: it goes on, with a warning. Copies that DVC makes are not asked: see `stages.dvc_deps`.
     """
-    imported, root = Path(__file__).resolve().parents[2], find_root_if_any()
+    imported, root = Path(__file__).resolve().parents[2], _nearest_root()
     sources = root.resolve() / "src" if root else imported
     if sources == imported or not (sources / "reprise" / "__main__.py").exists():
         return

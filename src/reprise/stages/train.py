@@ -161,7 +161,7 @@ def hardware(runtime: dict[str, Any]) -> dict[str, Any]:
     """
     import torch
 
-    count = runtime["num_nodes"] * (1 if runtime["devices"] == "auto" else runtime["devices"])
+    count = _processes(runtime)
     device = processor()
     if runtime["accelerator"] != "cpu" and torch.cuda.is_available():
         device = (f"{count} × " if _spread(runtime) else "") + torch.cuda.get_device_name()
@@ -170,7 +170,12 @@ def hardware(runtime: dict[str, Any]) -> dict[str, Any]:
 
 def _spread(runtime: dict[str, Any]) -> bool:
     """Whether a run takes several processes."""
-    return isinstance(runtime["devices"], int) and runtime["devices"] * runtime["num_nodes"] > 1
+    return _processes(runtime) > 1
+
+
+def _processes(runtime: dict[str, Any]) -> int:
+    """One for each device of each node; `auto` is one device."""
+    return runtime["num_nodes"] * (1 if runtime["devices"] == "auto" else runtime["devices"])
 
 
 def raise_failures(outcomes: Outcomes, known: int) -> None:

@@ -34,7 +34,7 @@ class Origin:
     """Where a value of a resolved config was written."""
 
     layer: str
-    """`experiments.gan.laptop`, or `seeds`, or `command line`."""
+    """`laptop`, or `seeds`, or `command line`."""
     mark: Mark
 
     def __str__(self) -> str:

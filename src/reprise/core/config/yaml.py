@@ -142,7 +142,7 @@ def leaves(tree: Mapping[str, Any], above: Path = ()) -> dict[Path, Any]:
 
 
 def dotted(path: Path) -> str:
-    """`experiments.gan.paper.betas[0]`."""
+    """`paper.betas[0]`."""
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).removeprefix(".")
 
 
