@@ -18,8 +18,8 @@ from reprise.experiments.normalisation import (
     WorkerBatchNorm,
     internal_shift,
     networks,
-    percentiles,
     steps_to,
+    unit_percentiles,
 )
 from training import trained
 
@@ -67,8 +67,8 @@ def test_algorithm_1_by_hand_for_each_worker() -> None:
 
 def test_percentiles_of_each_unit() -> None:
     inputs = torch.stack([torch.arange(101.0), 10 * torch.arange(101.0)], 1)
-    torch.testing.assert_close(percentiles(inputs), torch.tensor([[15.0, 150.0], [50.0, 500.0], [85.0, 850.0]]))
-    assert percentiles(torch.randn(5, 3, 4, 4)).shape == (3, 3)
+    torch.testing.assert_close(unit_percentiles(inputs), torch.tensor([[15.0, 150.0], [50.0, 500.0], [85.0, 850.0]]))
+    assert unit_percentiles(torch.randn(5, 3, 4, 4)).shape == (3, 3)
 
 
 def test_internal_shift_is_in_spreads() -> None:

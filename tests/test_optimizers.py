@@ -286,8 +286,8 @@ def test_whitening_by_hand() -> None:
     images = torch.tensor(draws.normal(128, 30, (400, 1, 1, 1)) + draws.normal(0, 10, (400, 2, 3, 3))).byte()
     centre, matrix = whitening(images)
     pixels = images.flatten(1) / 255
-    variances, axes = np.linalg.eigh(np.cov(pixels.numpy().T))
-    left = np.cov(((pixels - centre.flatten()) @ matrix).numpy().T)
+    variances, axes = np.linalg.eigh(np.cov(pixels.numpy().T, bias=True))
+    left = np.cov(((pixels - centre.flatten()) @ matrix).numpy().T, bias=True)
     np.testing.assert_allclose(left, axes * (variances / (variances + 0.1 * variances.mean())) @ axes.T, atol=1e-4)
     torch.testing.assert_close(matrix, matrix.T)
 

@@ -16,6 +16,7 @@ from conftest import REPOSITORY
 from reprise.core.config.project import load
 from reprise.experiments import regularisation
 from reprise.experiments.regularisation import (
+    LEAST_VARIANCE,
     Config,
     bound_norms_,
     contrast_normalised,
@@ -28,8 +29,8 @@ from reprise.experiments.regularisation import (
     squared_error,
     stride,
     weights,
-    zca,
 )
+from reprise.parts.data.image_set import zca
 from reprise.parts.optim import build_optimizer
 from reprise.parts.vocabulary import SGD
 from training import scored, trained
@@ -69,7 +70,7 @@ OBJECTS = TINY | {
 @pytest.fixture
 def centred(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pixels less their mean, ten times as far, where they would be whitened, which takes seconds."""
-    monkeypatch.setattr(regularisation, "zca", lambda images: (images.mean(0), 10 * torch.eye(images.shape[1])))
+    monkeypatch.setattr(regularisation, "zca", lambda images, _: (images.mean(0), 10 * torch.eye(images.shape[1])))
 
 
 # Equations
@@ -128,13 +129,13 @@ def test_contrast_is_about_the_mean_of_each_channel() -> None:
 
 def test_zca_by_hand_and_of_images_without_contrast() -> None:
     corners = torch.tensor([[5.0, 1.5], [5.0, 0.5], [1.0, 1.5], [1.0, 0.5]])
-    mean, whitening = zca(corners)
+    mean, whitening = zca(corners, lambda _: LEAST_VARIANCE)
     torch.testing.assert_close(mean, torch.tensor([3.0, 1.0]))
     torch.testing.assert_close(whitening, torch.diag(torch.tensor([1 / 2, 2.0])), rtol=1e-5, atol=1e-6)
     draws = torch.Generator().manual_seed(0)
     mixed = torch.randn(400, 6, generator=draws) @ torch.randn(6, 6, generator=draws)
     images = contrast_normalised(mixed, channels=2)
-    mean, whitening = zca(images)
+    mean, whitening = zca(images, lambda _: LEAST_VARIANCE)
     torch.testing.assert_close(whitening, whitening.T, rtol=1e-3, atol=1e-3)
     white = (images - mean) @ whitening
     of_components = torch.linalg.eigvalsh(white.T @ white / 400)
@@ -222,7 +223,7 @@ def test_evaluation_drops_nothing(tree: dict[str, Any], data: Path) -> None:
     assert all(math.isfinite(value) for value in first.metrics.values())
     assert ("squared_error" in first.metrics) == tree["network"].get("reconstructs", False)
     picture = np.asarray(first.pictures["features"])
-    assert picture.shape == (178, 358)
+    assert picture.shape == (2 * 30 - 2, 12 * 30 - 2)  # two rows of twelve, of 28 x 28 and two between
     assert picture.std() > 10
 
 
