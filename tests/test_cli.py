@@ -513,10 +513,9 @@ def test_a_link_that_dvc_would_refuse_is_told_before_the_work(
 @pytest.mark.parametrize("said", ["", None])
 def test_runs_are_kept_in_the_project_unless_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     """An empty REPRISE_WORK says nothing, as an empty variable of a shell script does."""
+    monkeypatch.setenv("REPRISE_WORK", said or "")  # so that what the test sets is taken back
     if said is None:
-        monkeypatch.delenv("REPRISE_WORK", raising=False)
-    else:
-        monkeypatch.setenv("REPRISE_WORK", said)
+        monkeypatch.delenv("REPRISE_WORK")
     run = Run("toy", "pretrain", "fast", 0, "smoke", {}, tmp_path, tmp_path, None, "f1")
     assert run_store.work_folder(tmp_path, run) == tmp_path / ".reprise" / "runs" / "f1"
     copy = tmp_path / ".dvc" / "tmp" / "exps" / "a"

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -301,7 +302,7 @@ def test_folders_that_cannot_be_written_are_named_without_a_traceback(project):
             assert "the same command publishes them" in printed
         else:
             printed = project.reprise(*words, status=1)
-            assert "results/toy cannot be written: " in printed
+            assert "results/laptop/toy cannot be written: " in printed
             assert "all runs are scored" in printed
         assert "raceback" not in printed
         (project.root / folder).unlink()
@@ -379,7 +380,8 @@ def test_comparison_names_bytes_that_are_no_text(tmp_path, name):
     (folder / name).write_bytes(b"\xff\x00" + (folder / name).read_bytes())
     side = revisions.Snapshot("here", "", revisions._on_disk(tmp_path))
     with pytest.raises(UsageError, match=f"here: results/laptop/gan/{name}"):
-        compare._notes(side, side, "gan"), compare._runs(side, "gan"), compare._verdicts(side, "gan")
+        for read in (partial(compare._notes, side), compare._runs, compare._verdicts):
+            read(side, "results/laptop/gan")
 
 
 def test_no_picture_is_taken_or_put_by_way_of_a_link(tmp_path):

@@ -7,7 +7,6 @@ import io
 import json
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from conftest import REPOSITORY
+from layout import copy_yaml
 from finished import Finished
 from reprise import cli
 from reprise.commands.find_model import favoured
@@ -243,7 +243,7 @@ def test_the_reader_makes_the_mistakes_that_the_papers_evaluation_counts(
     if dataset == "objects":
         tree |= {"dataset": "objects"}
         whitening = torch.eye(3072).roll(1, 0) * 3  # in the place of 3,072 components, which take 9 s
-        monkeypatch.setattr(paper, "zca", lambda images: (images.mean(0), whitening), raising=False)
+        monkeypatch.setattr(paper, "zca", lambda images, _: (images.mean(0), whitening), raising=False)
     task = trained(paper, tree, objects if dataset == "objects" else data, every=10, stage=stage)
     config, models = paper.Config.model_validate(tree), lookup.models_of(key)
     assert isinstance(models, Classifier)
@@ -465,8 +465,7 @@ def test_help_says_what_there_is_to_try() -> None:
 
 @pytest.mark.parametrize("words", ["try gan", "try normalisation", "export gan", "try bert 'a film'"])
 def test_a_model_that_is_not_there_is_told_of_without_torch(words: str, tmp_path: Path) -> None:
-    for name in ("params.yaml", "pipeline.yaml"):
-        shutil.copyfile(REPOSITORY / name, tmp_path / name)
+    copy_yaml(tmp_path)
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "reprise", *shlex.split(words)],
         cwd=tmp_path, capture_output=True, text=True, check=False,

@@ -52,7 +52,7 @@ def test_a_file_that_counts(root: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["src/reprise/experiments/dqn.py", "src/reprise/cli.py", "tests/test_dqn.py", "tests/golden/dqn.json"]
+    "name", ["src/reprise/experiments/dqn.py", "src/reprise/cli/look.py", "tests/test_dqn.py", "tests/golden/dqn.json"]
 )
 def test_a_file_that_does_not_count(root: Path, name: str) -> None:
     before = fresh(root, "gan")

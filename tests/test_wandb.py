@@ -26,7 +26,7 @@ from PIL import Image
 from conftest import REPOSITORY, CommandLine, make_toy_project
 from layout import YAML as YAML_FILES
 from reprise.core.config.project import load
-from reprise.core.run import tracking
+from reprise.core.run import run_store, tracking
 from reprise.stages.evaluate import track
 from test_tracking import Settings, a_run
 from wandb_server import KEY, WandbServer, serving
@@ -291,6 +291,10 @@ def test_evaluation_gives_wandb_up_once(
     runs = [replace(a_run(seed), model=tmp_path / f"seed{seed}.safetensors", data=tmp_path) for seed in range(3)]
     for run in runs:
         run.model.with_suffix(".history.csv").write_text("step,loss\n10.0,0.5\n")
+        (folder := tmp_path / f"scores{run.seed}").mkdir()
+        scored = run_store.evaluation_folder(tmp_path, run)
+        scored.parent.mkdir(parents=True, exist_ok=True)
+        run_store.finish_scores(scored, folder, {"error": 0.5})
     project = load(REPOSITORY, ["tracking.wandb=offline"], papers=())
     track(replace(project, root=tmp_path), runs)
     assert len(opened) == told

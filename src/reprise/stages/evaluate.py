@@ -45,7 +45,7 @@ def _evaluate(project: Project, experiment: str) -> None:
     outcomes = grid(project, preload(experiment))(f"evaluate {experiment}", waiting, job, runtime)
     raise_failures(outcomes, len(whole) - len(waiting))
 
-    scores |= _scores(project.root, waiting)
+    scores = _scores(project.root, whole)  # in the order of the runs, whichever were scored just now
     paper = project.papers[experiment]
     unlisted = sorted({metric for row in scores.values() for metric in row} - paper.metrics.keys())
     if unlisted:

@@ -112,7 +112,7 @@ def _circumstances(run: Run, runtime: dict[str, Any], precision: str, work: Path
 
 def evaluate(run: Run, root: Path) -> Outcome:
     """Score a trained run, unless that was done before; leaves its evaluation folder."""
-    if run_store.read_metrics(root, run) is not None:
+    if run_store.read_metrics(root, run, warn=lambda _: None) is not None:  # the stage has said what is damaged
         return "cached"
     task = build_task(run)
     load_model(task, run.model)

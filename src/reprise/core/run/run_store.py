@@ -392,7 +392,7 @@ def evaluation_folder(root: Path, run: Run) -> Path:
     return work_folder(root, run) / f"evaluation-{hashlib.sha256(data + run.scoring.encode()).hexdigest()[:12]}"
 
 
-def read_metrics(root: Path, run: Run) -> dict[str, float] | None:
+def read_metrics(root: Path, run: Run, warn: Callable[[str], None] = _warn) -> dict[str, float] | None:
     """The scores of a run; None if it has not been scored, or what that left is damaged."""
     folder = evaluation_folder(root, run)
     if not (folder / MANIFEST).exists():
@@ -401,7 +401,7 @@ def read_metrics(root: Path, run: Run) -> dict[str, float] | None:
         manifest = read_sealed(folder / MANIFEST)
         check_files({folder / name: digest for name, digest in manifest["files"].items()})
     except Damaged as error:
-        _warn(f"{error}; {run.name} is scored again")
+        warn(f"{error}; {run.name} is scored again")
         return None
     return json.loads((folder / METRICS).read_bytes())
 
