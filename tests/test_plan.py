@@ -106,7 +106,7 @@ def test_digits_are_made_up_where_they_are_not_prepared(root):
     layers = [784 * 256, 256 * 256, 256 * 10]
     assert row["flops"] == 2 * 50 * (3 * sum(layers) - layers[0])
     assert row["updates"] == 1500
-    assert row["data"] == 1000 * 784 + 1000 * 8
+    assert row["data"] == (1000 + 5000 + 10_000) * (784 + 8)  # learned from, to choose on and to score
     assert row["optimizer_state"] == row["weights"] == 4 * row["parameters"] == 4 * (sum(layers) + 256 + 256 + 10)
 
 
@@ -260,14 +260,16 @@ def test_the_users_mistakes(toy_project: CommandLine):
     assert "at most 1" in toy_project.reprise("plan", "toy", "--utilisation", "35", status=2)
 
 
-def test_prepared_data_counts_as_it_is(monkeypatch, root):
+@pytest.mark.parametrize("reader", ["csv_images", "idx"])
+def test_prepared_data_counts_as_it_is(root, reader):
+    """Whichever of its sources it came from."""
     digits = root / "data" / "prepared" / "small_images" / "digits"
     digits.mkdir(parents=True)
     images = torch.zeros(500, 28, 28).byte().numpy()
     for split in ("train", "test"):
         store.write_images(digits, split, images, torch.arange(500).remainder(10).byte().numpy())
     options = {"expect": {"train": 60_000, "test": 10_000, "height": 28, "width": 28}}
-    store.write_card(digits, {"reader": "csv_images", "options": options})
+    store.write_card(digits, {"reader": reader, "options": options})
     found = planned(root, "regularisation", ["none"], "laptop")
     assert found["stood_in"] == []
-    assert found["runs"][0]["data"] == 400 * (784 + 8)  # a fifth is kept back
+    assert found["runs"][0]["data"] == (400 + 100 + 500) * (784 + 8)  # a fifth is kept back, and held too

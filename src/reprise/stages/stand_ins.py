@@ -83,17 +83,15 @@ def stand_in(project: Project, dataset: str, below: Path) -> StandIn:
 
 
 def is_prepared(folder: Path, part: Part) -> bool:
-    """Whether `folder` holds `part` as it is declared."""
+    """Whether `folder` holds `part` as it is declared, from any of its sources."""
     try:
         card = store.open_card(folder)
-        return card["reader"] == part.reader and all(card["options"].get(k) == v for k, v in part.options.items())
+        return any(
+            card["reader"] == reader and all(card["options"].get(key) == value for key, value in options.items())
+            for reader, options in map(part.reading, part.sources)
+        )
     except (OSError, ValueError, LookupError, TypeError, AttributeError):  # there is none, or it is damaged
         return False
-    card = store.open_card(folder)
-    return any(
-        card["reader"] == reader and all(card["options"].get(key) == value for key, value in options.items())
-        for reader, options in map(part.reading, part.sources)
-    )
 
 
 def _has_stand_in(part: Part) -> bool:
