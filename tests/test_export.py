@@ -71,7 +71,14 @@ def test_gan_as_a_model_repository(finished: Finished, tmp_path: Path, monkeypat
     scores = {one.metric_type: one.metric_value for one in card.data.eval_results or []}
     assert scores["fd_lenet_v1"] == float(row[rows[0].split(",").index("fd_lenet_v1")])
     assert len(scores) == len(row) - 2
-    for part in ("**refuted**", "Algorithm 1 is followed", "Smoke scale", "scale=smoke", run.fingerprint):
+    for part in (
+        "**reproduced**",
+        "**not seen at this size**",
+        "Algorithm 1 is followed",
+        "Smoke scale",
+        "scale=smoke",
+        run.fingerprint,
+    ):
         assert part in card.text
     assert "It trains this very run" in card.text
     monkeypatch.chdir(folder)
