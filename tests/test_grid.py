@@ -69,6 +69,9 @@ def test_gpus_as_the_driver_lists_them(monkeypatch, tmp_path: Path):
     assert visible_gpus() == []
 
 
+RUNTIME = {"accelerator": "cpu", "workers": 1, "threads": 1}
+
+
 def stopped_at_once(run: Run, report: object) -> str:
     """As a run is that a signal reached after 882 steps; the grid is told too, unless the run is called `alone`."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -86,13 +89,9 @@ def test_a_run_that_was_told_to_stop_has_not_failed(monkeypatch, tmp_path, capfd
     runs = [Run("toy", "pretrain", arm, 0, "smoke", {}, tmp_path, tmp_path / "model")]
     if arm == "both":
         with pytest.raises(Stopped):
-            run_grid(
-                "one", runs, stopped_at_once, {"accelerator": "cpu", "workers": 1, "threads": 1}, ["torch"], tmp_path
-            )
+            run_grid("one", runs, stopped_at_once, RUNTIME, ["torch"], tmp_path)
     else:
-        outcomes = run_grid(
-            "one", runs, stopped_at_once, {"accelerator": "cpu", "workers": 1, "threads": 1}, ["torch"], tmp_path
-        )
+        outcomes = run_grid("one", runs, stopped_at_once, RUNTIME, ["torch"], tmp_path)
         assert outcomes.failed["toy/pretrain/alone/s0"].startswith("its process was told to stop")
     printed = capfd.readouterr().out
     assert f"toy/pretrain/{arm}/s0 paused at step 882, 0/1 runs" in printed
@@ -115,5 +114,5 @@ def test_a_run_that_is_stopped_while_it_starts_has_not_failed(monkeypatch, tmp_p
     (tmp_path / "grid").write_text(str(os.getpid()))
     runs = [Run("toy", "pretrain", arm, 0, "smoke", {}, tmp_path, tmp_path / "model")]
     with pytest.raises(Stopped):
-        run_grid("one", runs, interrupted, {"accelerator": "cpu", "workers": 1, "threads": 1}, ["torch"], tmp_path)
+        run_grid("one", runs, interrupted, RUNTIME, ["torch"], tmp_path)
     assert f"toy/pretrain/{arm}/s0 {said}" in capfd.readouterr().out

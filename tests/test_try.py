@@ -19,8 +19,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from conftest import REPOSITORY
-from layout import copy_yaml
 from finished import Finished
+from layout import copy_yaml
 from reprise import cli
 from reprise.commands.find_model import favoured
 from reprise.core.config.project import load
