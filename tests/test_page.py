@@ -198,11 +198,11 @@ def test_a_line_of_yaml_opens_where_it_stands(paper: Any):
     link = paper.locator(".knobs .origins a").first
     link.click()
     _, _, anchor = paper.url.partition("#")
-    assert anchor == link.inner_text().replace(".yaml:", "-")
+    assert anchor == link.inner_text().replace(".yaml:", "-").replace("/", "-")
     assert paper.locator(f"#{anchor}").is_visible()
 
 
-@pytest.mark.parametrize("name", ["waiting", "as_published", "params-40", "pipeline-140"])
+@pytest.mark.parametrize("name", ["waiting", "as_published", "params-gan-20", "papers-gan-75"])
 def test_what_an_address_names_unfolds(opened: Any, name: str):
     """When the page opens there, when a link leads there, and when the same link is followed again."""
 
