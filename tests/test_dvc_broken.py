@@ -7,22 +7,26 @@ import subprocess
 import pytest
 
 from test_integrity import until
+from test_pipeline import edit
+
+FILES = ["params.yaml", "pipeline.yaml", "params/toy.yaml", "papers/toy.yaml"]
 
 
-@pytest.mark.parametrize("name", ["params.yaml", "pipeline.yaml"])
+@pytest.mark.parametrize("name", FILES)
 def test_a_file_broken_in_the_middle_of_repro_is_named_and_once_mended_nothing_is_trained_again(toy_project, name):
     toy_project("dvc", "init", "--no-scm", "--quiet")
     file, work = toy_project.root / name, toy_project.root / ".reprise" / "runs"
-    params = toy_project.root / "params.yaml"
-    params.write_text(params.read_text().replace("batch_size: 16", "batch_size: 16\n      pause: 0.05"))
+    edit(toy_project.root / "pipeline.yaml", "evaluate:", "finetune: {}\nevaluate:")  # dvc.yaml asks for it
+    edit(toy_project.root / "params/toy.yaml", "batch_size: 16", "batch_size: 16\n  pause: 0.05")
     whole = file.read_text()
     process = subprocess.Popen(
         ["dvc", "repro", "evaluate@toy"], cwd=toy_project.root, env=toy_project.environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    until(lambda: list(work.glob("*/lock")))
+    until(lambda: list(work.glob("*/lock")) or process.poll() is not None)
     file.write_text(whole + "broken: [1, 2\n")
     printed, _ = process.communicate(timeout=300)
+    assert list(work.glob("*/lock")), printed
     assert process.returncode != 0, printed
     assert f"{name}:" in printed
     assert "Traceback" not in printed
