@@ -21,6 +21,9 @@ from reprise.stages.page.cards import cards
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 """None: the one that `playwright install chromium` fetched, if it did."""
 
+PATIENCE = 100_000
+"""Milliseconds: pages open, and charts are drawn, in their own time on a busy machine."""
+
 LAPTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 PAPERS = {
     "earlier": made_up.PAPER.model_copy(update={"title": "An earlier paper", "year": 1958, "family": "vision"}),
@@ -34,6 +37,7 @@ class Tab:
 
     def __init__(self, browser: Any, folder: Path, name: str, **settings: Any) -> None:
         self.context = browser.new_context(**settings)
+        self.context.set_default_timeout(PATIENCE)
         self.page = self.context.new_page()
         self.said: list[str] = []
         self.asked: list[str] = []
@@ -67,7 +71,7 @@ def browser() -> Iterator[Any]:
     with sync_playwright() as playwright:
         if CHROMIUM is None and not Path(playwright.chromium.executable_path).exists():
             pytest.skip("no Chromium: neither on PATH (Debian's package of that name) nor by `playwright install`")
-        expect.set_options(timeout=100_000)  # charts are drawn in their own time on a busy machine
+        expect.set_options(timeout=PATIENCE)
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield opened
         opened.close()
