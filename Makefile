@@ -16,7 +16,7 @@ endif
 	@reprise verdicts $(filter-out all,$(EXPERIMENTS))
 
 test: $(BIN)/.chromium
-	pytest -n 2 --dist loadgroup --no-loadscope-reorder --max-worker-restart=0
+	pytest -n 2 --dist loadscope --no-loadscope-reorder --max-worker-restart=0
 
 check: $(BIN)/.installed
 	ruff format --check .

@@ -19,7 +19,7 @@ from layout import REPOSITORY, papers, results_of
 from smoke import Smoke
 from survival import survived
 
-PAPERS = [pytest.param(key, marks=pytest.mark.xdist_group(key)) for key in papers()]
+PAPERS = papers()
 LEFT = ["card.json", "claims.json", "cost.csv", "metrics.json", "pictures", "plots", "runs.csv"]
 """What evaluation leaves in results."""
 
