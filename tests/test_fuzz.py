@@ -138,7 +138,8 @@ def inserted(text: str, valid: bool = False) -> Mutation:
         at = keyed(lines, draw)
         indent = len(lines[at]) - len(lines[at].lstrip())
         lines.insert(at, " " * indent * (not text.startswith("---")) + text)
-        return at + 1, valid
+        begins = text == "---" and all(not line or line.startswith("#") for line in lines[:at])  # the only document
+        return at + 1, valid or begins
 
     return mutate
 
@@ -224,12 +225,12 @@ def test_a_mistake_of_any_kind_is_told_at_its_place(project: Files) -> None:
             found, count = told(project), count + 1
             if valid != (not found) or not (valid or any(f == file and abs(n - line) <= 1 for f, n in found)):
                 wrong.append(f"{name}: {file}:{line} {lines[line - 1][:50]!r}: {found[:4]}")
-    assert len(wrong) <= count // 100, "\n".join(wrong)
+    assert wrong == [], f"{len(wrong)} of {count}:\n" + "\n".join(wrong)
 
 
 @pytest.mark.parametrize("file", [*TEXTS])
 def test_any_bytes_in_the_midst_are_told(project: Files, file: str) -> None:
-    """Some bytes replaced, cut out or put in, whatever they come to: no traceback."""
+    """Some bytes replaced, cut out or put in, whatever they come to: no traceback, and each mistake is in a file."""
     draw = random.Random(7)
     content = TEXTS[file].encode()
     for each, text in TEXTS.items():
@@ -240,7 +241,7 @@ def test_any_bytes_in_the_midst_are_told(project: Files, file: str) -> None:
             draw.randbytes(draw.randrange(5)) if draw.random() < 0.5 else draw.choice([b"{", b"]", b"'", b"\n", b"- "])
         )
         (project.root / file).write_bytes(content[:begin] + noise + content[begin + draw.randrange(8) :])
-        told(project)
+        assert {name for name, _ in told(project)} <= {*TEXTS}
 
 
 def test_it_is_valid_before(project: Files) -> None:

@@ -148,14 +148,14 @@ def test_records_that_are_none_are_named_and_stop_nothing(project):
     assert "0 of 4 runs trained" in project.reprise("pretrain", "toy")
 
 
-@pytest.mark.parametrize("fingerprint", ["/tmp/outside", "../../..", "", "0123", "G" * 20, "a" * 20 + "\n"])
+@pytest.mark.parametrize("fingerprint", ["{}/outside", "../../..", "", "0123", "G" * 20, "a" * 20 + "\n"])
 def test_a_fingerprint_is_no_path(tmp_path, fingerprint):
     outside, model = tmp_path / "outside", tmp_path / "project" / "models" / "laptop" / "toy" / "pretrain" / "fast"
     (outside / "pictures").mkdir(parents=True)
     model.mkdir(parents=True)
     (model / "seed0.history.csv").write_text("step\n")
     record = {
-        "name": "toy/pretrain/fast/s0", "scale": "smoke", "fingerprint": fingerprint.replace("/tmp", str(tmp_path)),
+        "name": "toy/pretrain/fast/s0", "scale": "smoke", "fingerprint": fingerprint.format(tmp_path),
         "config": {}, "steps": 0, "diverged": "x",
         "files": {"history.csv": run_store.sha256(model / "seed0.history.csv")},
     }  # fmt: skip

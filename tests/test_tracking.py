@@ -453,10 +453,15 @@ def test_what_wandb_would_not_take_is_refused(
     assert wandb_mode(Settings("auto")) == "offline"  # a run that is going goes on
 
 
-@pytest.mark.parametrize("mode", ["", "online", "OFFLINE", "dryrun", "disabled"])
-def test_what_wandb_takes_passes(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+@pytest.mark.parametrize(
+    ("mode", "meant"),
+    [("", "offline"), ("online", "online"), ("OFFLINE", "offline"), ("dryrun", "offline"), ("disabled", "off")],
+)
+def test_what_wandb_takes_passes(monkeypatch: pytest.MonkeyPatch, mode: str, meant: str) -> None:
     monkeypatch.setenv("WANDB_MODE", mode)
+    monkeypatch.setattr(tracking, "_has_key", lambda: mode == "online")
     tracking.check_environment(Settings("auto"))
+    assert wandb_mode(Settings("auto")) == meant
 
 
 def test_project_and_folder_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
