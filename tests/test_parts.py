@@ -13,6 +13,7 @@ from torch import nn
 from reprise.core.contract import Duration
 from reprise.parts import vocabulary
 from reprise.parts.data.image_set import ImageSet, mean_and_std, small_image_sets, unit_pixels, zca
+from reprise.parts.data.sampling import subset
 from reprise.parts.data.store import open_images
 from reprise.parts.metrics import classification_scores, in_blocks
 from reprise.parts.nn.classifiers import convolution, hidden_layers, mlp
@@ -69,11 +70,20 @@ def test_an_image_set_gives_images_with_their_labels() -> None:
 
 
 def test_the_validation_split_is_the_end_of_the_training_images(digits: Path) -> None:
-    sets = small_image_sets(digits, "digits", held_out=300, train=slice(20), test=slice(5))
+    sets = small_image_sets(digits, "digits", held_out=300, seed=3, train=20, test=5)
     images, labels = open_images(digits / "digits", "train")
     assert [len(one) for one in sets] == [20, 300, 5]
     assert (sets.validation.images[:, 0].numpy() == images[1200:]).all()
-    assert (sets.train.labels.numpy() == labels[:20]).all()
+    of_1200 = subset(1200, 20, seed=3)
+    assert (sets.train.labels.numpy() == labels[:1200][of_1200]).all()
+
+
+def test_each_seed_learns_from_a_subset_of_its_own_without_repetition() -> None:
+    one, other = subset(1000, 300, seed=1), subset(1000, 300, seed=2)
+    assert len(np.unique(one)) == len(np.unique(other)) == 300
+    assert (one == subset(1000, 300, seed=1)).all()
+    assert 60 < len(np.intersect1d(one, other)) < 120, "two of three hundred in a thousand share ninety, by chance"
+    assert subset(1000, 1000, seed=1) == subset(10, 1000, seed=2) == slice(None)
 
 
 def test_pixels_by_hand() -> None:

@@ -240,10 +240,10 @@ class Task(task.Task):
         The networks are as they were drawn when this is called, before training and before evaluation: the deepest
         is kept.
         """
-        config, scored = self.config, slice(self.config.evaluate.images)
-        self.train_set, _, self.test_set = small_image_sets(
-            self.run.data, config.dataset, HELD_OUT, train=slice(config.examples), test=scored
-        )
+        config = self.config
+        counts = {"train": config.examples, "test": config.evaluate.images}
+        sets = small_image_sets(self.run.data, config.dataset, HELD_OUT, seed=self.run.seed, **counts)
+        self.train_set, _, self.test_set = sets
         self.mean, self.std = mean_and_std(self.train_set.images)
         self.sampler = EpochSampler(len(self.train_set), config.batch_size, self.run.seed)
         self.schedule = Schedule.of(config, self.sampler.steps_per_epoch)

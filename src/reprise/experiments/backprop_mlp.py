@@ -44,6 +44,7 @@ from reprise.core.contract import DurationField, ExperimentConfig, Run, Strict
 from reprise.core.run import task
 from reprise.core.run.task import Evaluation, Picture
 from reprise.parts import vocabulary
+from reprise.parts.data.sampling import subset
 from reprise.parts.data.store import open_images
 from reprise.parts.nn.build import initialize_
 from reprise.parts.nn.classifiers import mlp
@@ -335,9 +336,10 @@ class Task(task.Task):
         self.register_buffer("labels", labels, persistent=False)
 
     def digits(self, split: str, count: int) -> tuple[Float[Tensor, "cases 784"], Int[Tensor, " cases"]]:
-        """The first images of a split, pixels in 0 to 1."""
+        """Images of a split, pixels in 0 to 1: those that the seed draws to train on, the first to test on."""
         images, labels = open_images(self.run.data / "digits", split)
-        return torch.tensor(images[:count]).flatten(1) / 255, torch.tensor(labels[:count]).long()
+        which = subset(len(labels), count, self.run.seed) if split == "train" else slice(count)
+        return torch.tensor(images[which]).flatten(1) / 255, torch.tensor(labels[which]).long()
 
     @property
     def total_steps(self) -> int:

@@ -41,7 +41,7 @@ from reprise.core.run import task
 from reprise.core.run.task import Evaluation, Picture
 from reprise.parts import vocabulary
 from reprise.parts.data.image_set import ImageSet, unit_pixels
-from reprise.parts.data.sampling import EpochSampler
+from reprise.parts.data.sampling import EpochSampler, subset
 from reprise.parts.data.small_images import tensors
 from reprise.parts.data.store import open_images
 from reprise.parts.metrics import classification_scores, in_blocks
@@ -117,7 +117,7 @@ class Config(ExperimentConfig):
 
     model: Annotated[Stack | Components, Field(discriminator="kind")]
     images: Annotated[int, Field(ge=1, le=60_000)]
-    """The first images of the training set; rates are tuned on the last 10,000."""
+    """Of the training set, those that the seed draws; rates are tuned on the last 10,000."""
     test: Annotated[int, Field(ge=10, le=10_000)]
     """Test images that are scored."""
     pretrain: Pretraining
@@ -316,9 +316,10 @@ class DigitsTask(task.Task):
         self.config = config
 
     def load_data(self) -> None:
-        """The first training images, as rows of bytes; the test images that are scored, pixels in 0 to 1."""
+        """The training images that the seed draws, as rows of bytes; those to score, pixels in 0 to 1."""
         train, test = (open_images(self.run.data / "digits", split) for split in ("train", "test"))
-        self.train_set = ImageSet(*tensors(train, slice(self.config.images))).mapped(lambda images: images.flatten(1))
+        learnt = subset(len(train.images), self.config.images, self.run.seed)
+        self.train_set = ImageSet(*tensors(train, learnt)).mapped(lambda images: images.flatten(1))
         self.test_set = ImageSet(*tensors(test, slice(self.config.test))).mapped(unit_pixels)
 
     def batch(self, indices: Tensor) -> Float[Tensor, "batch 784"]:

@@ -200,12 +200,10 @@ class Task(task.Task):
         self.start, self.best = state["start"], state["best"]
 
     def load_data(self) -> None:
-        """The first `images` of the training set to learn from; validation loss on some of its last 5,000."""
+        """`images` of the training set to learn from; validation loss on some of its last 5,000."""
         config = self.config
-        learnt, looked_at, scored = (slice(count) for count in (config.images, config.validation, config.test))
-        sets = small_image_sets(
-            self.run.data, config.dataset, HELD_OUT, train=learnt, validation=looked_at, test=scored
-        )
+        counts = {"train": config.images, "validation": config.validation, "test": config.test}
+        sets = small_image_sets(self.run.data, config.dataset, HELD_OUT, seed=self.run.seed, **counts)
         self.train_set, self.validation_set, self.test_set = (one.mapped(unit_pixels) for one in sets)
         self.sampler = EpochSampler(len(self.train_set), config.batch_size, self.run.seed)
         per_epoch = self.sampler.steps_per_epoch

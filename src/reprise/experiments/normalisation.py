@@ -227,9 +227,9 @@ class Task(task.Task):
         self.register_buffer("probed", torch.zeros(PROBES, len(PERCENTILES), units))
 
     def load_data(self) -> None:
-        """The first `images` of the training set to learn from, its last 5,000 to choose on."""
-        learnt, scored = slice(self.config.images), slice(self.config.test)
-        sets = small_image_sets(self.run.data, "digits", train=learnt, test=scored)
+        """`images` of the training set to learn from, its last 5,000 to choose on."""
+        config, seed = self.config, self.run.seed
+        sets = small_image_sets(self.run.data, "digits", seed=seed, train=config.images, test=config.test)
         self.train_set, self.validation_set, self.test_set = sets
         self.register_buffer("probe_images", self.validation_set.images[-200:], persistent=False)
         self.sampler = EpochSampler(len(self.train_set), self.config.batch_size, self.run.seed)

@@ -199,10 +199,9 @@ class Task(task.Task):
         self.network = networks(config)["network"]
 
     def load_data(self) -> None:
-        """The first `images` of the training set to learn from, its last 5,000 to choose on."""
-        config = self.config
-        learnt, scored = slice(config.images), slice(config.test)
-        sets = small_image_sets(self.run.data, config.dataset, train=learnt, test=scored)
+        """`images` of the training set to learn from, its last 5,000 to choose on."""
+        config, seed = self.config, self.run.seed
+        sets = small_image_sets(self.run.data, config.dataset, seed=seed, train=config.images, test=config.test)
         self.train_set, self.validation_set, self.test_set = sets
         if config.dataset == "objects":
             pixels = unit_pixels(self.train_set.images)

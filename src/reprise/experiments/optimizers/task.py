@@ -51,8 +51,8 @@ class Task(task.Task):
         """Bytes, and what of the training images `inputs` needs to make the networks' inputs of them."""
         config, count = self.config, self.config.evaluate.images
         held_out = HELD_OUT[config.dataset] if len(config.sweep.decays) > 1 else 0
-        learnt, scored = slice(config.examples), slice(count)
-        sets = small_image_sets(self.run.data, config.dataset, held_out, train=learnt, validation=scored, test=scored)
+        counts = {"train": config.examples, "validation": count, "test": count}
+        sets = small_image_sets(self.run.data, config.dataset, held_out, seed=self.run.seed, **counts)
         self.train_set, self.validation_set, self.test_set = sets
         if not isinstance(config.network, Perceptron):
             prepared = whitening if isinstance(config.network, Convolutional) else standardization

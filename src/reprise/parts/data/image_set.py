@@ -5,6 +5,7 @@ Shapes: n = images; pixels = channels × height × width.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -14,9 +15,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from reprise.parts import vocabulary
+from reprise.parts.data.sampling import subset
 from reprise.parts.data.small_images import HELD_OUT, open_small_images, tensors
 
-EVERYTHING = slice(None)
+EVERYTHING = sys.maxsize
 
 
 class ImageSet(nn.Module):
@@ -55,16 +57,18 @@ def small_image_sets(
     of: vocabulary.SmallImages,
     held_out: int = HELD_OUT,
     *,
-    train: slice = EVERYTHING,
-    validation: slice = EVERYTHING,
-    test: slice = EVERYTHING,
+    seed: int,
+    train: int = EVERYTHING,
+    validation: int = EVERYTHING,
+    test: int = EVERYTHING,
 ) -> ImageSets:
     """The part `of` of prepared data; `held_out` of the training images, a fifth at most, are the validation split.
 
-    `train`, `validation` and `test` say which images of each split are read.
+    `train`, `validation` and `test` say how many images of each split are read: of the first those that `seed` draws,
+    of the others the same for every seed.
     """
-    wanted = (train, validation, test)
     splits = open_small_images(data, of, held_out)
+    wanted = (subset(len(splits.train.images), train, seed), slice(validation), slice(test))
     return ImageSets(*(ImageSet(*tensors(split, part)) for split, part in zip(splits, wanted, strict=True)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 
@@ -13,6 +14,16 @@ def share_of(batch_size: int, rank: int, world_size: int) -> slice:
         raise ValueError(f"batch_size is {batch_size}; expected a multiple of the {world_size} devices")
     share = batch_size // world_size
     return slice(rank * share, (rank + 1) * share)
+
+
+def subset(total: int, count: int, seed: int) -> slice | Int[np.ndarray, " count"]:
+    """Which `count` of `total` examples a seed learns from, as a replication would have others: places, ascending.
+
+    All, if there are no more. Those who choose on other examples, or score, keep theirs for every seed.
+    """
+    if count >= total:
+        return slice(None)
+    return np.sort(np.random.default_rng(seed).choice(total, count, replace=False))
 
 
 class EpochSampler:
