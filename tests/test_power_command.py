@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from reprise.core.config.judged_seeds import FIRST_JUDGED_SEED
+
 
 def test_power_prints_a_row_for_each_claim_and_leaves_results_alone(toy_project):
     paper = toy_project.root / "papers" / "toy.yaml"
@@ -25,3 +27,20 @@ def test_power_prints_a_row_for_each_claim_and_leaves_results_alone(toy_project)
     )
     assert paper.read_text() == expected
     assert "a pilot needs at least 3 runs" in toy_project.reprise("power", "toy", "--runs", "2", status=2)
+
+
+def test_a_pilot_is_taken_from_results_of_seeds_that_are_judged_no_more(toy_project):
+    paper, params = (toy_project.root / name for name in ("papers/toy.yaml", "params.yaml"))
+    paper.write_text(paper.read_text().replace(", seeds: 2, check: true}", "}"))
+    text = params.read_text()
+    for first, reused in ((0, True), (FIRST_JUDGED_SEED, False)):
+        params.write_text(text.replace("seeds: [0, 1]", f"seeds: {list(range(first, first + 6))}"))
+        toy_project.reprise("pretrain", "toy")
+        toy_project.reprise("evaluate", "toy")
+        printed = toy_project.reprise("power", "toy", "--runs", "3", "--reuse")
+        assert ("pilot: fast" not in printed) == reused
+        found, _ = json.JSONDecoder().raw_decode(
+            toy_project.reprise("power", "toy", "--runs", "3", "--reuse", "--json")
+        )
+        assert found["faster"]["plan"]["effect"] > 0
+        assert found["faster"]["core_minutes"] > 0

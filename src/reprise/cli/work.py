@@ -126,6 +126,9 @@ def power(
     experiment: Experiment,
     overrides: Overrides = None,
     runs: Annotated[int, typer.Option(help="Of each arm in the pilot, on seeds from 100 up")] = 4,
+    reuse: Annotated[
+        bool, typer.Option("--reuse", help="Take what results/ has of earlier seeds, below 1000, for the pilot")
+    ] = False,
     write: Annotated[bool, typer.Option("--write", help="Put the seeds into the claims of the paper's YAML")] = False,
     as_json: Json = False,
 ) -> None:
@@ -141,7 +144,7 @@ def power(
 
     project = open_project(overrides, experiment=experiment, papers=[experiment])
     check_known(experiment, project.pipeline.evaluate, "experiment with an evaluate stage")
-    rows = run(project, experiment, runs, overrides or [], lambda text: typer.echo(text, err=True))
+    rows = run(project, experiment, runs, overrides or [], lambda text: typer.echo(text, err=True), reuse=reuse)
     if as_json:
         typer.echo(json.dumps({row.claim: row.as_json() for row in rows}, indent=1, ensure_ascii=False))
     else:

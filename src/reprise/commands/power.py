@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from reprise.commands.project import UsageError
 from reprise.commands.sweep import open_for_arm, trial
 from reprise.core.config.claim import Claim
-from reprise.core.config.judged_seeds import FIRST_TUNING_SEED
+from reprise.core.config.judged_seeds import FIRST_JUDGED_SEED, FIRST_TUNING_SEED
 from reprise.core.config.project import Project
 from reprise.core.config.yaml import Document, Path, parse
 from reprise.core.contract import Scale
@@ -39,6 +39,14 @@ class Pilot:
     failures: dict[tuple[str, int], str]
     cost: dict[str, float]
     """By arm, core-seconds of one run."""
+
+    def seeds_for(self, claim: Claim) -> list[int]:
+        """The seeds of which every arm of `claim` has its metric."""
+        by_arm = [
+            {seed for (arm, seed), metrics in self.scores.items() if arm == one and claim.metric in metrics}
+            for one in claim.arms_named
+        ]
+        return sorted(set.intersection(*by_arm))
 
 
 @dataclass(frozen=True)
@@ -63,19 +71,54 @@ class Row:
 
 
 def power(
-    project: Project, experiment: str, runs: int, overrides: Sequence[str], echo: Callable[[str], None]
+    project: Project,
+    experiment: str,
+    runs: int,
+    overrides: Sequence[str],
+    echo: Callable[[str], None],
+    *,
+    reuse: bool = False,
 ) -> list[Row]:
-    """A row for each claim that is judged at the project's scale, checks apart."""
+    """A row for each claim that is judged at the project's scale, checks apart.
+
+    With `reuse`, a claim all of whose arms stand in results/ with its metric, under seeds that are judged no more, has
+    its pilot there, and no run is made for it.
+    """
     if runs < LEAST_PILOT:
         raise UsageError(f"--runs {runs}: a pilot needs at least {LEAST_PILOT} runs of each arm")
     paper, scale = project.papers[experiment], project.params.scale
     claims = {name: claim for name, claim in paper.claims.items() if _judged(claim, scale)}
     if not claims:
         raise UsageError(f"no claim of {experiment} is judged at scale {scale}, apart from checks")
-    arms = dict.fromkeys(arm for claim in claims.values() for arm in claim.arms_named)
+    earlier = _earlier(project, experiment) if reuse else Pilot({}, {}, {})
+    known = {name: seeds for name, claim in claims.items() if len(seeds := earlier.seeds_for(claim)) >= LEAST_PILOT}
+    arms = dict.fromkeys(arm for name, claim in claims.items() if name not in known for arm in claim.arms_named)
     seeds = list(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + runs))
     found = pilot(project, experiment, list(arms), seeds, overrides, echo)
-    return [_row(project, experiment, name, claim, seeds, found) for name, claim in claims.items()]
+    return [
+        _row(project, experiment, name, claim, known[name], earlier)
+        if name in known
+        else _row(project, experiment, name, claim, seeds, found)
+        for name, claim in claims.items()
+    ]
+
+
+def _earlier(project: Project, experiment: str) -> Pilot:
+    """What results/ holds of seeds below the judged ones: of an earlier edition, which no verdict will rest on."""
+    from reprise.core.verdicts import results
+
+    folder = project.results_folder(experiment)
+    if not (folder / "card.json").exists():
+        return Pilot({}, {}, {})
+    whole = results.read(folder)
+    runs: dict[tuple[str, int], Mapping[str, float]] = {
+        key: metrics for key, metrics in results.read_runs(folder).items() if key[1] < FIRST_JUDGED_SEED
+    }
+    spent: dict[str, float] = {}
+    for cost in whole.costs:
+        spent[cost.arm] = spent.get(cost.arm, 0.0) + cost.seconds * (cost.cores or 1)
+    seeds = {arm: len({cost.seed for cost in whole.costs if cost.arm == arm}) for arm in spent}
+    return Pilot(runs, {}, {arm: seconds / seeds[arm] for arm, seconds in spent.items()})
 
 
 def _judged(claim: Claim, scale: Scale) -> bool:
@@ -145,8 +188,8 @@ def table(rows: Sequence[Row], experiment: str, runs: int) -> Table:
     from reprise.core.verdicts.verdict import signed
 
     caption = (
-        f"From {runs} runs of each arm on tuning seeds. Effect and spread are shrunk to one-sided {100 * BOUND:g} %"
-        " bounds; the seeds are those with 90 % power."
+        f"From {runs} runs of each arm on tuning seeds, or from earlier results. Effect and spread are shrunk to"
+        f" one-sided {100 * BOUND:g} % bounds; the seeds are those with 90 % power."
     )
     made = Table(title=f"Seeds for {experiment}", title_justify="left", caption=caption, caption_justify="left")
     for column in ("claim", "effect", "shrunk", "spread", "claimed", "seeds now", "seeds", "core-minutes"):
