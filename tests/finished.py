@@ -127,5 +127,16 @@ def pretend_scored(finished: Finished, fingerprint: str) -> None:
         REPOSITORY / "results" / "laptop" / "gan", folder, ignore=shutil.ignore_patterns("pictures", "plots")
     )
     card = json.loads((folder / "card.json").read_text())
-    card["fingerprints"]["non_saturating/s0"] = fingerprint
+    first = min(
+        int(name.rpartition("/s")[2]) for name in card["fingerprints"]
+    )  # its seeds are from here on; ours, from 0
+    card["fingerprints"] = {
+        f"{name.rpartition('/s')[0]}/s{int(name.rpartition('/s')[2]) - first}": said
+        for name, said in card["fingerprints"].items()
+    } | {"non_saturating/s0": fingerprint}
+    for sealed in ("files", "sha256"):  # of the files as they were
+        card.pop(sealed, None)
     (folder / "card.json").write_text(json.dumps(card))
+    head, *rows = [row.split(",") for row in (folder / "runs.csv").read_text().splitlines()]
+    shifted = [[arm, str(int(seed) - first), *rest] for arm, seed, *rest in rows]
+    (folder / "runs.csv").write_text("".join(",".join(row) + "\n" for row in (head, *shifted)))
