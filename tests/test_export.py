@@ -71,9 +71,11 @@ def test_gan_as_a_model_repository(finished: Finished, tmp_path: Path, monkeypat
     scores = {one.metric_type: one.metric_value for one in card.data.eval_results or []}
     assert scores["fd_lenet_v1"] == float(row[rows[0].split(",").index("fd_lenet_v1")])
     assert len(scores) == len(row) - 2
+    claims = json.loads((finished.root / "results" / "smoke" / "gan" / "claims.json").read_text())
+    shown = {claim["verdict"].replace("refuted", "not seen at this size") for claim in claims.values()}
+    assert "reproduced" in shown
     for part in (
-        "**reproduced**",
-        "**not seen at this size**",
+        *(f"**{verdict}**" for verdict in shown),
         "Algorithm 1 is followed",
         "Smoke scale",
         "scale=smoke",
