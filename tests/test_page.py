@@ -112,20 +112,23 @@ def test_filters(opened: Any):
     tab = opened("index.html", viewport=LAPTOP)
     page = tab.page
     assert shown(page) == ALL
-    for choice, expected in (
-        ("vision", ALL[:1]),
-        ("all papers", ALL),
-        ("2010s", ALL[1:2]),
-        ("all years", ALL),
-        ("refuted", ALL[:2]),
-        ("not run", ALL),
+    verdict = lambda text: page.locator(".chip", has_text=text).first.click()  # noqa: E731
+    for choose, choice, expected in (
+        (lambda name: page.select_option("#family", name), "vision", ALL[:1]),
+        (lambda name: page.select_option("#family", name), "", ALL),
+        (lambda name: page.select_option("#decade", name), "2010", ALL[1:2]),
+        (lambda name: page.select_option("#decade", name), "", ALL),
+        (lambda text: page.fill("#search", text), "PAPER waits", ALL[2:]),
+        (lambda text: page.fill("#search", text), "", ALL),
+        (verdict, "refuted", ALL[:2]),
+        (verdict, "not run", ALL),
     ):
-        page.locator(".chip", has_text=choice).first.click()
+        choose(choice)
         assert shown(page) == expected, choice
         assert page.locator("#count").inner_text() == f"{len(expected)} paper{'s' if len(expected) > 1 else ''}"
     assert {text[0] for text in page.locator(".marks li:visible").all_inner_texts()} == {"–"}
     page.locator(".chip", has_text="reproduced").first.click()
-    page.locator(".chip", has_text="2020s").click()
+    page.select_option("#decade", "2020")
     assert shown(page) == []
     assert page.locator(".none").is_visible()
     page.locator(".none button").click()
@@ -151,8 +154,14 @@ def test_the_keyboard_reaches_all(opened: Any):
     page.keyboard.press("ArrowRight")
     assert page.locator("#verdict-reproduced").is_checked()
     page.keyboard.press("Tab")
-    page.keyboard.press("ArrowRight")
-    assert page.locator("input[name=family]:checked").get_attribute("id") != "family-all"
+    page.keyboard.type("earlier")
+    assert shown(page) == ALL[:1]
+    page.keyboard.press("ControlOrMeta+a")
+    page.keyboard.press("Delete")
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowDown")
+    assert page.locator("#family").input_value()
+    page.locator("button[type=reset]").first.click()
     page.locator("h3 a:visible").first.focus()
     page.keyboard.press("Enter")
     page.wait_for_url("**/*.html")

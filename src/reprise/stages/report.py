@@ -38,7 +38,6 @@ HERE = Path(__file__).parent
 TEMPLATES, VENDOR = HERE / "templates", HERE / "page" / "vendor"
 ASSETS = ("style.css", "page.js")
 LIBRARIES = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
-CURVES_SHOWN = 6
 
 
 def report(project: Project, echo: Callable[[str], None] = print) -> Path:
@@ -120,7 +119,6 @@ def template_environment() -> Environment:
         "decade": decade,
         "libraries": LIBRARIES,
         "chart_config": charts.CONFIG,
-        "curves_shown": CURVES_SHOWN,
         "sizes_said": knobs.SIZES_SAID,
         "arms_named": knobs.ARMS_NAMED,
     }

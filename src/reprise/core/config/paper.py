@@ -83,6 +83,32 @@ class ParameterCount(Strict):
     """What differs from that arm's config at paper scale."""
 
 
+class Hero(Strict):
+    """The picture or film that comes first on the paper's page, and stands for it on the first page."""
+
+    picture: Name
+    """Its name, as `snapshot` or `evaluate` gave it."""
+    arm: Name
+    """The arm it is of."""
+    caption: Text
+    """What is to be seen in it, in a sentence."""
+
+
+class Presentation(Strict):
+    """What the page says first of a paper. Nothing here decides anything."""
+
+    idea: Text
+    """What the paper proposed and why it mattered, in three sentences for a student."""
+    headline: Name
+    """The claim whose verdict is told first."""
+    hero: Hero | None = None
+    """Without one it is the first picture of the first arm."""
+    pictures: dict[Name, Text] = {}
+    """By name of picture, what is to be seen in it."""
+    curves: dict[Name, Text] = {}
+    """By column of the history, what it is, in words. These come first, in this order; the page folds the others."""
+
+
 class Paper(Strict):
     """One landmark paper, apart from its knobs."""
 
@@ -104,5 +130,7 @@ class Paper(Strict):
     """Numbers of the paper, to compare with at its scale."""
     parameters: dict[Name, ParameterCount] = {}
     """By model, how many parameters it has at paper scale."""
+    page: Presentation | None = None
+    """What the page says first."""
     claims: dict[Name, Claim] = {}
     """What the paper says, each as a comparison with its margin, fixed before the run that judges it."""

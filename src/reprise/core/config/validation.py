@@ -305,6 +305,14 @@ class _Paper:
             yield from self._count_problems(model, block(count))
         for name, claim in block(self.section, "claims").items():
             yield from self._claim_problems(("claims", name), block(claim))
+        yield from self._page_problems(block(self.section, "page"))
+
+    def _page_problems(self, page: dict[str, Any]) -> Iterator[Problem]:
+        claims, headline = block(self.section, "claims"), page.get("headline")
+        if isinstance(headline, str) and headline not in claims:
+            message = f"unknown claim {headline}{did_you_mean(headline, claims)}"
+            yield _at_value(self.document, ("page", "headline"), message)
+        yield from self._arm_problems(("page", "hero", "arm"), block(page, "hero").get("arm"), ["laptop"])
 
     def _count_problems(self, model: str, count: dict[str, Any]) -> Iterator[Problem]:
         yield from self._arm_problems(("parameters", model, "arm"), count.get("arm"), ["paper"])

@@ -156,9 +156,10 @@ class Scaled:
             return f"odds of {first} / odds of {second}"
         return f"{first} / {second}" if self.ratio else f"{first} − {second}"
 
-    def unit(self, linear: str | None = None) -> str | None:
-        """`×` for a ratio; else `linear`, or None for the metric's own."""
-        return "×" if self.ratio else linear
+    def unit(self, linear: str | None = None) -> str:
+        """Of a difference: `×` for a ratio; else `linear`, or the metric's own; per cents differ by points."""
+        unit = self.metric.unit if linear is None else linear
+        return "×" if self.ratio else f"points{unit[1:]}" if unit == "%" or unit.startswith("% per ") else unit
 
     def beyond(self, values: Values, margin: float, quantity: str, **others: Any) -> SeedValues:
         """`values`, differences on the scale, claimed above `margin`."""

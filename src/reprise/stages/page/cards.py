@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from reprise.core.config.paper import Paper, Published
 from reprise.core.config.project import Project
@@ -32,6 +32,19 @@ ELSEWHERE = re.compile(r"at scale .+, not \w+$")
 """How the reason of a claim ends that is judged, or compared with a published number, at another scale."""
 PICTURE_BYTES = 16_000_000
 """Of all pictures together: of sixty experiments the folder stays under 30 MB."""
+
+
+CURVES_SHOWN = 6
+"""Learning curves that are not folded, where YAML does not say which come first."""
+
+
+class Hung(NamedTuple):
+    """A picture of an arm, with what is to be seen in it."""
+
+    name: str
+    arm: str
+    picture: Picture
+    caption: str
 
 
 @dataclass(frozen=True)
@@ -188,24 +201,61 @@ class Card:
         """How the problem differs in size from the paper's, in words."""
         return sizes(self.knobs, self.account.axis, self.account.per_step)
 
+    @property
+    def headline(self) -> Verdict | None:
+        """The verdict that is told first: of the claim that YAML names, else of the first that was judged."""
+        named = self.paper.page.headline if self.paper.page else None
+        return next((one for one in self.judged if one.claim == named), next(iter(self.judged), None))
+
+    @cached_property
+    def hero(self) -> Hung | None:
+        """The picture that comes first: the one that YAML names, the last of its series; else the thumbnail."""
+        said = self.paper.page.hero if self.paper.page else None
+        for gallery in self.galleries:
+            if said and gallery.name == said.picture and said.arm in gallery.rows:
+                return Hung(gallery.name, said.arm, gallery.rows[said.arm][-1], said.caption)
+        first = thumbnail(self.galleries)
+        for gallery in self.galleries:
+            for arm, row in gallery.rows.items():
+                if first in row:
+                    return Hung(gallery.name, arm, first, self.seen_in(gallery.name))
+        return None
+
+    @property
+    def searched(self) -> str:
+        """What a search of the first page looks through: title, authors, claims, arms."""
+        claims = (f"{name} {claim.says}" for name, claim in self.paper.claims.items())
+        said = " ".join([self.key, self.paper.title, self.paper.authors, str(self.paper.year), *claims, *self.arms])
+        return said.replace("_", " ").lower()
+
+    def seen_in(self, picture: str) -> str:
+        """What is to be seen in the pictures of that name, in words; empty where YAML does not say."""
+        return self.paper.page.pictures.get(picture, "") if self.paper.page else ""
+
+    @property
+    def curves_first(self) -> int:
+        """How many charts are not folded: those that YAML names, or six where it names none that was recorded."""
+        named = self.paper.page.curves if self.paper.page else {}
+        shown = sum(title in named.values() for title, _ in self.charts)
+        return shown or CURVES_SHOWN
+
     @cached_property
     def charts(self) -> list[tuple[str, dict[str, Any]]]:
         """Title and Vega-Lite of each learning curve."""
         if self.results is None:
             return []
         made, stages = [], self.results.card["axes"]
+        named = self.paper.page.curves if self.paper.page else {}
         for name, curves in self.results.curves.items():
             stage = next(stage for stage in stages if name.startswith(f"{stage}_"))
             said = name.removeprefix(f"{stage}_") if len(stages) == 1 else name.replace("_", ": ", 1)
-            title, text = said.replace("_", " "), (self.results.folder / "plots" / f"{name}.csv").read_text()
-            levels = self.results.card.get("levels", {}).get(name.removeprefix(f"{stage}_"), {})
-            made.append((title, curve_chart(title, text, curves, self.arms, stages[stage], levels)))
-        return made
-
-    @property
-    def thumbnail(self) -> Picture | None:
-        """The picture that stands for it."""
-        return thumbnail(self.galleries)
+            column, text = name.removeprefix(f"{stage}_"), (self.results.folder / "plots" / f"{name}.csv").read_text()
+            title = named.get(column, said.replace("_", " "))
+            levels = self.results.card.get("levels", {}).get(column, {})
+            made.append((column, title, curve_chart(title, text, curves, self.arms, stages[stage], levels)))
+        order = {column: place for place, column in enumerate(named)}
+        made.sort(key=lambda item: order.get(item[0], len(order)))
+        return [(title, chart) for _, title, chart in made]
 
     @property
     def cost(self) -> Cost:

@@ -13,11 +13,23 @@ if (form) {
     const by = compared(key);
     list.append(...[...papers].sort((a, b) => sign * by(a.dataset, b.dataset)));
     list.dataset.order = order.value;
+    const wanted = document.querySelector("#search").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const all = document.querySelector("#verdict-all").checked;
+    for (const paper of papers) {
+      paper.classList.toggle("never", !wanted.every((word) => paper.dataset.words.includes(word)));
+      const marks = paper.querySelector("details");
+      if (marks && String(all) !== marks.dataset.all) {
+        marks.open = !all;
+        marks.dataset.all = all;
+      }
+    }
     const shown = papers.filter((paper) => getComputedStyle(paper).display !== "none").length;
     document.querySelector("#count").value = shown === 1 ? "1 paper" : `${shown} papers`;
     document.querySelector(".none").hidden = shown > 0;
   };
   form.addEventListener("change", arrange);
+  form.addEventListener("input", arrange);
+  form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => setTimeout(arrange));
   addEventListener("pageshow", arrange);
 }
