@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from conftest import REPOSITORY
 from reprise.core.config.project import load
-from reprise.core.verdicts.results import read_verdicts, verdict_markdown, verdict_rows, verdict_summary
+from reprise.core.verdicts.listings import verdict_markdown, verdict_rows, verdict_summary
+from reprise.core.verdicts.results import core_seconds, read_verdicts
 
 README = (REPOSITORY / "README.md").read_text()
 
@@ -16,8 +17,8 @@ VERDICTS = {key: read_verdicts(folder) for key, folder in FOLDERS.items() if fol
 
 def test_the_verdicts_are_those_of_results():
     shown = README.partition("<!-- verdicts -->\n")[2].partition("\n<!-- /verdicts -->")[0]
-    years = {key: paper.year for key, paper in PROJECT.papers.items()}
-    assert shown == verdict_summary(VERDICTS, years)
+    spent = {key: core_seconds(FOLDERS[key]) for key in VERDICTS}
+    assert shown == verdict_summary(VERDICTS, PROJECT.papers, spent)
     assert (REPOSITORY / "results" / "README.md").read_text() == verdict_markdown(VERDICTS) + "\n"
 
 

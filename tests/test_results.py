@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 import made_up
-from reprise.core.verdicts import multiplicity, results, rulings
+from reprise.core.verdicts import listings, multiplicity, results, rulings
 
 ROOT = Path(__file__).parents[1]
 
@@ -180,10 +180,10 @@ def test_curves_over_seeds_by_hand():
 def test_verdict_table_shows_every_interval(tmp_path: Path):
     verdicts = made_up.write(tmp_path)
     console = Console(width=140, record=True, file=io.StringIO())
-    console.print(results.verdict_table({"gan": verdicts}))
+    console.print(listings.verdict_table({"gan": verdicts}))
     text = console.export_text()
     for verdict in verdicts.values():
-        assert results.verdict_in_words(verdict).split()[0] in text
+        assert listings.verdict_in_words(verdict).split()[0] in text
         if verdict.interval:
             assert f"[{verdict.interval[0]:.3g}, {verdict.interval[1]:.3g}]" in text
     assert "> 0.5" in text
@@ -260,14 +260,19 @@ def test_listings_give_q_over_the_whole_catalogue_and_checks_last(tmp_path: Path
     verdicts = made_up.write(tmp_path)
     twice = {"gan": verdicts, "other": verdicts}
     q = multiplicity.q_values(twice)
-    page = results.verdict_markdown(twice)
+    page = listings.verdict_markdown(twice)
     assert f"{multiplicity.count(twice)}." in page
     first = next(line for line in page.splitlines() if "much stronger gradients" in line)
     assert first.endswith(f"| {q['gan', 'stronger_early_gradient']:.2g} |")
     check = replace(verdicts["beats_mixture"], counted=False, p=None, verdict="refuted")
-    rows = results.verdict_rows([check, verdicts["all_modes"]])
+    rows = listings.verdict_rows([check, verdicts["all_modes"]])
     assert "**does not hold**" in rows[-1]
     assert "counted" not in rows[-2]
-    summary = results.verdict_summary({"gan": verdicts | {"beats_mixture": check}}, {"gan": 2014})
-    assert "beats mixture" not in summary
-    assert "| paper | reproduced | weaker | refuted | inconclusive |" in summary
+    summary = listings.verdict_summary(
+        {"gan": verdicts | {"beats_mixture": check}}, {"gan": made_up.PAPER}, {"gan": 600}
+    )
+    [row] = [line for line in summary.splitlines() if line.startswith("| 2014 | [gan](results/README.md#gan) |")]
+    counted = [one for name, one in verdicts.items() if one.counted and one.interval and name != "beats_mixture"]
+    assert f" {sum(one.verdict == 'reproduced' for one in counted)} reproduced" in row
+    assert row.endswith(" | 5 |"), "ten minutes of a core are five of two"
+    assert f"{counted[0].says} **" in row

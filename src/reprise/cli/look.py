@@ -176,8 +176,9 @@ def print_verdicts(
     from rich.console import Console
 
     from reprise.commands.listing import not_run
+    from reprise.core.verdicts.listings import verdict_markdown, verdict_summary, verdict_table
     from reprise.core.verdicts.multiplicity import q_values
-    from reprise.core.verdicts.results import read_verdicts, verdict_markdown, verdict_summary, verdict_table
+    from reprise.core.verdicts.results import core_seconds, read_verdicts
 
     catalogue = {
         key: read_verdicts(project.results_folder(key)) for key in project.pipeline.evaluate if _evaluated(project, key)
@@ -201,8 +202,8 @@ def print_verdicts(
         }
         typer.echo(json.dumps(plain, indent=1, ensure_ascii=False))
     else:
-        years = {experiment: project.papers[experiment].year for experiment in experiments}
-        typer.echo(verdict_summary(found, years))
+        spent = {key: core_seconds(project.results_folder(key)) for key in found}
+        typer.echo(verdict_summary(found, project.papers, spent))
 
 
 def _tell_of_those_without(project: Project, lacking: Sequence[str], asked: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from reprise.commands.compare import Comparison, Difference, Edit, Ruling, Shift
-from reprise.core.verdicts.results import estimate_in_words, region_in_words
+from reprise.core.verdicts.listings import estimate_in_words, region_in_words
 from reprise.core.verdicts.rulings import COLOURS
 from reprise.core.verdicts.verdict import Verdict, signed
 

@@ -15,7 +15,7 @@ from reprise.core.config.yaml import ConfigError
 from reprise.core.contract import Failed, Run
 from reprise.core.run import tracking
 from reprise.core.verdicts import results
-from reprise.core.verdicts.results import SCALE_IN_WORDS
+from reprise.core.verdicts.listings import SCALE_IN_WORDS, verdict_rows
 from reprise.inference.lookup import models_of
 from reprise.inference.models import read_config
 from reprise.stages.page.cards import data_in_words
@@ -74,7 +74,7 @@ def card(
         less=data_in_words(list(dataset.parts_at(run.scale)), list(dataset.parts_at("paper"))),
         networks=networks, keys=keys, scores=scores, means=means, missing=missing, told=told, code=code,
         scale=SCALE_IN_WORDS[run.scale],
-        verdicts=results.verdict_rows(verdicts) if verdicts else [],
+        verdicts=verdict_rows(verdicts) if verdicts else [],
         steps=trained.record.get("steps"), examples=examples, same=_is_current(project, run),
     )  # fmt: skip
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")

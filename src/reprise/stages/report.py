@@ -23,7 +23,7 @@ from markupsafe import Markup, escape
 
 from reprise.core.run.integrity import clear, naming, swap_in
 from reprise.core.run.run_store import stage_lock
-from reprise.core.verdicts import results
+from reprise.core.verdicts import listings
 from reprise.core.verdicts.multiplicity import count
 from reprise.core.verdicts.rulings import MARKS
 from reprise.core.verdicts.verdict import signed
@@ -111,9 +111,9 @@ def template_environment() -> Environment:
     }
     environment.globals |= {
         "rulings": MARKS,
-        "scale_in_words": results.SCALE_IN_WORDS,
-        "region_in_words": results.region_in_words,
-        "verdict_in_words": results.verdict_in_words,
+        "scale_in_words": listings.SCALE_IN_WORDS,
+        "region_in_words": listings.region_in_words,
+        "verdict_in_words": listings.verdict_in_words,
         "interval_figure": interval_svg.interval_figure,
         "colour": interval_svg.colour_class,
         "decade": decade,

@@ -15,6 +15,7 @@ from reprise.core.config.project import Project
 from reprise.core.config.yaml import Mark, leaves
 from reprise.core.contract import Scale
 from reprise.core.verdicts import results
+from reprise.core.verdicts.listings import headline
 from reprise.core.verdicts.multiplicity import q_values
 from reprise.core.verdicts.results import Results
 from reprise.core.verdicts.rulings import MARKS
@@ -204,8 +205,7 @@ class Card:
     @property
     def headline(self) -> Verdict | None:
         """The verdict that is told first: of the claim that YAML names, else of the first that was judged."""
-        named = self.paper.page.headline if self.paper.page else None
-        return next((one for one in self.judged if one.claim == named), next(iter(self.judged), None))
+        return headline(self.paper, self.verdicts)
 
     @cached_property
     def hero(self) -> Hung | None:

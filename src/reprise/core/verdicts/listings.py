@@ -1,0 +1,138 @@
+"""Verdicts in words: tables for the terminal and for Markdown, and the phrases that all of them use."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from reprise.core.config.paper import Paper
+from reprise.core.verdicts.multiplicity import Verdicts, count, q_values
+from reprise.core.verdicts.rulings import COLOURS, JUDGED, in_words
+from reprise.core.verdicts.verdict import Verdict, signed
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SCALE_IN_WORDS: dict[str, str] = {
+    "smoke": "Smoke scale: seconds of training, to test the machinery. The numbers say nothing about the paper.",
+    "laptop": "Laptop scale: a smaller problem than the paper's, sized for two CPU cores. The verdicts are about it.",
+    "paper": "Paper scale: the paper's own model, data and schedule.",
+}
+
+
+def verdict_table(verdicts: Verdicts, catalogue: Verdicts | None = None) -> Table:
+    """Verdicts by experiment and claim, for rich to print; each q is over `catalogue`, of which they are a part."""
+    from rich.table import Table
+    from rich.text import Text
+
+    catalogue = catalogue or verdicts
+    q = q_values(catalogue)
+    caption = "\n".join([*_scales_in_words(verdicts), f"{count(catalogue)}."])
+    table = Table(title="Verdicts", title_justify="left", caption=caption, caption_justify="left", expand=False)
+    table.add_column("claim")
+    table.add_column("verdict")
+    table.add_column("estimate and interval")
+    table.add_column("claimed", no_wrap=True)
+    table.add_column("seeds", justify="right")
+    table.add_column("q", justify="right", no_wrap=True)
+    table.add_column("in the paper")
+    for experiment, claims in verdicts.items():
+        for verdict in sorted(claims.values(), key=lambda one: not one.counted):
+            kind = "" if verdict.counted else " (check)"
+            table.add_row(
+                f"{experiment}: {verdict.claim.replace('_', ' ')}{kind}",
+                Text(verdict_in_words(verdict), style=COLOURS[verdict.verdict]),
+                Text(estimate_in_words(verdict)),
+                region_in_words(verdict),
+                str(verdict.seeds),
+                f"{q[experiment, verdict.claim]:.2g}" if (experiment, verdict.claim) in q else "",
+                verdict.where,
+            )
+        table.add_section()
+    return table
+
+
+def verdict_markdown(verdicts: Verdicts) -> str:
+    """The same as a page of Markdown, a table for each experiment, less the claims that are judged at another scale."""
+    q = q_values(verdicts)
+    lines = ["# Verdicts", "", "Written by `reprise verdicts --markdown`. " + " ".join(_scales_in_words(verdicts))]
+    lines += ["", f"{count(verdicts)}."]
+    for experiment, claims in verdicts.items():
+        lines += [
+            "",
+            f"## {experiment}",
+            "",
+            *verdict_rows(claims.values(), {claim: q.get((experiment, claim)) for claim in claims}),
+        ]
+    return "\n".join(lines)
+
+
+def verdict_rows(verdicts: Iterable[Verdict], q: Mapping[str, float | None] | None = None) -> list[str]:
+    """A table of Markdown, a line for each claim that was judged, checks last; with `q`, by claim, its column too."""
+    shown = sorted((one for one in verdicts if one.interval is not None), key=lambda one: not one.counted)
+    lines = ["| claim | verdict | estimate [interval] | claimed | seeds |", "|---|---|---|---|---|"]
+    if q is not None:
+        lines = [lines[0] + " q |", lines[1] + "---|"]
+    for verdict in shown:
+        facts = f"{estimate_in_words(verdict)} | {region_in_words(verdict)} | {verdict.seeds} |"
+        if q is not None:
+            value = q.get(verdict.claim)
+            facts += f" {'check' if not verdict.counted else '' if value is None else f'{value:.2g}'} |"
+        lines.append(f"| {verdict.says} ({verdict.where}) | **{verdict_in_words(verdict)}** | {facts}")
+    return lines
+
+
+def verdict_summary(verdicts: Verdicts, papers: Mapping[str, Paper], seconds: Mapping[str, float]) -> str:
+    """A table of Markdown, a row for each experiment, oldest first: how many claims of each verdict, and the headline.
+
+    Args:
+        verdicts: by experiment and claim.
+        papers: by experiment.
+        seconds: by experiment, of one core, for all of its runs; the table has minutes of two.
+    """
+    lines = ["| year | paper | claims | what became of its headline | minutes |", "|---|---|---|---|---|"]
+    for experiment in sorted(verdicts, key=lambda key: papers[key].year):
+        counted = Counter(one.verdict for one in verdicts[experiment].values() if one.counted)
+        claims = ", ".join(f"{counted[kind]} {kind}" for kind in JUDGED if counted[kind])
+        found = headline(papers[experiment], verdicts[experiment].values())
+        said = f"{found.says} **{verdict_in_words(found).capitalize()}**: {estimate_in_words(found)}" if found else ""
+        link = f"[{experiment}](results/README.md#{experiment})"
+        minutes = f"{seconds[experiment] / 120:.2g}" if seconds.get(experiment) else ""
+        lines.append(f"| {papers[experiment].year} | {link} | {claims} | {said} | {minutes} |")
+    return "\n".join([*lines, "", f"{count(verdicts)}."])
+
+
+def headline(paper: Paper, verdicts: Iterable[Verdict]) -> Verdict | None:
+    """The verdict that is told first: of the claim that YAML names, else of the first that was judged and counts."""
+    judged = [one for one in verdicts if one.interval is not None and one.counted]
+    named = paper.page.headline if paper.page else None
+    return next((one for one in judged if one.claim == named), judged[0] if judged else None)
+
+
+def verdict_in_words(verdict: Verdict) -> str:
+    """The verdict as a reader sees it: `not seen at this size` for a refuted one away from the paper's scale."""
+    return in_words(verdict.verdict, verdict.scale, check=not verdict.counted)
+
+
+def _scales_in_words(verdicts: Verdicts) -> list[str]:
+    scales = dict.fromkeys(verdict.scale for claims in verdicts.values() for verdict in claims.values())
+    return [SCALE_IN_WORDS[scale] for scale in scales]
+
+
+def estimate_in_words(verdict: Verdict) -> str:
+    """`3.21 [2.10, 4.32] nats`, or why there is no estimate."""
+    if verdict.interval is None:
+        return verdict.reason
+    low, high = verdict.interval
+    return f"{signed(verdict.estimate or 0.0, 3)} [{signed(low, 3)}, {signed(high, 3)}] {verdict.unit}".rstrip()
+
+
+def region_in_words(verdict: Verdict) -> str:
+    """`> 0.5`, `< 10`, `−1 … 1`, or nothing."""
+    if verdict.holds is None or verdict.holds == (None, None):
+        return ""
+    low, high = verdict.holds
+    if high is None:
+        return f"> {signed(low or 0.0)}"
+    return f"< {signed(high)}" if low is None else f"{signed(low)} … {signed(high)}"
