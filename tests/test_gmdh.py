@@ -76,6 +76,8 @@ def test_survivors_are_the_best_and_better_than_before() -> None:
     assert len(grown(data.fit, data.check, second, model)[0]) == 1
     strict = model.model_copy(update={"improvement": 0.9999})
     assert len(grown(data.fit, data.check, second, strict)[0]) == 0
+    unstopped = model.model_copy(update={"stops": False})
+    assert torch.equal(grown(data.fit, data.check, 0.0, unstopped)[2], criterion)
 
 
 def test_polynomials_have_the_degree_and_the_inputs_they_say() -> None:
@@ -105,6 +107,17 @@ def test_digits_are_two_and_their_squares_are_means(data: Path) -> None:
     assert torch.cdist(x, squares).min(1).values.max() < 1e-5
     other = digits_data(data / "digits", problem, seed=1, replicate=0)
     assert not torch.equal(other.fit[0], drawn.fit[0])
+
+
+def test_tuning_on_digits_looks_at_no_test_image(data: Path) -> None:
+    problem = Digits(**DIGITS["problem"] | {"scored_on": "train"})
+    drawn = digits_data(data / "digits", problem, seed=0, replicate=0)
+    x = torch.cat([rows for rows, _ in (drawn.fit, drawn.check, drawn.test)])
+    images = np.load(data / "digits" / "train_images.npy") / 127.5 - 1
+    squares = images.reshape(len(images), 7, 4, 7, 4).mean((2, 4)).reshape(len(images), -1)
+    places = torch.cdist(x, torch.tensor(squares)).argmin(1)
+    assert torch.cdist(x, torch.tensor(squares)).amin(1).max() < 1e-5
+    assert len(places.unique()) == len(x) == 170
 
 
 # Parity
@@ -166,6 +179,16 @@ def test_growth_stops_where_the_criterion_does() -> None:
     evaluation = scored(task)
     assert evaluation.metrics["test_error"] < 0.3
     assert set(evaluation.pictures) == {"network", "criterion"}
+
+
+def test_unstopped_grows_all_its_layers_the_first_as_if_it_stopped() -> None:
+    stopped, unstopped = (trained(gmdh, TREE | {"model": TREE["model"] | {"stops": stops}}) for stops in (True, False))
+    assert (unstopped.networks.widths == 8).all()
+    for index in range(3):
+        shared = int((stopped.networks.widths[index] == 8).int().cumprod(0).sum())
+        ours, theirs = (task.networks.coefficients[index, :shared] for task in (stopped, unstopped))
+        assert shared >= 1
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_the_error_of_the_fit_always_falls() -> None:

@@ -4,21 +4,24 @@ The method as it is done here: Ivakhnenko, Polynomial theory of complex systems,
 Cybernetics 1 (4), 1971, https://doi.org/10.1109/TSMC.1971.4308320.
 
 Claimed: layers of quadratic polynomials of two variables, each fitted by least squares on one part of the data, build
-up a polynomial of high degree that could not be fitted whole; an external criterion, the error on a part that no
-coefficient saw, selects the units of each layer, which get fewer, and stops the growth, where the error of the fit
-itself would fall for ever (1971, on the thresholds of self-selection and on the criterion of regularity; Schmidhuber
-2015, Section 5.3, names the eight layers of 1971).
+up a polynomial of high degree; an external criterion, the error on a part that no coefficient saw, selects the units of
+each layer and controls overfitting (1971, abstract). How many layers and units there are is learned in
+problem-dependent fashion; in 1971 there were eight layers (Schmidhuber 2015, Section 5.3). That growth ends at the
+minimum of the criterion, and that a complete polynomial would need more observations, is said of the 1971 paper by
+others; the paper itself could not be had.
 
 Deviations, at scale paper:
 - The examples of 1965 and 1971 (river flow, the British economy) are short tables that are not to be had. In their
   place: trees of quadratic polynomials, drawn here, whose degree is known, so that it can be seen whether it is found;
   and, as observations that nobody made up, two of MNIST's digits to be told apart, by 200 images of them.
 - A unit survives if its criterion is below that of the best unit of the layer before by the share `improvement`, and
-  among those the best `width` do. The papers leave the threshold to the experimenter.
+  among those the best `width` do. By how much is left to the
+  experimenter.
 - The criterion is relative to the squares of y about its mean, which changes nothing in what it selects.
 - `training` selects by the error of the fit and has no use for a second part: it fits on both parts together.
-- `complete` is a baseline with more help than the papers' complete polynomial, whose equations would have more unknowns
+- `complete` has more help than the complete polynomial that is argued against, whose equations would have more unknowns
   than rows here: it is ridge regression, its ridge chosen on the checking sequence, its last fit on both sequences.
+- `unstopped` grows all its layers: of each layer the best `width` units survive, better than those before or not.
 - A polynomial of high degree is wild where there were no data: what is scored, of every arm, is held within the range
   of the observations that were fitted.
 - Equations are solved with a ridge of 1e-9 of their mean diagonal: two units of a layer may be nearly the same.
@@ -86,7 +89,9 @@ class Digits(Strict):
     check: Count
     """Images that the external criterion is measured on."""
     test: Count
-    """Images of the test set that the network is scored on, at most."""
+    """Images that the network is scored on, at most."""
+    scored_on: Literal["test", "train"] = "test"
+    """Of which set those are; for tuning, images of the training set that were neither fitted nor checked."""
 
 
 class Layered(Strict):
@@ -101,6 +106,8 @@ class Layered(Strict):
     """At most."""
     improvement: Share
     """By what share a unit's criterion must be below the best of the layer before."""
+    stops: bool = True
+    """Whether growth ends where no unit's is; else the best `width` of every layer survive, to the last layer."""
 
 
 class Complete(Strict):
@@ -200,14 +207,16 @@ def grown(
 ) -> tuple[Int[Tensor, "units 2"], Float[Tensor, "units 6"], Float[Tensor, " units"]]:
     """One more layer over the units `fit[0]` [rows, units], whose y is `fit[1]`: the survivors among all pairs.
 
-    Returns the pairs, their coefficients and their criterion on `check`, the best first; none if none is below `best`.
+    Returns the pairs, their coefficients and their criterion on `check`, the best first. If the network stops, only
+    those below `best`.
     """
     first, second = torch.triu_indices(fit[0].shape[1], fit[0].shape[1], 1, device=fit[0].device)
     coefficients = least_squares(quadratic_terms(fit[0][:, first], fit[0][:, second]), fit[1])
     checked = quadratic_terms(check[0][:, first], check[0][:, second])
     criterion = relative_error((checked * coefficients).sum(2), check[1])
-    order = criterion.argsort(stable=True)[: model.width]
-    kept = order[criterion[order] < best * (1 - model.improvement)]
+    kept = criterion.argsort(stable=True)[: model.width]
+    if model.stops:
+        kept = kept[criterion[kept] < best * (1 - model.improvement)]
     return torch.stack([first, second], 1)[kept], coefficients[kept], criterion[kept]
 
 
@@ -279,8 +288,9 @@ def digits_data(folder: Path, problem: Digits, seed: int, replicate: int) -> Dat
     """Images of two digits, both drawn: what is fitted and checked out of the training set, the test out of its own."""
     rng = np.random.default_rng([seed, replicate])
     pair = rng.permutation(10)[:2]
+    seen = problem.fit + problem.check
 
-    def rows(split: str, count: int) -> Rows:
+    def rows(split: Literal["train", "test"], count: int) -> Rows:
         images, labels = open_images(folder, split)
         places = rng.permutation(np.flatnonzero(np.isin(labels, pair)))[:count]
         side = images.shape[1] // problem.square
@@ -288,9 +298,10 @@ def digits_data(folder: Path, problem: Digits, seed: int, replicate: int) -> Dat
         x = squares.mean((2, 4)).reshape(len(places), -1) / 127.5 - 1
         return torch.tensor(x), torch.tensor(np.where(labels[places] == pair[0], 1.0, -1.0))
 
-    x, y = rows("train", problem.fit + problem.check)
-    cut = problem.fit
-    return Data((x[:cut], y[:cut]), (x[cut:], y[cut:]), rows("test", problem.test))
+    held_out = problem.scored_on == "train"
+    x, y = rows("train", seen + held_out * problem.test)
+    scored = (x[seen:], y[seen:]) if held_out else rows("test", problem.test)
+    return Data((x[: problem.fit], y[: problem.fit]), (x[problem.fit : seen], y[problem.fit : seen]), scored)
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
