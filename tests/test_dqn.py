@@ -181,7 +181,7 @@ def test_replay_agrees_with_one_that_keeps_states(steps: int) -> None:
         replay.add(actions[t], rewards[t], terminal[t], over[t], frames[t + 1])
         if not len(replay):
             continue
-        latest = replay.latest(0.9)
+        latest = replay.latest(count, 0.9)
         for game, action in enumerate(latest.actions.tolist()):
             first = t - steps + 1
             cut = plain[game].cuts[first] and first > 0 and not over[first - 1, game] and first > t - steps - 18
@@ -285,15 +285,55 @@ def test_the_target_network_is_a_copy_made_at_intervals() -> None:
     assert make_task(MINATAR | {"target_every": None}).target is None
 
 
-def test_without_replay_each_update_sees_the_newest_steps_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = make_task(MINATAR | {"replay": None, "duration": "60step"})
-    sizes = []
-    loss = dqn.Task._loss
-    monkeypatch.setattr(dqn.Task, "_loss", lambda self, batch: (sizes.append(len(batch.actions)), loss(self, batch))[1])
+def test_the_late_score_is_of_whole_games_that_end_in_the_last_third(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Rising(Fake):
+        """Each game brings 10 points a step more than the one before it; a game has 10 steps."""
+
+        played = 0
+
+        def step(self, actions: list[int]) -> games.Played:
+            self.played += 1
+            found = super().step(actions)
+            return games.Played(
+                found.frames, found.rewards * (1 + (self.played - 1) // 10), found.life_lost, found.over
+            )
+
+    monkeypatch.setattr(dqn, "open_games", lambda game, count, *_: Rising(count))
+    task = make_task(TINY | {"duration": "60step", "learning_starts": 100_000, "multi_step": 1})
     fit(task)
-    assert set(sizes) == {2}
-    assert len(sizes) == 60 - 20 // 2
-    assert len(task._replay) == 2
+    assert task.late.tolist() == [2 * (500 + 600), 4], "the fifth and the sixth game, of two environments"
+    with torch.inference_mode():
+        assert task.evaluate().metrics["late_score"] == 550.0
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_the_newest_transitions_come_in_their_order(size: int) -> None:
+    replay = Replay(8, 2, (1, 1, 1), stack=1)
+    replay.start(torch.zeros(2, 1, 1, 1, dtype=torch.uint8))
+    never = torch.zeros(2, dtype=torch.bool)
+    for step in range(20):
+        replay.add(torch.tensor([2 * step, 2 * step + 1]), torch.zeros(2), never, never, torch.zeros(2, 1, 1, 1).byte())
+    assert replay.latest(size, 0.9).actions.tolist() == list(range(40 - size, 40))
+    assert len(replay.latest(100, 0.9).actions) == 8
+
+
+def test_without_replay_as_many_updates_see_as_many_transitions_the_newest_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[Transitions] = []
+    loss = dqn.Task._loss
+    monkeypatch.setattr(dqn.Task, "_loss", lambda self, batch: (seen.append(batch), loss(self, batch))[1])
+    sizes = {}
+    for replay in (500, None):
+        seen.clear()
+        task = make_task(MINATAR | {"replay": replay, "duration": "60step", "multi_step": 1})
+        fit(task)
+        sizes[replay] = [len(batch.actions) for batch in seen]
+    assert sizes[None] == sizes[500] == [8] * 25, "two games, 60 steps, from 20 on; an update for every 4 agent steps"
+    newest = task._replay
+    assert len(newest) == 8, "four steps of two games: nothing older is kept"
+    for ours, theirs in zip(vars(seen[-1]).values(), vars(newest.latest(8, 0.99)).values(), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_linear_arm_is_linear_and_random_arm_plays_without_training() -> None:

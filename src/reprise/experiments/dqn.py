@@ -13,8 +13,11 @@ Deviations, at every scale:
 - Two frames are joined by the greater luminance, not the greater red, green and blue; screens shrink by area.
 - torch's RMSProp adds eps outside the square root (see parts/optim.py).
 - Evaluation is by the last weights, not by the best of many evaluations.
-At laptop scale: everything that `laptop` of params/dqn.yaml names. Above all 60,000 agent steps, not 50 million, on
-frames of 42×42 cut to the playing field; 8 games side by side; three-step targets; Adam.
+- Without replay an update learns from as many transitions as with it: the newest ones. The paper does not say how many.
+At laptop scale: everything that `laptop` of params/dqn.yaml names. Above all 48,000 agent steps, not 50 million, on
+frames of 42×42 cut to the playing field; 8 games side by side; three-step targets; Adam. What replay and the target
+network are worth (Extended Data Table 3) is measured in MinAtar's Space Invaders (Young & Tian 2019), by one-step
+targets as in the paper.
 
 Shapes: batch; planes = stack × channels of a frame; height, width; actions; games (played side by side).
 """
@@ -118,11 +121,11 @@ class Config(ExperimentConfig):
     learning_starts: Annotated[int, Field(ge=0)]
     """Agent steps of random play before the first update."""
     replay: Count | None
-    """Transitions kept to sample from. null: none are; each step of the environments makes one update, by itself."""
+    """Transitions kept to sample from. null: none are, and an update learns from the newest `batch` transitions."""
     update_every: Count
-    """Agent steps for each update of the weights, with replay."""
+    """Agent steps for each update of the weights."""
     batch: Count
-    """Transitions of an update, with replay."""
+    """Transitions of an update."""
     target_every: Count | None
     """Updates after which the target network becomes a copy of the learning one. null: there is none."""
     discount: Share
@@ -255,6 +258,9 @@ class Task(task.Task):
         self.x_scale = config.environments
         self.log_every = min(max(self.total_steps // 50, 1), 1000)
         self.updates = 0
+        self.late: Tensor
+        """Sum of the unclipped scores of the whole games that ended in the last third of training, and their number."""
+        self.register_buffer("late", torch.zeros(2))
         self._scores: list[float] = []
         self._games: games.Games | None = None
 
@@ -276,7 +282,7 @@ class Task(task.Task):
         self._games = open_games(config.game, count, seed)
         self._random = torch.Generator().manual_seed(seed)
         shape = self._games.frame_shape
-        remembered = (config.replay or config.environments) // self.world_size
+        remembered = (config.replay or config.batch) // self.world_size
         self._replay = Replay(remembered, count, shape, config.stack, config.multi_step)
         self._replay.start(self._games.start())
 
@@ -290,7 +296,7 @@ class Task(task.Task):
         played = self._games.step(actions.tolist())
         rewards = played.rewards.clamp(-1, 1) if config.clip_rewards else played.rewards
         self._replay.add(actions, rewards, played.life_lost, played.over, played.frames)
-        self._count(played)
+        self._count(played, late=3 * step >= 2 * self.total_steps)
 
         row: dict[str, Tensor | float] = {"epsilon": epsilon}
         if self._scores:
@@ -302,8 +308,6 @@ class Task(task.Task):
 
     def _updates_due(self, agent_step: int) -> int:
         config = self.config
-        if config.replay is None:
-            return 1
         return (agent_step + config.environments) // config.update_every - agent_step // config.update_every
 
     def _act(
@@ -316,20 +320,24 @@ class Task(task.Task):
         with torch.no_grad():
             return actions.where(explore, self.q(states.to(self.device)).argmax(1).cpu())
 
-    def _count(self, played: games.Played) -> None:
-        """Keep the unclipped scores of the last 50 whole games."""
+    def _count(self, played: games.Played, late: bool) -> None:
+        """Keep the unclipped scores of the last 50 whole games, and the sum of those that end `late`."""
         self._running += played.rewards
         if played.over.any():
-            self._scores = (self._scores + self._running[played.over].tolist())[-50:]
+            ended = self._running[played.over]
+            self._scores = (self._scores + ended.tolist())[-50:]
+            if late:
+                self.late += torch.stack([ended.sum(), played.over.sum()]).to(self.late)
             self._running[played.over] = 0
 
     def _learn(self, step: int) -> dict[str, Tensor | float]:
         config, replay = self.config, self._replay
+        mine = share_of(config.batch, self.rank, self.world_size)
+        size = mine.stop - mine.start
         if config.replay is None:
-            batch = replay.latest(config.discount)
+            batch = replay.latest(size, config.discount)
         else:
-            mine = share_of(config.batch, self.rank, self.world_size)
-            batch = replay.sample(mine.stop - mine.start, config.discount, self._random)
+            batch = replay.sample(size, config.discount, self._random)
         q, loss = self._loss(batch.to(self.device))
         total = loss.sum() * self.world_size if config.reduction == "sum" else loss.mean()
         self.descend(total, self.raw_optimizers[0], config.optimizer, self.schedule.at(step))
@@ -373,7 +381,10 @@ class Task(task.Task):
         metrics = {"score": float(scores.mean()), "best_game": float(scores.max())}
         if self.total_steps == 0:
             return task.Evaluation(metrics)
-        return task.Evaluation(metrics | {"predicted_value": q_sum / q_count}, {"game": list(film)})
+        metrics |= {"predicted_value": q_sum / q_count}
+        if self.late[1]:
+            metrics["late_score"] = float(self.late[0] / self.late[1])
+        return task.Evaluation(metrics, {"game": list(film)})
 
     def extra_state(self) -> dict[str, Any]:
         assert self._games is not None

@@ -99,10 +99,11 @@ class Replay:
         picks = torch.randint(len(self), (batch,), generator=generator)
         return self._transitions(self._oldest + picks // self.games, picks % self.games, discount)
 
-    def latest(self, discount: float) -> Transitions:
-        """The newest transition of every game, in place of a sample: learning without replay."""
+    def latest(self, batch: int, discount: float) -> Transitions:
+        """The newest `batch` transitions, the oldest of them first, in place of a sample: learning without replay."""
         assert len(self), "nothing to learn from yet"
-        return self._transitions(torch.full((self.games,), self._now - self.steps), torch.arange(self.games), discount)
+        picks = torch.arange(max(len(self) - batch, 0), len(self))
+        return self._transitions(self._oldest + picks // self.games, picks % self.games, discount)
 
     def _transitions(
         self, times: Int64[Tensor, " batch"], games: Int64[Tensor, " batch"], discount: float
