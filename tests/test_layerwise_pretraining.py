@@ -265,6 +265,14 @@ def test_machines_help_the_autoencoder_to_leave_the_mean_image(data: Path, tmp_p
     assert all(np.asarray(picture).std() > 10 for picture in with_machines.pictures.values())
 
 
+def test_classifiers_alone_have_no_numbers_of_an_autoencoder(data: Path) -> None:
+    task = trained(paper, changed(TINY, "0step", "0step", "4step"), data, stage="finetune")
+    with torch.inference_mode():
+        evaluation = task.evaluate()
+    assert set(evaluation.metrics) == {"label_error_50", "label_error_400", "few_labels_cost"}
+    assert set(evaluation.pictures) == {"filters"}
+
+
 def test_components_are_fitted_and_scored(data: Path) -> None:
     nothing = trained(paper, PCA_TREE, data)
     assert nothing.total_steps == 0

@@ -629,20 +629,22 @@ class FinetuningTask(DigitsTask):
         return {"loss": loss.detach()}
 
     def evaluate(self) -> Evaluation:
-        """Reconstructions, codes, and errors by the number of labels."""
+        """Errors by the number of labels; and, if the autoencoder learned, reconstructions and codes."""
         test, labels = self.test_set[:]
-        found = in_blocks(lambda some: self.autoencoder(some).sigmoid(), test)
-        codes = in_blocks(self.autoencoder.encoder, test)
-        train = self.batch(torch.arange(min(len(self.train_set), 10_000)))
-        learnt = in_blocks(lambda some: self.autoencoder(some).sigmoid(), train)
-        metrics = reconstruction_metrics(test, found, train, learnt) | {"code_error": neighbour_error(codes, labels)}
         errors = {
             int(count): classification_scores(in_blocks(net, test), labels).error
             for count, net in self.classifiers.items()
         }
-        metrics |= {f"label_error_{count}": error for count, error in errors.items()}
+        metrics = {f"label_error_{count}": error for count, error in errors.items()}
         if len(errors) > 1:
             metrics["few_labels_cost"] = errors[min(errors)] - errors[max(errors)]
+        if not self.schedules[0].total_steps:
+            return Evaluation(metrics, {"filters": weight_sheet(linear_layers(self.classifiers)[0].weight[:100])})
+        found = in_blocks(lambda some: self.autoencoder(some).sigmoid(), test)
+        codes = in_blocks(self.autoencoder.encoder, test)
+        train = self.batch(torch.arange(min(len(self.train_set), 10_000)))
+        learnt = in_blocks(lambda some: self.autoencoder(some).sigmoid(), train)
+        metrics |= reconstruction_metrics(test, found, train, learnt) | {"code_error": neighbour_error(codes, labels)}
         filters = linear_layers(self.autoencoder.encoder)[0].weight[:100]
         return Evaluation(metrics, pictures(test, found, codes, labels, filters))
 
