@@ -92,7 +92,7 @@ class Config(ExperimentConfig):
     optimizer: vocabulary.Optimizer
     schedule: vocabulary.Schedule = vocabulary.CONSTANT
     examples: Annotated[int, Field(ge=2, le=50_000)]
-    """Training images that the seed draws, of objects at most 40,000. The set's last 10,000 are the validation split."""
+    """Training images, drawn by the seed; of objects at most 40,000. The last 10,000 are the validation split."""
     batch_size: Count
     duration: DurationField
     early: Annotated[float, Field(gt=0, le=1)]
