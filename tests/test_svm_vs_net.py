@@ -158,6 +158,17 @@ def test_each_size_has_its_own_updates(data: Path) -> None:
     assert [task.in_turn.at(step) for step in (0, 3, 4, 23)] == [(0, 0), (0, 3), (1, 0), (1, 19)]
 
 
+def test_each_size_may_have_its_own_rate(data: Path) -> None:
+    """The optimizer's rate at both sizes is no rate given; another at the second leaves the first as it was."""
+    shared = trained(paper, MLP, data).history
+    same, other = (trained(paper, MLP | {"rates": rates}, data).history for rates in ([0.003, 0.003], [0.003, 0.03]))
+    assert [row["loss"] for row in same] == [row["loss"] for row in shared]
+    assert [row["loss"] for row in other[:6]] == [row["loss"] for row in shared[:6]]
+    assert other[9]["loss"] != shared[9]["loss"]
+    with pytest.raises(ValueError, match="rates has 1; expected 2"):
+        opened(paper, MLP | {"rates": [0.1]}, data)
+
+
 GOLDEN = [
     (MLP, "loss", "2.290806 2.195207 2.091236 2.058746 2.017551 2.304242 2.317491 2.247810 2.266526 2.189605"),
     (CNN, "loss", "2.299609 2.204109 2.161406 1.861145 1.808203 2.418351 2.218213 2.261714 2.043459 2.137396"),

@@ -35,7 +35,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -117,9 +117,17 @@ class Config(ExperimentConfig):
     batch_size: Count
     """Images in an update. This and all that follows is for nets."""
     optimizer: vocabulary.Optimizer
+    rates: list[vocabulary.Rate] | None = None
+    """Learning rates, one for each size. null: the optimizer's at all."""
     schedule: vocabulary.Schedule = vocabulary.CONSTANT
     duration: DurationField
     """Length of training at each size."""
+
+    @model_validator(mode="after")
+    def _a_rate_for_each_size(self) -> Config:
+        if self.rates is not None and len(self.rates) != len(self.sizes):
+            raise ValueError(f"rates has {len(self.rates)}; expected {len(self.sizes)}, one for each of sizes")
+        return self
 
 
 # Networks
@@ -200,7 +208,8 @@ class LeNet5(nn.Module):
         for layer in (self.c1, self.c5, self.f6, self.output):  # 1998, Appendix A: within 2.4 / inputs
             bound = 2.4 / layer.weight[0].numel()
             nn.init.uniform_(layer.weight, -bound, bound)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
     def forward(self, x: Float[Tensor, "batch 784"]) -> Float[Tensor, "batch 10"]:
         x = self.s2(squashed(self.c1(x.unflatten(1, (1, 28, 28)))))
@@ -391,8 +400,10 @@ class Nets(LearningCurve):
         index, own_step = self.in_turn.at(step)
         images, labels = self.train_set[self.samplers[index].indices(own_step, self.rank, self.world_size)]
         logits = self.models[f"at_{self.config.sizes[index]}"](images)
-        loss, scale = functional.cross_entropy(logits, labels), self.schedules[index].at(own_step)
-        self.descend(loss, self.raw_optimizers[index], self.config.optimizer, scale)
+        loss, settings = functional.cross_entropy(logits, labels), self.config.optimizer
+        rate = self.config.rates[index] if self.config.rates else settings.lr
+        scale = self.schedules[index].at(own_step) * rate / settings.lr
+        self.descend(loss, self.raw_optimizers[index], settings, scale)
         return {"loss": loss.detach()}
 
     def outputs(self, size: int, x: Tensor) -> Tensor:
