@@ -115,7 +115,10 @@ class Config(ExperimentConfig):
     sweep: Sweep
     schedule: vocabulary.Schedule = vocabulary.CONSTANT
     examples: Annotated[int, Field(ge=2, le=50_000)]
-    """Training images: the first of them. Of a grid's, the last 10,000 digits or 5,000 objects are for validation."""
+    """Training images, or reviews, drawn by the seed.
+
+    Of a grid's or an autoencoder's, the last 10,000 digits or 5,000 objects are for validation.
+    """
     batch_size: Count
     duration: DurationField
     evaluate: Evaluate
