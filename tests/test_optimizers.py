@@ -272,10 +272,11 @@ def test_a_coder_and_a_reader_learn(data: Path) -> None:
     metrics = scored(coder).metrics
     assert metrics["coding_cost"] < 320
     assert metrics["coding_cost"] < metrics["mean_coding_cost"] < optimizers_task.UNTOLD
-    reader = trained(optimizers, WORDS | {"duration": "100step"}, data, every=10)
-    assert reader.history[0]["loss_01"] == pytest.approx(math.log(2), abs=0.1)
+    reader = trained(optimizers, WORDS | {"duration": "100step"}, data)
+    assert reader.history[0]["loss_01"] == pytest.approx(math.log(2))
     assert scored(reader).metrics["train_loss"] < 0.45
-    assert reader.score(1, *reader.test_set[:]).error < 45
+    with torch.inference_mode():
+        assert reader.score(1, *reader.test_set[:]).error < 45
 
 
 def test_a_rate_that_is_too_high_does_not_end_the_run(data: Path) -> None:
