@@ -168,7 +168,7 @@ def finetune_ours(pair: int) -> Result:
     from reprise.core.run import execution, run_store
 
     work = FINETUNING
-    left_out = [f"finetune.{name}=null" for name in ("tagging_8000", "sentiment", "pairs")]
+    left_out = [f"finetune.{name}=null" for name in ("sentiment", "pairs")]
     overrides = (
         *left_out,
         *(f"arms.{arm}.{text}" for arm in ("left_to_right", "scratch") for text in left_out),

@@ -129,6 +129,24 @@ def test_least_norm_is_the_pseudo_inverse(width: int) -> None:
     torch.testing.assert_close(least_norm(features, targets, 0.0), torch.linalg.pinv(features) @ targets)
 
 
+def test_complex_least_norm_is_the_pseudo_inverse() -> None:
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.randn(12, 3, generator=generator).to(torch.complex128)
+    for width in (5, 12, 30):
+        features = torch.randn(12, width, dtype=torch.complex128, generator=generator)
+        torch.testing.assert_close(least_norm(features, targets, 0.0), torch.linalg.pinv(features) @ targets)
+
+
+def test_many_fourier_features_are_the_gaussian_kernel_of_bandwidth_five() -> None:
+    model = Readout(784, 20_000)
+    model.draw(seed=0)
+    images = torch.rand(4, 784, generator=torch.Generator().manual_seed(0)) * 0.4
+    features = model.features(images)
+    kernel = torch.exp(-torch.cdist(images, images).double().square() / (2 * 5**2))
+    torch.testing.assert_close((features @ features.mH).real, kernel, atol=0.03, rtol=0)
+    assert kernel.min() < 0.8
+
+
 @pytest.mark.parametrize("width", [5, 30])
 def test_ridge_is_scikit_learns(width: int) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -159,7 +177,7 @@ def test_as_many_features_as_images_interpolate() -> None:
 GOLDEN = [
     (
         FEATURES | {"images": [200]},
-        "0.840897 0.762759 0.625175 0.562744 0.465644 0.389583 0.387485 0.317311 0.235810 0.211065",
+        "0.793511 0.711808 0.558146 0.465513 0.380617 0.335338 0.302824 0.245587 0.181132 0.130556",
     ),
     (NETWORKS, "2.322351 2.304632 2.420501 2.257079 2.375200 2.501208 2.326504 2.213454 2.358312 3.202563"),
 ]
@@ -182,9 +200,22 @@ def test_evaluation_has_every_metric_and_the_curve(tree: dict[str, Any], data: P
         evaluation = task.evaluate()
     metrics = evaluation.metrics
     assert all(math.isfinite(value) for value in metrics.values())
-    assert metrics["gain"] == pytest.approx(metrics["fall"] - metrics["rise"])
+    assert metrics["largest_rise"] >= metrics["rise"]
+    assert metrics["gain_over_best"] <= metrics["fall"] - metrics["rise"] + 1e-9
     assert metrics["peak"] == pytest.approx(min(metrics["fall"], metrics["rise"]))
     assert np.asarray(evaluation.pictures["curve"]).shape == (520, 390, 3)
+
+
+def test_metrics_of_a_curve_by_hand(data: Path) -> None:
+    tree = EPOCH_WISE | {"classical": 0, "threshold": 2}
+    task = trained(double_descent, tree, data)
+    errors, losses = [40.0, 30.0, 55.0, 60.0, 20.0], [0.5, 0.4, 6.0, 9.0, 0.3]
+    task.curve = torch.tensor([[0.0, 0.0, loss, error] for loss, error in zip(losses, errors, strict=True)])
+    with torch.inference_mode():
+        found = task.evaluate().metrics
+    by_hand = {"rise": 15, "fall": 35, "peak": 15, "largest_rise": 30, "gain_over_best": 10, "loss_peak_ratio": 12}
+    assert {name: found[name] for name in by_hand} == pytest.approx(by_hand)
+    assert found["highest_at"] == probe_steps(5, 40)[3]
 
 
 def test_the_last_probe_is_the_trained_network(data: Path) -> None:

@@ -28,7 +28,7 @@ from reprise.experiments.gan.networks import (
     sample_gradients,
 )
 from reprise.parts import metrics
-from training import trained
+from training import opened, trained
 
 TINY: dict[str, Any] = {
     "seeds": [0],
@@ -111,6 +111,17 @@ def test_momentum_rises_epoch_by_epoch(data: Path) -> None:
         task.set_momentum(step)
         at.append(task.raw_optimizers[1].param_groups[0]["momentum"])
     assert at == pytest.approx([0.5, 0.5, 0.6, 0.7, 0.7])
+
+
+def test_half_the_discriminators_loss_moves_it_half_as_far(data: Path) -> None:
+    moved = {}
+    for weight in (1.0, 0.5):
+        tree = TINY | {"model": TINY["model"] | {"discriminator_weight": weight}, "duration": "1step"}
+        before = opened(gan, tree, data).discriminator.parameters()
+        after = trained(gan, tree, data).discriminator.parameters()
+        moved[weight] = torch.cat([(new - old).detach().flatten() for new, old in zip(after, before, strict=True)])
+    assert moved[1.0].abs().max() > 1e-3
+    torch.testing.assert_close(moved[0.5], moved[1.0] / 2, atol=1e-7, rtol=1e-3)
 
 
 def test_noise_has_variance_one(data: Path) -> None:

@@ -19,7 +19,10 @@ from reprise.experiments.neocognitron import (
     directions,
     falling,
     grey,
+    matched,
     moved,
+    noisy,
+    only,
     own,
     representatives,
     shared,
@@ -152,6 +155,45 @@ def test_cells_of_their_own() -> None:
     assert shared(torch.zeros(2, 3)) == 0
 
 
+def test_only_one_cell_for_a_pattern() -> None:
+    answers = torch.tensor([[3.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 2.0], [0.0, 0.0, 2.0, 0.0], [0.0, 0.0, 1.0, 0.0]])
+    assert only(answers).tolist() == [True, False, False, False]  # two cells; one that answers to two patterns
+
+
+def test_noise_inverts_as_many_cells_as_it_says() -> None:
+    patterns = torch.zeros(3, 1, 16, 16)
+    patterns[:, :, :8] = 1.0
+    found = noisy(patterns, 5, np.random.default_rng(0))
+    assert (found != patterns).sum((1, 2, 3)).tolist() == [5, 5, 5]
+    assert len({tuple(one.flatten().tolist()) for one in found}) == 3
+    assert set(found.unique().tolist()) == {0.0, 1.0}
+
+
+def test_matching_by_hand() -> None:
+    learned, shown = torch.zeros(2, 1, 16, 16), torch.zeros(1, 1, 16, 16)
+    learned[0, 0, 8, 6:8], learned[1, 0, 3, 3], shown[0, 0, 8, 7] = 1.0, 1.0, 1.0
+    assert matched(shown, learned, 0.0)[0].tolist() == pytest.approx([1 / math.sqrt(2), 0.0])
+    dots = torch.zeros(2, 1, 16, 16)
+    dots[0, 0, 8, 7] = dots[1, 0, 8, 9] = 1.0
+    expected = math.exp(-(2**2) / (4 * 1.5**2))  # of two Gaussians, two cells apart
+    assert matched(dots, dots, 1.5)[0].tolist() == pytest.approx([1.0, expected], abs=1e-3)
+
+
+def test_each_plane_learns_what_lies_at_one_place() -> None:
+    torch.manual_seed(0)
+    layer, patterns = simple_layer(rate=2.0), torch.zeros(3, 1, 5, 5)
+    patterns[1, 0, 2, :], patterns[2, 0, :, 2] = 1.0, 1.0  # the first is empty
+    samples = layer.samples(patterns, np.random.default_rng(0))
+    assert samples[0] == []
+    assert sorted(plane for cells in samples for plane, _, _ in cells) == [0, 1]
+    assert samples == layer.samples(patterns, np.random.default_rng(0))
+    before = layer.a.clone()
+    index, [(plane, row, column), *_] = next((index, cells) for index, cells in enumerate(samples) if cells)
+    layer.reinforce_at(patterns[index][None], [(plane, row, column)])
+    torch.testing.assert_close((layer.a - before)[plane, 0], 2 * layer.c * patterns[index, 0])
+    assert layer.b[plane].item() == pytest.approx(float(layer.inhibition(patterns[index][None]).squeeze()))
+
+
 # Parity
 
 
@@ -198,7 +240,9 @@ def test_patterns_get_cells_of_their_own(data: Path) -> None:
     assert evaluation.metrics["own_cell"] == 1
     assert evaluation.metrics["silent"] == 0
     assert evaluation.metrics["shared"] == 0
-    assert evaluation.metrics["shifted_recognised"] > 0.5
+    assert evaluation.metrics["only_cell"] == 1
+    assert evaluation.metrics["shifted_recognised"] == evaluation.metrics["shift_kept"] > 0.5
+    assert evaluation.metrics["noise_kept"] > 0.5
     assert np.asarray(evaluation.pictures["features"]).shape[1:] == (390, 3)
     assert np.asarray(evaluation.pictures["shifts"]).shape == (445, 390, 3)
     assert np.asarray(evaluation.pictures["features"]).std() > 20
@@ -220,6 +264,34 @@ def test_patterns_are_the_seeds(data: Path) -> None:
     assert torch.equal(first, second)
     assert first.shape == (1, 3, 1, 16, 16)
     assert set(first.unique().tolist()) == {0.0, 1.0}
+
+
+def test_wandering_patterns_move_no_further_than_they_may(data: Path) -> None:
+    task = trained(neocognitron, TINY | {"presentations": 0, "wander": 2}, data)
+    patterns = task.patterns[0]
+    places = [moved(patterns, down, right) for down in range(-2, 3) for right in range(-2, 3)]
+    seen = set()
+    for step in range(8):
+        for index, one in enumerate(task.shown(patterns, 0, step)):
+            hits = [place for place, some in enumerate(places) if torch.equal(some[index], one)]
+            assert hits
+            seen.add(hits[0])
+    assert len(seen) > 8
+    assert torch.equal(task.shown(patterns, 0, 3), task.shown(patterns, 0, 3))
+
+
+def test_a_matcher_learns_each_pattern_at_once(data: Path) -> None:
+    task = trained(neocognitron, TINY | {"matcher": {"blur": 1.0}}, data)
+    assert task.total_steps == 0
+    evaluation = scored(task)
+    assert evaluation.metrics["own_cell"] == 1
+    assert 1 / 3 < evaluation.metrics["shifted_recognised"] == pytest.approx(evaluation.metrics["shift_kept"])
+    assert set(evaluation.pictures) == {"shifts"}
+
+
+def test_sampling_shows_every_pattern_as_often(data: Path) -> None:
+    history = trained(neocognitron, TINY | {"learning": "sampling"}, data).history
+    assert [row["representatives"] for row in history] == pytest.approx([12 / 3] * 12)  # 12 planes, 3 patterns
 
 
 def test_grey() -> None:

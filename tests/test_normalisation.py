@@ -125,12 +125,12 @@ def test_body_ends_before_the_last_activation(tree: dict[str, Any]) -> None:
 
 
 GOLDEN = [
-    (TINY, "2.286767 2.248296 2.245130 2.263141 2.223041 2.213420 2.319988 2.270551 2.236541 2.243484"),
+    (TINY, "2.288335 2.294859 2.264279 2.295982 2.258029 2.216323 2.203230 2.295381 2.172617 2.169238"),
     (
         TINY | {"network": PERCEPTRON | {"normalization": "none"}},
-        "2.290679 2.317752 2.281120 2.294520 2.270451 2.328352 2.364244 2.354019 2.328119 2.336953",
+        "2.329904 2.311459 2.326182 2.319235 2.335169 2.283409 2.273998 2.374093 2.261225 2.265117",
     ),
-    (TINY_CONV, "2.426004 2.331422 2.391963 2.377952 2.322681 2.272322 2.325925 2.447981 2.421331 2.398795"),
+    (TINY_CONV, "2.388663 2.403168 2.387316 2.440955 2.549403 2.362656 2.374393 2.353344 2.321527 2.312115"),
 ]
 
 
@@ -146,7 +146,7 @@ def test_evaluation_has_every_metric_and_the_picture(tree: dict[str, Any], data:
     with torch.inference_mode():
         evaluation = task.evaluate()
     assert all(math.isfinite(value) for value in evaluation.metrics.values())
-    assert evaluation.metrics["doublings_to_target"] == pytest.approx(math.log2(evaluation.metrics["steps_to_target"]))
+    assert evaluation.metrics["steps_to_target"] == steps_to(task.config.target_loss, task.history)
     picture = np.asarray(evaluation.pictures["what_enters_four_units"])
     assert picture.shape == (360, 390, 3)
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 4

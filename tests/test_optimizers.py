@@ -17,15 +17,16 @@ from torch import Tensor, nn
 
 from reprise.experiments import optimizers
 from reprise.experiments.optimizers import task as optimizers_task
-from reprise.experiments.optimizers.config import Config, copies
-from reprise.experiments.optimizers.measures import basin_width, interaction_share, updates_to
-from reprise.experiments.optimizers.networks import ShakeShake, Skip, networks, whitening
+from reprise.experiments.optimizers.config import Config, copies, without_correction
+from reprise.experiments.optimizers.measures import basin_width, highest_rate, interaction_share, updates_to
+from reprise.experiments.optimizers.networks import Autoencoder, ShakeShake, Skip, networks, whitening
 from reprise.experiments.optimizers.pictures import landscape_map, lowest, surfaces
 from reprise.experiments.optimizers.surfaces import crossing, on_the_axes, paths, ravine, saddle
+from reprise.experiments.optimizers.words import reviews, shares
 from reprise.parts import vocabulary
 from reprise.parts.data.small_images import SHAPES
 from reprise.parts.data.store import open_images, write_images
-from training import scored, trained
+from training import opened, scored, trained
 
 TINY: dict[str, Any] = {
     "seeds": [0],
@@ -55,6 +56,15 @@ CONVOLUTIONAL = TINY | {
 # No narrower: a strided 1 × 1 convolution, channels last, of fewer than 8 channels writes past its memory where oneDNN
 # has AVX2 and no AVX-512 (uxlfoundation/oneDNN#6035, open).
 RESIDUAL = GRID | {"dataset": "objects", "network": {"kind": "residual", "width": 8, "blocks": 1}, "batch_size": 20}
+CODER = TINY | {
+    "network": {"kind": "variational", "hidden": 16, "code": 3, "init": {"kind": "normal", "std": 0.01}},
+    "optimizer": {"kind": "adam", "lr": 0.01, "betas": [0.9, 0.9999]},
+}
+WORDS = TINY | {
+    "network": {"kind": "logistic", "words": 300, "length": 60, "dropout": 0.5},
+    "optimizer": {"kind": "adagrad", "lr": 0.1},
+    "sweep": {"rates": [0.01, 0.1, 1.0]},
+}
 
 
 @pytest.fixture
@@ -109,6 +119,39 @@ def test_updates_and_basin_by_hand() -> None:
     assert basin_width([0.001, 0.01, 0.1], [False, True, True]) == pytest.approx(2)
 
 
+def test_the_highest_rate_by_hand() -> None:
+    assert highest_rate([0.01, 0.1, 1.0], [True, True, False]) == 0.1
+    assert highest_rate([0.01, 0.1, 1.0], [False, False, False]) == pytest.approx(0.001)
+
+
+def test_the_cost_of_a_code_by_hand() -> None:
+    net = Autoencoder(Config.model_validate(CODER).network, 4)
+    for parameter in net.parameters():
+        nn.init.zeros_(parameter)
+    images = torch.tensor([[0.0, 1.0, 0.5, 0.0]])
+    assert net(images, torch.ones(1, 3)).item() == pytest.approx(4 * math.log(2))  # even odds, and the prior's code
+    net.encoder[-1].bias.data = torch.tensor(
+        [2.0, 0, 0, math.log(4), 0, 0]
+    )  # mean 2, variance 4 of the first dimension
+    assert net(images, torch.ones(1, 3)).item() == pytest.approx(4 * math.log(2) + (4 + 4 - 1 - math.log(4)) / 2)
+    net.decoder[0].weight.data[0, 0] = 1.0
+    net.decoder[-1].weight.data[1, 0] = (
+        1.0  # the second pixel's logit is softplus(mean + deviation × noise) = softplus(4)
+    )
+    told = 3 * math.log(2) + math.log1p(math.exp(-math.log1p(math.exp(4))))
+    assert net(images, torch.ones(1, 3)).item() == pytest.approx(told + (4 + 4 - 1 - math.log(4)) / 2, rel=1e-5)
+
+
+def test_reviews_use_the_words_of_their_side() -> None:
+    of = shares(50, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(of.sum(1), torch.ones(2))
+    assert of[0, 0] > 3 * of[0, -1]  # (49 + 10) / 10, and leanings
+    found, labels = reviews(of, 4000, 1, torch.Generator().manual_seed(1))
+    assert labels[:4].tolist() == [0, 1, 0, 1]
+    assert (found.sum(1) == 1).all()
+    torch.testing.assert_close(found[labels == 1].float().mean(0), of[1], atol=0.02, rtol=0)
+
+
 def test_interaction_is_nothing_for_a_sum_and_all_for_a_diagonal() -> None:
     rows, columns = torch.tensor([[0.0], [1.0], [5.0]]), torch.tensor([[2.0, 3.0, 7.0]])
     assert interaction_share(rows + columns) == pytest.approx(0, abs=1e-6)
@@ -139,6 +182,50 @@ def test_adam_is_algorithm_1() -> None:
     np.testing.assert_allclose(way[-1].numpy(), point, rtol=1e-6)
 
 
+def test_without_correction_the_moments_are_taken_as_they_are(data: Path) -> None:
+    settings = CODER | {"bias_correction": False, "duration": "6step"}
+    task = opened(optimizers, settings, data)
+    torch.manual_seed(5)
+    net, (b1, b2), rate, eps = task.networks[1], (0.9, 0.9999), 0.01, 1e-8
+    mine = [
+        (p.detach().double().clone(), torch.zeros_like(p).double(), torch.zeros_like(p).double())
+        for p in net.parameters()
+    ]
+    built = task.configure_optimizers()[1]
+    for step in range(6):
+        factor, epsilon = without_correction((b1, b2), step)
+        net.zero_grad()
+        x = task.inputs(task.train_set.images[:20])
+        net(x, torch.zeros(20, 3)).mean().backward()
+        for (point, m, v), parameter in zip(mine, net.parameters(), strict=True):
+            g = parameter.grad.double()
+            m.mul_(b1).add_((1 - b1) * g)
+            v.mul_(b2).add_((1 - b2) * g * g)
+            point.sub_(rate * m / (v.sqrt() + eps))
+        for group in built.param_groups:
+            group["lr"] = rate * factor
+        task.set_epsilon(built, task.copies[1], epsilon)
+        built.step()
+    for (point, _, _), parameter in zip(mine, net.parameters(), strict=True):
+        torch.testing.assert_close(parameter.detach().double(), point, atol=2e-5, rtol=1e-3)
+
+
+def test_the_first_update_without_correction_is_ten_times_as_large(data: Path) -> None:
+    found = [trained(optimizers, CODER | {"duration": "1step", "bias_correction": on}, data) for on in (True, False)]
+    start = networks(Config.model_validate(CODER))["copy_01"].decoder[-1].bias.detach()
+    moved = [task.networks[1].decoder[-1].bias.detach() - start for task in found]
+    assert start.abs().max() == 0
+    torch.testing.assert_close(moved[1], 10 * moved[0], rtol=1e-2, atol=1e-6)  # 0.1 / √0.0001
+
+
+def test_adagrad_by_hand() -> None:
+    way = paths(saddle, (2.0, 0.5), [optimizer(kind="adagrad", lr=0.1)], 2)[:, 0]
+    first = (2 - 0.1, 0.5 + 0.1)  # a gradient over its own size
+    second = (first[0] - 0.1 * 1.9 / math.hypot(2, 1.9), first[1] + 0.1 * 0.6 / math.hypot(0.5, 0.6))
+    assert way[1].tolist() == pytest.approx(first)
+    assert way[2].tolist() == pytest.approx(second)
+
+
 def test_nesterov_is_sutskevers_equations_3_and_4() -> None:
     # The paper looks ahead from θ; torch keeps the point ahead, θ + μ v.
     rate, mu, theta, v = 0.05, 0.9, np.array([-2.0, 1.0]), np.zeros(2)
@@ -164,7 +251,7 @@ def test_copies_are_one_network_that_differ_in_their_rate_alone(data: Path) -> N
 # Golden and learning
 
 
-GOLDEN = [2.381338, 2.268776, 1.999627, 2.217598, 2.076509, 1.899576, 1.78322, 1.714389, 1.715543, 1.464008]
+GOLDEN = [2.227445, 2.086226, 1.957002, 1.878051, 1.727177, 1.509271, 1.518535, 1.455793, 1.279398, 1.302602]
 
 
 def test_ten_steps(data: Path) -> None:
@@ -177,6 +264,19 @@ def test_they_learn_one_batch(data: Path) -> None:
     history = trained(optimizers, TINY | {"examples": 50, "duration": "100step"}, data, every=10).history
     assert history[0]["loss_01"] > 1
     assert history[-1]["loss_01"] < 0.1
+
+
+def test_a_coder_and_a_reader_learn(data: Path) -> None:
+    coder = trained(optimizers, CODER | {"duration": "150step"}, data, every=10)
+    assert coder.history[0]["loss_01"] > 400
+    metrics = scored(coder).metrics
+    assert metrics["coding_cost"] < 320
+    assert metrics["coding_cost"] < metrics["mean_coding_cost"] < optimizers_task.UNTOLD
+    reader = trained(optimizers, WORDS | {"duration": "100step"}, data)
+    assert reader.history[0]["loss_01"] == pytest.approx(math.log(2))
+    assert scored(reader).metrics["train_loss"] < 0.45
+    with torch.inference_mode():
+        assert reader.score(1, *reader.test_set[:]).error < 45
 
 
 def test_a_rate_that_is_too_high_does_not_end_the_run(data: Path) -> None:
@@ -194,6 +294,8 @@ def test_a_rate_that_is_too_high_does_not_end_the_run(data: Path) -> None:
     [
         (TINY, {"ravine_updates", "updates_to_target", "basin_width", "train_loss"}, {"surfaces", "basin"}),
         (GRID, {"interaction_share", "chosen_test_error"}, {"landscape"}),
+        (CODER, {"coding_cost", "mean_coding_cost", "highest_rate"}, {"basin"}),
+        (WORDS, {"ravine_updates", "updates_to_target", "basin_width", "train_loss"}, {"surfaces", "basin"}),
     ],
 )
 def test_evaluation_has_every_metric_and_picture(
@@ -368,6 +470,8 @@ def test_the_landscape_frames_the_lowest() -> None:
         ({"optimizer": {"kind": "adam", "lr": 0.02}}, "lr is 0.02; expected one of sweep.rates"),
         ({"optimizer": {"kind": "adam", "lr": 0.01, "weight_decay": 0.1}}, "sweep.decays says it"),
         ({"sweep": {"rates": [0.001, 0.01, 0.02]}}, "rise by the same factor"),
+        ({"optimizer": {"kind": "sgd", "lr": 0.01}, "bias_correction": False}, "is for adam and adamw"),
+        ({"network": WORDS["network"], "sweep": GRID["sweep"]}, "a sweep of rates alone"),
         ({"sweep": {"rates": [0.001, 0.01], "decays": [0.0, 0.1]}}, "three and more"),
     ],
 )

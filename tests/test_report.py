@@ -173,7 +173,7 @@ def test_steps_are_said_as_the_histories_count_them():
     """One step of DQN's is as many agent steps as games are played side by side: 8 here, 1 in the paper."""
     [dqn] = [card for card in cards(load(REPOSITORY, papers=())) if card.key == "dqn"]
     assert (dqn.account.axis, dqn.account.per_step) == ("agent_steps", "environments")
-    said = ": 60,000 agent steps here, 50,000,000 agent steps in the paper, 833 times that"
+    said = " (4 arms): 32,000 agent steps here, 2,500,000 agent steps in the paper, 78 times that"
     assert dict(dqn.sizes)["duration"].endswith(said)
     unknown = dict(sizes(dqn.knobs, "agent_steps", None))["duration"]
     assert unknown.endswith(": 7,500 steps here, 50,000,000 steps in the paper")

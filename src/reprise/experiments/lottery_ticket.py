@@ -97,7 +97,7 @@ class Config(ExperimentConfig):
     optimizer: vocabulary.Optimizer
     schedule: vocabulary.Schedule = vocabulary.CONSTANT
     images: Annotated[int, Field(ge=1, le=60_000 - HELD_OUT)]
-    """Training images, the first of the set."""
+    """Training images, those that the seed draws."""
     batch_size: Count
     duration: DurationField
     """Length of training of each level."""
@@ -297,12 +297,25 @@ class Task(task.Task):
             "validation_loss": loss,
             "remaining": 100 * share,
         }
+        pruning = self.config.pruning
+        if pruning.rounds and pruning.start == "rewind" and pruning.criterion == "magnitude":
+            metrics |= against_the_whole(self.levels)
         pictures: dict[str, Picture] = {}
         if not self.config.network.modules:
             pictures["weights_of_each_pixel"] = mask_chart(self.masks[0], SHAPES[self.config.dataset])
         if len(self.levels) > 1:
             pictures["levels"] = level_chart(self.levels.cpu().numpy(), self.config.pruning.start == "new")
         return Evaluation(metrics, pictures)
+
+
+def against_the_whole(levels: Float[Tensor, "levels 4"]) -> dict[str, float]:
+    """The last level, a ticket, beside the first, the whole network of the same run; both where they stop early."""
+    (_, whole_stop, _, whole_error), (_, stop, _, error) = levels[0].tolist(), levels[-1].tolist()
+    return {
+        "earlier": 100 * (1 - stop / whole_stop),
+        "times_as_fast": whole_stop / stop,
+        "gain": whole_error - error,
+    }
 
 
 def mask_chart(mask: Float[Tensor, "units pixels"], shape: tuple[int, int, int]) -> Picture:

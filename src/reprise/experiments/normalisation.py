@@ -3,15 +3,18 @@ ICML 2015, https://arxiv.org/abs/1502.03167. With what followed it: Layer Normal
 (arXiv:1607.06450); Instance Normalization, Ulyanov, Vedaldi & Lempitsky 2016 (arXiv:1607.08022); Group Normalization,
 Wu & He 2018 (arXiv:1803.08494).
 
-Claimed: a network of three sigmoid layers learns MNIST faster with batch normalisation, and what enters its last
-sigmoid keeps its distribution (BN, Section 4.1 and Figure 1); normalised networks bear learning rates at which others
-fail (BN, Section 4.2); layer normalisation, too, speeds training up (LN, Abstract). Batch normalisation's error
-grows as fewer images share its statistics, 23.6 % at 32 of them and 34.7 % at 2, where group normalisation stays at
-24.1 % (GN, Table 2), and is close behind at 32 (GN, Section 4.1).
+Claimed: a network of three sigmoid layers learns MNIST faster with batch normalisation, and to a higher accuracy, and
+what enters its last sigmoid keeps its distribution (BN, Section 4.1 and Figure 1); on ImageNet it needs 14 times fewer
+steps (BN, Abstract); normalised networks bear learning rates at which others fail (BN, Section 4.2). Layer
+normalisation, too, speeds training up (LN, Abstract), and on MNIST more than batch normalisation (LN, Section 6.6).
+Batch normalisation's error grows as fewer images share its statistics, 23.6 % at 32 of them and 34.7 % at 2, where
+group normalisation stays at 24.1 % (GN, Table 2), is close behind at 32 and ahead of the others (GN, Table 1).
 
 Deviations:
 - The last 5,000 training images are kept back: rates are chosen on them. Neither rates nor the standard deviation of
-  the "small random Gaussian values" that weights start from are in BN's Section 4.1.
+  the "small random Gaussian values" that weights start from are in BN's Section 4.1. What comes out hangs on the
+  latter: plain_glorot is the same network from a start that suits it.
+- LN compares with batch normalisation in 784-1000-1000-10 under Adam. Here both are in BN's network, by plain descent.
 - GN's Table 2 is of ResNet-50 on ImageNet, which is not to be had here. A convolutional network on MNIST stands in,
   at paper scale too, so no number of Table 2 is compared with one of ours.
 - GN varies the images per worker, and with them the batch, its eight workers' sum, and the learning rate. Here the
@@ -91,7 +94,7 @@ class Config(ExperimentConfig):
     binary: bool
     """Whether pixels are 0 or 1, as in BN's Section 4.1, or shades between."""
     images: Annotated[int, Field(ge=1, le=55_000)]
-    """Training images, the first of the set."""
+    """Training images, drawn by the seed."""
     batch_size: Count
     duration: DurationField
     target_loss: vocabulary.Rate
@@ -266,10 +269,8 @@ class Task(task.Task):
 
     def evaluate(self) -> Evaluation:
         """Scores of the last weights."""
-        steps = steps_to(self.config.target_loss, self.history)
         metrics = {
-            "steps_to_target": steps,
-            "doublings_to_target": float(np.log2(steps)),
+            "steps_to_target": steps_to(self.config.target_loss, self.history),
             "train_loss": self.scores(*self.train_set[:5000]).loss,
             "validation_error": self.scores(*self.validation_set[:]).error,
             "test_error": self.scores(*self.test_set[:]).error,

@@ -37,7 +37,7 @@ def networks(task: Any) -> list[Network]:
     if task.run.stage == "pretrain":
         return machines(task)
     whole = image_networks(MODELS, task, task.config)
-    if output(task.config) == "classifier":
+    if output(task.config) == "classifier" and task.config.finetune.autoencoder.duration.amount > 0:
         images = pixels(test_images(task, "digits")[0][:8])
         says = "images [batch, 28, 28], pixels 0 to 1, to images [batch, 28, 28] again"
         whole.append(Network("autoencoder", autoencoder(task), {"images": images}, "reconstruction", says))

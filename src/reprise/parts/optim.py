@@ -62,12 +62,17 @@ def _adamw(module_or_params: Parameters, config: vocabulary.AdamW) -> torch.opti
     return torch.optim.AdamW(groups, betas=_pair(config.betas), eps=config.eps, **_common(config), **_fused(params))
 
 
+def _adagrad(module_or_params: Parameters, config: vocabulary.Adagrad) -> torch.optim.Optimizer:
+    return torch.optim.Adagrad(_trainable(module_or_params), eps=config.eps, **_common(config))
+
+
 # A run's source hash counts those entries alone whose key is in its configuration: see core/run/source_hash.py.
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": _sgd,
     "rmsprop": _rmsprop,
     "adam": _adam,
     "adamw": _adamw,
+    "adagrad": _adagrad,
 }
 
 

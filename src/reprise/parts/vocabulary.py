@@ -68,7 +68,14 @@ class AdamW(_OptimizerBase):
     eps: Rate = 1e-8
 
 
-Optimizer = Annotated[SGD | RMSProp | Adam | AdamW, Field(discriminator="kind")]
+class Adagrad(_OptimizerBase):
+    """Duchi, Hazan & Singer 2011: each coordinate's rate falls with the root of the sum of its squared gradients."""
+
+    kind: Literal["adagrad"]
+    eps: Rate = 1e-10
+
+
+Optimizer = Annotated[SGD | RMSProp | Adam | AdamW | Adagrad, Field(discriminator="kind")]
 
 
 class _ScheduleBase(Strict):

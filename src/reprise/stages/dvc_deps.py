@@ -133,7 +133,10 @@ def _inputs(project: Project) -> list[tuple[str, str, dict[str, Any]]]:
             }
             if stage == "evaluate":
                 content["scoring"] = {arm: code.evaluation(key, config)[0] for arm, config in knobs.items()}
-                content["paper"] = project.reading.paper(key)
+                paper = project.reading.paper(key)
+                content["paper"] = {
+                    name: said for name, said in paper.items() if name != "page"
+                }  # which decides nothing
             found.append((stage, key, content))
     yaml = {
         folder.file(key): hashlib.sha256(folder.text(key)).hexdigest()

@@ -8,7 +8,7 @@ competitive on MNIST: 225 ± 2 nats, before a deep GSN's 214 ± 1.1 (Table 1); s
 
 Deviations from the paper and from the code its authors released, at scale paper:
 - Algorithm 1 is followed: each network is updated on samples of its own. The released code updates both at once on
-  the same samples.
+  the same samples. As there, half of Equation 1 is the discriminator's loss: params/gan.yaml, discriminator_weight.
 - 250 epochs, where the momentum stops rising; neither the paper nor the code says when training ended.
 - torch's momentum multiplies the learning rate in when it is applied, pylearn2's when it is gathered. With a rate
   that falls by 4e-6 an update they differ by no more than that.

@@ -56,6 +56,8 @@ class Adversarial(Strict):
     discriminator: Discriminator
     discriminator_steps: Count = 1
     """Updates of the discriminator to one of the generator: k of Algorithm 1."""
+    discriminator_weight: vocabulary.Rate = 1.0
+    """Multiplies the discriminator's loss, and so the size of its steps under plain descent or momentum."""
     output_bias: Literal["marginals", "zero"] = "zero"
     """Where the generator's last biases start: so that each pixel has its mean, or at zero."""
 

@@ -170,7 +170,7 @@ class AdversarialTask(GenerativeTask):
                 samples = self.decode(self.draw(len(images)))
             on_real, on_fake = self.discriminator(torch.cat([images, samples])).chunk(2)
             loss = discriminator_loss(on_real, on_fake)
-            self.descend(loss, for_discriminator, settings, scale)
+            self.descend(self.model.discriminator_weight * loss, for_discriminator, settings, scale)
 
         samples = self.decode(self.draw(len(images)))
         logits = self.discriminator(samples)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -48,6 +50,29 @@ class Residual(Strict):
     """Residual blocks of each stage."""
 
 
+class Variational(Strict):
+    """Kingma and Ba's Section 6.4: a variational autoencoder, with one hidden layer of softplus units each way."""
+
+    kind: Literal["variational"]
+    hidden: Count
+    """Units of the encoder's hidden layer, and of the decoder's."""
+    code: Count
+    """Dimensions of the Gaussian code."""
+    init: vocabulary.Initialization
+
+
+class Logistic(Strict):
+    """Kingma and Ba's Section 6.1, Figure 1 (right): logistic regression on bags of words; see words.py."""
+
+    kind: Literal["logistic"]
+    words: Count
+    """Of the vocabulary."""
+    length: Count
+    """Words of a review, repetitions among them."""
+    dropout: vocabulary.Dropout
+    """Share of a review's words that are left out in training."""
+
+
 class Sweep(Strict):
     """The copies that are trained side by side: one for each rate and decay."""
 
@@ -70,7 +95,7 @@ class Evaluate(Strict):
     """Settings of the evaluation."""
 
     images: Annotated[int, Field(ge=2, le=10_000)]
-    """Images of each split: training, validation, test."""
+    """Images, or reviews, of each split: training, validation, test."""
     target: vocabulary.Rate
     """Training loss to be reached, in nats."""
     ravine: Count
@@ -82,13 +107,18 @@ class Config(ExperimentConfig):
 
     dataset: vocabulary.SmallImages = "digits"
     """Which images: MNIST's digits, or CIFAR-10's objects."""
-    network: Annotated[Perceptron | Convolutional | Residual, Field(discriminator="kind")]
+    network: Annotated[Perceptron | Convolutional | Residual | Variational | Logistic, Field(discriminator="kind")]
     optimizer: vocabulary.Optimizer
     """Its `lr` is the best of the sweep's rates, as found on other seeds."""
+    bias_correction: bool = True
+    """Of Adam: whether the moments are divided by 1 - β^t (Kingma and Ba, Section 3)."""
     sweep: Sweep
     schedule: vocabulary.Schedule = vocabulary.CONSTANT
     examples: Annotated[int, Field(ge=2, le=50_000)]
-    """Training images: the first of them. Of a grid's, the last 10,000 digits or 5,000 objects are for validation."""
+    """Training images, or reviews, drawn by the seed.
+
+    Of a grid's or an autoencoder's, the last 10,000 digits or 5,000 objects are for validation.
+    """
     batch_size: Count
     duration: DurationField
     evaluate: Evaluate
@@ -99,6 +129,10 @@ class Config(ExperimentConfig):
             raise ValueError(f"optimizer.lr is {self.optimizer.lr}; expected one of sweep.rates, {self.sweep.rates}")
         if self.optimizer.weight_decay:
             raise ValueError("optimizer.weight_decay is to be 0; sweep.decays says it")
+        if not self.bias_correction and self.optimizer.kind not in ("adam", "adamw"):
+            raise ValueError(f"bias_correction: false is for adam and adamw, found {self.optimizer.kind}")
+        if isinstance(self.network, Variational | Logistic) and len(self.sweep.decays) > 1:
+            raise ValueError(f"sweep.decays: a network of kind {self.network.kind} has a sweep of rates alone")
         return self
 
 
@@ -108,6 +142,16 @@ def copies(config: Config) -> list[vocabulary.Optimizer]:
         config.optimizer.model_copy(update={"lr": rate, "weight_decay": torch_decay(config.optimizer, rate, decay)})
         for rate, decay in itertools.product(config.sweep.rates, config.sweep.decays)
     ]
+
+
+def without_correction(betas: Sequence[float], step: int) -> tuple[float, float]:
+    """What Adam's rate and its ε are to be multiplied by at update `step`, from 0, to undo the bias correction.
+
+    Kingma and Ba, end of Section 2, the other way round: corrected Adam at the rate α (1 - β1^t) / √(1 - β2^t), with
+    ε / √(1 - β2^t), moves as α m / (√v + ε) says.
+    """
+    first, second = (1 - beta ** (step + 1) for beta in betas)
+    return first / math.sqrt(second), 1 / math.sqrt(second)
 
 
 def torch_decay(optimizer: vocabulary.Optimizer, rate: float, decay: float) -> float:

@@ -19,6 +19,11 @@ def basin_width(rates: Sequence[float], reached: Sequence[bool]) -> float:
     return sum(reached) * math.log10(rates[-1] / rates[0]) / (len(rates) - 1)
 
 
+def highest_rate(rates: Sequence[float], reached: Sequence[bool]) -> float:
+    """The highest rate with which a copy learned; where none did, the rate that would come before the first."""
+    return max((rate for rate, yes in zip(rates, reached, strict=True) if yes), default=rates[0] ** 2 / rates[1])
+
+
 def interaction_share(landscape: Float[Tensor, "rates decays"]) -> float:
     """The share of a landscape's variance that no sum of a function of the rate and one of the decay explains.
 

@@ -11,7 +11,15 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reprise.experiments.optimizers.config import Config, Convolutional, Perceptron, Residual, copies
+from reprise.experiments.optimizers.config import (
+    Config,
+    Convolutional,
+    Logistic,
+    Perceptron,
+    Residual,
+    Variational,
+    copies,
+)
 from reprise.parts.data.image_set import unit_pixels, zca
 from reprise.parts.data.small_images import CLASSES, SHAPES
 from reprise.parts.nn.build import initialize_
@@ -29,6 +37,10 @@ def networks(config: Config) -> dict[str, nn.Module]:
             net = convolutional(config.network, *shape)
         case Residual():
             net = residual(config.network, shape[0])
+        case Variational():
+            net = Autoencoder(config.network, math.prod(shape))
+        case Logistic():
+            net = logistic(config.network)
     return {f"copy_{index:02d}": copy.deepcopy(net) for index, _ in enumerate(copies(config))}
 
 
@@ -66,6 +78,35 @@ def residual(settings: Residual, inputs: int) -> nn.Sequential:
         elif isinstance(layer, nn.Linear):
             nn.init.zeros_(layer.bias)
     return net
+
+
+def logistic(settings: Logistic) -> nn.Sequential:
+    """[n, words] to the logits of bad and good. All weights start at 0: the objective is convex."""
+    last = nn.Linear(settings.words, 2)
+    for parameter in last.parameters():
+        nn.init.zeros_(parameter)
+    return nn.Sequential(nn.Dropout(settings.dropout), last)
+
+
+class Autoencoder(nn.Module):
+    """Kingma & Welling 2013, Appendices B and C.1, with softplus units: images to the bound on their coding cost."""
+
+    def __init__(self, settings: Variational, pixels: int) -> None:
+        super().__init__()
+        self.encoder = initialize_(
+            nn.Sequential(*mlp(pixels, [settings.hidden], 2 * settings.code, "softplus")), settings.init
+        )
+        self.decoder = initialize_(
+            nn.Sequential(*mlp(settings.code, [settings.hidden], pixels, "softplus")), settings.init
+        )
+
+    def forward(self, x: Float[Tensor, "n pixels"], noise: Float[Tensor, "n code"]) -> Float[Tensor, " n"]:
+        """Nats of each image, with one draw of its code: the squared error has no part in it, pixels are Bernoulli."""
+        mean, log_variance = self.encoder(x).chunk(2, 1)
+        logits = self.decoder(mean + (log_variance / 2).exp() * noise)
+        coded = functional.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(1)
+        divergence = (mean.square() + log_variance.exp() - 1 - log_variance).sum(1) / 2
+        return coded + divergence
 
 
 class ShakeShake(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,13 +14,22 @@ from torch.nn import functional
 from reprise.core.contract import Run
 from reprise.core.run import task
 from reprise.core.run.task import Evaluation
-from reprise.experiments.optimizers.config import Config, Convolutional, Perceptron, Residual, copies
-from reprise.experiments.optimizers.measures import basin_width, interaction_share, updates_to
+from reprise.experiments.optimizers.config import (
+    Config,
+    Convolutional,
+    Logistic,
+    Residual,
+    Variational,
+    copies,
+    without_correction,
+)
+from reprise.experiments.optimizers.measures import basin_width, highest_rate, interaction_share, updates_to
 from reprise.experiments.optimizers.networks import networks, standardization, whitening
 from reprise.experiments.optimizers.pictures import landscape_map, surfaces
 from reprise.experiments.optimizers.surfaces import crossing, on_the_axes
+from reprise.experiments.optimizers.words import reviews, shares
 from reprise.parts import vocabulary
-from reprise.parts.data.image_set import small_image_sets
+from reprise.parts.data.image_set import ImageSet, ImageSets, small_image_sets
 from reprise.parts.data.sampling import EpochSampler
 from reprise.parts.data.small_images import shifted_and_flipped
 from reprise.parts.metrics import ClassificationScores, classification_scores, in_blocks
@@ -31,6 +41,8 @@ HELD_OUT: dict[vocabulary.SmallImages, int] = {"digits": 10_000, "objects": 5_00
 """Training images that a grid is chosen on; a sweep, judged by its training loss, may learn from all."""
 WORST = 10.0
 """Nats at which the loss of a copy is cut off: a rate that is too high is a result, not the end of the run."""
+UNTOLD = 784 * math.log(2)
+"""Nats at which that of an autoencoder is: what an image costs by a decoder that gives each pixel even odds."""
 
 
 class Task(task.Task):
@@ -45,16 +57,16 @@ class Task(task.Task):
         self.config = config
         self.copies = copies(config)
         self.networks = nn.ModuleList(networks(config).values())
+        self.worst = UNTOLD if isinstance(config.network, Variational) else WORST
         self.best = config.sweep.rates.index(config.optimizer.lr) * len(config.sweep.decays)
 
     def load_data(self) -> None:
-        """Bytes, and what of the training images `inputs` needs to make the networks' inputs of them."""
-        config, count = self.config, self.config.evaluate.images
-        held_out = HELD_OUT[config.dataset] if len(config.sweep.decays) > 1 else 0
-        counts = {"train": config.examples, "validation": count, "test": count}
-        sets = small_image_sets(self.run.data, config.dataset, held_out, seed=self.run.seed, **counts)
-        self.train_set, self.validation_set, self.test_set = sets
-        if not isinstance(config.network, Perceptron):
+        """Bytes, and what of the training images `inputs` needs to make the networks' inputs of them; or reviews."""
+        config = self.config
+        self.train_set, self.validation_set, self.test_set = (
+            self.made_up(config.network) if isinstance(config.network, Logistic) else self.images()
+        )
+        if isinstance(config.network, Convolutional | Residual):
             prepared = whitening if isinstance(config.network, Convolutional) else standardization
             centre, scale = prepared(self.train_set.images)
             self.register_buffer("centre", centre, persistent=False)
@@ -62,16 +74,44 @@ class Task(task.Task):
         self.sampler = EpochSampler(len(self.train_set), config.batch_size, self.run.seed)
         self.schedule = Schedule.of(config, self.sampler.steps_per_epoch)
 
+    def images(self) -> ImageSets:
+        """Bytes of each split; a grid's validation images are more, as it is chosen on them."""
+        config, count = self.config, self.config.evaluate.images
+        chosen = len(config.sweep.decays) > 1 or isinstance(config.network, Variational)
+        held_out = HELD_OUT[config.dataset] if chosen else 0
+        counts = {"train": config.examples, "validation": count, "test": count}
+        return small_image_sets(self.run.data, config.dataset, held_out, seed=self.run.seed, **counts)
+
+    def made_up(self, settings: Logistic) -> ImageSets:
+        """Reviews of a world that the seed draws."""
+        generator, count = torch.Generator().manual_seed(self.run.seed), self.config.evaluate.images
+        of = shares(settings.words, generator)
+        drawn = (reviews(of, size, settings.length, generator) for size in (self.config.examples, count, count))
+        return ImageSets(*(ImageSet(*split) for split in drawn))
+
     def inputs(self, images: UInt8[Tensor, "n channels height width"]) -> Float[Tensor, "n ..."]:
-        """Pixels in 0 to 1, flat for a perceptron, else whitened or standardised."""
+        """Pixels in 0 to 1, flat but for convolutions, which see them whitened or standardised; words as they are."""
+        if isinstance(self.config.network, Logistic):
+            return images.float()
         pixels = images.float().div_(255)
         match self.config.network:
-            case Perceptron():
-                return pixels.flatten(1)
             case Convolutional():
                 return ((pixels - self.centre).flatten(1) @ self.scale).view_as(pixels)
             case Residual():
                 return (pixels - self.centre) / self.scale
+            case _:
+                return pixels.flatten(1)
+
+    def noise(self, images: int, generator: torch.Generator | None = None) -> Float[Tensor, "n code"]:
+        """Of the codes of one minibatch: the same for every copy."""
+        code = self.config.network.code if isinstance(self.config.network, Variational) else 0
+        return torch.randn(images, code, generator=generator).to(self.device)
+
+    def cost(self, index: int, x: Tensor, labels: Tensor, noise: Tensor) -> Float[Tensor, ""]:
+        """What copy `index` descends: nats, mean of the minibatch."""
+        if isinstance(self.config.network, Variational):
+            return self.networks[index](x, noise).mean()
+        return functional.cross_entropy(self.networks[index](x), labels)
 
     @property
     def total_steps(self) -> int:
@@ -89,15 +129,29 @@ class Task(task.Task):
         x, scale = self.inputs(images), self.schedule.at(step)
         if isinstance(self.config.network, Residual):
             x = shifted_and_flipped(x)
-        row = {}
+        noise, row, epsilon = self.noise(len(x)), {}, 1.0
+        if not self.config.bias_correction and isinstance(self.config.optimizer, vocabulary.Adam | vocabulary.AdamW):
+            factor, epsilon = without_correction(self.config.optimizer.betas, step)
+            scale *= factor
         for index, (settings, optimizer) in enumerate(zip(self.copies, self.raw_optimizers, strict=True)):
-            loss = functional.cross_entropy(self.networks[index](x), labels)
+            loss = self.cost(index, x, labels, noise)
+            if not self.config.bias_correction:
+                self.set_epsilon(optimizer, settings, epsilon)
             self.descend(loss, optimizer, settings, scale)
-            row[f"loss_{index:02d}"] = loss.detach().nan_to_num(WORST).clamp(max=WORST)
+            row[f"loss_{index:02d}"] = loss.detach().nan_to_num(self.worst).clamp(max=self.worst)
         return {"loss": row[f"loss_{self.best:02d}"], **row}
 
+    @staticmethod
+    def set_epsilon(optimizer: torch.optim.Optimizer, settings: vocabulary.Optimizer, factor: float) -> None:
+        """Adam's ε times `factor`, for the next update."""
+        if isinstance(settings, vocabulary.Adam | vocabulary.AdamW):
+            for group in optimizer.param_groups:
+                group["eps"] = settings.eps * factor
+
     def evaluate(self) -> Evaluation:
-        """Speed, basin and surfaces of a sweep; the landscape of a grid."""
+        """Speed, basin and surfaces of a sweep; the landscape of a grid; an autoencoder's costs."""
+        if isinstance(self.config.network, Variational):
+            return self.evaluate_autoencoder()
         return self.evaluate_sweep() if len(self.config.sweep.decays) == 1 else self.evaluate_grid()
 
     def evaluate_sweep(self) -> Evaluation:
@@ -107,14 +161,38 @@ class Task(task.Task):
         losses = [[row[f"loss_{index:02d}"] for row in self.history] for index in range(len(self.copies))]
         noise = torch.randn(2, generator=torch.Generator().manual_seed(self.run.seed)).tolist()
         start = on_the_axes(-4.5 + 0.3 * noise[0], 0.5 + 0.1 * noise[1])
+        seen = self.train_set[: settings.images]
         updates, _ = crossing(start, self.config.optimizer, settings.ravine)
         metrics = {
             "updates_to_target": updates_to(settings.target, steps, losses[self.best]),
             "basin_width": basin_width(self.config.sweep.rates, [min(one) <= settings.target for one in losses]),
-            "train_loss": self.score(self.best, *self.train_set[: settings.images]).loss,
+            "train_loss": min(self.score(index, *seen).loss for index in range(len(self.copies))),
             "ravine_updates": updates,
         }
         return Evaluation(metrics, {"surfaces": [*surfaces(start)], "basin": self.draw_basin(steps, losses)})
+
+    def evaluate_autoencoder(self) -> Evaluation:
+        """Validation images choose among the rates; test images say what the choice, and every rate, is worth."""
+        on_validation, on_test = (
+            [self.coding_cost(index, split.images) for index in range(len(self.copies))]
+            for split in (self.validation_set, self.test_set)
+        )
+        chosen = int(np.argmin(on_validation))
+        steps = [row["step"] for row in self.history]
+        losses = [[row[f"loss_{index:02d}"] for row in self.history] for index in range(len(self.copies))]
+        metrics = {
+            "coding_cost": on_test[chosen],
+            "mean_coding_cost": float(np.mean(on_test)),
+            "highest_rate": highest_rate(self.config.sweep.rates, [cost <= UNTOLD / 2 for cost in on_test]),
+        }
+        return Evaluation(metrics, {"basin": self.draw_basin(steps, losses)})
+
+    def coding_cost(self, index: int, images: Tensor) -> float:
+        """Nats of an image by copy `index`, at most UNTOLD, mean of `images`; the codes' noise is the same for all."""
+        noise = self.noise(len(images), torch.Generator().manual_seed(0))
+        blocks = zip(images.split(1000), noise.split(1000), strict=True)
+        costs = [self.networks[index](self.inputs(some), of_some) for some, of_some in blocks]
+        return float(torch.cat(costs).nan_to_num(self.worst).clamp(max=self.worst).mean())
 
     def evaluate_grid(self) -> Evaluation:
         """Validation images show the landscape and choose in it; test images say what the choice is worth."""
@@ -136,6 +214,7 @@ class Task(task.Task):
     def draw_basin(self, steps: Sequence[float], losses: Sequence[Sequence[float]]) -> np.ndarray:
         """The loss that each rate ended with, and how it came there at the best one and its neighbours."""
         rates = self.config.sweep.rates
+        top = self.worst if isinstance(self.config.network, Variational) else 2.5
         ends = [float(np.mean(one[-5:])) for one in losses]
         near = range(max(0, self.best - 1), min(len(rates), self.best + 2))
         curves = {f"rate {rates[index]:.2g}": (steps, losses[index]) for index in near}
@@ -145,7 +224,7 @@ class Task(task.Task):
                 {"": (rates, ends)},
                 x="learning rate",
                 logarithmic="x",
-                bounds=(0, 2.5),
+                bounds=(0, top),
             ),
-            Chart("training loss, nats", curves, x="update", bounds=(0, 2.5), ordered=True),
+            Chart("training loss, nats", curves, x="update", bounds=(0, top), ordered=True),
         )

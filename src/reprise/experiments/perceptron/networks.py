@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from reprise.experiments.perceptron.config import Config, Digits, Gates, Separable
@@ -88,7 +88,12 @@ class Perceptron(nn.Module):
             return retina
         return (retina @ self.connections >= self.association.threshold).float()
 
-    def forward(self, retina: Float[Tensor, "patterns points"]) -> Float[Tensor, "patterns digits"]:
-        """The sums of the R-units: by the mean weights, if so asked, once training is over."""
+    def forward(
+        self, retina: Float[Tensor, "patterns points"], removed: Int[Tensor, " some"] | None = None
+    ) -> Float[Tensor, "patterns digits"]:
+        """The sums of the R-units: without A-units `removed`; by mean weights, if so asked, once training is over."""
         weight = self.total if self.average and not self.training else self.weight
-        return self.active(retina) @ weight.T
+        active = self.active(retina)
+        if removed is not None:
+            active = active.index_fill(1, removed.to(active.device), 0.0)
+        return active @ weight.T

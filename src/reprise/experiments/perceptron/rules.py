@@ -12,6 +12,8 @@ from reprise.experiments.perceptron.config import Separable
 
 XOR = 6
 """The number of exclusive or, among the sixteen functions: f(0,0) + 2 f(0,1) + 4 f(1,0) + 8 f(1,1)."""
+LEARNED = 0.01
+"""A network has learned XOR once the squared loss of each pattern is below this (Rumelhart et al. 1986, p. 333)."""
 INPUTS = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 
 

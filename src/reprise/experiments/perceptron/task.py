@@ -17,9 +17,9 @@ from reprise.core.run.task import Evaluation, Picture
 from reprise.experiments.perceptron.config import Config, Digits, Gates, Separable
 from reprise.experiments.perceptron.networks import SIDE, Perceptron, Units, networks
 from reprise.experiments.perceptron.pictures import NO, YES, dot, function_name, shade
-from reprise.experiments.perceptron.rules import INPUTS, XOR, loss_of, right, separable_points, truth_table
+from reprise.experiments.perceptron.rules import INPUTS, LEARNED, XOR, loss_of, right, separable_points, truth_table
 from reprise.parts.data.image_set import ImageSet
-from reprise.parts.data.sampling import EpochSampler
+from reprise.parts.data.sampling import EpochSampler, subset
 from reprise.parts.data.store import open_images
 from reprise.parts.optim import build_optimizer
 from reprise.parts.pictures import mosaic
@@ -70,7 +70,7 @@ class GatesTask(PerceptronTask):
     inputs: Tensor
     targets: Tensor
     most_right: Tensor
-    first_solved: Tensor
+    first_learned: Tensor
 
     def __init__(self, run: Run, config: Config, problem: Gates) -> None:
         super().__init__(run, config)
@@ -80,7 +80,7 @@ class GatesTask(PerceptronTask):
         self.register_buffer("inputs", INPUTS.clone(), persistent=False)
         self.register_buffer("targets", table, persistent=False)
         self.register_buffer("most_right", torch.zeros(len(table)))
-        self.register_buffer("first_solved", torch.full((len(table),), float("inf")))
+        self.register_buffer("first_learned", torch.full((len(table),), float("inf")))
 
     def update(self, step: int) -> dict[str, Tensor | float]:
         """Judge the networks as they are, then correct them."""
@@ -88,15 +88,15 @@ class GatesTask(PerceptronTask):
         loss = loss_of(scores, self.targets, self.config.loss).sum(1)
         self.note(scores, step)
         self.step_down(loss.sum(), step)
-        return {"loss": loss.detach().mean(), "solved": self.first_solved.isfinite().float().mean()}
+        return {"loss": loss.detach().mean(), "learned": self.first_learned.isfinite().float().mean()}
 
     @torch.no_grad()
     def note(self, scores: Tensor, sweeps: int) -> None:
-        """The most patterns that each network ever had right, and after how many sweeps it first had all."""
-        found = right(scores, self.targets).float().mean(1)
-        self.most_right = torch.maximum(self.most_right, found)
-        now = torch.where(found == 1, float(sweeps), float("inf"))
-        self.first_solved = torch.minimum(self.first_solved, now)
+        """The most patterns that each network ever had right, and after how many sweeps it first had all to 0.01."""
+        self.most_right = torch.maximum(self.most_right, right(scores, self.targets).float().mean(1))
+        learned = loss_of(scores, self.targets, "squared").amax(1) < LEARNED
+        now = torch.where(learned, float(sweeps), float("inf"))
+        self.first_learned = torch.minimum(self.first_learned, now)
 
     def evaluate(self) -> Evaluation:
         """How many functions are learned, how much of XOR, and where the networks say yes."""
@@ -111,12 +111,13 @@ class GatesTask(PerceptronTask):
             self.note(scores, self.total_steps)
             place = functions.index(XOR)
             nets = slice(place * self.problem.replicates, (place + 1) * self.problem.replicates)
-            sweeps = self.first_solved[nets].clamp(max=self.total_steps)
             metrics |= {
                 "xor_right": float(self.most_right[nets].max()),
                 "xor_solved": float(solved[place].float().mean()),
-                "xor_sweeps": float(sweeps.quantile(0.5)),
             }
+            sweeps = self.first_learned[nets]
+            if sweeps.isfinite().any():
+                metrics["xor_presentations"] = float(sweeps[sweeps.isfinite()].mean())
             shown = min(8, self.problem.replicates)
             tiles = [self.regions(slice(nets.start + n, None)) for n in range(shown)]
             names = ["solved" if one else "not solved" for one in solved[place, :shown].tolist()]
@@ -214,7 +215,8 @@ class DigitsTask(PerceptronTask):
     def load_data(self) -> None:
         """Which photocells are lit, and whose turn it is to answer."""
         images, labels = self.split("train")
-        self.train_set = ImageSet(images[: self.problem.train], labels[: self.problem.train])
+        which = subset(len(labels), self.problem.train, self.seed)
+        self.train_set = ImageSet(images[which], labels[which])
         self.sampler = EpochSampler(len(self.train_set), self.problem.batch_size, self.seed)
 
     def split(self, name: str) -> tuple[Tensor, Tensor]:
@@ -247,20 +249,31 @@ class DigitsTask(PerceptronTask):
         wrong = scores.detach().argmax(1) != labels
         return {"loss": loss.detach(), "error": wrong.float().mean()}
 
-    def error(self, images: Tensor, labels: Tensor) -> float:
-        """Share of images where another unit's sum is the largest."""
+    def wrong(self, images: Tensor, labels: Tensor, removed: Tensor | None = None) -> Float[Tensor, " images"]:
+        """1 for each image where another unit's sum is the largest; the A-units `removed` are silent."""
         wrong = [
-            (self.perceptron(some.to(self.device)).argmax(1).cpu() != those.cpu()).float()
+            (self.perceptron(some.to(self.device), removed).argmax(1).cpu() != those.cpu()).float()
             for some, those in zip(images.split(2000), labels.split(2000), strict=True)
         ]
-        return float(torch.cat(wrong).mean())
+        return torch.cat(wrong)
+
+    def lesions(self, images: Tensor, labels: Tensor, wrong: Tensor) -> dict[str, float]:
+        """What the removal of A-units does to the error: a random tenth of them, then a random half."""
+        units = self.perceptron.weight.shape[1]
+        order = torch.from_numpy(np.random.default_rng([self.seed, 2]).permutation(units))
+        tenth, half = (self.wrong(images, labels, order[: units // part]) for part in (10, 2))
+        of_digit = [labels == place for place in range(len(self.problem.digits))]
+        hurt = [float(half[one].mean() > wrong[one].mean()) for one in of_digit if one.any()]
+        return {"lesion_cost": float(tenth.mean() - wrong.mean()), "digits_hurt": float(np.mean(hurt))}
 
     def evaluate(self) -> Evaluation:
-        """Errors, and what each unit has learned to look for on the retina."""
-        metrics = {
-            "test_error": self.error(*self.split("test")),
-            "train_error": self.error(*self.train_set[:]),
-        }
+        """Errors, what removing A-units does to them, and what each unit has learned to look for on the retina."""
+        images, labels = self.split("test")
+        wrong = self.wrong(images, labels)
+        metrics = {"test_error": float(wrong.mean()), "train_error": float(self.wrong(*self.train_set[:]).mean())}
+        metrics["generalisation_gap"] = metrics["test_error"] - metrics["train_error"]
+        if self.perceptron.connections is not None:
+            metrics |= self.lesions(images, labels, wrong)
         weight = self.perceptron.total if self.problem.average else self.perceptron.weight
         if self.perceptron.connections is not None:
             weight = weight @ self.perceptron.connections.T
