@@ -15,7 +15,7 @@ from torch import nn
 
 from reprise.experiments import backprop_mlp as paper
 from reprise.parts.data.store import write_images
-from training import trained
+from training import opened, scored, trained
 
 SYMMETRY: dict[str, Any] = {
     "seeds": [0],
@@ -37,6 +37,13 @@ CURVES = SYMMETRY | {
 }
 SPIRALS = CURVES | {"problem": {"kind": "spirals", "points": 30, "turns": 1.0}, "hidden": [8], "normalization": "batch"}
 DIGITS = CURVES | {"problem": {"kind": "digits", "train": 20, "test": 10}, "hidden": [5], "dropout": 0.2}
+
+FAMILIES = SYMMETRY | {
+    "problem": {"kind": "family_trees", "held_out": 4},
+    "hidden": [12, 12, 6],
+    "dead_zone": 0.2,
+    "optimizer": {"kind": "sgd", "lr": 0.01, "momentum": 0.9},
+}
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +179,80 @@ def test_replicates_are_the_nets_they_were_made_of() -> None:
     assert sum(p.numel() for p in stacked.parameters()) == 3 * sum(p.numel() for p in nets[0].parameters())
 
 
+def test_the_weights_of_figure_1_are_told_from_others() -> None:
+    row = torch.tensor([1.0, 4.0, -2.0, 2.0, -4.0, 1.0])  # sizes in any order; 1 and 1 are not opposite
+    as_published = torch.stack([row, -row])[None]
+    found = paper.figure_1(as_published)
+    assert found == {"antisymmetry": pytest.approx(1 / 7), "off_1_2_4": 0, "unlike_opposites": 0}
+    others = torch.stack([torch.tensor([1.0, 1.0, 4.0, -4.0, -1.0, -1.0])] * 2)[None]  # ratios 1 and 4
+    assert paper.off_1_2_4(others).item() == pytest.approx(1.0)
+    assert paper.unlike_opposites(others).item() == pytest.approx(1.0)
+
+
+def test_family_trees_are_the_papers() -> None:
+    x, y = paper.family_trees()
+    assert x.shape == (104, 36)
+    assert x.sum(1).eq(2).all()
+    assert y.sum() == 112  # persons in the third place
+
+    def who(person: str, relationship: str) -> set[str]:
+        shown = torch.zeros(36)
+        shown[paper.PEOPLE.index(person)] = shown[24 + paper.RELATIONSHIPS.index(relationship)] = 1
+        [fact] = (x == shown).all(1).nonzero()
+        return {paper.PEOPLE[one] for one in y[fact[0]].nonzero().flatten().tolist()}
+
+    assert who("Colin", "aunt") == {"Jennifer", "Margaret"}  # Figure 3: two correct answers
+    assert who("Colin", "uncle") == {"Arthur", "Charles"}
+    assert who("Margaret", "niece") == {"Charlotte"}
+    assert who("Arthur", "sister") == {"Victoria"}
+    assert who("James", "father") == {"Andrew"}
+    assert who("Alfonso", "mother") == {"Lucia"}
+    half = x[:, :12].any(1)
+    torch.testing.assert_close(y[half][:, :12], y[~half][:, 12:])  # isomorphic
+
+
+def test_groups_see_their_own_inputs_alone() -> None:
+    groups = paper.TwoGroups(12)
+    x, y = paper.family_trees()
+    people = groups(x) - groups(x * torch.cat([torch.zeros(24), torch.ones(12)]))
+    assert people[:, 6:].abs().max() == 0
+    assert people[:, :6].abs().min() > 0
+    outputs = torch.where(y == 1, 1.0, -1.0)
+    outputs[3, 5] *= -1
+    assert paper.correct(outputs[None], y).sum() == 103
+
+
+def test_outputs_in_the_dead_zone_are_no_error() -> None:
+    outputs = torch.tensor([[0.85, 0.15, 0.3]]).logit()[None]
+    desired = torch.tensor([[1.0, 0.0, 0.0]])
+    assert paper.squared_error(outputs, desired, 0.2).item() == pytest.approx(0.5 * 0.09)
+
+
+def test_equivalents_are_found_by_their_codes() -> None:
+    codes = torch.randn(1, 12, 6)
+    assert paper.equivalents_found(torch.cat([codes, codes + 0.01], 1)).item() == 1
+    assert paper.equivalents_found(torch.cat([codes, codes.roll(1, 1)], 1)).item() == 0
+
+
+def test_gentle_sweeps_and_decrement() -> None:
+    """Two sweeps at half the rate and α = 0.5, a third at the full ones; every weight then loses 0.2 %."""
+    tree = FAMILIES | {"gentle": 2, "decrement": 0.002, "replicates": 1, "duration": "3step"}
+    task = opened(paper, tree)
+    weights = [p.detach().clone().double() for p in task.nets.parameters()]
+    velocity = [torch.zeros_like(w) for w in weights]
+    names = [name for name, _ in task.nets.named_parameters()]
+    for rate, momentum in ((0.5, 0.5), (0.5, 0.5), (1.0, 0.9)):
+        state = dict(zip(names, [w.float().requires_grad_() for w in weights], strict=True))
+        outputs = torch.func.functional_call(task.nets, state, (task.inputs,))
+        loss = paper.objective("squared", outputs, task.labels, 0.2).sum()
+        for index, gradient in enumerate(torch.autograd.grad(loss, [*state.values()])):
+            velocity[index] = momentum * velocity[index] + gradient
+            weights[index] = (weights[index] - 0.01 * rate * velocity[index]) * 0.998
+    found = [*trained(paper, tree).nets.parameters()]
+    for weight, expected in zip(found, weights, strict=True):
+        torch.testing.assert_close(weight.detach(), expected.float(), rtol=1e-4, atol=1e-6)
+
+
 # Golden and learning
 
 
@@ -179,7 +260,11 @@ GOLDEN = [
     (SYMMETRY, "8.334493 6.759782 4.864100 3.791326 3.507912 3.542675 3.641317 3.729073 3.794368 3.840801"),
     (CURVES, "0.714939 0.714177 0.712755 0.710787 0.708385 0.705658 0.702705 0.699611 0.696442 0.693252"),
     (SPIRALS, "0.840867 0.807335 0.756302 0.713681 0.689708 0.677694 0.672322 0.670522 0.670410 0.670775"),
-    (DIGITS, "2.327200 2.325562 2.168070 2.113618 1.917749 1.840462 1.770906 1.605015 1.596116 1.624574"),
+    (
+        FAMILIES,
+        "295.380890 225.222778 132.223999 37.871395 44.292969 48.486137 50.739811 51.968262 52.664600 53.077728",
+    ),
+    (DIGITS, "2.396626 2.264260 2.235060 2.165286 2.055423 2.095546 1.877347 1.902761 1.760291 1.750815"),
 ]
 
 
@@ -201,6 +286,18 @@ def test_two_hidden_units_learn_symmetry_and_its_mirror(data: Path) -> None:
     assert np.asarray(evaluation.pictures["weights"]).shape == (180, 390, 3)
 
 
+def test_family_trees_are_learnt() -> None:
+    slow = {"init": {"kind": "uniform", "bound": 1.0}, "gentle": 20}
+    task = trained(
+        paper, FAMILIES | slow | {"optimizer": SYMMETRY["optimizer"] | {"lr": 0.05}, "duration": "700step"}, every=100
+    )
+    metrics = scored(task).metrics
+    assert metrics["facts_right"] > 0.6
+    assert 0 <= metrics["held_out_right"] <= 1
+    assert len(task.labels) == 100
+    assert 0 <= metrics["equivalents_found"] <= 1
+
+
 @pytest.mark.parametrize("tree", [CURVES, SPIRALS])
 def test_hidden_units_bend_the_plane(tree: dict[str, Any], data: Path) -> None:
     task = trained(paper, tree | {"duration": "600step"}, data, every=100)
@@ -208,6 +305,10 @@ def test_hidden_units_bend_the_plane(tree: dict[str, Any], data: Path) -> None:
         evaluation = task.evaluate()
         before = paper.probe_accuracy(task.inputs[None], task.labels).item()
     assert evaluation.metrics["probe_accuracy"] > before + 0.1
+    first = evaluation.metrics["probe_accuracy"] - evaluation.metrics["probe_gain"]
+    untrained = opened(paper, tree, data)
+    seen = untrained.nets.representation(untrained.inputs)
+    assert first == pytest.approx(paper.probe_accuracy(seen, untrained.labels).mean().item(), abs=1e-5)
     assert np.asarray(evaluation.pictures["before_and_after"]).shape == (600, 300, 3)
 
 

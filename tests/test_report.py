@@ -176,7 +176,7 @@ def test_steps_are_said_as_the_histories_count_them():
     said = " (4 arms): 32,000 agent steps here, 2,500,000 agent steps in the paper, 78 times that"
     assert dict(dqn.sizes)["duration"].endswith(said)
     unknown = dict(sizes(dqn.knobs, "agent_steps", None))["duration"]
-    assert unknown.endswith(": 7,500 steps here, 50,000,000 steps in the paper")
+    assert unknown.endswith(" (4 arms): 4,000 steps here, 2,500,000 steps in the paper")
     several = [Knob("n", 2, 1, ("a",), (), True), Knob("n", 4, 1, ("b",), (), True)]
     assert [each_step(several, "n", arms) for arms in (["a"], ["b"], ["a", "b"], [])] == [
         (2, 1),

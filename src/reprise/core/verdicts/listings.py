@@ -132,7 +132,7 @@ def region_in_words(verdict: Verdict) -> str:
     """`> 0.5`, `< 10`, `−1 … 1`, or nothing."""
     if verdict.holds is None or verdict.holds == (None, None):
         return ""
-    low, high = verdict.holds
+    low, high = (None if edge is None else signed(float(f"{edge:.4g}")) for edge in verdict.holds)
     if high is None:
-        return f"> {signed(low or 0.0)}"
-    return f"< {signed(high)}" if low is None else f"{signed(low)} … {signed(high)}"
+        return f"> {low}"
+    return f"< {high}" if low is None else f"{low} … {high}"
