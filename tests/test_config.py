@@ -774,3 +774,18 @@ def test_a_file_that_cannot_be_read_hides_nothing_of_the_other(files: Files, con
     told = files.mistakes()
     assert any(line.startswith("params.yaml") for line in told)
     assert "papers/gan.yaml:17:13: claims.stronger.metric: unknown metric gradent; did you mean gradient?" in told
+
+
+def test_what_the_page_says_names_what_there_is(files: Files) -> None:
+    files.edit(
+        "papers/gan.yaml",
+        (
+            "family: generative\n",
+            "family: generative\npage:\n  idea: It mattered.\n  headline: strongr\n"
+            "  hero: {picture: samples, arm: usul, caption: Digits}\n",
+        ),
+    )
+    assert files.mistakes() == [
+        "papers/gan.yaml:9:13: page.headline: unknown claim strongr; did you mean stronger?",
+        "papers/gan.yaml:10:33: page.hero.arm: unknown arm usul; did you mean usual?",
+    ]

@@ -148,7 +148,7 @@ ARMS = {
     "gmdh": ["degree_2", "complete", "digits"],
     "svm_vs_net": ["svm", "mlp", "cnn"],
     "layerwise_pretraining": ["machines", "components"],
-    "perceptron": ["unit", "separable_wide", "association_64", "digits"],
+    "perceptron": ["unit", "separable_wide", "association_256", "digits"],
     "backprop_mlp": ["symmetry", "digits_4"],
     "normalisation": ["plain", "conv_batch_2"],
     "lottery_ticket": ["ticket"],

@@ -631,3 +631,29 @@ def test_floor_and_ceiling_are_lines_with_their_names():
     assert [layer["encoding"]["y"]["datum"] for layer in rules] == [0.1, 0.9]
     assert names == ["chance", "real data"]
     assert len(charts.curve_chart("accuracy", "", curves, ["a"], "step")["layer"]) == len(chart["layer"]) - 4
+
+
+def test_what_yaml_says_of_the_page_comes_first(root: Path):
+    """The picture, the headline and the idea of `page:`; the curves that it names, in its order and words."""
+    tree = made_up.PAPER.model_dump(mode="json", exclude_defaults=True)
+    tree["page"] = {
+        "idea": "Two networks play. Each learns from the other. It mattered.",
+        "headline": "all_modes",
+        "hero": {"picture": "samples", "arm": "minimax", "caption": "Digits from noise."},
+        "pictures": {"samples": "What the generator makes."},
+        "curves": {"zeta": "Nothing that was recorded", "validation": "Loss of the generator"},
+    }
+    paper = made_up.Paper.model_validate(tree)
+    [card] = cards(made_up.project(root, {"gan": paper}))
+    assert card.headline
+    assert card.headline.claim == "all_modes"
+    assert card.hero
+    assert (card.hero.arm, card.hero.caption) == ("minimax", "Digits from noise.")
+    assert card.hero.picture.name.startswith("minimax/samples")
+    assert (card.charts[0][0], card.curves_first) == ("Loss of the generator", 1)
+    shown = report.render([card])["gan.html"]
+    places = [shown.index(text) for text in ("Digits from noise.", "Each learns from the other.", 'id="claims"')]
+    assert places == sorted(places)
+    assert shown.index("What the generator makes.") < shown.index('id="size"') < shown.index('id="configuration"')
+    [plain] = cards(made_up.project(root, {"gan": made_up.PAPER}))
+    assert plain.headline == plain.judged[0]

@@ -500,12 +500,12 @@ def test_the_arm_is_the_one_that_most_claims_are_for() -> None:
     assert heroes["initialisation"] == "tanh_normalized"
     paper = project.papers["perceptron"]
     assert favoured(paper, project.arms("perceptron")) == (
-        "hidden_2",  # and not `unit`, of which it is claimed that it cannot learn XOR
-        "arm hidden_2, the one that the paper favours; --arm takes another",
+        "association_1024",  # and not `unit`, of which it is claimed that it cannot learn XOR
+        "arm association_1024, the one that the paper favours; --arm takes another",
     )
-    assert "the paper favours" in favoured(paper, ["unit"])[1]
-    assert favoured(paper, ["association_64", "association_256", "association_1024", "digits"])[0] == "association_1024"
-    assert favoured(paper, ["digits_logistic", "association_64"]) == (
+    assert "the paper favours" in favoured(paper, ["starts"])[1]
+    assert favoured(paper, ["hidden_2", "hidden_8", "hidden_32", "digits"])[0] == "hidden_32"
+    assert favoured(paper, ["digits_logistic", "stimuli_500"]) == (
         "digits_logistic",
         "arm digits_logistic, the first that there is; --arm takes another",
     )
