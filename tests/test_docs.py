@@ -40,6 +40,7 @@ from conftest import REPOSITORY
 from layout import YAML as YAML_FILES
 from reprise.cli import app
 from reprise.core.config import yaml
+from reprise.core.config.judged_seeds import FIRST_JUDGED_SEED
 from reprise.core.config.paper import Paper
 from reprise.core.config.yaml import Document
 from reprise.core.verdicts.claims import judge
@@ -425,12 +426,12 @@ def test_the_worked_example_is_of_results() -> None:
     runs = read_runs(REPOSITORY / "results" / "laptop" / "initialisation")
     described = yaml.load(REPOSITORY / "papers" / "initialisation.yaml").data
     described["metrics"]["test_error"] |= {"scale": "linear"}  # the plainest case: points, not odds
-    claim = {"says": "It is so.", "where": "Here", "metric": "test_error", "lower": "relu_30_he"}
-    for higher, said in (
-        ("relu_30_glorot", ("77.4 points", "[67.5, 78] points", "p = 0.00098", "So: *reproduced*")),
-        ("relu_22_glorot", ("9.7 points", "from −0.8 to 34.5", "p = 0.055", "So: *inconclusive*")),
+    claim = {"says": "It is so.", "where": "Here", "metric": "test_error"}
+    for higher, lower, seeds, said in (
+        ("relu_30_glorot", "relu_30_he", 8, ("72.6 points", "[46.8, 82.8] points", "p = 0.0039", "So: *reproduced*")),
+        ("relu_30_he", "relu_22_he", 6, ("0.415 points", "from −0.8 to 1.59", "p = 0.34", "So: *inconclusive*")),
     ):
-        paper = Paper.model_validate(described | {"claims": {"it": claim | {"higher": higher}}})
+        paper = Paper.model_validate(described | {"claims": {"it": claim | {"higher": higher, "lower": lower}}})
         verdict = judge("it", paper, runs, "laptop")
         assert verdict.interval
         shown = (f"{verdict.estimate:.3g}", *(f"{end:.3g}" for end in verdict.interval), f"{verdict.p:.2g}")
@@ -439,8 +440,8 @@ def test_the_worked_example_is_of_results() -> None:
         assert said[-1] == f"So: *{verdict.verdict}*"
         for words in said:
             assert words in text
-        for seed in range(10):
-            pair = [runs[arm, seed]["test_error"] for arm in (higher, "relu_30_he")]
+        for seed in range(FIRST_JUDGED_SEED, FIRST_JUDGED_SEED + seeds):
+            pair = [runs[arm, seed]["test_error"] for arm in (higher, lower)]
             row = f"| {seed} | {pair[0]:.2f} | {pair[1]:.2f} | {pair[0] - pair[1]:.2f} |".replace("-", "−")
             assert row in text
 

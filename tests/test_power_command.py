@@ -10,6 +10,10 @@ from reprise.core.config.judged_seeds import FIRST_JUDGED_SEED
 def test_power_prints_a_row_for_each_claim_and_leaves_results_alone(toy_project):
     paper = toy_project.root / "papers" / "toy.yaml"
     before = paper.read_text().replace(", seeds: 2, check: true}", "}")
+    before += "page: {idea: It mattered., headline: faster, hero: {picture: line, arm: slow, caption: A line.}}\n"
+    floor = "better: lower, floor: {says: a slow one, arm: slow}"  # neither is there when an arm is alone on trial
+    before = before.replace("better: lower", floor, 1)
+    assert floor in before
     paper.write_text(before)
     params = toy_project.root / "params.yaml"
     params.write_text(params.read_text().replace("seeds: [0, 1]", "seeds: [1000, 1001, 1002, 1003, 1004, 1005]"))

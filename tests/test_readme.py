@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from conftest import REPOSITORY
+from reprise.core.config.judged_seeds import FIRST_JUDGED_SEED
 from reprise.core.config.project import load
 from reprise.core.verdicts.listings import verdict_markdown, verdict_rows, verdict_summary
-from reprise.core.verdicts.results import core_seconds, read_verdicts
+from reprise.core.verdicts.results import core_seconds, read_runs, read_verdicts
 
 README = (REPOSITORY / "README.md").read_text()
 
@@ -27,3 +28,10 @@ def test_what_if_shows_the_verdicts_of_the_cross_breeds():
     crossed = [v for claims in VERDICTS.values() for v in claims.values() if v.claim.startswith("what_if")]
     assert len(crossed) == 3
     assert shown == "\n".join(verdict_rows(crossed))
+
+
+def test_the_papers_of_the_first_edition_are_named():
+    """Those whose runs are on seeds below the judged ones."""
+    named = README.partition("<!-- first edition -->")[2].partition("<!-- /first edition -->")[0]
+    first = [key for key in VERDICTS if min(seed for _, seed in read_runs(FOLDERS[key])) < FIRST_JUDGED_SEED]
+    assert named == ", ".join(sorted(first))

@@ -14,7 +14,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -290,9 +290,7 @@ def _folder(project: Project, experiment: str, arm: str, seeds: list[int]) -> Pa
         PARAMS: {**params, "tracking": {**params.get("tracking", {}), "wandb": "off"}},
         PIPELINE: {"datasets": datasets, **stages},
         reading.knobs.file(experiment): {"paper": config, "arms": {arm: {}}, "laptop": {}, "smoke": {}},
-        reading.papers.file(experiment): {
-            **reading.paper(experiment), "claims": {}, "published": [], "parameters": {},
-        },
+        reading.papers.file(experiment): _measured_alone(reading.paper(experiment)),
         **{reading.datasets.file(name): reading.datasets[name].data for name in datasets},
     }  # fmt: skip
     name = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]
@@ -306,6 +304,16 @@ def _folder(project: Project, experiment: str, arm: str, seeds: list[int]) -> Pa
         if not (folder / shared).is_symlink():
             (folder / shared).symlink_to(project.root / shared, target_is_directory=True)
     return folder
+
+
+def _measured_alone(paper: Mapping[str, Any]) -> dict[str, Any]:
+    """What a paper says, but for all that may name another arm than the one on trial."""
+    metrics = {
+        name: {field: said for field, said in metric.items() if field not in ("floor", "ceiling")}
+        for name, metric in paper["metrics"].items()
+    }
+    kept = {field: said for field, said in paper.items() if field != "page"}
+    return {**kept, "metrics": metrics, "claims": {}, "published": [], "parameters": {}}
 
 
 def _only(section: dict[str, Any] | None, experiment: str) -> dict[str, Any]:
