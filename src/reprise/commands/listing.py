@@ -21,7 +21,7 @@ from reprise.commands.project import check_known
 from reprise.core.config.project import Project
 from reprise.core.config.yaml import dotted, leaves
 from reprise.core.contract import Scale
-from reprise.core.verdicts.rulings import COLOURS, JUDGED
+from reprise.core.verdicts.rulings import COLOURS, JUDGED, in_words
 
 # --- list -------------------------------------------------------------------------------------------------------------
 
@@ -87,13 +87,16 @@ def rows(project: Project, filters: Filters) -> list[dict[str, Any]]:
 def verdicts(root: Path, experiment: str, scale: str) -> dict[str, str]:
     """The last verdict of each claim of `experiment` at `scale`; empty if it has not been evaluated.
 
-    ConfigError where that cannot be read.
+    A check, which is counted nowhere, `holds` or `does not hold`. ConfigError where that cannot be read.
     """
     path = root / "results" / scale / experiment / "claims.json"
     if not path.exists():
         return {}
     try:
-        return {name: claim["verdict"] for name, claim in json.loads(path.read_text(encoding="utf-8")).items()}
+        return {
+            name: in_words(claim["verdict"], "paper", check=not claim.get("counted", True))
+            for name, claim in json.loads(path.read_text(encoding="utf-8")).items()
+        }
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError) as error:
         from reprise.core.verdicts.results import damaged  # imports numpy, for which nobody who lists should wait
 
@@ -129,7 +132,7 @@ def _cells(row: dict[str, Any], width: int) -> Iterator[tuple[str, str]]:
         yield (arms := f"{len(row['arms'])} arms"), arms
         yield tally(row["verdicts"].values())
         return
-    judged = [said for said in row["verdicts"].values() if said != "not run"]
+    judged = [said for said in row["verdicts"].values() if said in JUDGED]
     share = f"{judged.count('reproduced')} of {len(judged)} reproduced" if judged else "not run"
     yield share, share
 

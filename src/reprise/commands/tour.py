@@ -33,7 +33,7 @@ def lines(root: Path | None) -> Iterator[str]:
         return
     papers, scale = reading.experiments(), reading.params.data.get("scale", "laptop")
     said = [verdict for key in papers for verdict in verdicts(root, key, scale).values()]
-    yield f"Here: {len(papers)} experiments; verdicts: {tally(said)[1]}."
+    yield from textwrap.wrap(f"Here: {len(papers)} experiments; verdicts: {tally(said)[0]}.", width())
     if not papers:
         yield from _ways([("reprise new vae", "the four files of a first paper")])
         return
