@@ -493,19 +493,19 @@ def test_a_terminal_that_is_not_there_is_told_of_before_the_model_is_loaded(
 def test_the_arm_is_the_one_that_most_claims_are_for() -> None:
     """A difference is for the better side by the metric's direction; a trend for its better end."""
     project = load(REPOSITORY, papers=())
-    heroes = {key: favoured(paper, project.arms(key))[0] for key, paper in project.papers.items()}
+    heroes = {key: favoured(paper, project.arms(key), "laptop")[0] for key, paper in project.papers.items()}
     assert heroes["gan"] == "non_saturating"
     assert heroes["dqn"] == "full"
-    assert heroes["normalisation"] == "batch"
-    assert heroes["initialisation"] == "tanh_normalized"
+    assert heroes["normalisation"] == "conv_group"
+    assert heroes["layerwise_pretraining"] == "machines"
     paper = project.papers["perceptron"]
-    assert favoured(paper, project.arms("perceptron")) == (
+    assert favoured(paper, project.arms("perceptron"), "laptop") == (
         "association_1024",  # and not `unit`, of which it is claimed that it cannot learn XOR
         "arm association_1024, the one that the paper favours; --arm takes another",
     )
-    assert "the paper favours" in favoured(paper, ["starts"])[1]
-    assert favoured(paper, ["hidden_2", "hidden_8", "hidden_32", "digits"])[0] == "hidden_32"
-    assert favoured(paper, ["digits_logistic", "stimuli_500"]) == (
+    assert "the paper favours" in favoured(paper, ["starts"], "laptop")[1]
+    assert favoured(paper, ["hidden_2", "hidden_8", "hidden_32", "digits"], "laptop")[0] == "hidden_32"
+    assert favoured(paper, ["digits_logistic", "stimuli_500"], "laptop") == (
         "digits_logistic",
         "arm digits_logistic, the first that there is; --arm takes another",
     )

@@ -71,7 +71,7 @@ def find(
         fitting = [name for name in known if fit(runs(name)[0][0])]
         if not fitting:
             raise UsageError(f"no arm of {experiment} {what}; it has {', '.join(known)}")
-        arm, chosen = favoured(project.papers[experiment], fitting)
+        arm, chosen = favoured(project.papers[experiment], fitting, project.params.scale)
     else:
         chosen = ""
         if not fit(runs(arm)[0][0]):
@@ -111,16 +111,23 @@ def _of_seed(
     return Trained(run, record, chosen, list(_notes(project, run)))
 
 
-def favoured(paper: Paper, arms: list[str]) -> tuple[str, str]:
-    """The one of `arms` that most of the paper's claims hold to be the better, and that in words; the first of equals.
+def favoured(paper: Paper, arms: list[str], scale: Scale) -> tuple[str, str]:
+    """The one of `arms` that most claims which are judged at `scale` hold to be the better, and that in words.
+
+    Of equals it is the first; at smoke scale, where nothing is judged, the laptop's claims speak.
 
     Claims are written down before any run: neither a score nor a verdict has a part in it.
     """
-    sides = Counter(side for name, claim in paper.claims.items() for side in _favours(paper, name, claim))
+    judged = [(name, claim) for name, claim in paper.claims.items() if _judged_scale(scale) in claim.scales]
+    sides = Counter(side for name, claim in judged for side in _favours(paper, name, claim))
     best = max(arms, key=lambda arm: sides[arm])
     if not sides[best]:
         return best, f"arm {best}, the first that there is; --arm takes another"
     return best, f"arm {best}, the one that the paper favours; --arm takes another"
+
+
+def _judged_scale(scale: Scale) -> Scale:
+    return "laptop" if scale == "smoke" else scale
 
 
 def _favours(paper: Paper, name: str, claim: Any) -> list[str]:
