@@ -79,6 +79,6 @@ def test_vs_code_and_neovim_show_it(editor: Editor) -> None:
     assert editor.change(KNOBS, TEXT) == []
 
     paper = REPOSITORY / "papers" / "gan.yaml"
-    wrong = paper.read_text().replace("better: lower}", "better: lover}", 1)
+    wrong = paper.read_text().replace("better: lower", "better: lover", 1)
     [underlined] = editor.open(paper, wrong)
     assert '"higher", "lower", "neither"' in underlined["message"]
