@@ -89,7 +89,6 @@ def test_nothing_is_left_to_write(key):
 RESULTS = sorted(path.parent for path in (REPOSITORY / "results").rglob("claims.json"))
 LARGEST = 600_000
 OVERSIZED = {
-    "backprop_mlp": 790_720,
     "layerwise_pretraining": 1_117_733,
     "gan": 1_119_910,
 }
