@@ -67,7 +67,9 @@ def test_from_yaml_to_verdict(toy_project):
         hardware({"accelerator": "auto", "devices": 1, "num_nodes": 1, "threads": 1})["device"]
     }
     assert all(float(row["seconds"]) > 0 for row in costs)
-    assert "faster: reproduced" in toy_project.reprise("list")
+    listed = toy_project.reprise("list")
+    assert "checks alone" in listed
+    assert "faster: holds" in listed
 
 
 def test_a_signal_ends_with_its_status_and_the_next_call_goes_on(toy_project):

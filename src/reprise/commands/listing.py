@@ -133,7 +133,9 @@ def _cells(row: dict[str, Any], width: int) -> Iterator[tuple[str, str]]:
         yield tally(row["verdicts"].values())
         return
     judged = [said for said in row["verdicts"].values() if said in JUDGED]
-    share = f"{judged.count('reproduced')} of {len(judged)} reproduced" if judged else "not run"
+    run = any(said != "not run" for said in row["verdicts"].values())
+    none = "checks alone" if run else "not run"
+    share = f"{judged.count('reproduced')} of {len(judged)} reproduced" if judged else none
     yield share, share
 
 
