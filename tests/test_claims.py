@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from scipy import stats
 
 from reprise.core.config.claim import Claim, arm_paths, scale_problems
 from reprise.core.config.paper import Metric, Paper
-from reprise.core.verdicts import multiplicity, rulings, statistics
+from reprise.core.verdicts import listings, multiplicity, rulings, statistics
 from reprise.core.verdicts.claims import judge
 from reprise.core.verdicts.comparisons import PER_SEED
 from reprise.core.verdicts.verdict import Region, Verdict
@@ -556,6 +557,10 @@ def test_false_discoveries_over_the_catalogue_by_hand():
         "4 claims counted, 2 reproduced, 1 refuted, 1 inconclusive; "
         "of the reproduced at most 0.1 are expected by chance alone; 1 check apart"
     )
+    five = {"a": replace(one["a"], p=1 / 32)}  # five heads of five
+    assert "1 of the reproduced are so by an earlier rule" in str(multiplicity.count({"one": five}))
+    assert listings.verdict_in_words(five["a"]) == "reproduced by an earlier rule"
+    assert listings.verdict_in_words(one["a"]) == "reproduced"
     assert multiplicity.q_values({}) == {}
     assert str(multiplicity.count({})) == "0 claims counted"
 

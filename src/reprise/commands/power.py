@@ -116,7 +116,7 @@ def _earlier(project: Project, experiment: str) -> Pilot:
     }
     spent: dict[str, float] = {}
     for cost in whole.costs:
-        spent[cost.arm] = spent.get(cost.arm, 0.0) + cost.seconds * (cost.cores or 1)
+        spent[cost.arm] = spent.get(cost.arm, 0.0) + cost.core_seconds
     seeds = {arm: len({cost.seed for cost in whole.costs if cost.arm == arm}) for arm in spent}
     return Pilot(runs, {}, {arm: seconds / seeds[arm] for arm, seconds in spent.items()})
 
@@ -146,7 +146,7 @@ def pilot(
         found.scores.update(results.read_runs(folder))
         for run, reason in whole.card["failures"].items():
             found.failures[arm, int(run.rpartition("/s")[2])] = reason
-        found.cost[arm] = sum(cost.seconds * (cost.cores or 1) for cost in whole.costs) / len(seeds)
+        found.cost[arm] = sum(cost.core_seconds for cost in whole.costs) / len(seeds)
     return found
 
 

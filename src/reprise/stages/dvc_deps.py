@@ -133,10 +133,8 @@ def _inputs(project: Project) -> list[tuple[str, str, dict[str, Any]]]:
             }
             if stage == "evaluate":
                 content["scoring"] = {arm: code.evaluation(key, config)[0] for arm, config in knobs.items()}
-                paper = project.reading.paper(key)
-                content["paper"] = {
-                    name: said for name, said in paper.items() if name != "page"
-                }  # which decides nothing
+                said = project.reading.paper(key).items()  # what the page says first decides nothing
+                content["paper"] = {name: value for name, value in said if name != "page"}
             found.append((stage, key, content))
     yaml = {
         folder.file(key): hashlib.sha256(folder.text(key)).hexdigest()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from reprise.core.config.paper import Paper
-from reprise.core.verdicts.multiplicity import Verdicts, count, q_values
+from reprise.core.verdicts.multiplicity import Verdicts, count, counted, q_values
 from reprise.core.verdicts.rulings import COLOURS, JUDGED, in_words
 from reprise.core.verdicts.verdict import Verdict, signed
 
@@ -93,14 +93,18 @@ def verdict_summary(verdicts: Verdicts, papers: Mapping[str, Paper], seconds: Ma
     """
     lines = ["| year | paper | claims | what became of its headline | minutes |", "|---|---|---|---|---|"]
     for experiment in sorted(verdicts, key=lambda key: papers[key].year):
-        counted = Counter(one.verdict for one in verdicts[experiment].values() if one.counted)
-        claims = ", ".join(f"{counted[kind]} {kind}" for kind in JUDGED if counted[kind])
+        judged = sorted(counted(verdicts[experiment].values()), key=lambda one: JUDGED.index(one.verdict))
+        claims = ", ".join(f"{number} {said}" for said, number in Counter(map(_as_counted, judged)).items())
         found = headline(papers[experiment], verdicts[experiment].values())
         said = f"{found.says} **{verdict_in_words(found).capitalize()}**: {estimate_in_words(found)}" if found else ""
         link = f"[{experiment}](results/README.md#{experiment})"
         minutes = f"{seconds[experiment] / 120:.2g}" if seconds.get(experiment) else ""
         lines.append(f"| {papers[experiment].year} | {link} | {claims} | {said} | {minutes} |")
     return "\n".join([*lines, "", f"{count(verdicts)}."])
+
+
+def _as_counted(verdict: Verdict) -> str:
+    return f"{verdict.verdict} by an earlier rule" if verdict.by_an_earlier_rule else verdict.verdict
 
 
 def headline(paper: Paper, verdicts: Iterable[Verdict]) -> Verdict | None:
@@ -111,8 +115,12 @@ def headline(paper: Paper, verdicts: Iterable[Verdict]) -> Verdict | None:
 
 
 def verdict_in_words(verdict: Verdict) -> str:
-    """The verdict as a reader sees it: `not seen at this size` for a refuted one away from the paper's scale."""
-    return in_words(verdict.verdict, verdict.scale, check=not verdict.counted)
+    """The verdict as a reader sees it: `not seen at this size` for a refuted one away from the paper's scale.
+
+    Reproduced on too few seeds for the rule of now, it says so.
+    """
+    said = in_words(verdict.verdict, verdict.scale, check=not verdict.counted)
+    return f"{said} by an earlier rule" if verdict.by_an_earlier_rule else said
 
 
 def _scales_in_words(verdicts: Verdicts) -> list[str]:

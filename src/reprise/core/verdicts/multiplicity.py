@@ -45,6 +45,8 @@ class Count:
     """How many of each verdict, the best first."""
     checks: int
     """Shown apart, and counted nowhere else."""
+    earlier: int
+    """How many of the reproduced are so by an earlier rule, on too few seeds for the rule of now."""
     false_discoveries: float
     """How many of the reproduced chance alone gives, at most, on average: their number times the largest q."""
 
@@ -52,6 +54,10 @@ class Count:
         """`121 claims counted, 80 reproduced, …; of the reproduced at most 1.9 are expected by chance alone`."""
         some = [f"{number} {ruling}" for ruling, number in self.rulings.items()]
         said = ", ".join([f"{self.claims} claim{'s' * (self.claims != 1)} counted", *some])
+        if self.earlier:
+            said += (
+                f"; {self.earlier} of the reproduced are so by an earlier rule, on too few seeds for the rule of now"
+            )
         if self.rulings.get("reproduced"):
             said += f"; of the reproduced at most {self.false_discoveries:.1f} are expected by chance alone"
         if self.checks:
@@ -69,4 +75,5 @@ def count(verdicts: Verdicts) -> Count:
         not one.counted and one.interval is not None for claims in verdicts.values() for one in claims.values()
     )
     ordered = {ruling: rulings[ruling] for ruling in JUDGED if rulings[ruling]}
-    return Count(len(judged), ordered, checks, worst * rulings["reproduced"])
+    earlier = sum(one.by_an_earlier_rule for _, one in judged)
+    return Count(len(judged), ordered, checks, earlier, worst * rulings["reproduced"])

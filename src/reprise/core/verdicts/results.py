@@ -91,6 +91,11 @@ class RunCost:
     device: str | None
     """The processor's name, or that of the GPUs: `2 × NVIDIA H200`."""
 
+    @property
+    def core_seconds(self) -> float:
+        """Seconds times cores; one core where nobody wrote them down."""
+        return self.seconds * (self.cores or 1)
+
 
 # --- writing ----------------------------------------------------------------------------------------------------------
 
@@ -476,7 +481,7 @@ def _read_costs(path: Path) -> list[RunCost]:
 
 def core_seconds(folder: Path) -> float:
     """What all runs of results/<scale>/<experiment> took, in seconds of one core; 0 if nobody wrote it down."""
-    return sum(cost.seconds * (cost.cores or 1) for cost in _read_costs(folder / "cost.csv"))
+    return sum(cost.core_seconds for cost in _read_costs(folder / "cost.csv"))
 
 
 def _read_curves(path: Path) -> dict[str, Curve]:

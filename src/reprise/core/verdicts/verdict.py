@@ -89,6 +89,13 @@ class Verdict:
     power: str | None = None
     """A sentence: what so many seeds can find, and what they cannot exclude."""
 
+    @property
+    def by_an_earlier_rule(self) -> bool:
+        """Called reproduced when an interval was enough: the exact p is above what the rule asks for now."""
+        if self.verdict != "reproduced" or not self.counted or self.p is None:
+            return False
+        return self.p > (1 - (self.confidence or 0.95)) / 2
+
     @classmethod
     def read(cls, claim: str, entry: Mapping[str, Any]) -> Verdict:
         """The verdict that `as_json` wrote, in this version or an earlier one."""
