@@ -23,7 +23,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -111,10 +111,12 @@ def write(
     fingerprints: Mapping[RunKey, str] | None = None,
     records: Mapping[HistoryKey, Mapping[str, Any]] | None = None,
     configs: Mapping[str, Mapping[str, Any]] | None = None,
+    left_out: Sequence[str] = (),
 ) -> dict[str, Verdict]:
     """Judge the claims of `paper` on `runs` and write everything to `folder`, in place of what was there.
 
-    `configs` are the resolved trees of the arms, by which the page knows later whether they changed.
+    `configs` are the resolved trees of the arms, by which the page knows later whether they changed; `left_out` are
+    the arms that nobody asked for.
     """
     failures, fingerprints, records = failures or {}, fingerprints or {}, records or {}
     verdicts = judge_all(paper, runs, scale, failures, fingerprints)
@@ -139,6 +141,8 @@ def write(
     }
     if configs is not None:
         card["configs"] = {arm: config_hash(tree) for arm, tree in configs.items()}
+    if left_out:
+        card["left_out"] = list(left_out)
     if found := levels(paper, runs):
         card["levels"] = found
     _copy_pictures(temporary / "pictures", arms, pictures or {})
