@@ -233,7 +233,7 @@ def test_a_wandb_that_hangs_is_left(
     assert not answered.is_set()
     awake.set()
     assert [record.getMessage() for record in caplog.records] == [
-        "wandb is off for gan/pretrain/minimax/s0: it does not answer"
+        "wandb is off for gan/pretrain/minimax/s0: it is not responding"
     ]
 
 
