@@ -626,8 +626,7 @@ def test_rows_and_files_belong_together(files: Files) -> None:
     assert files.mistakes() == [
         "datasets/mnits.yaml:1:1: pipeline.yaml names no dataset mnits; did you mean mnist?",
         "papers/gna.yaml:1:1: pipeline.yaml names no experiment gna; did you mean gan?",
-        "params/gan.yml:1:1: files in this folder must end in .yaml; "
-        "gan is in two files, this one and params/gan.yaml",
+        "params/gan.yml:1:1: files in this folder must end in .yaml; gan is in two files, this one and params/gan.yaml",
         "pipeline.yaml:3:5: datasets[0]: there is no file datasets/mnist.yaml; did you mean mnits?",
         "pipeline.yaml:5:3: pretrain.gan: gan has no evaluate stage; did you mean gaan?",
         "pipeline.yaml:5:3: pretrain.gan: there is no file experiments/gan.py; did you mean gans?",

@@ -177,7 +177,7 @@ def test_no_file_is_taken_by_a_name_that_leads_elsewhere(tmp_path):
         run_store.read_published(tmp_path / "run.json")
     for name in ("toy/pretrain/fast", "toy/pretrain/../s0", "toy/x/fast/s0", "os.path/pretrain/a/s0"):
         run_store.write_json(tmp_path / "run.json", sealed(record | {"name": name}))
-        with pytest.raises(Damaged, match="no run's name"):
+        with pytest.raises(Damaged, match="is not the name of a run"):
             run_store.read_published(tmp_path / "run.json")
 
 
@@ -369,7 +369,7 @@ def test_damaged_evidence_of_any_version_is_named(tmp_path, name, content):
         with suppress(ConfigError):  # a table without rows is one; runs are read where a mean is not finite
             results.read(folder)
     else:
-        with pytest.raises(ConfigError, match=f"{path.name}.*`dvc repro evaluate@gan` writes it anew"):
+        with pytest.raises(ConfigError, match=f"{path.name}.*`dvc repro evaluate@gan` writes it again"):
             results.read(folder)
 
 
