@@ -116,7 +116,7 @@ def test_one_flipped_byte_of_prepared_data_is_named_and_not_trained_on(project):
         flip(prepared / name)
         printed = project.reprise("pretrain", "toy", "seeds=[7,8]", status=1)
         assert f"data/prepared/points/{name} is damaged" in printed
-        assert "`reprise prepare points` makes it anew" in printed
+        assert "`reprise prepare points` prepares it again" in printed
         (prepared / name).write_bytes(whole)
     (prepared / "card.json").write_bytes(b"\xff{")
     assert "points/card.json is damaged" in project.reprise("pretrain", "toy", "seeds=[7,8]", status=1)
