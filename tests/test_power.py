@@ -117,7 +117,8 @@ CLAIMS = {
 )
 def test_seeds_of_an_arm_follow_from_its_claims(arm: str | None, scale: Any, seeds: int):
     assert seeds_needed(CLAIMS, arm, scale) == seeds
-    assert judged_seeds(CLAIMS, arm, scale) == list(range(1000, 1000 + seeds))
+    assert judged_seeds({"claims": CLAIMS}, arm, scale) == list(range(1000, 1000 + seeds))
+    assert judged_seeds({"claims": CLAIMS, "first_seed": 2000}, arm, scale) == list(range(2000, 2000 + seeds))
 
 
 # --- --write ----------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from reprise.commands.project import UsageError
 from reprise.commands.sweep import open_for_arm, trial
 from reprise.core.config.claim import Claim
-from reprise.core.config.judged_seeds import FIRST_JUDGED_SEED, FIRST_TUNING_SEED
+from reprise.core.config.judged_seeds import FIRST_TUNING_SEED
 from reprise.core.config.project import Project
 from reprise.core.config.yaml import Document, Path, parse
 from reprise.core.contract import Scale
@@ -111,8 +111,9 @@ def _earlier(project: Project, experiment: str) -> Pilot:
     if not (folder / "card.json").exists():
         return Pilot({}, {}, {})
     whole = results.read(folder)
+    first = project.papers[experiment].first_seed
     runs: dict[tuple[str, int], Mapping[str, float]] = {
-        key: metrics for key, metrics in results.read_runs(folder).items() if key[1] < FIRST_JUDGED_SEED
+        key: metrics for key, metrics in results.read_runs(folder).items() if key[1] < first
     }
     spent: dict[str, float] = {}
     for cost in whole.costs:
