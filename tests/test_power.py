@@ -69,6 +69,16 @@ def test_plan_of_a_difference_a_ratio_and_a_rate():
     assert (same.spread, same.seeds, same.power) == (0.0, 6, 1.0)
 
 
+def test_a_claim_that_the_pilot_speaks_against_gets_the_seeds_that_refute_it():
+    against = plan(DIFFERENCE | {"margin": 3.0}, [[3.0, 2.0], [2.0, 2.5], [4.0, 2.0], [3.2, 2.1]])
+    mirrored = plan({"kind": "below", "arm": "new", "value": 3.0}, [[1.0], [-0.5], [2.0], [1.1]])
+    assert (against.expected, mirrored.expected) == ("refuted", "reproduced")
+    assert against.effect == mirrored.effect == pytest.approx(1.05)
+    assert (against.seeds, against.shrunk, against.power) == (mirrored.seeds, mirrored.shrunk, mirrored.power)
+    assert against.seeds is not None
+    assert against.seeds > 6
+
+
 def test_plan_of_a_rate_by_hand():
     claim = {"kind": "rate", "arm": "new", "above": 0.5, "at_least": 0.3}
     found = plan(claim, [[1.0]] * 4)

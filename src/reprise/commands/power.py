@@ -190,15 +190,15 @@ def table(rows: Sequence[Row], experiment: str, runs: int) -> Table:
 
     caption = (
         f"From {runs} runs of each arm on tuning seeds, or from earlier results. Effect and spread are shrunk to"
-        f" one-sided {100 * BOUND:g} % bounds; the seeds are those with 90 % power."
+        f" one-sided {100 * BOUND:g} % bounds; the seeds are those with 90 % power to give the expected verdict."
     )
     made = Table(title=f"Seeds for {experiment}", title_justify="left", caption=caption, caption_justify="left")
-    for column in ("claim", "effect", "shrunk", "spread", "claimed", "seeds now", "seeds", "core-minutes"):
-        made.add_column(column, justify="left" if column in ("claim", "claimed") else "right")
+    for column in ("claim", "effect", "shrunk", "spread", "claimed", "expected", "seeds now", "seeds", "core-minutes"):
+        made.add_column(column, justify="left" if column in ("claim", "claimed", "expected") else "right")
     for row in rows:
         name = row.claim.replace("_", " ")
         if row.plan is None:
-            made.add_row(name, "–", "–", "–", row.reason, str(row.asked), "–", "–")
+            made.add_row(name, "–", "–", "–", row.reason, "–", str(row.asked), "–", "–")
             continue
         one = row.plan
         made.add_row(
@@ -207,6 +207,7 @@ def table(rows: Sequence[Row], experiment: str, runs: int) -> Table:
             signed(one.shrunk, 3),
             "–" if one.spread is None else signed(one.spread, 3),
             str(one.region),
+            one.expected,
             str(row.asked),
             f"over {MOST_SEEDS}" if one.seeds is None else str(one.seeds),
             "–" if row.core_minutes is None else f"{row.core_minutes:.2g}",
