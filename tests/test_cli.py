@@ -391,8 +391,8 @@ def test_a_defect_is_one_line_and_its_traceback_a_file(
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda text: text + "}\n", r":\d+:1: not JSON: Extra data; `dvc repro evaluate@gan` writes it anew"),
-        (lambda text: text.replace("\n", "\n<<<<<<< HEAD\n", 1), ":2:1: a merge left its conflict here; `dvc repro .*"),
+        (lambda text: text + "}\n", r":\d+:1: not JSON: Extra data; `dvc repro evaluate@gan` writes it again"),
+        (lambda text: text.replace("\n", "\n<<<<<<< HEAD\n", 1), ":2:1: unresolved merge conflict; `dvc repro .*"),
         (lambda text: "[1]", r": not what evaluation writes \(AttributeError: .*"),
         (lambda text: '{"a": {}}', r": not what evaluation writes \(KeyError: '\w+'\); .*"),
     ],

@@ -155,7 +155,7 @@ def test_the_papers_numbers_stand_beside_ours(card: Card, page: str):
     [row] = re.findall(r"<tr><th[^>]*>Adversarial nets, MNIST.*?</tr>", page, re.DOTALL)
     assert "225" in row
     assert report.number(card.results.metrics["minimax"]["log_likelihood"]["mean"]) in row
-    assert "2 numbers of the paper that nothing of ours stands beside, at laptop scale" in page
+    assert "2 numbers of the paper without a counterpart here, at laptop scale" in page
     assert "All of ours, at laptop scale" in page
 
 
@@ -309,7 +309,7 @@ def test_results_of_an_earlier_version_have_no_cost(tmp_path: Path):
     assert 'id="cost"' not in written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
 
 
-OUTDATED = "not the one that these results were made with"
+OUTDATED = "not the one used for these results"
 
 
 def judged(root: Path) -> None:
@@ -329,7 +329,7 @@ def test_a_configuration_that_the_results_are_not_of_is_marked(tmp_path: Path, m
     monkeypatch.setattr(made_up, "KNOBS", one_arm)
     pages = written(tmp_path, {"gan": made_up.PAPER})
     assert pages["gan.html"].count(f"{OUTDATED} (minimax, extra); <code>dvc repro evaluate@gan</code>") == 2
-    assert "The configuration changed after this." in pages["index.html"]
+    assert "The configuration changed since then." in pages["index.html"]
     monkeypatch.setattr(made_up, "KNOBS", one_arm | {"laptop": {"images": 1}})
     assert written(tmp_path, {"gan": made_up.PAPER})["gan.html"].count(f"{OUTDATED} (4 arms);") == 2
     made_up.write(tmp_path)  # as an earlier version did, which wrote no hash
@@ -349,17 +349,17 @@ def test_claims_that_were_not_judged_as_they_stand_are_marked(tmp_path: Path):
         ("No longer in papers/gan.yaml", "all_modes"),
     ):
         assert f'<p>{said}: <a href="#{name}">{name.replace("_", " ")}</a>.</p>' in pages["gan.html"]
-    assert pages["gan.html"].count("has changed since.") == pages["gan.html"].count("It is no longer in") == 1
+    assert pages["gan.html"].count("has changed since then.") == pages["gan.html"].count("It is no longer in") == 1
     assert OUTDATED not in pages["gan.html"]
     assert "some modes: not judged yet" in pages["index.html"]
-    assert "Some of its claims changed after this." in pages["index.html"]
+    assert "Some of its claims changed since then." in pages["index.html"]
     [card] = cards(made_up.project(tmp_path, {"gan": later}))
     assert sum(card.tally.values()) == 6
     path = tmp_path / "results" / "laptop" / "gan" / "card.json"
     whole = json.loads(path.read_text())
     earlier = {name: said for name, said in whole.items() if name not in ("claims", "files", "sha256")}
     path.write_text(json.dumps(earlier))
-    assert "has changed since." not in written(tmp_path, {"gan": later})["gan.html"]
+    assert "has changed since then." not in written(tmp_path, {"gan": later})["gan.html"]
 
 
 def test_runs_that_diverged_are_counted_and_their_claims_named(tmp_path: Path):
@@ -433,7 +433,7 @@ def test_a_mean_that_is_no_finite_number_is_printed_as_what_it_is(tmp_path: Path
 
 def test_numbers_say_which_way_is_better_and_what_their_spread_is(root: Path, page: str):
     assert page.count("higher is better</div></th>") == 3
-    assert "Ours: mean over seeds ± standard deviation between seeds. The paper’s ±: as the paper gives it." in page
+    assert "Ours: mean over seeds ± standard deviation between seeds. The paper’s ±: as given in the paper." in page
     metrics = {name: metric.model_copy(update={"better": "neither"}) for name, metric in made_up.PAPER.metrics.items()}
     metrics["modes"] = metrics["modes"].model_copy(update={"better": "lower"})
     published = [number.model_copy(update={"error": None}) for number in made_up.PAPER.published]

@@ -26,6 +26,12 @@ Dataset = Annotated[str, typer.Argument(help="A name in `datasets`", autocomplet
 StageName = Annotated[str, typer.Argument(help="pretrain or finetune", autocompletion=completion.stages)]
 Arm = Annotated[str, typer.Argument(help="As `reprise list` shows them", autocompletion=completion.arms)]
 ArmOption = Annotated[str | None, typer.Option("--arm", help="The first unless given", autocompletion=completion.arms)]
+ArmsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--arm", help="Only this arm; give it again for each. Others stay as they are", autocompletion=completion.arms
+    ),
+]
 ScaleOption = Annotated[
     str | None,
     typer.Option(
