@@ -133,6 +133,9 @@ def test_every_claim_has_its_verdict_and_interval(root: Path, pages: dict[str, s
             assert f'<li class="{verdict.verdict}"><a href="gan.html#{name}">' in pages["index.html"]
         else:
             assert verdict.reason in page
+    told = [verdict.power for verdict in verdicts.values() if verdict.interval and verdict.counted and verdict.power]
+    assert told
+    assert all(page.count(sentence) == 1 for sentence in told)  # once, however many claims have so many seeds
     assert page.count('<svg class="interval') == sum(verdict.interval is not None for verdict in verdicts.values())
     assert page.count('<figure class="curve">') == 3
     assert "dvc repro evaluate@gan" in page
