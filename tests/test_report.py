@@ -291,8 +291,8 @@ def test_every_paper_says_what_is_claimed_and_where_it_deviates():
 def test_the_cost_is_that_of_the_runs(tmp_path: Path):
     made_up.write(tmp_path, seconds=30.0)
     page = written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
-    assert "18 runs took 9 min together. Several go side by side" in page
-    assert "one for each core, or for each GPU" in page
+    assert "18 runs took 9 min together. Several run in parallel" in page
+    assert "one per core, or one per GPU" in page
     made_up.write(tmp_path, seconds=4000.0, cores=2, device="AMD EPYC")
     page = written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
     assert "18 runs took 20.0 h together, each on 2 cores (AMD EPYC). Several" in page
@@ -373,7 +373,7 @@ def test_runs_that_diverged_are_counted_and_their_claims_named(tmp_path: Path):
     assert [re.findall(r"\d+ of \d+", cell) for cell in cells] == [["5 of 6"], [], ["0 of 6"]]
     [beside] = re.findall(r"<tr><th[^>]*>Adversarial nets, MNIST.*?</tr>", page, re.DOTALL)
     assert "5 of 6" in beside
-    assert "that many of the arm's runs gave the number" in page
+    assert "only that many of the arm's runs have the metric" in page
     assert "Runs that diverged are not drawn." in page
     [card] = cards(made_up.project(tmp_path, {"gan": made_up.PAPER}))
     assert card.results
