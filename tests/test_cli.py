@@ -422,7 +422,7 @@ def test_a_folder_that_is_gone_is_one_line(
     monkeypatch.chdir(gone)
     gone.rmdir()
     status, err = failed(words, monkeypatch, capsys)
-    assert (status, err) == (2, "the working directory has been deleted:  cd to a project\n")
+    assert (status, err) == (2, "the working directory has been deleted: cd to a project\n")
 
 
 def test_a_defect_where_the_folder_is_gone_is_one_line(

@@ -136,7 +136,7 @@ def test_verdicts_say_what_turned_and_which_claim_is_another(found: Comparison) 
     assert kept.claim == "stronger_early_gradient"
     assert not kept.turned
     assert kept.moved_goalposts
-    assert of(found, "gan").notes == ["6 of 18 runs were replaced:  their knobs, data or code changed"]
+    assert of(found, "gan").notes == ["6 of 18 runs were replaced: their knobs, data or code changed"]
 
 
 @pytest.mark.parametrize(

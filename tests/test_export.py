@@ -121,7 +121,7 @@ def test_without_its_data_the_card_does_not_say_that_they_changed(finished: Fini
     finally:
         (finished.root / "elsewhere").rename(data)
     card = (tmp_path / "made" / "README.md").read_text()
-    assert "could not be told" in card
+    assert "could not be determined" in card
     assert "have changed" not in card
 
 
