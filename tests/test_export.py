@@ -192,7 +192,7 @@ def test_nothing_is_left_of_a_file_that_does_something_else(
     run = files._run_torch
     monkeypatch.setattr(files, "_run_torch", lambda path, inputs: run(path, inputs) + 2e-4)
     said = finished("export", "dqn", "--format", "torch", "--to", str(tmp_path / "made"), status=1)
-    assert "q.pt2 does not give what q does" in said
+    assert "q.pt2 disagrees with q:" in said
     assert list(tmp_path.iterdir()) == []
 
 

@@ -392,7 +392,7 @@ def test_a_phones_picture_is_turned_as_it_was_held(tmp_path: Path, orientation: 
     expected, plain = pictures.read(tmp_path / "upright.png", "digits")
     found, done = pictures.read(tmp_path / "phone.png", "digits")
     assert np.array_equal(found, expected)
-    assert done == (["turned as its camera was held"] if orientation > 1 else []) + plain
+    assert done == (["rotated by its EXIF orientation"] if orientation > 1 else []) + plain
 
 
 @pytest.mark.parametrize(("kind", "top"), [(np.uint16, 65535), (np.int32, 65535), (np.float32, 1), (np.float32, 255)])
@@ -407,7 +407,7 @@ def test_more_than_eight_bits_of_grey_are_scaled_down(tmp_path: Path, kind: Any,
         deep, done = pictures.read(tmp_path / "deep.tif", dataset)
         plain, said = pictures.read(tmp_path / "plain.tif", dataset)
         assert np.array_equal(deep, plain)
-        assert done == ["its shades scaled to 8 bits", *said]
+        assert done == ["grey levels scaled to 8 bits", *said]
 
 
 def test_a_picture_of_a_digits_own_size_is_left_alone(tmp_path: Path, data: Path) -> None:
@@ -427,12 +427,12 @@ def test_an_object_is_the_square_in_the_middle(tmp_path: Path) -> None:
     Image.fromarray(image).save(tmp_path / "a.png")
     found, done = pictures.read(tmp_path / "a.png", "objects")
     assert np.array_equal(found, image[:, 16:48])
-    assert done == ["cut to the square in the middle"]
+    assert done == ["cropped to the central square"]
 
 
 def test_a_picture_of_nothing_is_refused(tmp_path: Path) -> None:
     Image.new("L", (90, 60), 255).save(tmp_path / "blank.png")
-    with pytest.raises(Unusable, match="of one shade"):
+    with pytest.raises(Unusable, match="almost no contrast"):
         pictures.read(tmp_path / "blank.png", "digits")
 
 
