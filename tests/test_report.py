@@ -133,6 +133,9 @@ def test_every_claim_has_its_verdict_and_interval(root: Path, pages: dict[str, s
             assert f'<li class="{verdict.verdict}"><a href="gan.html#{name}">' in pages["index.html"]
         else:
             assert verdict.reason in page
+    told = [verdict.power for verdict in verdicts.values() if verdict.interval and verdict.counted and verdict.power]
+    assert told
+    assert all(page.count(sentence) == 1 for sentence in told)  # once, however many claims have so many seeds
     assert page.count('<svg class="interval') == sum(verdict.interval is not None for verdict in verdicts.values())
     assert page.count('<figure class="curve">') == 3
     assert "dvc repro evaluate@gan" in page
@@ -156,7 +159,7 @@ def test_the_papers_numbers_stand_beside_ours(card: Card, page: str):
     assert "225" in row
     assert report.number(card.results.metrics["minimax"]["log_likelihood"]["mean"]) in row
     assert "2 numbers of the paper without a counterpart here, at laptop scale" in page
-    assert "All of ours, at laptop scale" in page
+    assert "All our numbers, at laptop scale" in page
 
 
 def test_the_difference_in_size_is_said(card: Card, page: str):
@@ -439,7 +442,7 @@ def test_numbers_say_which_way_is_better_and_what_their_spread_is(root: Path, pa
     published = [number.model_copy(update={"error": None}) for number in made_up.PAPER.published]
     paper = made_up.PAPER.model_copy(update={"metrics": metrics, "published": published})
     page = written(root, {"gan": paper})["gan.html"]
-    assert re.findall(r"(\w+) is better", page) == ["lower"]
+    assert re.findall(r"(\w+) is better</div>", page) == ["lower"]
     assert "as the paper gives it" not in page
 
 

@@ -26,6 +26,10 @@ Dataset = Annotated[str, typer.Argument(help="Name of a dataset", autocompletion
 StageName = Annotated[str, typer.Argument(help="pretrain or finetune", autocompletion=completion.stages)]
 Arm = Annotated[str, typer.Argument(help="As shown by `reprise list`", autocompletion=completion.arms)]
 ArmOption = Annotated[str | None, typer.Option("--arm", help="The first by default", autocompletion=completion.arms)]
+ArmsOption = Annotated[
+    list[str] | None,
+    typer.Option("--arm", help="Only this arm (repeatable); the others are kept", autocompletion=completion.arms),
+]
 ScaleOption = Annotated[
     str | None,
     typer.Option("--scale", help="smoke | laptop | paper; params.yaml's by default", autocompletion=completion.scales),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from reprise.commands.project import UsageError
 from reprise.commands.sweep import open_for_arm, trial
 from reprise.core.config.claim import Claim
-from reprise.core.config.judged_seeds import FIRST_JUDGED_SEED, FIRST_TUNING_SEED
+from reprise.core.config.judged_seeds import FIRST_TUNING_SEED
 from reprise.core.config.project import Project
 from reprise.core.config.yaml import Document, Path, parse
 from reprise.core.contract import Scale
@@ -111,8 +111,9 @@ def _earlier(project: Project, experiment: str) -> Pilot:
     if not (folder / "card.json").exists():
         return Pilot({}, {}, {})
     whole = results.read(folder)
+    first = project.papers[experiment].first_seed
     runs: dict[tuple[str, int], Mapping[str, float]] = {
-        key: metrics for key, metrics in results.read_runs(folder).items() if key[1] < FIRST_JUDGED_SEED
+        key: metrics for key, metrics in results.read_runs(folder).items() if key[1] < first
     }
     spent: dict[str, float] = {}
     for cost in whole.costs:
@@ -189,15 +190,15 @@ def table(rows: Sequence[Row], experiment: str, runs: int) -> Table:
 
     caption = (
         f"From {runs} runs of each arm on tuning seeds, or from earlier results. Effect and spread are taken at their"
-        f" one-sided {100 * BOUND:g} % bounds; `seeds` gives 90 % power."
+        f" one-sided {100 * BOUND:g} % bounds; `seeds` gives 90 % power for the expected verdict."
     )
     made = Table(title=f"Seeds for {experiment}", title_justify="left", caption=caption, caption_justify="left")
-    for column in ("claim", "effect", "shrunk", "spread", "claimed", "seeds now", "seeds", "core-minutes"):
-        made.add_column(column, justify="left" if column in ("claim", "claimed") else "right")
+    for column in ("claim", "effect", "shrunk", "spread", "claimed", "expected", "seeds now", "seeds", "core-minutes"):
+        made.add_column(column, justify="left" if column in ("claim", "claimed", "expected") else "right")
     for row in rows:
         name = row.claim.replace("_", " ")
         if row.plan is None:
-            made.add_row(name, "–", "–", "–", row.reason, str(row.asked), "–", "–")
+            made.add_row(name, "–", "–", "–", row.reason, "–", str(row.asked), "–", "–")
             continue
         one = row.plan
         made.add_row(
@@ -206,6 +207,7 @@ def table(rows: Sequence[Row], experiment: str, runs: int) -> Table:
             signed(one.shrunk, 3),
             "–" if one.spread is None else signed(one.spread, 3),
             str(one.region),
+            one.expected,
             str(row.asked),
             f"over {MOST_SEEDS}" if one.seeds is None else str(one.seeds),
             "–" if row.core_minutes is None else f"{row.core_minutes:.2g}",

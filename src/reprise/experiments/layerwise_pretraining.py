@@ -424,7 +424,7 @@ class LineSearches(torch.optim.Optimizer):
         step: float,
         closure: Callable[[], Tensor],
     ) -> tuple[Point, bool]:
-        """Search along `direction`: return a point where Wolfe's conditions hold, or the lowest; and whether they do."""
+        """Search along `direction`: return a point that satisfies Wolfe's conditions, or the lowest; and which."""
         before, low, high, lowest = start, start, None, start
         for _ in range(self.EVALUATIONS):
             loss, gradient = self.evaluate(here + step * direction, closure)

@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from reprise.core.config.project import Project
-from reprise.core.contract import Failed, Run
+from reprise.core.contract import Failed, Run, Stage
 from reprise.core.run import run_store, tracking
 from reprise.core.run.integrity import naming
 from reprise.core.run.progress import Progress
 from reprise.core.verdicts import results
 from reprise.stages.check_data import check_prepared
-from reprise.stages.run_list import check_trained, runs_of
+from reprise.stages.run_list import check_trained, runs_of, untrained
 from reprise.stages.train import about, grid, preload, raise_failures
 
 
-def evaluate(project: Project, experiment: str) -> None:
-    """Score the runs, judge the claims, and write results/<scale>/<experiment>/."""
+def evaluate(project: Project, experiment: str, arms: Collection[str] = ()) -> None:
+    """Score the runs, judge the claims, and write results/<scale>/<experiment>/.
+
+    With `arms`, of these and of those others that are trained; claims about the rest are not run.
+    """
     tracking.check_environment(project.params.tracking)
     with run_store.stage_lock(project.root, "evaluate", experiment):
-        _evaluate(project, experiment)
+        _evaluate(project, experiment, arms)
 
 
-def _evaluate(project: Project, experiment: str) -> None:
+def _evaluate(project: Project, experiment: str, chosen: Collection[str]) -> None:
     section = project.pipeline.evaluate[experiment]
     data = project.root / "data" / "prepared" / section.data
-    runs = [replace(run, data=data) for run in runs_of(project, experiment, section.model)]
-    trained: dict[str, dict[tuple[str, int], dict[str, Any]]] = {
-        stage: check_trained(project, experiment, stage, runs_of(project, experiment, stage))
-        for stage in project.pipeline.stages(experiment)
+    by_stage: dict[Stage, list[Run]] = {
+        stage: runs_of(project, experiment, stage) for stage in project.pipeline.stages(experiment)
     }
+    arms = project.arms(experiment)
+    if chosen:
+        lacking = untrained([run for runs in by_stage.values() for run in runs])
+        arms = [arm for arm in arms if arm in chosen or arm not in lacking]
+    by_stage = {stage: [run for run in runs if run.arm in arms] for stage, runs in by_stage.items()}
+    runs = [replace(run, data=data) for run in by_stage[section.model]]
+    trained = {stage: check_trained(project, experiment, stage, runs) for stage, runs in by_stage.items()}
     records = trained[section.model]
     failures = {key: run_store.divergence(record) for key, record in records.items() if record["diverged"]}
     whole = [run for run in runs if (run.arm, run.seed) not in failures]
@@ -67,7 +76,8 @@ def _evaluate(project: Project, experiment: str) -> None:
             pictures={(run.arm, run.seed): _pictures(project.root, run, records[run.arm, run.seed]) for run in whole},
             fingerprints={(run.arm, run.seed): run.fingerprint for run in runs},
             records=records_by_stage,
-            configs={arm: project.tree(experiment, arm) for arm in project.arms(experiment)},
+            configs={arm: project.tree(experiment, arm) for arm in arms},
+            left_out=[arm for arm in project.arms(experiment) if arm not in arms],
         )
     track(project, waiting)
 

@@ -92,6 +92,19 @@ def _run(project: Project, experiment: str, stage: Stage, name: str, seed: int, 
     )
 
 
+def untrained(runs: Sequence[Run]) -> set[str]:
+    """The arms of which models/ lacks one of `runs`, or has it of other knobs, code or data."""
+    lacking: set[str] = set()
+    for run in runs:
+        path = run.model.with_suffix(".run.json")
+        try:
+            if not path.exists() or run_store.read_published(path)["fingerprint"] != run.fingerprint:
+                lacking.add(run.arm)
+        except Damaged:
+            lacking.add(run.arm)
+    return lacking
+
+
 def check_trained(
     project: Project, experiment: str, stage: Stage, runs: Sequence[Run]
 ) -> dict[tuple[str, int], dict[str, Any]]:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 from importlib.util import find_spec
@@ -46,20 +46,28 @@ def _lost(project: Project, experiment: str, stage: Stage, waiting: Sequence[Run
     ]
 
 
-def train(project: Project, experiment: str, stage: Stage, echo: Callable[[str], None]) -> None:
+def train(
+    project: Project, experiment: str, stage: Stage, echo: Callable[[str], None], arms: Collection[str] = ()
+) -> None:
     """Train the runs not trained yet, and publish models/<scale>/<experiment>/<stage>/ as a whole.
+
+    With `arms` only these are trained. Of the others, those that are whole are published beside them.
 
     Raises:
         Failed: names the runs that failed.
     """
     tracking.check_environment(project.params.tracking)
     with run_store.stage_lock(project.root, stage, experiment):
-        _train(project, experiment, stage, echo)
+        _train(project, experiment, stage, echo, arms)
 
 
-def _train(project: Project, experiment: str, stage: Stage, echo: Callable[[str], None]) -> None:
+def _train(project: Project, experiment: str, stage: Stage, echo: Callable[[str], None], arms: Collection[str]) -> None:
     runs = runs_of(project, experiment, stage)
     known: dict[str, str] = _outcomes(project.root, runs)
+    if arms:
+        partial_arms = {run.arm for run in runs if run.name not in known}
+        runs = [run for run in runs if run.arm in arms or run.arm not in partial_arms]
+        known = {run.name: known[run.name] for run in runs if run.name in known}
     unknown = [run for run in runs if run.name not in known]
     if unknown:
         check_prepared(project.root, unknown[0].data)

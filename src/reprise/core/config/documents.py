@@ -126,7 +126,7 @@ class Reading:
     def _layers(self, experiment: str, arm: str | None, scale: Scale) -> Iterator[Layer]:
         seeds = block(self.params.data).get("seeds", "auto")
         if seeds == "auto":
-            seeds = judged_seeds(block(self.paper(experiment), "claims"), arm, scale)
+            seeds = judged_seeds(block(self.paper(experiment)), arm, scale)
         yield Layer(self.params, (), {"seeds": seeds})
         document, section = self.knobs[experiment], self.section(experiment)
         scales = OVERLAYS[scale]

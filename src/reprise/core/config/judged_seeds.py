@@ -1,7 +1,9 @@
 """Seeds of an arm, derived from its claims: as many as the most demanding claim that names it.
 
 Used for `seeds: auto` in params.yaml. Like merging, it works on plain data, valid or not. Judged seeds start at 1000,
-and seeds from 100 up are for tuning, so no verdict rests on a run that somebody has already looked at.
+and seeds from 100 up are for tuning, so no verdict rests on a run that somebody has already looked at. A paper that is
+judged again with more seeds names a later start, `first_seed`: adding runs to those already seen until a verdict comes
+out as hoped would be optional stopping.
 """
 
 from __future__ import annotations
@@ -27,9 +29,11 @@ def seeds_needed(claims: Mapping[str, Any], arm: str | None, scale: Scale) -> in
     return max((number for number in asked if isinstance(number, int)), default=LEAST_SEEDS)
 
 
-def judged_seeds(claims: Mapping[str, Any], arm: str | None, scale: Scale) -> list[int]:
-    """Return the seeds, counting from 1000. All arms share them, so that they can be compared in pairs."""
-    return list(range(FIRST_JUDGED_SEED, FIRST_JUDGED_SEED + seeds_needed(claims, arm, scale)))
+def judged_seeds(paper: Mapping[str, Any], arm: str | None, scale: Scale) -> list[int]:
+    """Return the seeds, counting from `first_seed`. All arms share them, so that they can be compared in pairs."""
+    claims, first = paper.get("claims"), paper.get("first_seed", FIRST_JUDGED_SEED)
+    start = first if isinstance(first, int) else FIRST_JUDGED_SEED
+    return list(range(start, start + seeds_needed(claims if isinstance(claims, Mapping) else {}, arm, scale)))
 
 
 def _judged_at(claim: Mapping[str, Any], scale: Scale) -> bool:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from reprise.core.config.claim import Claim
+from reprise.core.config.judged_seeds import FIRST_JUDGED_SEED
 from reprise.core.config.names import Name, NotNegative, Text
 from reprise.core.contract import Strict
 
@@ -132,5 +133,7 @@ class Paper(Strict):
     """Parameter counts at paper scale, by model."""
     page: Presentation | None = None
     """What the page shows first."""
+    first_seed: Annotated[int, Field(ge=FIRST_JUDGED_SEED)] = FIRST_JUDGED_SEED
+    """First seed that judges. Raised, in a commit before the run, to judge a paper again on runs nobody has seen."""
     claims: dict[Name, Claim] = {}
     """What the paper says, each as a comparison with its margin, fixed before the run that judges it."""

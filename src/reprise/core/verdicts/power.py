@@ -5,6 +5,9 @@ directly are too few half of the time. So both are first moved to one-sided 60 %
 the region, the spread upwards. Then experiments are simulated with normal noise and judged by the actual rule, with
 more and more seeds until nine in ten are reproduced.
 
+Where the pilot's own effect lies outside the region, more seeds will hardly reproduce the claim. They can still decide
+it: then the effect is moved towards the region instead, and the seeds are those with which nine in ten are refuted.
+
 Two conditions are left out, because they nearly always hold when the main test does: Page's test beside the sign test
 of a trend, and Newcombe's interval beside Fisher's test.
 """
@@ -14,6 +17,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import numpy as np
 
@@ -46,9 +50,11 @@ class Plan:
     spread: float | None
     """Standard deviation between seeds after shrinking, of the logarithm for a ratio; None for a rate."""
     seeds: int | None
-    """Fewest seeds with 90 % power; None if a hundred are not enough."""
+    """Fewest seeds with 90 % power to give the expected verdict; None if a hundred are not enough."""
     power: float
     """Power at `seeds`, or at a hundred if that is None."""
+    expected: Literal["reproduced", "refuted"] = "reproduced"
+    """Verdict that the pilot speaks for; refuted includes weaker, which lies outside the region too."""
 
 
 def plan(claim: Claim, table: Values, paper: Paper) -> Plan:
@@ -65,8 +71,16 @@ def _median_plan(claim: Claim, table: Values, paper: Paper) -> Plan:
     with np.errstate(divide="ignore", invalid="ignore"):  # a ratio's region may start at 0 or be unbounded
         values, (low, high) = scale(found.values), scale(np.array([found.region.low, found.region.high]))
     low = -math.inf if math.isnan(low) else float(low)
-    shrunk, spread = shrink(values, Region(low, float(high)))
-    seeds, power = seeds_for_a_median(shrunk, spread, low, float(high), claim.least_seeds or 1, claim.confidence)
+    least, high = claim.least_seeds or 1, float(high)
+    shrunk, spread = shrink(values, Region(low, high))
+    seeds, power = seeds_for_a_median(shrunk, spread, low, high, least, claim.confidence)
+    expected: Literal["reproduced", "refuted"] = "reproduced"
+    if seeds is None and not low < np.median(values) < high:
+        # Refuted is reproduced with the complement of the region, of which only the nearer side is in question.
+        beyond = Region(high, math.inf) if np.median(values) >= high else Region(-math.inf, low)
+        shrunk, spread = shrink(values, beyond)
+        seeds, power = seeds_for_a_median(shrunk, spread, beyond.low, beyond.high, least, claim.confidence)
+        expected = "refuted"
     return Plan(
         quantity=found.quantity,
         unit=paper.metrics[claim.metric].unit if found.unit is None else found.unit,
@@ -76,6 +90,7 @@ def _median_plan(claim: Claim, table: Values, paper: Paper) -> Plan:
         spread=spread,
         seeds=seeds,
         power=power,
+        expected=expected,
     )
 
 

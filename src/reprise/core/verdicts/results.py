@@ -23,7 +23,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from reprise.core.config.paper import Paper
 from reprise.core.config.yaml import ConfigError, Mark, Problem
 from reprise.core.contract import Scale
-from reprise.core.run.integrity import hashes, sealed, swap_in
+from reprise.core.run.integrity import hashes, sealed, sha256, swap_in
 from reprise.core.verdicts.claims import RunKey, Runs, judge_all
 from reprise.core.verdicts.statistics import rounded
 from reprise.core.verdicts.verdict import Verdict
@@ -111,6 +111,7 @@ def write(
     fingerprints: Mapping[RunKey, str] | None = None,
     records: Mapping[HistoryKey, Mapping[str, Any]] | None = None,
     configs: Mapping[str, Mapping[str, Any]] | None = None,
+    left_out: Sequence[str] = (),
 ) -> dict[str, Verdict]:
     """Judge the claims of `paper` on `runs`, and replace `folder` with the results.
 
@@ -125,6 +126,7 @@ def write(
         fingerprints: fingerprint by arm and seed.
         records: run.json by stage, arm and seed.
         configs: resolved configuration by arm, by which the page later notices that an arm has changed.
+        left_out: arms of the paper that nobody asked for.
     """
     failures, fingerprints, records = failures or {}, fingerprints or {}, records or {}
     verdicts = judge_all(paper, runs, scale, failures, fingerprints)
@@ -149,9 +151,12 @@ def write(
     }
     if configs is not None:
         card["configs"] = {arm: config_hash(tree) for arm, tree in configs.items()}
+    if left_out:
+        card["left_out"] = list(left_out)
     if found := levels(paper, runs):
         card["levels"] = found
-    _copy_pictures(temporary / "pictures", arms, pictures or {})
+    leading = paper.page.hero.arm if paper.page and paper.page.hero else None
+    _copy_pictures(temporary / "pictures", arms, pictures or {}, leading)
     names = [path.relative_to(temporary).as_posix() for path in temporary.rglob("*") if path.is_file()]
     listed = sorted(name for name in names if name != "cost.csv")  # it depends on the clock, which the card must not
     _write_json(temporary / "card.json", sealed(card | {"files": hashes(temporary, listed)}))
@@ -295,19 +300,28 @@ def over_seeds(seeds: list[tuple[list[float], list[float]]]) -> tuple[NDArray[np
     return steps, averaged.mean(axis=1), averaged.min(axis=1), averaged.max(axis=1)
 
 
-def _copy_pictures(folder: Path, arms: list[str], pictures: Mapping[RunKey, Mapping[str, Path]]) -> None:
-    """Copy the pictures of each arm's first seed that has any, and write their list."""
+def _copy_pictures(
+    folder: Path, arms: list[str], pictures: Mapping[RunKey, Mapping[str, Path]], leading: str | None
+) -> None:
+    """Copy the pictures of each arm's first seed that has any, and write their list.
+
+    A picture that several arms share to the last byte is copied once: for the `leading` arm, else for the first.
+    """
     folder.mkdir()
     entries: list[dict[str, str | int]] = []
-    for arm in arms:
+    copied: set[tuple[str, str]] = set()
+    for arm in sorted(arms, key=lambda arm: arm != leading):
         seed = min((seed for ran, seed in pictures if ran == arm and pictures[ran, seed]), default=None)
         if seed is None:
             continue
-        (folder / arm).mkdir()
         for name, path in sorted(pictures[arm, seed].items()):
+            if (content := (name, sha256(path))) in copied:
+                continue
+            copied.add(content)
+            (folder / arm).mkdir(exist_ok=True)
             shutil.copyfile(path, folder / arm / f"{name}{path.suffix}")
             entries.append({"arm": arm, "seed": seed, "name": name, "file": f"{arm}/{name}{path.suffix}"})
-    _write_json(folder / "index.json", entries)
+    _write_json(folder / "index.json", sorted(entries, key=lambda entry: arms.index(str(entry["arm"]))))
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

@@ -28,7 +28,8 @@ class Since:
 def since(project: Project, experiment: str, found: Results) -> Since:
     """Return the changes since `found`, at its own scale, even if another one is active now."""
     paper, scale, card = project.papers[experiment], found.card["scale"], found.card
-    now = {arm: config_hash(project.tree(experiment, arm, scale)) for arm in project.arms(experiment, scale)}
+    asked_for = [arm for arm in project.arms(experiment, scale) if arm not in card.get("left_out", ())]
+    now = {arm: config_hash(project.tree(experiment, arm, scale)) for arm in asked_for}
     before = card.get("configs", now)
     judged = card.get("claims", {})
     both = [name for name in paper.claims if name in found.verdicts]
