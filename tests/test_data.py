@@ -567,7 +567,7 @@ def test_a_debian_package_without_apt(
     with pytest.raises(ValueError, match="with its version, or its pool path, it could be downloaded"):
         asked_for("neither")
     (folder / "snapshot/mr/binary/toy-set/1.0-1/binfiles").write_text("[]")
-    with pytest.raises(ValueError, match="an answer that is not understood"):
+    with pytest.raises(ValueError, match="unexpected response"):
         asked_for("garbage", version="1.0-1")
 
 

@@ -190,7 +190,7 @@ def test_an_experiment_from_its_run_to_a_branch(project: CommandLine) -> None:
         assert "fast.error.mean" in changed
         assert "slow.error.mean" not in changed
     assert re.search(r"params/toy\.yaml:\d+ +laptop\.optimizer\.lr: 0\.1 → 0\.05", compared), compared
-    assert "2 of 4 runs are other ones" in compared
+    assert "2 of 4 runs were replaced" in compared
     assert rate(project) == 0.05
     run(project, going_back)
     assert rate(project) == 0.1

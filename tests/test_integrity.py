@@ -299,7 +299,7 @@ def test_folders_that_cannot_be_written_are_named_without_a_traceback(project):
         if folder == "models":
             printed = project.reprise(*words, status=1)
             assert "models/laptop/toy/pretrain cannot be written: " in printed
-            assert "the same command publishes them" in printed
+            assert "the same command will publish them" in printed
         else:
             printed = project.reprise(*words, status=1)
             assert "results/laptop/toy cannot be written: " in printed

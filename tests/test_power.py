@@ -172,5 +172,5 @@ def test_only_the_seeds_change():
 
 def test_what_cannot_be_written_is_said_and_nothing_is_written():
     odd = "claims:\n  odd: {\n    metric: score\n  }\n"
-    with pytest.raises(UsageError, match=r"papers/gan.yaml:2:3: cannot be written here; write `seeds: 9` into odd"):
+    with pytest.raises(UsageError, match=r"papers/gan.yaml:2:3: cannot be edited automatically; add `seeds: 9` to odd"):
         written(odd, {"odd": 9})

@@ -119,7 +119,7 @@ def test_models_of_other_knobs_are_neither_scored_nor_started_from(toy_project):
         assert "made with other knobs, code or data (toy/pretrain/slow/s0" in printed, printed
     toy_project.reprise("finetune", "toy")
     printed = toy_project.reprise("evaluate", "toy", "arms.slow.optimizer.lr=0.002", status=1)
-    assert "models/laptop/toy/pretrain: 2 of 4 runs are of other knobs" in printed
+    assert "models/laptop/toy/pretrain: 2 of 4 runs were made with other knobs" in printed
     assert not (toy_project.root / "results").exists()
     assert not list((toy_project.root / ".reprise" / "runs").glob("*/evaluation-*"))
 
