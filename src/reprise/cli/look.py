@@ -28,7 +28,10 @@ def list_(
     family: Annotated[str | None, typer.Option(help="Of papers", autocompletion=completion.families)] = None,
     data: Annotated[str | None, typer.Option(help="A dataset they use", autocompletion=completion.datasets)] = None,
     verdict: Annotated[
-        str | None, typer.Option(help="Of some claim: reproduced, weaker, refuted, inconclusive, not run")
+        str | None,
+        typer.Option(
+            help="Of some claim: reproduced, reproduced by an earlier rule, weaker, refuted, inconclusive, not run"
+        ),
     ] = None,
     claims: Annotated[
         bool, typer.Option("--claims", help="Arms, and each claim's verdict; so for one experiment")

@@ -21,7 +21,7 @@ from reprise.commands.project import check_known
 from reprise.core.config.project import Project
 from reprise.core.config.yaml import dotted, leaves
 from reprise.core.contract import Scale
-from reprise.core.verdicts.rulings import COLOURS, JUDGED, in_words
+from reprise.core.verdicts.rulings import COLOURS, EARLIER, JUDGED, in_words, is_earlier
 
 # --- list -------------------------------------------------------------------------------------------------------------
 
@@ -93,14 +93,18 @@ def verdicts(root: Path, experiment: str, scale: str) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        return {
-            name: in_words(claim["verdict"], "paper", check=not claim.get("counted", True))
-            for name, claim in json.loads(path.read_text(encoding="utf-8")).items()
-        }
+        return {name: _ruling(claim) for name, claim in json.loads(path.read_text(encoding="utf-8")).items()}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError) as error:
         from reprise.core.verdicts.results import damaged  # imports numpy, for which nobody who lists should wait
 
         raise damaged(path, error) from error
+
+
+def _ruling(claim: Mapping[str, Any]) -> str:
+    """The verdict of an entry of claims.json, in words."""
+    said, check = claim["verdict"], not claim.get("counted", True)
+    earlier = is_earlier(said, claim.get("p"), claim.get("confidence"), check)
+    return EARLIER if earlier else in_words(said, "paper", check=check)
 
 
 WIDE = 120
@@ -108,7 +112,10 @@ WIDE = 120
 
 
 def table(found: list[dict[str, Any]], claims: bool, width: int) -> Iterator[str]:
-    """A line for each experiment, cut at `width`; with `claims`, its arms and the verdict of each claim below."""
+    """A line for each experiment, cut at `width`; with `claims`, its arms and the verdict of each claim below.
+
+    The last line says what `earlier` is, where it was said.
+    """
     cells = [list(_cells(row, width)) for row in found]
     widths = [max(len(plain) for plain, _ in column) for column in zip(*cells, strict=True)]
     for row, line in zip(found, cells, strict=True):
@@ -121,6 +128,8 @@ def table(found: list[dict[str, Any]], claims: bool, width: int) -> Iterator[str
             )
             for name, said in row["verdicts"].items():
                 yield f"  {name}: {typer.style(said, fg=COLOURS.get(said))}"
+    if any(EARLIER in row["verdicts"].values() for row in found):
+        yield from textwrap.wrap(f"earlier: {EARLIER}, on too few seeds for the rule of now", width)
 
 
 def _cells(row: dict[str, Any], width: int) -> Iterator[tuple[str, str]]:
@@ -136,7 +145,8 @@ def _cells(row: dict[str, Any], width: int) -> Iterator[tuple[str, str]]:
     run = any(said != "not run" for said in row["verdicts"].values())
     none = "checks alone" if run else "not run"
     share = f"{judged.count('reproduced')} of {len(judged)} reproduced" if judged else none
-    yield share, share
+    earlier = f", {count} earlier" if (count := judged.count(EARLIER)) else ""
+    yield share + earlier, share + earlier
 
 
 def shortened(text: str, width: int) -> str:
