@@ -17,7 +17,14 @@ COLOURS: dict[str, str] = {
     "not run": "bright_black",
 }
 """For a terminal, by verdict, the best first."""
-MARKS: dict[str, str] = {"reproduced": "✓", EARLIER: "✓", "weaker": "≈", "refuted": "✕", "inconclusive": "?", "not run": "–"}
+MARKS: dict[str, str] = {
+    "reproduced": "✓",
+    EARLIER: "✓",
+    "weaker": "≈",
+    "refuted": "✕",
+    "inconclusive": "?",
+    "not run": "–",
+}
 """One character each, for the page."""
 JUDGED = ("reproduced", EARLIER, "weaker", "refuted", "inconclusive")
 """The verdicts that rest on an interval."""
