@@ -258,6 +258,19 @@ def test_show_has_the_place_of_every_value_and_of_every_default() -> None:
 
 
 @pytest.mark.usefixtures("here")
+def test_show_names_what_the_number_of_seeds_comes_from() -> None:
+    """The claim that asks for the most, where params.yaml leaves the number to the claims; else what says them."""
+    first = said("show", "gmdh", columns=200).splitlines()[0]
+    asked = re.search(r"# papers/gmdh\.yaml:(\d+):\d+ auto$", first)
+    assert asked
+    line = (REPOSITORY / "papers" / "gmdh.yaml").read_text().splitlines()[int(asked[1]) - 1]
+    assert line.strip().startswith("seeds:")
+    assert first.partition("#")[0].count(",") + 1 == int(line.partition(":")[2])
+    assert said("show", "gan", columns=200).splitlines()[0].endswith("# params.yaml:4:8 auto: six")
+    assert said("show", "gan", "seeds=[100]", columns=200).splitlines()[0].endswith("# command line")
+
+
+@pytest.mark.usefixtures("here")
 def test_validate_for_scripts() -> None:
     assert json.loads(said("validate", "--json"))["problems"] == []
     [problem] = json.loads(said("validate", "--json", "params/gan.yaml:paper.early=soon", status=2))["problems"]

@@ -18,6 +18,8 @@ import typer
 from pydantic import BaseModel
 
 from reprise.commands.project import check_known
+from reprise.core.config.documents import PARAMS
+from reprise.core.config.judged_seeds import most_demanding
 from reprise.core.config.project import Project
 from reprise.core.config.yaml import dotted, leaves
 from reprise.core.contract import Scale
@@ -205,7 +207,10 @@ def values(project: Project, experiment: str, arm: str | None, scale: Scale | No
     """Each knob as `path: value`, and where the value was written; of an arm, those it leaves to their defaults too."""
     origins = project.origins(experiment, arm, scale)
     for path, value in leaves(project.resolve(experiment, arm, scale)).items():
-        yield f"{dotted(path)}: {json.dumps(value)}", str(origins.get(path, ""))
+        origin = str(origins.get(path, ""))
+        if path == ("seeds",) and origins[path].mark.file == PARAMS and project.params.seeds == "auto":
+            origin = _origin_of_auto(project, experiment, arm, scale) or f"{origins[path].mark} auto: six"
+        yield f"{dotted(path)}: {json.dumps(value)}", origin
     if arm is None:  # what all arms share may lack what each of them has
         return
     config = project.config(experiment, arm, scale)
@@ -215,6 +220,13 @@ def values(project: Project, experiment: str, arm: str | None, scale: Scale | No
         for key in path:
             value = value[key]
         yield f"{'.'.join(path)}: {json.dumps(value)}", f"{place} default"
+
+
+def _origin_of_auto(project: Project, experiment: str, arm: str | None, scale: Scale | None) -> str | None:
+    """Where the claim that `seeds: auto` goes by says how many; None if none asks for more than six."""
+    claims = project.reading.paper(experiment)["claims"]
+    claim = most_demanding(claims, arm, scale or project.params.scale)
+    return f"{project.reading.papers[experiment].value_mark(('claims', claim, 'seeds'))} auto" if claim else None
 
 
 def _defaults(model: BaseModel, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -21,15 +21,27 @@ def seeds_needed(claims: Mapping[str, Any], arm: str | None, scale: Scale) -> in
 
     Of no arm in particular (None) it is the most that any arm needs.
     """
-    judged = [claim for claim in claims.values() if isinstance(claim, Mapping) and _judged_at(claim, scale)]
-    naming = [claim for claim in judged if arm is None or arm in {name for _, name in arm_paths(claim)}]
-    asked = [claim.get("seeds", LEAST_SEEDS) for claim in naming]
-    return max((number for number in asked if isinstance(number, int)), default=LEAST_SEEDS)
+    return max(_asked(claims, arm, scale).values(), default=LEAST_SEEDS)
+
+
+def most_demanding(claims: Mapping[str, Any], arm: str | None, scale: Scale) -> str | None:
+    """The first claim that asks for as many seeds as `arm` needs; None if none asks for more than six."""
+    asked = _asked(claims, arm, scale)
+    most = max(asked.values(), default=LEAST_SEEDS)
+    return next((name for name, number in asked.items() if number == most > LEAST_SEEDS), None)
 
 
 def judged_seeds(claims: Mapping[str, Any], arm: str | None, scale: Scale) -> list[int]:
     """The seeds themselves: the first so many from 1000 on, so that arms share them and are compared pair by pair."""
     return list(range(FIRST_JUDGED_SEED, FIRST_JUDGED_SEED + seeds_needed(claims, arm, scale)))
+
+
+def _asked(claims: Mapping[str, Any], arm: str | None, scale: Scale) -> dict[str, int]:
+    """How many seeds each claim asks for that is judged at `scale` and names `arm`."""
+    judged = {name: one for name, one in claims.items() if isinstance(one, Mapping) and _judged_at(one, scale)}
+    naming = {name: one for name, one in judged.items() if arm is None or arm in {each for _, each in arm_paths(one)}}
+    asked = {name: one.get("seeds", LEAST_SEEDS) for name, one in naming.items()}
+    return {name: number for name, number in asked.items() if isinstance(number, int)}
 
 
 def _judged_at(claim: Mapping[str, Any], scale: Scale) -> bool:
