@@ -267,7 +267,9 @@ def test_show_names_what_the_number_of_seeds_comes_from() -> None:
     assert line.strip().startswith("seeds:")
     assert first.partition("#")[0].count(",") + 1 == int(line.partition(":")[2])
     assert said("show", "gan", columns=200).splitlines()[0].endswith("# params.yaml:4:8 auto: six")
-    assert said("show", "gan", "seeds=[100]", columns=200).splitlines()[0].endswith("# command line")
+    assert (
+        said("show", "gan", "seeds=[100,101,102,103,104,105]", columns=200).splitlines()[0].endswith("# command line")
+    )
 
 
 @pytest.mark.usefixtures("here")
