@@ -1,7 +1,7 @@
 """The top-level definitions of a module of reprise, and what each of them names: read by `ast`, nothing is imported.
 
-`core/run/definition_graph.py` follows the names. Here each module is parsed once, and each definition looked into when it is
-first asked for.
+`core/run/definition_graph.py` follows the names. Here each module is parsed once, and each definition looked into when
+it is first asked for.
 """
 
 from __future__ import annotations
