@@ -42,15 +42,18 @@ def list_(
 
     Oldest first; filters leave those that agree with all that is said.
     """
-    from reprise.commands.listing import Filters, rows, table
+    from reprise.commands.listing import WIDE, Filters, rows, table, with_arms
 
-    found = rows(open_project(papers=()), Filters(words or [], family, data, verdict))
+    project = open_project(papers=())
+    found = rows(project, Filters(words or [], family, data, verdict))
+    details = claims or verdict is not None or len(found) == 1
+    if as_json or details or width() >= WIDE:
+        found = with_arms(project, found)
     if as_json:
         typer.echo(json.dumps(found, indent=1))
     elif not found:
         typer.echo("no experiment agrees with all of that; `reprise list` shows them all")
     else:
-        details = claims or verdict is not None or len(found) == 1
         print_lines(table(found, details, width()))
 
 
@@ -147,13 +150,13 @@ def validate(overrides: Overrides = None, as_json: Json = False) -> None:
     except ConfigError as error:
         if not as_json:
             raise
-        found = [{**vars(one.mark), "path": one.path, "message": one.message} for one in error.problems]
+        found = [{**one.mark._asdict(), "path": one.path, "message": one.message} for one in error.problems]
         typer.echo(json.dumps({"problems": found}, indent=1))
         raise typer.Exit(2) from error
     papers, passages = project.papers, unwritten(project.root)
     claims = sum(len(paper.claims) for paper in papers.values())
     if as_json:
-        said = [{**vars(one.mark), "path": one.path, "message": one.message} for one in passages]
+        said = [{**one.mark._asdict(), "path": one.path, "message": one.message} for one in passages]
         content = {"problems": [], "to_write": said, "experiments": len(papers), "claims": claims}
         typer.echo(json.dumps(content, indent=1))
     else:

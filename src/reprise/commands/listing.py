@@ -42,11 +42,11 @@ class Filters:
 
 def rows(project: Project, filters: Filters) -> list[dict[str, Any]]:
     """The experiments, oldest first; of a verdict that is asked for, only the claims that have it."""
-    papers, datasets = project.papers, project.datasets
+    papers = project.papers
     if filters.family is not None:
         check_known(filters.family, sorted({paper.family for paper in papers.values()}), "family")
     if filters.data is not None:
-        check_known(filters.data, list(datasets), "dataset")
+        check_known(filters.data, project.pipeline.datasets, "dataset")
     if filters.verdict is not None:
         check_known(filters.verdict, list(COLOURS), "verdict")
     chosen = [word for word in filters.words if word in papers]
@@ -79,11 +79,15 @@ def rows(project: Project, filters: Filters) -> list[dict[str, Any]]:
                     "family": paper.family,
                     "data": list(data),
                     "stages": [*stages, "evaluate"],
-                    "arms": project.arms(key),
                     "verdicts": {name: said for name, said in ruled.items() if filters.verdict in (None, said)},
                 }
             )
     return found
+
+
+def with_arms(project: Project, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same with their arms, for which the file of each one's knobs is read."""
+    return [{**row, "arms": project.arms(row["experiment"])} for row in found]
 
 
 def verdicts(root: Path, experiment: str, scale: str) -> dict[str, str]:
