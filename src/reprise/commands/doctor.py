@@ -1,7 +1,7 @@
-"""Whether this machine and this project are fit for a run, and what to do where they are not.
+"""Checks this machine and project before a run, with advice.
 
-`fail` stops a run; `warn` makes it slower, or loses something; `info` is a fact to know. Nothing here changes anything,
-and nothing needs a network.
+`fail` would stop a run; `warn` slows it down or loses something; `info` is for information. The checks change nothing
+and need no network.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ LITTLE_DISK, NO_DISK = 10 * GIB, GIB
 MEMORY_PER_RUN = 2 * GIB
 SHOWN = ("torch", "pytorch-lightning", "dvc", "wandb", "pydantic", "typer")
 MALICIOUS = {"lightning": ("2.6.2", "2.6.3")}
-"""Releases with malware in them: GHSA-w37p-236h-pfx3."""
+"""Malicious releases: GHSA-w37p-236h-pfx3."""
 TOOLS = {"npm": "npm", "deb": "apt-get"}
-"""What each kind of source is fetched with, but for those that Python's own tools fetch."""
+"""Tool that fetches each kind of source, other than Python's own."""
 _TORCH = """
 import json, torch
 gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
@@ -51,17 +51,17 @@ print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda, "gpu
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """Result of one check."""
 
     what: str
     status: Status
     found: str
     advice: str = ""
-    """What to do, if there is anything to do."""
+    """What to do; empty if nothing."""
 
 
 def report(findings: list[Finding]) -> Iterator[str]:
-    """A line for each finding, its advice below it, and what it comes to."""
+    """Yield a line for each finding with its advice below, and a summary."""
     left = max(len(finding.what) for finding in findings)
     for one in findings:
         mark, colour = MARKS[one.status]
@@ -70,19 +70,19 @@ def report(findings: list[Finding]) -> Iterator[str]:
             yield f"  {'':<{left}}  → {one.advice}"
     fails, warns = (sum(one.status == status for one in findings) for status in ("fail", "warn"))
     yield ""
-    yield f"{fails} to mend before a run, {warns} to know of." if fails or warns else "All is well."
+    yield f"{fails} to fix before a run, {warns} warnings." if fails or warns else "All is well."
 
 
 def as_json(findings: list[Finding]) -> str:
-    """The same for scripts."""
+    """Return the findings as JSON, for scripts."""
     return json.dumps([asdict(one) for one in findings], indent=1, ensure_ascii=False)
 
 
 class Doctor:
-    """Looks at the machine, and at the project in `root` if there is one."""
+    """Checks the machine, and the project in `root` if there is one."""
 
     def __init__(self, root: Path | None, load: Callable[[], Project]) -> None:
-        """`load` reads and checks the whole project; it is called if there is one."""
+        """`load` reads and checks the whole project. It is called only if there is one."""
         self.root, self.where = root, root or Path.cwd()
         self.project: Project | ConfigError | None = None
         if root is not None:
@@ -92,17 +92,17 @@ class Doctor:
                 self.project = error
 
     def findings(self) -> list[Finding]:
-        """Every finding, machine first."""
+        """Return all findings, those on the machine first."""
         found = [python(), *self.packages(), busy_cores(), *memory(), *torch_and_devices(), *self.disks()]
         found += [*self.links(), self.git(), self.dvc(), self.yaml()]
         found += self.of_project(self.project) if isinstance(self.project, Project) else []
         if self.root and (self.root / "Makefile").exists() and shutil.which("make") is None:
-            said = "not installed: README's commands begin with it"
-            found.append(Finding("make", "warn", said, "install make, or do by hand what the Makefile says"))
+            said = "not installed: README's commands use it"
+            found.append(Finding("make", "warn", said, "install make, or run the Makefile's commands by hand"))
         return found
 
     def packages(self) -> Iterator[Finding]:
-        """What is installed against what constraints.txt pins."""
+        """Compare the installed packages with constraints.txt."""
         file = self.root / "constraints.txt" if self.root else None
         text = file.read_text(encoding="utf-8") if file and file.exists() else ""
         pins = dict(re.findall(r"(?m)^([\w.-]+)==([^\s;]+)\s*$", text))
@@ -127,7 +127,7 @@ class Doctor:
             yield Finding("packages", "ok", shown)
 
     def disks(self) -> Iterator[Finding]:
-        """Room and permission, where the project is and where its runs are."""
+        """Check free space and permissions of the project's disk and, if it is another, the runs' disk."""
         work = Path(os.environ.get("REPRISE_WORK") or self.where)
         for name, place in (("disk", self.where), ("disk (runs)", work)):
             there = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
@@ -135,21 +135,23 @@ class Doctor:
                 continue
             free = shutil.disk_usage(there).free
             status: Status = "fail" if free < NO_DISK else "warn" if free < LITTLE_DISK else "ok"
-            advice = "`dvc gc --workspace` drops what no revision needs; .reprise/runs holds finished runs"
+            advice = "`dvc gc --workspace` deletes what no revision needs; .reprise/runs holds finished runs"
             yield Finding(name, status, f"{free / GIB:.1f} GiB free", "" if status == "ok" else advice)
             if not os.access(there, os.W_OK):
-                yield Finding(name, "fail", f"{there} cannot be written to", "change its owner, or work elsewhere")
+                yield Finding(
+                    name, "fail", f"{there} cannot be written to", "change its permissions, or work elsewhere"
+                )
 
     def links(self) -> Iterator[Finding]:
-        """What DVC will not write to, told before a run is made for nothing."""
+        """Report links that DVC will not write through, before runs are made in vain."""
         for name in ("data", "models", "results") if self.root else ():
             if (self.where / name).is_symlink():
-                said = f"{name} is a link to {os.path.realpath(self.where / name)}: DVC keeps no outputs behind a link"
+                said = f"{name} is a link to {os.path.realpath(self.where / name)}: DVC rejects outputs behind a link"
                 yield Finding("links", "warn", said, f"`dvc cache dir` on the other disk, or mount the disk at {name}")
 
     @cached_property
     def dvc_config(self) -> configparser.ConfigParser | str:
-        """What the project's files of DVC say, or what is wrong with them."""
+        """Settings from the project's DVC files, or what is wrong with them."""
         config = configparser.ConfigParser(strict=False, interpolation=None)
         for name in ("config", "config.local") if self.root else ():
             try:
@@ -160,19 +162,19 @@ class Doctor:
         return config
 
     def git(self) -> Finding:
-        """Whether there is a repository with a commit, unless DVC was told to do without."""
+        """Check that there is a repository with a commit, unless DVC is configured to work without git."""
         config = self.dvc_config
         no_scm = "" if isinstance(config, str) else config.get("core", "no_scm", fallback="")
         lacking = "not installed" if shutil.which("git") is None else ""
         if not lacking and _says("git", "rev-parse", "--is-inside-work-tree", cwd=self.where) != "true":
-            lacking = "this folder is in no repository"
+            lacking = "this folder is not in a repository"
         if lacking and no_scm.strip().lower() in ("true", "yes", "on", "1"):
-            said = "core.no_scm is true: DVC does without; `compare` and `dvc exp` need a repository"
+            said = "core.no_scm is true, so DVC works without git; `compare` and `dvc exp` need a repository"
             return Finding("git", "info", lacking, said)
         if lacking:
             first = "install git" if lacking == "not installed" else "`git init && git add . && git commit`"
             status = "fail" if self.root or lacking == "not installed" else "info"
-            return Finding("git", status, lacking, f"{first}, or `dvc config core.no_scm true` to do without")
+            return Finding("git", status, lacking, f"{first}, or `dvc config core.no_scm true` to work without git")
         commit = _says("git", "log", "-1", "--format=%h, %cs", cwd=self.where)
         if not commit:
             return Finding("git", "warn", "a repository without a commit", "`dvc exp run` and `compare` need one")
@@ -183,16 +185,16 @@ class Doctor:
         return Finding("git", "ok", f"at {commit}" + (f", {edited} files not committed" if edited else ""))
 
     def dvc(self) -> Finding:
-        """Whether DVC is there, and how it keeps what it keeps."""
+        """Check that DVC is installed and set up, and how it links files."""
         found, config = _version("dvc"), self.dvc_config
         if found is None or shutil.which("dvc") is None:
             return Finding("dvc", "fail", "no `dvc` on PATH", "`source .venv/bin/activate`, or `make setup` first")
         if self.root is None:
             return Finding("dvc", "ok", found)
         if not (self.root / ".dvc").is_dir():
-            return Finding("dvc", "fail", f"{found}, but this folder is no DVC project", "dvc init")
+            return Finding("dvc", "fail", f"{found}, but this folder is not a DVC project", "dvc init")
         if isinstance(config, str):
-            return Finding("dvc", "fail", f"{found}, but {config}", "mend that line by hand")
+            return Finding("dvc", "fail", f"{found}, but {config}", "fix that line by hand")
         links = config.get("cache", "type", fallback="")
         if "hardlink" in links or "symlink" in links:
             why = "an editor can damage the cache through a link (iterative/dvc#9641)"
@@ -202,7 +204,7 @@ class Doctor:
         return Finding("dvc", "ok", found + ("" if remote else ", no remote: models stay on this machine"))
 
     def yaml(self) -> Finding:
-        """Whether there is a project, and its YAML is valid."""
+        """Check that there is a project, with valid YAML."""
         if self.project is None:
             return Finding("project", "info", "none here", "cd to the folder of params.yaml and pipeline.yaml")
         if isinstance(self.project, ConfigError):
@@ -213,47 +215,47 @@ class Doctor:
         return Finding("project", "ok", f"{keys} experiments, valid; scale: {scale}")
 
     def of_project(self, project: Project) -> Iterator[Finding]:
-        """What a valid project needs: schemas, datasets and what fetches them, a key of W&B."""
+        """Check what a valid project needs: schemas, datasets, the tools that fetch them, and W&B."""
         from reprise.core.config.schema import current
         from reprise.core.run.tracking import check_environment, project_name, wandb_mode
 
         if current(project.root):
-            yield Finding("schemas", "ok", "current: editors check YAML by them")
+            yield Finding("schemas", "ok", "up to date: editors check YAML with them")
         else:
-            yield Finding("schemas", "warn", "stale: editors check by an older state", "reprise schema")
+            yield Finding("schemas", "warn", "out of date: editors use an older version", "reprise schema")
         datasets = project.datasets
         parts = [part for one in datasets.values() for part in one.parts_at(project.params.scale).values()]
         for kind, tool in TOOLS.items():
             needed = [part for part in parts if part.sources[0].kind == kind]
-            some = f"{len(needed)} part{'s' * (len(needed) != 1)} of datasets come by it"
+            some = f"{len(needed)} part{'s' * (len(needed) != 1)} of datasets need it"
             if needed and shutil.which(tool) is None:
-                others = "; until then their next sources are tried" * all(len(part.sources) > 1 for part in needed)
+                others = "; until then other sources are tried" * all(len(part.sources) > 1 for part in needed)
                 yield Finding(tool, "warn", f"not installed, and {some}", f"install {tool}{others}")
             elif needed:
-                yield Finding(tool, "ok", f"there: {some}")
+                yield Finding(tool, "ok", f"installed: {some}")
         prepared = project.root / "data" / "prepared"
         waiting = [key for key in datasets if not (prepared / key / "card.json").exists()]
-        advice = f"`dvc repro` fetches what it needs of {', '.join(waiting)}" if waiting else ""
+        advice = f"`dvc repro` fetches those it needs: {', '.join(waiting)}" if waiting else ""
         said = f"{len(datasets) - len(waiting)} of {len(datasets)} datasets prepared"
         yield Finding("data", "info" if waiting else "ok", said, advice)
         settings = project.params.tracking
         try:
             check_environment(settings)
         except ConfigError as error:
-            yield Finding("W&B", "fail", str(error.problems[0]), "unset it, or set it to what W&B takes")
+            yield Finding("W&B", "fail", str(error.problems[0]), "unset it, or set it to a value that W&B accepts")
             return
         mode = wandb_mode(settings)
         if mode == "online":
-            yield Finding("W&B", "ok", f"a key is there: runs go online, project {project_name(settings)}")
+            yield Finding("W&B", "ok", f"logged in: runs go online, project {project_name(settings)}")
         elif mode == "off":
-            yield Finding("W&B", "info", "off, by `tracking` in params.yaml or WANDB_MODE")
+            yield Finding("W&B", "info", "off, set by `tracking` in params.yaml or WANDB_MODE")
         else:
-            advice = "`wandb login` for online; `wandb sync` uploads what is kept"
-            yield Finding("W&B", "info", "runs are kept offline, under wandb/: no key, or offline is asked for", advice)
+            advice = "`wandb login` to go online; `wandb sync` uploads offline runs"
+            yield Finding("W&B", "info", "runs stay offline, under wandb/: no API key, or set to offline", advice)
 
 
 def python() -> Finding:
-    """The interpreter, and whether it is one of a virtual environment."""
+    """Check the interpreter, and that it belongs to a virtual environment."""
     found = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {sys.prefix}"
     if sys.platform == "win32":
         return Finding("python", "fail", found, "Windows is not supported: use WSL")
@@ -263,31 +265,31 @@ def python() -> Finding:
 
 
 def busy_cores() -> Finding:
-    """How many there are, and whether others compute on them."""
+    """Check the number of cores and their load."""
     load = _load_average()
     said = f"{cores()}, {processor()}" + (f", load {load:.1f}" if load else "")
     if load > 1.5 * cores():
-        return Finding("cores", "warn", said, "others compute here too: timings will be longer")
+        return Finding("cores", "warn", said, "other programs are computing here: runs will take longer")
     return Finding("cores", "ok", said)
 
 
 def memory() -> Iterator[Finding]:
-    """Whether there is enough for a run on each core; nothing where the system does not say."""
+    """Check that there is memory for a run on each core, where the system says how much is free."""
     free, count = _available_memory(), cores()
     if free is not None and free < MEMORY_PER_RUN * count:
         advice = (
             f"runtime.workers: {max(1, free // MEMORY_PER_RUN)} in params.yaml keeps {count} runs from being killed"
         )
-        yield Finding("memory", "warn", f"{free / GIB:.1f} GiB free for {count} runs side by side", advice)
+        yield Finding("memory", "warn", f"{free / GIB:.1f} GiB free for {count} parallel runs", advice)
     elif free is not None:
         yield Finding("memory", "ok", f"{free / GIB:.0f} GiB free")
 
 
 def torch_and_devices() -> Iterator[Finding]:
-    """Whether torch imports, and what it can compute on."""
+    """Check that torch can be imported, and list the devices that it can use."""
     found = _ask_torch()
     if isinstance(found, str):
-        yield Finding("torch", "fail", f"it does not import: {found}", "make setup")
+        yield Finding("torch", "fail", f"cannot be imported: {found}", "make setup")
         return
     cards = "; ".join(_listed_gpus())
     yield Finding("torch", "ok", f"{found['version']} imports" + (f", CUDA {found['cuda']}" if found["cuda"] else ""))
@@ -297,12 +299,12 @@ def torch_and_devices() -> Iterator[Finding]:
         advice = (
             "install torch's CUDA build of the same version: `pip install torch==… --index-url` as pytorch.org says"
         )
-        yield Finding("GPU", "warn", f"{cards}, but torch is built for processors only", advice)
+        yield Finding("GPU", "warn", f"{cards}, but torch is a CPU-only build", advice)
     elif cards:
         advice = "the driver may be older than torch's CUDA, or CUDA_VISIBLE_DEVICES hides it"
         yield Finding("GPU", "warn", f"{cards}, but torch cannot use it", advice)
     else:
-        said = "Apple's, which is not used" if found["mps"] else "none"
+        said = "Apple's, not used" if found["mps"] else "none"
         yield Finding("GPU", "info", said, "fine for laptop scale; paper scale takes GPU-days")
     if found["bf16"]:
         yield Finding("bfloat16", "ok", "yes: `precision: auto` uses it where an experiment allows it")
@@ -322,21 +324,21 @@ def _load_average() -> float:
 
 
 def _available_memory() -> int | None:
-    """In bytes, as Linux says; None on other systems."""
+    """Return the free memory in bytes, or None on systems other than Linux."""
     file = Path("/proc/meminfo")
     found = re.search(r"MemAvailable:\s*(\d+) kB", file.read_text()) if file.exists() else None
     return int(found[1]) * 1024 if found else None
 
 
 def _listed_gpus() -> list[str]:
-    """As the driver names them, whether or not torch can use them."""
+    """Return GPUs as named by the driver, whether or not torch can use them."""
     if shutil.which("nvidia-smi") is None:
         return []
     return re.findall(r"(?m)^GPU \d+: (.+?) \(", _says("nvidia-smi", "-L", cwd=Path.cwd()))
 
 
 def _ask_torch() -> dict[str, Any] | str:
-    """What torch says, in a process of its own, which may crash; its last word if it fails."""
+    """Query torch in a separate process, which may crash. Returns its last line of errors if it fails."""
     try:
         done = subprocess.run([sys.executable, "-c", _TORCH], capture_output=True, text=True, timeout=120, check=False)
     except subprocess.TimeoutExpired:
@@ -347,6 +349,6 @@ def _ask_torch() -> dict[str, Any] | str:
 
 
 def _says(*command: str, cwd: Path) -> str:
-    """What a command prints; nothing if it fails."""
+    """Return a command's output, or "" if it fails."""
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,7 +1,7 @@
-"""The graph of definitions: what each name in reprise's code stands for, and which part of it counts where it is used.
+"""The graph of definitions: what each name in reprise's code refers to, and which part of it counts when so used.
 
 `core/run/definitions.py` reads one module. Here names are followed from module to module, through imports and
-re-exports; `core/run/source_hash.py` walks from a paper's file along them.
+re-exports; `core/run/source_hash.py` walks the graph from a paper's file.
 """
 
 from __future__ import annotations
@@ -24,27 +24,28 @@ from reprise.core.run.definitions import (
 )
 
 EXECUTOR = "reprise.core.run.execution"
-"""It runs every experiment, though none imports it; its own file counts, what it imports does not."""
+"""Runs every experiment although none imports it. Its own definitions count, but not what it imports."""
 PICTURES = {
     ("reprise.core.run.task", "Task._take_snapshot"): "snapshot",
     (EXECUTOR, "execute"): "write_picture",
 }
-"""Where training asks for pictures, and by what name: nothing that is trained depends on them."""
+"""Where training asks for pictures, and under which name; training does not depend on them."""
 
 
 class Node(NamedTuple):
-    """A definition, or a part of it that counts by itself."""
+    """A definition, or a part of one that counts separately."""
 
     module: str
     place: int
     part: str = ""
-    """Empty: all of it; `:fields`: a class without its methods; `:methods`: what is not schema of a pydantic model;
-    `:type`: what a type names; `:table`: a table without its entries; else the name of a method or the key of an entry.
+    """Which part: empty for all of it; `:fields`, a class without its methods; `:methods`, a pydantic model without its
+    schema; `:type`, the names in a type; `:table`, a table without its entries; else a method's name or an entry's
+    key.
     """
 
 
 class DefinitionGraph:
-    """The definitions of a package as its files are now."""
+    """The graph of a package's definitions, as its files are now."""
 
     def __init__(self, files: Mapping[str, Path]) -> None:
         self.files = files
@@ -55,31 +56,31 @@ class DefinitionGraph:
         self._names: dict[Node, str] = {}
 
     def module(self, name: str) -> Module:
-        """A module of the package."""
+        """Return a module of the package, parsing it on first use."""
         if name not in self._modules:
             self._modules[name] = read_module(self.files, name)
         return self._modules[name]
 
     def statement(self, node: Node) -> ast.stmt:
-        """The top-level statement that `node` is, or is part of."""
+        """Return the top-level statement that `node` is, or is part of."""
         return self.module(node.module).body[node.place]
 
     def name(self, node: Node) -> str:
-        """`build_optimizer`, `Task.update`, `BUILDERS.adam`: what a definition is called in its module."""
+        """Return a definition's name within its module, such as `build_optimizer`, `Task.update` or `BUILDERS.adam`."""
         if node not in self._names:
             name = self.module(node.module).name_at(node.place)
             self._names[node] = name + (f".{node.part}" if node.part and not node.part.startswith(":") else "")
         return self._names[node]
 
     def find(self, reference: Reference) -> list[Node]:
-        """The definitions that a reference names; none if it names nothing of the package."""
+        """Return the definitions that a reference names, none if it leads outside the package."""
         found: list[Node] = []
         for module, place in self.places(reference, set()):
             found += [node for node in [self.as_used(module, place, reference.use)] if node]
         return found
 
     def places(self, reference: Reference, passed: set[Reference]) -> list[tuple[str, int]]:
-        """Module and place of each definition that a reference names."""
+        """Return the module and place of each definition that a reference names. `passed` stops circular imports."""
         if reference == EVERY_MODULE:
             return [place for name in self.files for place in self._all_of(name, passed)]
         if reference in passed or reference.module not in (*self.files, PACKAGE):
@@ -98,11 +99,12 @@ class DefinitionGraph:
             for star in module.stars:
                 if found := self.places(Reference(star, reference.path), passed):
                     return found
+        # Not a definition, so perhaps a submodule: `parts.optim`.
         inner = f"{reference.module}.{name}"
         return self.places(Reference(inner, tuple(rest)), passed) if inner in self.files else []
 
     def _all_of(self, name: str, passed: set[Reference]) -> list[tuple[str, int]]:
-        """Every definition of a module, and what it imports by name."""
+        """Return every definition of a module, and those it imports by name."""
         module = self.module(name)
         found = [(name, place) for place in range(len(module.body))]
         for origin in module.imports.values():
@@ -110,7 +112,7 @@ class DefinitionGraph:
         return found
 
     def as_used(self, module: str, place: int, use: Use) -> Node | None:
-        """The part of a definition that counts where it is used as `use`."""
+        """Return the part of a definition that counts when used as `use`."""
         statement = self.module(module).body[place]
         match statement:
             case ast.ClassDef():
@@ -129,10 +131,10 @@ class DefinitionGraph:
     # Classes
 
     def kind(self, module: str, place: int) -> str:
-        """`task` for a class that derives from a LightningModule, `schema` from a pydantic model, else `plain`."""
+        """Return `task` for subclasses of LightningModule, `schema` for pydantic models, else `plain`."""
         key = module, place
         if key not in self._kinds:
-            self._kinds[key] = "plain"  # while its bases are looked at: none is its own
+            self._kinds[key] = "plain"  # provisional: it ends recursion if a class is found among its own bases
             self._kinds[key] = self._kind(module, place)
         return self._kinds[key]
 
@@ -149,7 +151,7 @@ class DefinitionGraph:
         return "plain"
 
     def bases(self, module: str, place: int) -> list[tuple[str, int] | str]:
-        """The classes that a class derives from: their places, or the dotted paths of those from elsewhere."""
+        """Return the base classes of a class: their places or, if they are external, their dotted paths."""
         statement, read = self.module(module).body[place], self.module(module)
         found: list[tuple[str, int] | str] = []
         for base in statement.bases if isinstance(statement, ast.ClassDef) else ():
@@ -164,14 +166,14 @@ class DefinitionGraph:
         return found
 
     def family(self, module: str, place: int) -> list[tuple[str, int]]:
-        """A class of the package and those it derives from."""
+        """Return a class of the package and all its base classes in the package."""
         found = [(module, place)]
         for each in found:
             found += [base for base in self.bases(*each) if not isinstance(base, str) and base not in found]
         return found
 
     def methods(self, module: str, place: int) -> dict[str, list[Function]]:
-        """The methods of a class by name, getters and setters of one property together."""
+        """Return the methods of a class by name; the getter and setter of a property share one."""
         found: dict[str, list[Function]] = {}
         statement = self.module(module).body[place]
         for each in statement.body if isinstance(statement, ast.ClassDef) else ():
@@ -180,7 +182,7 @@ class DefinitionGraph:
         return found
 
     def entries(self, node: Node) -> dict[str, ast.expr]:
-        """The entries of a table of builders by their keys; {} for anything else."""
+        """Return the entries of a table of builders by key, or {} for anything else."""
         statement = self.statement(node)
         value = statement.value if isinstance(statement, ast.Assign | ast.AnnAssign) else None
         if not isinstance(value, ast.Dict):
@@ -190,7 +192,7 @@ class DefinitionGraph:
         return dict(zip(keys, value.values, strict=True)) if plain and len(keys) == len(value.keys) else {}
 
     def kinds_of(self, node: Node) -> frozenset[str]:
-        """The strings that select a pydantic model from a union: those of its field `kind`; none if it has none."""
+        """Return the strings that select a pydantic model from a union, from its field `kind`; none if it has none."""
         statement = self.statement(node)
         for each in statement.body if isinstance(statement, ast.ClassDef) else ():
             if isinstance(each, ast.AnnAssign) and ast.unparse(each.target) == "kind":
@@ -198,10 +200,10 @@ class DefinitionGraph:
                 return frozenset(one for one in literals if isinstance(one, str))
         return frozenset()
 
-    # What a node says
+    # The contents of a node
 
     def facts(self, node: Node) -> Facts:
-        """What a node says and names."""
+        """Return a node's code and the names in it, cached."""
         kept = self.module(node.module).kept
         if (node.place, node.part) not in kept:
             kept[node.place, node.part] = self._read_facts(node)
@@ -218,6 +220,7 @@ class DefinitionGraph:
                 return module.facts(kept, types=[*statement.bases, *schema])
             if node.part:
                 facts = module.facts(self.methods(node.module, node.place)[node.part])
+                # Without the prefix, a method moved to another class would keep its hash.
                 facts.text = f"{statement.name}: {facts.text}"
                 return facts
         elif node.part == ":table":
@@ -231,7 +234,7 @@ class DefinitionGraph:
         return module.facts([statement])
 
     def targets(self, node: Node) -> list[tuple[Use, tuple[Node, ...]]]:
-        """For each name in a node, in order: how it is used, and the definitions it stands for."""
+        """Return, for each name in a node, in order, how it is used and the definitions it stands for."""
         if node not in self._targets:
             stopped = PICTURES.get((node.module, self.name(node)))
             found = []
@@ -244,7 +247,7 @@ class DefinitionGraph:
         return self._targets[node]
 
     def effects(self, name: str) -> list[Node]:
-        """What acts when a module is imported."""
+        """Return the statements that act when a module is imported."""
         if name not in self._effects:
             self._effects[name] = self._find_effects(name)
         return self._effects[name]
@@ -258,7 +261,7 @@ class DefinitionGraph:
         return found
 
     def _registers(self, name: str, place: int) -> bool:
-        """Whether defining a class runs code of the package: a base's `__init_subclass__`, or a metaclass."""
+        """Whether defining a class runs code of the package, through a base's `__init_subclass__` or a metaclass."""
         statement = self.module(name).body[place]
         if not isinstance(statement, ast.ClassDef):
             return False
@@ -267,7 +270,7 @@ class DefinitionGraph:
         return metaclass or any("__init_subclass__" in self.methods(*each) for each in family)
 
     def loads(self, name: str) -> set[str]:
-        """The modules that are imported directly with a module: the packages that hold it, and those it imports."""
+        """Return the modules imported directly with a module: the packages that contain it, and its own imports."""
         parts = name.split(".")
         packages = {".".join(parts[:count]) for count in range(2, len(parts))}
         imported = set() if name == EXECUTOR else self.module(name).loads
@@ -279,7 +282,7 @@ def _of_class(node: ast.ClassDef, kept: Any) -> ast.ClassDef:
 
 
 def _is_schema(statement: ast.stmt) -> bool:
-    """Whether a part of a pydantic model shows in the values of a validated configuration, and nowhere else."""
+    """Whether a part of a pydantic model is fully reflected in the values of a validated configuration."""
     match statement:
         case ast.AnnAssign(target=ast.Name(id=name)):
             return not name.startswith("_") and "ClassVar" not in ast.unparse(statement.annotation)

@@ -1,20 +1,21 @@
-"""The hash of the code that a run executes: what DVC and the fingerprint of a run know its code by.
+"""Hash of the code that a run executes, used by DVC and in the run's fingerprint.
 
-It is over definitions, not files: those that can be reached from `Config`, `networks` and `Task` of a paper's file,
-name by name, through imports and re-exports. Nothing is imported for it. What counts, and what does not:
+The hash covers definitions, not files: those reachable from `Config`, `networks` and `Task` of a paper's file, by
+following names through imports and re-exports. Nothing is imported to compute it. The rules:
 
-- Comments, docstrings, layout, imports for type checkers, and the names of modules do not count.
-- Knobs do not count: their values are in the validated configuration, which is hashed beside the source. So of a
-  pydantic model only methods count, without validators. A model that code itself calls counts whole.
-- A table `TABLE = {"adam": _adam, ...}` that is only ever used as `TABLE[key]` counts entry by entry: those whose key
-  is a string of the configuration, or a literal in code that counts. A key may not come from anywhere else.
-  A model with a field `kind` counts only where the configuration has that kind.
-- Training is apart from evaluation and pictures. `evaluate` and `snapshot` of a Task, and methods that only these call,
-  are hashed by `evaluation_hash`. A picture taken in training is therefore kept when the code that draws it changes.
-- What acts when a module is imported counts with every module that is imported.
-- Code that computes a name may reach anything where it looks: of a module that is passed as a value, and of its own
-  module where it asks `globals()`, `eval` or `sys.modules`, all counts; of a Task all methods, after `getattr` with a
-  variable; after `import_module` with a variable, every module of the package.
+- Comments, docstrings, layout, imports for type checkers, and module names do not count.
+- Knobs do not count: their values are in the validated configuration, which is hashed separately. Of a pydantic model
+  only methods other than validators count. A model that code itself calls counts whole.
+- A table `TABLE = {"adam": _adam, ...}` that is only ever used as `TABLE[key]` counts by entry: those whose key is a
+  string of the configuration, or a literal in code that counts. Keys must not come from anywhere else.
+  A model with a field `kind` counts only if the configuration has that kind.
+- Training is separate from evaluation and pictures. `evaluate` and `snapshot` of a Task, and methods that only these
+  call, belong to `evaluation_hash`. Pictures taken in training are therefore kept when the code that draws them
+  changes.
+- Code that runs when a module is imported counts for everything that imports the module.
+- Computed names may reach anything in the place they look in. A module passed as a value counts whole, and so does a
+  module that calls `globals()` or `eval`, or reads `sys.modules`. `getattr` with a variable reaches all methods of a
+  Task, and `import_module` with a variable every module of the package.
 """
 
 from __future__ import annotations
@@ -33,32 +34,33 @@ from reprise.core.run.definition_graph import EXECUTOR, PICTURES, DefinitionGrap
 from reprise.core.run.definitions import PACKAGE, Reference, Use, modules_of
 
 TRAINS, EVALUATES = ("build_task", "execute"), ("evaluate",)
-"""The functions of the executor that train a run, and that score one."""
+"""Functions of the executor that train a run and that score one."""
 SCORING = ("evaluate", "snapshot")
-"""The methods of a Task that do not train."""
-
+"""Methods of a Task that do not train."""
 Hashes = tuple[str, dict[str, str]]
 
 
 def source_hash(experiment: str, config: Mapping[str, Any] | None = None, package: Path | None = None) -> Hashes:
-    """The hash of the code that trains `experiment`, and of each definition in it.
+    """Return the hash of the code that trains `experiment`, and the hash of each definition in it.
 
-    `config` is the validated configuration of a run as plain values; without one, every entry of every table counts.
-    `package` is the folder of `reprise`.
+    Args:
+        experiment: key of the paper.
+        config: validated configuration of a run as plain values; by default every entry of every table counts.
+        package: folder of `reprise`.
     """
     return read_code(package).training(experiment, config)
 
 
 def evaluation_hash(experiment: str, config: Mapping[str, Any] | None = None, package: Path | None = None) -> Hashes:
-    """The hash of the code that scores a trained run and draws its pictures, as `source_hash`.
+    """Return the hash of the code that scores a trained run and draws its pictures. Arguments as in `source_hash`.
 
-    What builds the model and opens its data is in the training's hash.
+    Code that builds the model and opens its data belongs to the training hash.
     """
     return read_code(package).evaluation(experiment, config)
 
 
 def reader_hash(readers: Sequence[str], package: Path | None = None) -> str:
-    """The hash of the source of some dataset's readers."""
+    """Return the hash of the source code of some readers."""
     graph = read_code(package)
     modules = [f"reprise.parts.data.readers.{reader}" for reader in readers]
     roots = [
@@ -68,7 +70,7 @@ def reader_hash(readers: Sequence[str], package: Path | None = None) -> str:
 
 
 def text_hash(names: Sequence[str], package: Path | None = None) -> str:
-    """The hash of files of the package, and of those in its folders, as they stand: comments and docstrings too."""
+    """Return the hash of files and folders of the package, byte for byte, including comments and docstrings."""
     package = package or experiments_dir().parent
     files: list[Path] = []
     for name in names:
@@ -81,7 +83,7 @@ def text_hash(names: Sequence[str], package: Path | None = None) -> str:
 
 
 def _strings(value: Any) -> frozenset[str]:
-    """Every string in a configuration, keys too."""
+    """Return every string in a configuration, keys included."""
     if isinstance(value, str):
         return frozenset([value])
     if isinstance(value, Mapping):
@@ -90,18 +92,18 @@ def _strings(value: Any) -> frozenset[str]:
 
 
 class SourceCode(DefinitionGraph):
-    """The definitions of a package as its files are now, and what each paper's file reaches of them."""
+    """The graph of a package's definitions, with what each paper's file reaches in it."""
 
     def __init__(self, files: Mapping[str, Path]) -> None:
         super().__init__(files)
         self._papers: dict[str, _Paper] = {}
 
     def training(self, experiment: str, config: Mapping[str, Any] | None = None) -> Hashes:
-        """As `source_hash`, without a look at whether the files changed since."""
+        """Return `source_hash` without checking whether files have changed since."""
         return self._paper(experiment).hashes(Training, config)
 
     def evaluation(self, experiment: str, config: Mapping[str, Any] | None = None) -> Hashes:
-        """As `evaluation_hash`, likewise."""
+        """Return `evaluation_hash` without checking whether files have changed since."""
         return self._paper(experiment).hashes(Evaluation, config)
 
     def _paper(self, experiment: str) -> _Paper:
@@ -112,7 +114,7 @@ class SourceCode(DefinitionGraph):
 
 @cache
 def _framework_names() -> frozenset[str]:
-    """The methods of LightningModule and its bases, read from their files: Lightning and torch may call them."""
+    """Return the methods of LightningModule and its bases, read from their files: the framework may call them."""
     files = {
         "pytorch_lightning": ("core/module.py", "core/hooks.py", "core/mixins/hparams_mixin.py"),
         "torch": ("nn/modules/module.py",),
@@ -127,7 +129,7 @@ def _framework_names() -> frozenset[str]:
 
 
 class _Walk:
-    """The nodes that can be reached from some roots."""
+    """The nodes reachable from some roots, as a worklist algorithm."""
 
     def __init__(
         self,
@@ -138,10 +140,10 @@ class _Walk:
     ) -> None:
         self.graph = graph
         self.configured = strings
-        """The strings of the configuration; None: every entry of a table counts."""
+        """Strings of the configuration; None lets every entry of a table count."""
         self.reached: dict[Node, None] = {}
         self.pending: dict[Node, None] = {}
-        """Models of kinds that the configuration does not have, so far."""
+        """Models whose kind has not been found among the reached strings so far."""
         self.loaded: set[str] = set()
         self.strings: set[str] = set(strings or ())
         self.attributes: set[str] = set()
@@ -154,7 +156,7 @@ class _Walk:
         self.run()
 
     def methods_wanted(self, module: str, place: int) -> Iterable[str]:
-        """The methods of a Task that count."""
+        """Return the methods of a Task that count."""
         return self.graph.methods(module, place)
 
     def run(self) -> None:
@@ -200,7 +202,7 @@ class _Walk:
                 todo += self.graph.loads(name)
 
     def extend(self) -> None:
-        """Add the methods, entries and models that what was reached by now asks for."""
+        """Add the methods, entries and models that the strings and names reached so far select."""
         for node in list(self.reached):
             if node.part == ":fields":
                 for name in self.methods_wanted(node.module, node.place):
@@ -213,14 +215,16 @@ class _Walk:
             self.add(node)
 
     def digest(self) -> Hashes:
-        """The hash of all that was reached, and of each definition by its name.
+        """Return the hash of everything reached, and of each definition by its name.
 
-        A definition's hash is over its text, those of the definitions it names, in order, and those of what these name:
-        a name that comes to mean something else changes it. Modules may be renamed and definitions moved.
+        A definition's hash covers its own text, the hashes of the definitions it names, in order, and of those that
+        these name. So it changes when a name comes to mean something else, but not when a module is renamed or a
+        definition moved.
         """
         texts = {node: _sha256(self.graph.facts(node).text) for node in self.reached if self.graph.facts(node).text}
         named = {node: self._named(node) for node in texts}
         hashes = texts
+        # Two rounds cover the names in a definition, and the names in those.
         for _ in range(2):
             hashes = {
                 node: _sha256(
@@ -234,7 +238,7 @@ class _Walk:
         return _sha256("\n".join(sorted({*hashes.values()}))), dict(sorted(by_name.items()))
 
     def _named(self, node: Node) -> list[set[Node]]:
-        """For each name in a node the definitions with a text that it stands for; first those of all its types."""
+        """Return the definitions with text that each name in a node stands for. Types come first, as one set."""
         types, values = set[Node](), list[set[Node]]()
         for use, targets in self.graph.targets(node):
             found = self._with_text(targets)
@@ -245,7 +249,7 @@ class _Walk:
         return [types, *values]
 
     def _with_text(self, nodes: Iterable[Node]) -> set[Node]:
-        """Those of `nodes` that say something themselves, and for the others those that they name."""
+        """Return those of `nodes` that have text of their own and, in place of the others, what they name."""
         found, passed, todo = set[Node](), set[Node](), list(nodes)
         while todo:
             node = todo.pop()
@@ -262,7 +266,7 @@ class _Walk:
 
 
 class _Paper:
-    """What the file of one paper reaches."""
+    """Everything that the file of one paper reaches."""
 
     def __init__(self, graph: DefinitionGraph, experiment: str) -> None:
         self.graph = graph
@@ -270,13 +274,13 @@ class _Paper:
         everything = _Walk(graph, self.roots(TRAINS), None, [self.module])
         self.tasks = [node for node in everything.reached if node.part == ":fields"]
         self.scoring = self._scoring()
-        """The names of the methods that only `evaluate` and `snapshot` may call."""
+        """Names of the methods that only `evaluate` and `snapshot` may call."""
         self.choices = frozenset().union(*map(self._choices, everything.reached))
-        """The strings that a configuration chooses definitions by."""
+        """Strings by which a configuration selects definitions."""
         self.known: dict[tuple[object, frozenset[str] | None], Hashes] = {}
 
     def roots(self, executor: Sequence[str]) -> list[Node]:
-        """The paper's names, and functions of the executor; a module that has none of them counts whole."""
+        """Return the paper's entry points and those of the executor. A module without any counts whole."""
         uses: dict[str, Use] = {"Config": "type", "networks": "value", "Task": "value"}
         own = [node for name, use in uses.items() for node in self.graph.find(Reference(self.module, (name,), use))]
         carrier = [node for name in executor for node in self.graph.find(Reference(EXECUTOR, (name,)))]
@@ -286,6 +290,7 @@ class _Paper:
     def _scoring(self) -> frozenset[str]:
         methods = [(task, self.graph.methods(task.module, task.place)) for task in self.tasks]
         names = {name for _, own in methods for name in own}
+        # A method that Lightning may call, or that our base Task defines, can also run in training.
         called_by_others = _framework_names() | {name for task, own in methods if self._is_first(task) for name in own}
         found, todo = set[str](SCORING), list[str](SCORING)
         while todo:
@@ -299,7 +304,7 @@ class _Paper:
         return frozenset(found)
 
     def _is_first(self, task: Node) -> bool:
-        """Whether a class derives from Lightning's directly: it drives the others."""
+        """Whether a class derives directly from Lightning's; it then drives the paper's classes."""
         return all(isinstance(base, str) for base in self.graph.bases(task.module, task.place))
 
     def _choices(self, node: Node) -> frozenset[str]:
@@ -310,7 +315,7 @@ class _Paper:
     def hashes(
         self, walk: Callable[[_Paper, frozenset[str] | None], _Walk], config: Mapping[str, Any] | None
     ) -> Hashes:
-        """The hash of what `walk` reaches under a configuration."""
+        """Return the hash of what `walk` reaches under a configuration."""
         strings = None if config is None else _strings(config) & self.choices
         key = walk, strings
         if key not in self.known:
@@ -327,13 +332,13 @@ class _PaperWalk(_Walk):
 
 
 class Training(_PaperWalk):
-    """Without the methods that only `evaluate` and `snapshot` call."""
+    """The code of training: everything but the methods that only `evaluate` and `snapshot` call."""
 
     def __init__(self, paper: _Paper, strings: frozenset[str] | None) -> None:
         super().__init__(paper, paper.roots(TRAINS), strings)
 
     def methods_wanted(self, module: str, place: int) -> Iterable[str]:
-        """Those that training calls, and those that the framework may."""
+        """Return the methods that training calls or that the framework may call."""
         named = self.called | (self.attributes - {*SCORING})
         return [
             name
@@ -343,7 +348,7 @@ class Training(_PaperWalk):
 
 
 class Evaluation(_PaperWalk):
-    """`evaluate` and `snapshot`, and what these call."""
+    """The code of scoring: `evaluate` and `snapshot`, and what these call."""
 
     def __init__(self, paper: _Paper, strings: frozenset[str] | None) -> None:
         self.trained = {(task.module, task.place) for task in paper.tasks}
@@ -351,7 +356,7 @@ class Evaluation(_PaperWalk):
         super().__init__(paper, [*paper.tasks, *carrier], strings)
 
     def methods_wanted(self, module: str, place: int) -> Iterable[str]:
-        """Those that are named; of a Task that training does not have, all."""
+        """Return the methods that are named, or all methods of a Task that training does not use."""
         every = (module, place) not in self.trained or self.dynamic
         return [
             name for name in self.graph.methods(module, place) if every or name in SCORING or name in self.attributes
@@ -362,7 +367,7 @@ _GRAPHS: dict[Path, tuple[object, SourceCode]] = {}
 
 
 def read_code(package: Path | None = None) -> SourceCode:
-    """The definitions of a package as its files are now; `package` is the folder of `reprise`."""
+    """Return the graph of a package as its files are now, cached. `package` is the folder of `reprise`."""
     package = package or experiments_dir().parent
     files = modules_of(package)
     state = [(name, (facts := file.stat()).st_mtime_ns, facts.st_size) for name, file in files.items()]
