@@ -431,6 +431,8 @@ def test_damaged_results_are_named_with_the_line(
     monkeypatch.chdir(small_project(tmp_path))
     claims = tmp_path / "results" / "laptop" / "gan" / "claims.json"
     claims.write_text(edit(claims.read_text()))
+    if words[:1] == ["verdicts"] and "unresolved" not in message:  # it checks the bytes before it reads them
+        message = r": not what evaluation writes \(ValueError: its checksum .*"
     status, err = failed(words, monkeypatch, capsys)
     assert status == 2
     assert re.fullmatch(f"results/laptop/gan/claims.json{message}\n", err), err
