@@ -128,7 +128,7 @@ def test_little_of_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert found(tmp_path, "disk").status == "warn"
     monkeypatch.setattr(doctor, "NO_DISK", 1 << 60)
     assert found(tmp_path, "disk").status == "fail"
-    monkeypatch.setattr(doctor, "_first_match", lambda file, pattern: str(3 << 20))  # KiB
+    monkeypatch.setattr(doctor, "_available_memory", lambda: 3 << 30)
     monkeypatch.setattr(doctor, "cores", lambda: 8)
     assert found(tmp_path, "memory").advice.startswith("runtime.workers: 1 ")
     monkeypatch.setattr(doctor, "_load_average", lambda: 20.0)

@@ -18,6 +18,8 @@ from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any, Generic, TypeVar
 
+from pydantic import ValidationError
+
 from reprise.core.config.config_loader import experiments_dir
 from reprise.core.config.dataset import Dataset, resolved
 from reprise.core.config.documents import Folder, Reading
@@ -44,9 +46,12 @@ class Validated(Mapping[str, Block], Generic[Block]):
             raise KeyError(name)
         if name not in self._blocks:
             document = self._folder[name]
-            if problems := check_document(document, self._kind):
-                raise ConfigError(problems)
-            self._blocks[name] = self._kind.model_validate(document.data)
+            if document.problems:
+                raise ConfigError(check_document(document, self._kind))
+            try:
+                self._blocks[name] = self._kind.model_validate(document.data)
+            except ValidationError:
+                raise ConfigError(check_document(document, self._kind)) from None
         return self._blocks[name]
 
     def __iter__(self) -> Iterator[str]:

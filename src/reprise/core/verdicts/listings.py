@@ -93,18 +93,14 @@ def verdict_summary(verdicts: Verdicts, papers: Mapping[str, Paper], seconds: Ma
     """
     lines = ["| year | paper | claims | what became of its headline | minutes |", "|---|---|---|---|---|"]
     for experiment in sorted(verdicts, key=lambda key: papers[key].year):
-        judged = sorted(counted(verdicts[experiment].values()), key=lambda one: JUDGED.index(one.verdict))
-        claims = ", ".join(f"{number} {said}" for said, number in Counter(map(_as_counted, judged)).items())
+        judged = sorted(counted(verdicts[experiment].values()), key=lambda one: JUDGED.index(one.counted_as))
+        claims = ", ".join(f"{number} {said}" for said, number in Counter(one.counted_as for one in judged).items())
         found = headline(papers[experiment], verdicts[experiment].values())
         said = f"{found.says} **{verdict_in_words(found).capitalize()}**: {estimate_in_words(found)}" if found else ""
         link = f"[{experiment}](results/README.md#{experiment})"
         minutes = f"{seconds[experiment] / 120:.2g}" if seconds.get(experiment) else ""
         lines.append(f"| {papers[experiment].year} | {link} | {claims} | {said} | {minutes} |")
     return "\n".join([*lines, "", f"{count(verdicts)}."])
-
-
-def _as_counted(verdict: Verdict) -> str:
-    return f"{verdict.verdict} by an earlier rule" if verdict.by_an_earlier_rule else verdict.verdict
 
 
 def headline(paper: Paper, verdicts: Iterable[Verdict]) -> Verdict | None:
@@ -119,8 +115,7 @@ def verdict_in_words(verdict: Verdict) -> str:
 
     A verdict of reproduced with too few seeds under the current rule says so.
     """
-    said = in_words(verdict.verdict, verdict.scale, check=not verdict.counted)
-    return f"{said} by an earlier rule" if verdict.by_an_earlier_rule else said
+    return in_words(verdict.counted_as, verdict.scale, check=not verdict.counted)
 
 
 def _scales_in_words(verdicts: Verdicts) -> list[str]:

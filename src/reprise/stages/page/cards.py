@@ -109,7 +109,7 @@ class Card:
     def tally(self) -> dict[str, int]:
         """Number of claims by verdict, without checks. Claims added after the evaluation count as not run."""
         waiting = [name for name in self.not_yet if not self.paper.claims[name].check]
-        counted = [verdict.verdict for verdict in self.verdicts if verdict.counted]
+        counted = [verdict.counted_as for verdict in self.verdicts if verdict.counted]
         return tally([*counted, *["not run"] * len(waiting)])
 
     @property
