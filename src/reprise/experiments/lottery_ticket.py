@@ -80,7 +80,7 @@ class Pruning(Strict):
     rate: Annotated[float, Field(gt=0, lt=1)]
     """Share of a layer's remaining weights pruned per round; in the output layer half of it."""
     convolution_rate: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """The same for a convolution."""
+    """Share pruned per round in a convolution."""
     criterion: Literal["magnitude", "random"]
     """Which weights are pruned: the smallest after training (magnitude), or random ones."""
     start: Literal["rewind", "new"]

@@ -93,7 +93,7 @@ def _run(project: Project, experiment: str, stage: Stage, name: str, seed: int, 
 
 
 def untrained(runs: Sequence[Run]) -> set[str]:
-    """The arms of which models/ lacks one of `runs`, or has it of other knobs, code or data."""
+    """Return the arms for which models/ lacks one of `runs`, or has one with other knobs, code or data."""
     lacking: set[str] = set()
     for run in runs:
         path = run.model.with_suffix(".run.json")

@@ -24,14 +24,14 @@ class Passage:
 
 @dataclass(frozen=True)
 class Account:
-    """What a paper's file documents: its claims, its deviations and the knobs of its `Config`."""
+    """Documentation in a paper's file: its claims, its deviations and the knobs of its `Config`."""
 
     claimed: list[str] = field(default_factory=list)
     deviations: list[Passage] = field(default_factory=list)
     knobs: dict[str, str] = field(default_factory=dict)
     """First paragraph of documentation of each top-level knob."""
     axis: str = "step"
-    """What its steps count: `x_axis` of its Task."""
+    """Unit of its steps: `x_axis` of its Task."""
     per_step: str | None = ""
     """Knob that says how many of these one step is. Empty if one; None if the source does not tell."""
 
