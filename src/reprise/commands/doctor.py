@@ -199,7 +199,9 @@ class Doctor:
     def _disk(self) -> Iterator[Finding]:
         places = {"project": self.where, "runs": Path(os.environ.get("REPRISE_WORK") or self.where)}
         for what, place in places.items():
+            # The folder of runs may not exist yet; its nearest parent is on the same disk.
             there = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
+            # Usually the same disk, which is reported once.
             if what == "runs" and there.stat().st_dev == self.where.stat().st_dev:
                 continue
             free = shutil.disk_usage(there).free
@@ -413,6 +415,7 @@ def _ask_torch() -> dict[str, Any] | str:
         return "no answer in two minutes"
     if done.returncode:
         return (done.stderr.strip().splitlines() or [f"its process ended with status {done.returncode}"])[-1]
+    # Libraries may print other lines before ours.
     return json.loads(done.stdout.splitlines()[-1])
 
 
