@@ -311,7 +311,7 @@ class Task(task.Task):
 
     def _updates_due(self, agent_step: int) -> int:
         config = self.config
-        # Updates due at all multiples of `update_every` that this step of all environments passes.
+        # An update is due at each multiple of `update_every` that this step of all environments passes.
         return (agent_step + config.environments) // config.update_every - agent_step // config.update_every
 
     def _act(
@@ -320,7 +320,7 @@ class Task(task.Task):
         explore = torch.rand(len(states), generator=random) < epsilon
         # Drawn for all games, so that the stream of random numbers does not depend on ε.
         actions = torch.randint(_frame(self.config.game)[2], (len(states),), generator=random)
-        # Before learning starts, all actions are random, and the network need not run.
+        # If all actions are random, as before learning starts, the network need not run.
         if explore.all():
             return actions
         with torch.no_grad():

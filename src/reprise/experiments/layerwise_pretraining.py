@@ -545,7 +545,7 @@ class PretrainingTask(DigitsTask):
         *below, machine = listed(self.machines)[: index + 1]
         with torch.no_grad():
             for done in below:
-                # Means instead of samples, as the paper's stack gets: less noise for the next machine.
+                # Means instead of samples: less noise for the next machine.
                 data = done.hidden(data)
         settings = self.settings()[index]
         of_weights, of_biases = self.raw_optimizers[2 * index : 2 * index + 2]
