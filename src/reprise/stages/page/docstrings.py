@@ -49,6 +49,7 @@ def account(module: Path, config: Path) -> Account:
     trees = [tree]
     if module.name == "__init__.py":
         texts = [file.read_text(encoding="utf-8") for file in sorted(module.parent.glob("*.py"))]
+        # Only these: parsing every file of every paper would take seconds.
         trees = [ast.parse(text) for text in texts if "x_axis" in text]
     axis, per_step = steps(trees)
     return Account(
@@ -99,6 +100,7 @@ def steps(trees: Sequence[ast.Module]) -> tuple[str, str | None]:
     axes, scales = (list(dict.fromkeys(values)) for values in set_to.values())
     if not axes:
         return "step", ""
+    # Several tasks may count different things; then the page says steps.
     if len(axes) > 1 or not (axis := axes[0].strip("'\"")).isidentifier():
         return "step", None
     knob = re.fullmatch(r"(?:self\.)?config\.([\w.]+)", scales[0]) if len(scales) == 1 else None
