@@ -153,6 +153,7 @@ def validate(overrides: Overrides = None, as_json: Json = False) -> None:
             raise
         found = [{**one.mark._asdict(), "path": one.path, "message": one.message} for one in error.problems]
         typer.echo(json.dumps({"problems": found}, indent=1))
+        # The same status as without --json.
         raise typer.Exit(2) from error
     papers, passages = project.papers, unwritten(project.root)
     claims = sum(len(paper.claims) for paper in papers.values())
@@ -187,6 +188,7 @@ def print_verdicts(
     from reprise.core.verdicts.multiplicity import q_values
     from reprise.core.verdicts.results import core_seconds, read_verdicts
 
+    # The q of a claim depends on all claims of the project, not only on those asked for.
     catalogue = {
         key: read_verdicts(project.results_folder(key)) for key in project.pipeline.evaluate if _evaluated(project, key)
     }

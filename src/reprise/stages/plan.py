@@ -82,6 +82,7 @@ def downloads(project: Project, datasets: Sequence[str]) -> list[dict[str, Any]]
     for dataset in datasets:
         for name, part in project.datasets[dataset].parts_at(project.params.scale).items():
             sizes = [_in_raw(source, raw) for source in part.sources]
+            # The first source that is there already; else the first of all would be downloaded.
             there = next((i for i, size in enumerate(sizes) if size is not None), None)
             source = part.sources[there or 0]
             rows.append(

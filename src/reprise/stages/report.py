@@ -46,6 +46,7 @@ def report(project: Project, echo: Callable[[str], None] = print) -> Path:
 
 
 def _write(folder: Path, made: list[Card], echo: Callable[[str], None]) -> Path:
+    # The old pages stay until the new ones are complete.
     temporary = folder.with_name(".reports.new")
     clear(temporary)
     (temporary / "source").mkdir(parents=True)
@@ -151,6 +152,7 @@ def span(seconds: float) -> str:
 
 def inline(text: str) -> Markup:
     """Render `code` and *emphasis* in the text of a docstring."""
+    # Escaped first, so that a paper's text cannot contain HTML.
     marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
     return Markup(re.sub(r"(?<!\w)\*(\w[^*]*)\*(?!\w)", r"<em>\1</em>", marked))
 

@@ -279,6 +279,7 @@ def cards(project: Project) -> list[Card]:
     keys = sorted(papers, key=lambda key: (papers[key].year, key))
     whole = {key: results.read(folder) for key in keys if (folder := shown_results(project, key)) is not None}
     named = {key: values(project, key) for key in keys}
+    # A part that only other papers name is not missing here.
     by_any = set[str]().union(*named.values())
     made, room, waiting = [], PICTURE_BYTES, len(whole)
     for key in keys:
