@@ -1,4 +1,4 @@
-"""Commands that write into the project: new, schema."""
+"""Commands that write into the project: new, schema, site."""
 
 from __future__ import annotations
 
@@ -49,3 +49,16 @@ def schema() -> None:
 
     for path in write(open_project().root):
         typer.echo(path)
+
+
+def site() -> None:
+    """Write site/: the page and the docs as one folder, for any host.
+
+    Every link in it is relative; it needs no server of its own and asks no other for anything.
+    """
+    from reprise.commands.status_line import Waiting
+    from reprise.stages.site import site as run
+
+    project = open_project(papers=())
+    with Waiting("site", project.root) as waiting:
+        run(project, waiting.echo)

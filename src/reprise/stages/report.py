@@ -50,22 +50,27 @@ def report(project: Project, echo: Callable[[str], None] = print) -> Path:
 def _write(folder: Path, made: list[Card], echo: Callable[[str], None]) -> Path:
     temporary = folder.with_name(".reports.new")
     clear(temporary)
-    (temporary / "source").mkdir(parents=True)
-    (temporary / "assets").mkdir()
-    for name, text in render(made).items():
-        (temporary / name).write_text(text, encoding="utf-8")
-    for file in (*(TEMPLATES / name for name in ASSETS), *(VENDOR / name for name in (*LIBRARIES, "LICENSE"))):
-        shutil.copyfile(file, temporary / "assets" / file.name)
-    for card in made:
-        for picture in (picture for gallery in card.galleries for row in gallery.rows.values() for picture in row):
-            copy_picture(picture, temporary / "pictures" / card.key)
+    fill(temporary, made)
     swap_in(temporary, folder)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     echo(f"reports/index.html: {count_of(len(made), 'experiment')}, {size / 1e6:.1f} MB")
     return folder / "index.html"
 
 
-def render(made: list[Card]) -> dict[str, str]:
+def fill(folder: Path, made: list[Card], in_site: bool = False) -> None:
+    """Write the page into a new `folder`; in the site its index leads to the docs."""
+    (folder / "source").mkdir(parents=True)
+    (folder / "assets").mkdir()
+    for name, text in render(made, in_site).items():
+        (folder / name).write_text(text, encoding="utf-8")
+    for file in (*(TEMPLATES / name for name in ASSETS), *(VENDOR / name for name in (*LIBRARIES, "LICENSE"))):
+        shutil.copyfile(file, folder / "assets" / file.name)
+    for card in made:
+        for picture in (picture for gallery in card.galleries for row in gallery.rows.values() for picture in row):
+            copy_picture(picture, folder / "pictures" / card.key)
+
+
+def render(made: list[Card], in_site: bool = False) -> dict[str, str]:
     """Every page, by its name in reports/."""
     environment = template_environment()
     index = environment.get_template("index.html.j2")
@@ -75,6 +80,7 @@ def render(made: list[Card]) -> dict[str, str]:
     decades = Counter(decade(card.paper.year) for card in made)
     known = {
         "cards": made,
+        "in_site": in_site,
         "tally": +claims,
         "count": count({card.key: card.results.verdicts for card in made if card.results}),
         "families": families,
