@@ -35,9 +35,9 @@ bench: $(BIN)/.installed-bench
 	dvc repro $(foreach d,mnist english_text english_tasks games,prepare@$(d))
 	python -m bench
 
-# The page and the docs as one folder, for any host.
+# The page and the docs as one folder, for any host; ADDRESS is where it will be, if that is known.
 site: $(BIN)/.installed
-	reprise site
+	reprise site $(if $(ADDRESS),--address $(ADDRESS))
 
 setup: $(BIN)/.installed
 

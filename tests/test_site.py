@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from PIL import Image
 
 import made_up
 from browsing import LAPTOP, PHONE, Tab, chromium
@@ -20,6 +21,8 @@ from reprise.core.config.project import load
 from reprise.core.contract import Failed
 from reprise.stages import site as site_module
 from reprise.stages.site import inside, page_of, read_doc, read_docs, relative, slug
+
+ADDRESS = "https://example.org/reprise"
 
 
 class Links(HTMLParser):
@@ -46,7 +49,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(REPOSITORY / name, root / name)
     for path in (*REPOSITORY.glob("*.md"), *REPOSITORY.glob("LICENSE")):
         shutil.copyfile(path, root / path.name)
-    return site_module.site(load(root, papers=()), lambda _: None).parent
+    return site_module.site(load(root, papers=()), ADDRESS, lambda _: None).parent
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +72,16 @@ def test_every_link_leads_to_a_file_and_a_name_inside_the_site(site: Path) -> No
             if link.startswith("/") or not at_hand or (anchor and anchor not in pages[target].names):
                 wrong.append(f"{path.relative_to(site)}: {link}")
     assert wrong == []
+
+
+def test_previews_show_a_papers_card_by_its_whole_address(site: Path) -> None:
+    image = f'<meta property="og:image" content="{ADDRESS}/cards/perceptron.png">'
+    assert image in (site / "perceptron.html").read_text()
+    cards = sorted((site / "cards").glob("*.png"))
+    assert [card.stem for card in cards] == sorted(path.stem for path in (REPOSITORY / "papers").glob("*.yaml"))
+    for card in cards:
+        with Image.open(card) as picture:
+            assert picture.size == (1200, 630)
 
 
 def test_every_page_of_docs_is_reached_from_the_index(site: Path) -> None:

@@ -120,7 +120,7 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
     "Use what was trained": {"try": use.try_, "export": use.export},
     "Run": {"sweep": work.sweep, "trial": work.trial, "power": work.power, "doctor": work.doctor},
     "Compare": {"compare": work.compare},
-    "Write": {"schema": write.schema, "new": write.new, "site": write.site},
+    "Write": {"schema": write.schema, "new": write.new, "site": write.site, "card": write.card},
     "Stages, which `dvc repro` calls": {
         "source": stages.source, "prepare": stages.prepare, "pretrain": stages.pretrain, "finetune": stages.finetune,
         "run": stages.run, "evaluate": stages.evaluate, "report": stages.report,

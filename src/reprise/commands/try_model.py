@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from reprise.commands.find_model import Trained, check_data, find
-from reprise.commands.project import UsageError
+from reprise.commands.project import UsageError, check_suffix
 from reprise.commands.status_line import Waiting
 from reprise.core.config.project import Project
 from reprise.core.contract import Run
@@ -112,16 +112,6 @@ def _no_input(asked: Asked, hint: str) -> None:
         raise UsageError(f"`reprise try {asked.experiment}` takes no input; {hint}")
 
 
-def _check_suffix(out: Path | None, suffix: str, what: str) -> None:
-    """Before anything is made: UsageError for another format, or a folder that is not there."""
-    if out is None:
-        return
-    if out.suffix.lower() != suffix:
-        raise UsageError(f"--out is {out}; expected a name that ends in {suffix}: {what}")
-    if not out.parent.is_dir():
-        raise UsageError(f"--out is {out}; there is no folder {out.parent}")
-
-
 def _write(picture: Any, out: Path) -> None:
     from reprise.core.run.execution import write_picture
 
@@ -134,7 +124,7 @@ def _write(picture: Any, out: Path) -> None:
 
 def _draw(project: Project, asked: Asked) -> Iterator[str]:
     _no_input(asked, "--draw 1 draws other samples")
-    _check_suffix(asked.out, ".png", "samples are a picture")
+    check_suffix(asked.out, ".png", "samples are a picture")
     trained = _find(project, asked)
     _check_terminal(asked)
     yield from asked.header(trained)
@@ -186,7 +176,7 @@ FILM_SECONDS = 60
 
 def _play(project: Project, asked: Asked) -> Iterator[str]:
     _no_input(asked, "--draw 1 plays another game")
-    _check_suffix(asked.out, ".gif", "a game is a film")
+    check_suffix(asked.out, ".gif", "a game is a film")
     trained = _find(project, asked)
     yield from asked.header(trained)
     with _waiting(project, asked, " and film" if asked.out else ""):
@@ -303,7 +293,7 @@ class _Readers:
 
 
 def _sort(project: Project, asked: Asked) -> Iterator[str]:
-    _check_suffix(asked.out, ".png", "images are a picture")
+    check_suffix(asked.out, ".png", "images are a picture")
     if asked.given and asked.number:
         raise UsageError("--number is of test images; pictures were given")
     trained = _find(project, asked)

@@ -15,6 +15,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from reprise.core.verdicts import listings
 from reprise.core.verdicts.multiplicity import count
 from reprise.core.verdicts.rulings import MARKS
 from reprise.core.verdicts.verdict import signed
-from reprise.stages.page import charts, interval_svg, knobs
+from reprise.stages.page import charts, interval_svg, knobs, share_card
 from reprise.stages.page.cards import Card, cards, count_of
 from reprise.stages.page.gallery import copy_picture
 
@@ -57,20 +58,32 @@ def _write(folder: Path, made: list[Card], echo: Callable[[str], None]) -> Path:
     return folder / "index.html"
 
 
-def fill(folder: Path, made: list[Card], in_site: bool = False) -> None:
-    """Write the page into a new `folder`; in the site its index leads to the docs."""
+@dataclass(frozen=True)
+class Site:
+    """What the page is part of, where it is hosted with the docs."""
+
+    address: str = ""
+    """Where it will be, with a slash at its end; empty if that is not known."""
+
+
+def fill(folder: Path, made: list[Card], site: Site | None = None) -> None:
+    """Write the page into a new `folder`; in a site its index leads to the docs, and each paper has a card to share."""
     (folder / "source").mkdir(parents=True)
     (folder / "assets").mkdir()
-    for name, text in render(made, in_site).items():
+    for name, text in render(made, site).items():
         (folder / name).write_text(text, encoding="utf-8")
     for file in (*(TEMPLATES / name for name in ASSETS), *(VENDOR / name for name in (*LIBRARIES, "LICENSE"))):
         shutil.copyfile(file, folder / "assets" / file.name)
     for card in made:
         for picture in (picture for gallery in card.galleries for row in gallery.rows.values() for picture in row):
             copy_picture(picture, folder / "pictures" / card.key)
+    if site is not None:
+        (folder / "cards").mkdir()
+        for card in made:
+            share_card.write(card, folder / "cards" / f"{card.key}.png")
 
 
-def render(made: list[Card], in_site: bool = False) -> dict[str, str]:
+def render(made: list[Card], site: Site | None = None) -> dict[str, str]:
     """Every page, by its name in reports/."""
     environment = template_environment()
     index = environment.get_template("index.html.j2")
@@ -80,7 +93,7 @@ def render(made: list[Card], in_site: bool = False) -> dict[str, str]:
     decades = Counter(decade(card.paper.year) for card in made)
     known = {
         "cards": made,
-        "in_site": in_site,
+        "site": site,
         "tally": +claims,
         "count": count({card.key: card.results.verdicts for card in made if card.results}),
         "families": families,
@@ -90,7 +103,7 @@ def render(made: list[Card], in_site: bool = False) -> dict[str, str]:
     pages = {"index.html": index.render(known)}
     for place, card in enumerate(made):
         before, after = made[place - 1] if place else None, made[place + 1] if place + 1 < len(made) else None
-        pages[f"{card.key}.html"] = paper.render(card=card, before=before, after=after)
+        pages[f"{card.key}.html"] = paper.render(card=card, before=before, after=after, site=site)
         pages[f"source/{card.key}.html"] = source.render(card=card)
     return pages
 

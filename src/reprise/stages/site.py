@@ -3,6 +3,7 @@
 index.html, <experiment>.html, …   what `reports/` holds
 readme.html                        README.md
 docs/index.html                    docs/README.md
+cards/<experiment>.png             what is shown where a link to the paper's page is shared
 docs/<page>.html, results/index.html, …
                                    every other page of Markdown that a link leads to, where it stands in the repository
 
@@ -64,17 +65,18 @@ class Doc:
         return "../" * self.page.count("/")
 
 
-def site(project: Project, echo: Callable[[str], None] = print) -> Path:
+def site(project: Project, address: str = "", echo: Callable[[str], None] = print) -> Path:
     """Write site/ from results/, YAML and Markdown, whole or not at all; the path of its index.html.
 
-    Failed if a page links to a file that is not there.
+    `address` is where it will be, for the pictures of previews, whose address must be whole. Failed if a page links to
+    a file that is not there.
     """
     folder, temporary = project.root / "site", project.root / ".site.new"
     docs = read_docs(project.root)
     made = cards(project)
     with stage_lock(project.root, "report", "site"), naming(folder, "what was there is kept"):
         clear(temporary)
-        report.fill(temporary, made, in_site=True)
+        report.fill(temporary, made, report.Site(f"{address.rstrip('/')}/" if address else ""))
         for name, text in render(docs).items():
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             (temporary / name).write_text(text, encoding="utf-8")
