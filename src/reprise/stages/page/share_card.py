@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,15 +97,16 @@ class _Words:
         self.at(x, y, text, size, colour, "right", **style)
 
     def block(
-        self, x: float, top: float, width: float, text: str, sizes: tuple[int, ...], lines: Any, colour: str = INK,
-        **style: Any,
+        self, x: float, top: float, width: float, text: str, sizes: tuple[int, ...],
+        lines: int | Callable[[int], int], colour: str = INK, **style: Any,
     ) -> float:  # fmt: skip
         """`text` in the largest of `sizes` in which it takes no more than `lines`; where it ends below.
 
         `lines` is a number, or a function of the size. In the smallest size words that are too many are left out.
         """
+        size, wrapped, room = sizes[0], [text], 1
         for size in sizes:
-            room = max(1, lines(size) if callable(lines) else lines)
+            room = lines if isinstance(lines, int) else max(1, lines(size))
             wrapped = self._wrapped(text, size, width, **style)
             if len(wrapped) <= room:
                 break
