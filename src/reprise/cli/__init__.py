@@ -117,7 +117,7 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
     "Look": {
         "list": look.list_, "show": look.show, "plan": look.plan, "validate": look.validate, "verdicts": look.verdicts,
     },
-    "Use what was trained": {"try": use.try_, "export": use.export},
+    "Use what was trained": {"try": use.try_, "export": use.export, "keep": use.keep},
     "Run": {"sweep": work.sweep, "trial": work.trial, "power": work.power, "doctor": work.doctor},
     "Compare": {"compare": work.compare},
     "Write": {"schema": write.schema, "new": write.new, "site": write.site, "card": write.card},

@@ -1,4 +1,4 @@
-"""`reprise try` and `reprise export`: what was trained, used and given away."""
+"""`reprise try`, `reprise export` and `reprise keep`: what was trained, used, given away and kept."""
 
 from __future__ import annotations
 
@@ -100,3 +100,20 @@ def export(
             f"   the same as the live network within {done.differences[name]:.1g}" if name in done.differences else ""
         )
         typer.echo(f"  {name:<28} {size / 1000:>9,.1f} kB{compared}")
+
+
+def keep(experiment: Experiment, arm: TriedArm = None, seed: Seed = None) -> None:
+    """Keep a trained model in the repository, for `try`.
+
+    In half precision, at most 1 MB, as kept/<experiment>.zip with a card that says what it is. It runs without torch
+    and without data.
+    """
+    from reprise.commands.keep import keep as run
+    from reprise.commands.status_line import Waiting
+
+    project = open_project(papers=[])
+    check_known(experiment, project.papers, "experiment")
+    with Waiting(f"keep {experiment}", project.root):
+        archive, card = run(project, experiment, arm, seed)
+    checked = ", ".join(f"{name.replace('_', ' ')} {value:,.4g}" for name, value in card["checked"].items())
+    typer.echo(f"{os.path.relpath(archive)}: {archive.stat().st_size / 1000:,.1f} kB of {card['name']}; {checked}")
