@@ -17,6 +17,7 @@ from reprise.commands.project import UsageError, check_suffix
 from reprise.commands.status_line import Waiting
 from reprise.core.config.project import Project
 from reprise.core.contract import Run
+from reprise.core.run.integrity import Damaged
 from reprise.inference import kept
 from reprise.inference.kept import Kept
 from reprise.inference.kinds import MASK, Classifier, Models, Player, Sampler, Text, Unusable, is_masked
@@ -26,6 +27,7 @@ SAMPLES, IMAGES, WORDS, BETWEEN = 80, 10, 5, 3
 """How many samples, test images and words there are unless said; and ways between two samples."""
 ROWS = 4
 """Of samples in a terminal."""
+RESTORED = f"`git checkout {kept.FOLDER}` brings it back"
 
 
 Kind = TypeVar("Kind", bound=Models)
@@ -61,6 +63,8 @@ def use(project: Project, asked: Asked) -> Iterable[str]:
             yield from try_kept.use(asked, found)
         except Unusable as error:
             raise UsageError(str(error)) from error
+        except Damaged as error:
+            raise UsageError(f"{error}; {RESTORED}") from error
         return
     if kind not in USES:
         pictures = project.results_folder(asked.experiment) / "pictures"
@@ -76,7 +80,10 @@ def _kept(project: Project, asked: Asked, kind: type[Models]) -> Kept | None:
     """The model that the repository keeps, where none was trained or its kind has no other way to be tried."""
     if kind in USES and is_trained(project, asked.experiment):
         return None
-    found = kept.read(project.root, asked.experiment)
+    try:
+        found = kept.read(project.root, asked.experiment)
+    except Damaged as error:
+        raise UsageError(f"{error}; {RESTORED}") from error
     if found is None or asked.arm not in (None, found.arm) or asked.seed not in (None, found.seed):
         return None
     return found
