@@ -66,6 +66,7 @@ def test_a_kept_model_is_of_the_arm_that_the_paper_favours_and_does_what_its_car
     said = found.card["checked"]
     assert share == pytest.approx(said["right"] / said["images"], abs=0.15), "50 of 1,000 images"
     assert said["same"] >= 0.99 * said["images"]
+    assert found.card["precision"] in ("half", "full")
 
 
 def test_a_fresh_clone_answers_without_torch_and_without_data(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 ROWS = 8
 """Of examples, where a model computes numbers."""
+FEW = 4
+"""Of a row of more outputs the largest are shown."""
 
 
 def use(asked: Asked, kept: Kept) -> Iterator[str]:
@@ -26,7 +28,8 @@ def header(asked: Asked, kept: Kept) -> Iterator[str]:
     """Which model it is, where it comes from, and what it can do; nothing for a script."""
     if asked.as_json:
         return
-    yield f"{kept.name}, trained at scale {kept.card['scale']}; kept in this repository in half precision"
+    scale, precision = kept.card["scale"], kept.card["precision"]
+    yield f"{kept.name}, trained at scale {scale}; kept in this repository in {precision} precision"
     if kept.card["chosen"]:
         yield f"  {kept.card['chosen'].removesuffix('; --arm takes another')}"
     yield f"  {kept.card['says']}"
@@ -34,7 +37,8 @@ def header(asked: Asked, kept: Kept) -> Iterator[str]:
     if "right" in checked:
         yield f"  right on {checked['right']:,} of {checked['images']:,} test images"
     stage = kept.name.split("/")[1]
-    yield f"  `dvc repro {stage}@{kept.experiment}` trains every arm; then this command takes what you trained"
+    then = "" if kept.card["kind"] == "Models" else "; then this command takes what you trained"
+    yield f"  `dvc repro {stage}@{kept.experiment}` trains every arm{then}"
 
 
 def _draw(asked: Asked, kept: Kept) -> Iterator[str]:
@@ -101,7 +105,13 @@ def _compute(asked: Asked, kept: Kept) -> Iterator[str]:
         return
     yield from header(asked, kept)
     yield ""
-    yield f"{'example':<9}{kept.card['output']}"
+    columns = outputs.shape[1]
+    said = f", the largest of {columns}, each after its number" if columns > FEW else ""
+    yield f"{'example':<9}{kept.card['output']}{said}"
     for place, row in enumerate(outputs.tolist()):
-        yield f"{place:<9}" + "  ".join(f"{value:.4g}" for value in row)
+        if columns > FEW:
+            largest = sorted(range(columns), key=row.__getitem__)[: -FEW - 1 : -1]
+            yield f"{place:<9}" + "  ".join(f"{one}: {row[one]:.3g}" for one in largest if row[one])
+        else:
+            yield f"{place:<9}" + "  ".join(f"{value:.4g}" for value in row)
     yield f"`reprise try {asked.experiment} --json` prints what went in too"
