@@ -116,6 +116,5 @@ def keep(experiment: Experiment, arm: TriedArm = None, seed: Seed = None) -> Non
     with Waiting(f"keep {experiment}", project.root):
         archive, card = run(project, experiment, arm, seed)
     checked = ", ".join(f"{name.replace('_', ' ')} {value:,.4g}" for name, value in card["checked"].items())
-    typer.echo(
-        f"{os.path.relpath(archive)}: {archive.stat().st_size / 1000:,.1f} kB of {card['name']} in {card['precision']} precision; {checked}"
-    )
+    size = f"{archive.stat().st_size / 1000:,.1f} kB"
+    typer.echo(f"{os.path.relpath(archive)}: {size}, {card['name']} in {card['precision']} precision; {checked}")
