@@ -77,6 +77,7 @@ def test_every_link_leads_to_a_file_and_a_name_inside_the_site(site: Path) -> No
 def test_previews_show_a_papers_card_by_its_whole_address(site: Path) -> None:
     image = f'<meta property="og:image" content="{ADDRESS}/cards/perceptron.png">'
     assert image in (site / "perceptron.html").read_text()
+    assert f'content="{ADDRESS}/docs/images/page.png"' in (site / "index.html").read_text()
     cards = sorted((site / "cards").glob("*.png"))
     assert [card.stem for card in cards] == sorted(path.stem for path in (REPOSITORY / "papers").glob("*.yaml"))
     for card in cards:

@@ -64,6 +64,8 @@ class Site:
 
     address: str = ""
     """Where it will be, with a slash at its end; empty if that is not known."""
+    picture: str = ""
+    """What is shown where a link to the first page is shared, by its place in the site."""
 
 
 def fill(folder: Path, made: list[Card], site: Site | None = None) -> None:
