@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 
 import made_up
+from reprise.core.config.paper import Presentation
 from reprise.core.verdicts import listings, multiplicity, results, rulings
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +39,24 @@ def test_round_trip(tmp_path: Path):
     assert found.curves.keys() == {"pretrain_generator_loss", "pretrain_gradient_norm", "pretrain_validation"}
     assert len(found.pictures) == 10 * len(made_up.ARMS)
     assert {verdict.verdict for verdict in verdicts.values()} == set(rulings.COLOURS)
+
+
+def test_a_picture_that_arms_share_is_kept_once_for_the_arm_that_the_page_shows_first(tmp_path: Path):
+    for name, content in (("same", b"all"), ("minimax", b"one"), ("non_saturating", b"two")):
+        (tmp_path / f"{name}.png").write_bytes(content)
+    runs = {("minimax", 0): {"modes": 10.0}, ("non_saturating", 0): {"modes": 9.0}}
+    pictures = {
+        (arm, 0): {"film": tmp_path / "same.png", "samples": tmp_path / f"{arm}.png"}
+        for arm in ("minimax", "non_saturating")
+    }
+    hero = {"picture": "film", "arm": "non_saturating", "caption": "A film."}
+    page = {"idea": "It mattered.", "headline": next(iter(made_up.PAPER.claims)), "hero": hero}
+    shown = made_up.PAPER.model_copy(update={"page": Presentation.model_validate(page)})
+    for paper, kept in ((made_up.PAPER, "minimax/film.png"), (shown, "non_saturating/film.png")):
+        results.write(tmp_path / "gan", paper, "smoke", runs, pictures=pictures)
+        listed = [entry["file"] for entry in json.loads((tmp_path / "gan" / "pictures" / "index.json").read_text())]
+        assert sorted(listed) == sorted([kept, "minimax/samples.png", "non_saturating/samples.png"])
+        assert set(listed) == files(tmp_path / "gan" / "pictures").keys() - {"index.json"}
 
 
 def test_costs_as_they_were_recorded(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""What `reprise try` does with each kind of model, and what it says."""
+"""Implements `reprise try` for each kind of model."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from reprise.inference.kinds import MASK, Classifier, Models, Player, Sampler, T
 from reprise.inference.lookup import by_kind, kind_of, models_of
 
 SAMPLES, IMAGES, WORDS, BETWEEN = 80, 10, 5, 3
-"""How many samples, test images and words there are unless said; and ways between two samples."""
+"""Default number of samples, test images and words; and number of interpolations between samples."""
 ROWS = 4
-"""Of samples in a terminal."""
+"""Rows of samples in a terminal."""
 RESTORED = f"`git checkout {kept.FOLDER}` brings it back"
 
 
@@ -35,7 +35,7 @@ Kind = TypeVar("Kind", bound=Models)
 
 @dataclass(frozen=True)
 class Asked:
-    """The command's words."""
+    """Arguments of the command."""
 
     experiment: str
     given: list[str]
@@ -47,14 +47,18 @@ class Asked:
     as_json: bool
 
     def header(self, trained: Trained) -> Iterator[str]:
-        """Which model it is and why; nothing for a script."""
+        """Yield lines on which model is used and why; none in JSON mode."""
         if not self.as_json:
             yield f"{trained.run.name}, trained at scale {trained.run.scale}"
             yield from (f"  {said}" for said in [trained.chosen, *trained.notes] if said)
 
 
 def use(project: Project, asked: Asked) -> Iterable[str]:
-    """Lines to print; pictures and films are written. UsageError for what cannot be."""
+    """Yield the lines to print, and write pictures and films.
+
+    Raises:
+        UsageError: the request cannot be met.
+    """
     kind = kind_of(asked.experiment)
     if (found := _kept(project, asked, kind)) is not None:
         from reprise.commands import try_kept
@@ -68,8 +72,8 @@ def use(project: Project, asked: Asked) -> Iterable[str]:
         return
     if kind not in USES:
         pictures = project.results_folder(asked.experiment) / "pictures"
-        hint = f"; what its models do is in {pictures.relative_to(project.root)}" if pictures.exists() else ""
-        raise UsageError(f"there is nothing to try of {asked.experiment}; `reprise try --help` says of which{hint}")
+        hint = f"; its pictures are in {pictures.relative_to(project.root)}" if pictures.exists() else ""
+        raise UsageError(f"there is nothing to try for {asked.experiment}; `reprise try --help` lists the papers{hint}")
     try:
         yield from USES[kind](project, asked)
     except Unusable as error:
@@ -90,22 +94,22 @@ def _kept(project: Project, asked: Asked, kind: type[Models]) -> Kept | None:
 
 
 def in_words() -> Iterator[tuple[str, str]]:
-    """Of each kind of models what is done with it, and which papers have it."""
+    """Yield what can be done with each kind of model, and the papers that have it."""
     for kind, keys in by_kind().items():
         yield kind.trying, ", ".join(keys)
 
 
 def _find(project: Project, asked: Asked, stage: Any = None) -> Trained:
     def fit(run: Run) -> bool:
-        if kind_of(run.experiment).can_be_tried is Models.can_be_tried:  # each arm alike: torch can wait
+        if kind_of(run.experiment).can_be_tried is Models.can_be_tried:  # same for every arm: no need for torch
             return True
         return models_of(run.experiment).can_be_tried(_config(run))
 
-    return find(project, asked.experiment, asked.arm, asked.seed, stage, fit, "does not look at images")
+    return find(project, asked.experiment, asked.arm, asked.seed, stage, fit, "does not classify images")
 
 
 def _offered(asked: Asked, kind: type[Kind]) -> Kind:
-    """The functions of the paper's file, which imports torch."""
+    """Return the paper's inference functions, importing torch."""
     models = models_of(asked.experiment)
     assert isinstance(models, kind)
     return models
@@ -127,7 +131,11 @@ def _opened(project: Project, trained: Trained) -> Any:
 
 
 def _check_terminal(asked: Asked) -> None:
-    """UsageError where there is neither a terminal to draw in nor a file to write, before anything is loaded."""
+    """Check, before loading anything, that there is a terminal to draw in or a file to write.
+
+    Raises:
+        UsageError: there is neither.
+    """
     if asked.out is None and not asked.as_json and not sys.stdout.isatty():
         raise UsageError("there is no terminal to draw in; --out samples.png writes the picture")
 
@@ -144,7 +152,7 @@ def _no_input(asked: Asked, hint: str) -> None:
 def _write(picture: Any, out: Path) -> None:
     from reprise.core.run.execution import write_picture
 
-    stem = out.with_name(f".{out.stem.replace('.', '-')}-new")  # a stem of several dots would lose its last part
+    stem = out.with_name(f".{out.stem.replace('.', '-')}-new")  # with_suffix would cut a stem that contains a dot
     write_picture(stem, picture).replace(out)
 
 
@@ -220,7 +228,7 @@ def draw(
     from rich.console import Console
 
     if asked.number and asked.number > count:
-        yield f"  {count} of {asked.number} samples are drawn; --out samples.png draws them all"
+        yield f"  {count} of {asked.number} samples shown; --out samples.png writes them all"
     console = Console(force_terminal=True, color_system="truecolor")
     for said, sheet in sheets.items():
         console.print(said, highlight=False)
@@ -258,7 +266,7 @@ def _play(project: Project, asked: Asked) -> Iterator[str]:
         return
     yield (
         f"{game.name}: {game.score:g} points in {len(game.actions):,} actions, "
-        f"{100 * game.epsilon:g} % of them random as in evaluation"
+        f"{100 * game.epsilon:g} % of them random, as in evaluation"
     )
     if not asked.out:
         yield "--out game.gif films it; --draw 1 plays another"
@@ -273,7 +281,7 @@ def _play(project: Project, asked: Asked) -> Iterator[str]:
 
 def _read(project: Project, asked: Asked) -> Iterator[str]:
     if asked.out is not None:
-        raise UsageError("what is said of sentences is printed; --json is for scripts, and there is no --out")
+        raise UsageError("results on sentences are printed; use --json for scripts, not --out")
     if len(asked.given) > 2:
         raise UsageError(f"{len(asked.given)} texts were given; expected one or two, each in quotation marks")
     readers = _Readers(project, asked)
@@ -284,14 +292,14 @@ def _read(project: Project, asked: Asked) -> Iterator[str]:
 
 
 def _typed(experiment: str) -> Iterator[list[str]]:
-    """Sentences typed in, or lines of standard input."""
+    """Yield sentences typed at a prompt, or lines of standard input."""
     if not sys.stdin.isatty():
         lines = [line.strip() for line in sys.stdin if line.strip()]
         if not lines:
-            raise UsageError(f"no sentence was given; as in `reprise try {experiment} 'the film was {MASK} .'`")
+            raise UsageError(f"no sentence given; try `reprise try {experiment} 'the film was {MASK} .'`")
         yield from ([line] for line in lines)
         return
-    print("A sentence, with [MASK] where a word is missing, or without; an empty line ends.", file=sys.stderr)
+    print("Type a sentence, with or without [MASK] for a missing word; an empty line ends.", file=sys.stderr)
     while True:
         try:
             line = input("> ").strip()
@@ -303,7 +311,7 @@ def _typed(experiment: str) -> Iterator[list[str]]:
 
 
 class _Readers:
-    """The pretrained and the fine-tuned model, each loaded when it is first needed."""
+    """The pretrained and the fine-tuned model, loaded on first use."""
 
     def __init__(self, project: Project, asked: Asked) -> None:
         self.project, self.asked = project, asked
@@ -313,7 +321,7 @@ class _Readers:
     def say(self, texts: list[str]) -> Iterator[str]:
         masked = any(is_masked(text) for text in texts)
         if masked and len(texts) > 1:
-            raise UsageError(f"{MASK} is filled in in one text; two were given")
+            raise UsageError(f"{MASK} works with one text; two were given")
         stage = "pretrain" if masked else "finetune"
         if stage not in self.open:
             trained = _find(self.project, self.asked, stage)
@@ -361,7 +369,7 @@ class _Readers:
 def _sort(project: Project, asked: Asked) -> Iterator[str]:
     check_suffix(asked.out, ".png", "images are a picture")
     if asked.given and asked.number:
-        raise UsageError("--number is of test images; pictures were given")
+        raise UsageError("--number is for test images, but pictures were given")
     trained = _find(project, asked)
     check_data(project, trained.run)
     import numpy as np
@@ -399,7 +407,7 @@ def _sort(project: Project, asked: Asked) -> Iterator[str]:
 def again(
     asked: Asked, name: str, names: list[str], images: Any, given: Any, outputs: Any, said: list[list[str]]
 ) -> Iterator[str]:
-    """What the autoencoder `name` makes of images, which it was `given` as numbers."""
+    """Show what the autoencoder `name` makes of images, which it was `given` as pixels in [0, 1]."""
     from reprise.inference import pictures
 
     errors = ((outputs - given) ** 2).reshape(len(images), -1).sum(1).tolist()
@@ -407,7 +415,7 @@ def again(
         made, columns = pictures.to_bytes(outputs), min(10, len(images))
         sheets = {
             "images": pictures.sheet(images, columns),
-            "what the autoencoder makes of them": pictures.sheet(made, columns),
+            "their reconstructions": pictures.sheet(made, columns),
         }
         _write(pictures.below(sheets, 2), asked.out)
     if asked.as_json:
@@ -417,7 +425,7 @@ def again(
         ]
         yield json.dumps({"model": name, "images": rows}, indent=1, ensure_ascii=False)
         return
-    yield "This arm learned to give images again, not to name them."
+    yield "This arm learned to reconstruct images, not to classify them."
     for image, error, done in zip(names, errors, said, strict=True):
         yield from (f"{image}: {what}" for what in done)
         yield f"{image}: squared error {error:.2f} over all pixels"
@@ -438,7 +446,7 @@ def sort(
     asked: Asked, name: str, model: Sorts, names: list[str], images: Any, truth: Sequence[str] | None, values: Any,
     said: list[list[str]],
 ) -> Iterator[str]:  # fmt: skip
-    """What the classifier `name` calls images, whose classes are `truth`, from its `values` [n, classes]."""
+    """Show what the classifier `name` calls images whose classes are `truth`, from its `values` [n, classes]."""
     from reprise.inference import pictures
 
     answers = [model.classes[index] for index in values.argmax(1).tolist()]
@@ -483,4 +491,4 @@ def _name(label: int, reader: Any) -> str:
 USES: dict[type[Models], Callable[[Project, Asked], Iterator[str]]] = {
     Sampler: _draw, Player: _play, Text: _read, Classifier: _sort,
 }  # fmt: skip
-"""What is done with each kind."""
+"""Function for each kind of model."""

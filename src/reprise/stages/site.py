@@ -74,7 +74,9 @@ def site(project: Project, address: str = "", echo: Callable[[str], None] = prin
     folder, temporary = project.root / "site", project.root / ".site.new"
     docs = read_docs(project.root)
     made = cards(project)
-    picture = next((link for link in docs["README.md"].links if link.endswith(".png")), "") if "README.md" in docs else ""
+    picture = (
+        next((link for link in docs["README.md"].links if link.endswith(".png")), "") if "README.md" in docs else ""
+    )
     with stage_lock(project.root, "report", "site"), naming(folder, "what was there is kept"):
         clear(temporary)
         report.fill(temporary, made, report.Site(f"{address.rstrip('/')}/" if address else "", picture))
