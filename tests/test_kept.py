@@ -174,7 +174,7 @@ def test_what_was_changed_since_is_refused(finished: Finished, alone: Finished) 
         ("keep bert", "bert cannot be kept"),
         ("keep gna", "did you mean gan?"),
         ("keep initialisation", "no trained model of initialisation"),
-        ("keep gmdh", "no network of arm complete runs by itself; --arm takes another"),
+        ("keep gmdh", "no network of arm complete runs by itself; --arm picks another"),
     ],
 )
 def test_what_cannot_be_kept_is_said_in_one_line(finished: Finished, words: str, said: str) -> None:

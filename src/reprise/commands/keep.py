@@ -63,7 +63,7 @@ def keep(project: Project, experiment: str, arm: str | None, seed: int | None) -
     task = load(run, with_data=models.needs_data)
     networks = models.of(task, config)
     if not networks:
-        raise UsageError(f"no network of arm {run.arm} runs by itself; --arm takes another")
+        raise UsageError(f"no network of arm {run.arm} runs by itself; --arm picks another")
     network = networks[0]
     with TemporaryDirectory() as folder:
         path, _ = files.write(network, Path(folder), "onnx")
@@ -94,8 +94,9 @@ def keep(project: Project, experiment: str, arm: str | None, seed: int | None) -
             f"{run.name} takes {size:,} bytes in {facts['precision']} precision, and at most {LARGEST:,} are kept"
         )
     card = {
-        "name": run.name, "scale": run.scale, "fingerprint": run.fingerprint, "chosen": trained.chosen,
-        "kind": kind.__name__, "says": network.says, "output": network.output, **facts, "archive": sha256(archive),
+        "name": run.name, "scale": run.scale, "fingerprint": run.fingerprint,
+        "chosen": trained.chosen.partition(";")[0], "kind": kind.__name__,
+        "says": network.says, "output": network.output, **facts, "archive": sha256(archive),
     }  # fmt: skip
     (target / f"{experiment}.json").write_text(json.dumps(sealed(card), indent=1, ensure_ascii=False) + "\n")
     return archive, card

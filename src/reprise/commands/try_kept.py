@@ -31,7 +31,7 @@ def header(asked: Asked, kept: Kept) -> Iterator[str]:
     scale, precision = kept.card["scale"], kept.card["precision"]
     yield f"{kept.name}, trained at scale {scale}; kept in this repository in {precision} precision"
     if kept.card["chosen"]:
-        yield f"  {kept.card['chosen'].removesuffix('; --arm takes another')}"
+        yield f"  {kept.card['chosen']}"
     yield f"  {kept.card['says']}"
     checked = kept.card["checked"]
     if "right" in checked:

@@ -150,6 +150,13 @@ def _no_input(asked: Asked, hint: str) -> None:
 
 
 def _write(picture: Any, out: Path) -> None:
+    if not isinstance(picture, list):  # a still: torch can wait
+        from PIL import Image
+
+        still = out.with_name(f".{out.name}-new")
+        Image.fromarray(picture).save(still, format="PNG", optimize=True)
+        still.replace(out)
+        return
     from reprise.core.run.execution import write_picture
 
     stem = out.with_name(f".{out.stem.replace('.', '-')}-new")  # with_suffix would cut a stem that contains a dot
