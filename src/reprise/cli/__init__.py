@@ -121,10 +121,10 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
     "Look": {
         "list": look.list_, "show": look.show, "plan": look.plan, "validate": look.validate, "verdicts": look.verdicts,
     },
-    "Use trained models": {"try": use.try_, "export": use.export},
+    "Use trained models": {"try": use.try_, "export": use.export, "keep": use.keep},
     "Run": {"sweep": work.sweep, "trial": work.trial, "power": work.power, "doctor": work.doctor},
     "Compare": {"compare": work.compare},
-    "Write": {"schema": write.schema, "new": write.new},
+    "Write": {"schema": write.schema, "new": write.new, "site": write.site, "card": write.card},
     "Stages, called by `dvc repro`": {
         "source": stages.source, "prepare": stages.prepare, "pretrain": stages.pretrain, "finetune": stages.finetune,
         "run": stages.run, "evaluate": stages.evaluate, "report": stages.report,

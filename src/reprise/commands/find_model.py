@@ -84,6 +84,12 @@ def find(
     return _of_seed(project, experiment, arm, seed, runs(arm), chosen)
 
 
+def is_trained(project: Project, experiment: str) -> bool:
+    """Whether models/ has a run of the stage that is evaluated, at any scale."""
+    stage = project.pipeline.evaluate[experiment].model
+    return any(_arms(project, experiment, stage, scale) for scale in _scales(project))
+
+
 def _scales(project: Project) -> list[Scale]:
     """Return the scales to search for models: the active one, then the larger before the smaller."""
     return list(dict.fromkeys([project.params.scale, "paper", "laptop", "smoke"]))

@@ -64,6 +64,8 @@ class Sampler(Models):
     """(task, count, draw): images [count, height, width] with pixels in [0, 1]; each draw uses different noise."""
     between: Callable[[Any, int, int, int], Tensor]
     """(task, rows, columns, draw): images [rows, columns, height, width]; each row interpolates between two samples."""
+    noise: Callable[[Any, int], Tensor]
+    """(task, count): z [count, size], whose numbers are independent of one another."""
     needs_data: ClassVar[bool] = False
     trying: ClassVar[str] = "samples, and images between two of them"
 

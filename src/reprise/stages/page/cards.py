@@ -297,6 +297,14 @@ def cards(project: Project) -> list[Card]:
     ]
 
 
+def card_of(project: Project, key: str) -> Card:
+    """The card of one paper, when no other is looked at: it has no q, and pictures have all the room."""
+    folder = shown_results(project, key)
+    whole = results.read(folder) if folder is not None else None
+    hung = galleries(whole, "steps", PICTURE_BYTES)[0] if whole else []
+    return card(project, key, set(), whole, hung, 0)
+
+
 def card(
     project: Project,
     key: str,
