@@ -77,6 +77,23 @@ def test_one_flipped_byte_of_a_run_trains_it_again_with_the_same_bits(project):
     assert "4 were there already" in project.reprise("pretrain", "toy")
 
 
+def test_all_that_a_run_leaves_is_on_disk_before_its_checkpoints_go(tmp_path, monkeypatch):
+    """By the order of calls: a power failure cannot be had in a test."""
+    work = tmp_path / "run"
+    (work / "done.tmp").mkdir(parents=True)
+    (work / "pictures").mkdir()
+    for name in ("done.tmp/weights.safetensors", "done.tmp/history.csv", "pictures/line_00000030.png"):
+        (work / name).write_bytes(name.encode())
+    (checkpoint := work / "step-000000000010.ckpt").touch()
+    happened: list[int | str] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: happened.append(os.fstat(descriptor).st_ino))
+    monkeypatch.setattr(run_store, "clear", lambda path: happened.append(path.name))
+    run_store.finish(work, {"name": "toy/pretrain/fast/s0"}, keep_checkpoints=False)
+    left = [work / "done", *(work / "done").iterdir(), *(work / "pictures").iterdir(), work]
+    before = happened[: happened.index(checkpoint.name)]
+    assert [path.name for path in left if path.stat().st_ino not in before] == []
+
+
 @pytest.mark.parametrize("left", ["empty folder", "garbage", "link", "file"])
 def test_whatever_stands_in_the_place_of_a_run_it_can_be_trained_again(project, left):
     [done, *_] = sorted((project.root / ".reprise" / "runs").glob("*/done"))
