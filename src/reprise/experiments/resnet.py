@@ -295,7 +295,8 @@ class Task(task.Task):
         self.config = config
         channels, height, width = SHAPES[config.dataset]
         shape = channels, height // config.pooling, width // config.pooling
-        self.network = residual_network(config.network, channels)
+        # On processors, narrow convolutions are a quarter faster with channels last.
+        self.network = residual_network(config.network, channels).to(memory_format=torch.channels_last)
         self.register_buffer("mean_image", torch.zeros(shape))
         self.register_buffer("warming", torch.tensor(config.warmup is not None))
         self.register_buffer("first_gradients", torch.ones(2))
