@@ -255,6 +255,7 @@ def shortcut(kind: str, inputs: int, outputs: int, stride: int) -> nn.Module | N
 # Measures
 
 
+@torch.no_grad()
 def responses(net: ResNet, images: Float[Tensor, "n channels height width"]) -> Float[np.ndarray, " layers"]:
     """Figure 7: standard deviation of what leaves each layer of the blocks, normalised, before ReLU and addition."""
     found: list[float] = []
