@@ -81,12 +81,12 @@ def test_measures_by_hand() -> None:
 @pytest.mark.parametrize(("layers", "kind", "expansion"), [(18, "basic", 1), (50, "bottleneck", 4)])
 def test_networks_of_imagenet_are_those_of_transformers(layers: int, kind: str, expansion: int) -> None:
     network = {"kind": "imagenet", "layers": layers, "shortcut": "projection", "classes": 10, "init": {"kind": "he"}}
-    ours: Any = networks(Config(**TINY | {"network": network}))["network"]
+    ours: Any = networks(Config(**TINY | {"network": network}))["network"].double()
     config = ResNetConfig(
         num_channels=1, num_labels=10, embedding_size=64, hidden_sizes=[expansion * 64 << stage for stage in range(4)],
         depths=list(resnet.DEPTHS[layers]), layer_type=kind, downsample_in_bottleneck=True,
     )  # fmt: skip
-    theirs = ResNetForImageClassification(config)
+    theirs = ResNetForImageClassification(config).double()
     blocks = [layer for stage in theirs.resnet.encoder.stages for layer in stage.layers]
     pairs = [(ours.stem, theirs.resnet.embedder), (ours.output, theirs.classifier)]
     for block, layer in zip(ours.blocks, blocks, strict=True):
@@ -94,8 +94,8 @@ def test_networks_of_imagenet_are_those_of_transformers(layers: int, kind: str, 
     for mine, other in pairs:
         for target, source in zip(mine.state_dict().values(), other.state_dict().values(), strict=True):
             target.copy_(source)
-    images = torch.rand(3, 1, 32, 32)
-    torch.testing.assert_close(ours(images), theirs(images).logits, rtol=1e-4, atol=1e-4)
+    images = torch.rand(3, 1, 32, 32, dtype=torch.float64)
+    torch.testing.assert_close(ours(images), theirs(images).logits)
 
 
 def test_the_warm_up_ends_once_and_for_all(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
