@@ -218,6 +218,7 @@ TEST_ERRORS = {
     "optimizers": ("adamw", None, 100),
     "regularisation": ("dropout", "test_error", 100),
     "normalisation": ("batch", "test_error", 100),
+    "resnet": ("residual_20", "test_error", 100),
     "lottery_ticket": ("ticket", "last_test_error", 100),
     "double_descent": ("features", "last_test_error", 100),
     "backprop_mlp": ("digits_16", None, 100),
