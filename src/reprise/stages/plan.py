@@ -19,7 +19,7 @@ from rich.filesize import decimal, pick_unit_and_suffix
 from rich.table import Table
 from rich.text import Text
 
-from reprise.core.config.dataset import HubSource, InstalledSource, Source
+from reprise.core.config.dataset import HubSource, InstalledSource, MadeUpSource, Source
 from reprise.core.config.project import Project
 from reprise.core.contract import Run, Stage
 from reprise.core.run import run_store
@@ -101,6 +101,8 @@ def _name(source: Source) -> str:
 
 
 def _state(source: Source, there: bool) -> str:
+    if isinstance(source, MadeUpSource):
+        return "made up"
     if isinstance(source, InstalledSource):
         return "installed" if there else "to be installed"
     return "in data/raw" if there else "to be downloaded"
@@ -108,6 +110,8 @@ def _state(source: Source, there: bool) -> str:
 
 def _in_raw(source: Source, raw: Path) -> int | None:
     """Bytes of a source's downloads if all of them lie in `raw`, their checksums not looked at."""
+    if isinstance(source, MadeUpSource):
+        return 0
     if isinstance(source, InstalledSource):
         return 0 if fetch._installed(source) == source.version else None
     expected = fetch._expected(source)
@@ -278,7 +282,9 @@ def _data_table(found: Mapping[str, Any]) -> Table:
     table = _table("Data", "part", "source", "size", "state", right=(2,))
     for row in found["data"]:
         state = row["state"] + (", prepared" if row["prepared"] else "")
-        table.add_row(row["part"], row["source"], "" if row["state"] == "installed" else _bytes(row["bytes"]), state)
+        table.add_row(
+            row["part"], row["source"], "" if row["state"] in ("installed", "made up") else _bytes(row["bytes"]), state
+        )
     wanted = {row["source"]: row["bytes"] for row in found["data"] if row["state"] == "to be downloaded"}
     known, unknown = sum(size for size in wanted.values() if size), sum(size is None for size in wanted.values())
     table.caption = f"{_bytes(known)} to download" + (f", and {unknown} of a size not known here" if unknown else "")

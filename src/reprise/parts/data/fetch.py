@@ -23,6 +23,7 @@ from reprise.core.config.dataset import (
     DebSource,
     HubSource,
     InstalledSource,
+    MadeUpSource,
     NpmSource,
     PypiSource,
     Source,
@@ -45,7 +46,7 @@ class Fetched:
     source: Source
     """The one that was used."""
     files: list[Path]
-    """The wanted files, in the order of the source's `path`, decompressed; empty for what is installed."""
+    """The wanted files, in the order of the source's `path`, decompressed; empty for what is installed or made up."""
     origin: dict[str, Any]
     """For the card: what the source says of itself, and the SHA-256 of each download."""
 
@@ -94,6 +95,8 @@ def describe(source: Source) -> str:
             return "url " + ", ".join(file.url for file in source.files)
         case HubSource():
             return f"hub {source.dataset} at {source.revision}"
+        case MadeUpSource():
+            return "made up by its reader"
         case _:
             return " ".join([source.kind, source.package, *([source.version] if source.version else [])])
 
@@ -118,6 +121,8 @@ def _archive_name(source: PypiSource | NpmSource | DebSource) -> str:
 
 def _kept(source: Source, raw: Path) -> Downloads | None:
     """The downloads of a source in `raw`, if all are there and whole."""
+    if isinstance(source, MadeUpSource):
+        return {}
     if isinstance(source, InstalledSource):
         return {} if _installed(source) == source.version else None
     if isinstance(source, HubSource):
@@ -155,7 +160,7 @@ _CARD_HAS = ("reader", "options")
 
 def _opened(source: Source, downloads: Downloads, scratch: Path) -> Fetched:
     origin = source.model_dump(mode="json", exclude_none=True, exclude={"sha256", "max_mib", "pool", *_CARD_HAS})
-    if isinstance(source, InstalledSource):
+    if isinstance(source, InstalledSource | MadeUpSource):
         return Fetched(source, [], origin)
     origin["downloads"] = {name: _hash_of(path) for name, path in downloads.items()}
     named: list[Path] = []
@@ -180,6 +185,8 @@ def _download(source: Source, raw: Path, echo: Echo) -> Downloads:
     with tempfile.TemporaryDirectory(dir=raw, prefix=".fetching-") as name:
         folder = Path(name)
         match source:
+            case MadeUpSource():
+                return {}
             case InstalledSource():
                 raise SourceUnavailableError(
                     f"version {_installed(source) or 'none'} is installed; "
