@@ -29,7 +29,7 @@ task's vocabulary; width = d, the vectors' length.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
@@ -160,7 +160,7 @@ class MemoryNetworks(nn.Module):
 
     def __init__(self, network: MemoryNetwork, words: int, memories: int, starts: int, std: float) -> None:
         super().__init__()
-        self.hops, shape = network.hops, (network.hops + 1, starts, network.width)
+        shape = network.hops + 1, starts, network.width
         self.words = nn.Parameter(torch.empty(words, *shape).normal_(0, std))
         self.times = nn.Parameter(torch.empty(memories, *shape).normal_(0, std)) if network.time else None
 
@@ -187,11 +187,11 @@ class MemoryNetworks(nn.Module):
             known = torch.arange(1, len(self.times) + 1, device=ages.device)
             memory = torch.cat([memory, (ages[:, :, None] == known).to(memory.dtype)], 2)
         attention = []
-        for hop in range(self.hops):
-            scores = memory @ (u @ matrices[hop].mT).permute(1, 2, 0)
+        for a, c in pairwise(matrices.unbind()):
+            scores = memory @ (u @ a.mT).permute(1, 2, 0)
             weights = scores if linear else scores.softmax(1)
             attention.append(weights.permute(2, 0, 1))
-            u = u + (memory.mT @ weights).permute(2, 0, 1) @ matrices[hop + 1]
+            u = u + (memory.mT @ weights).permute(2, 0, 1) @ c
         return Read(u @ self.words[:, -1].permute(1, 2, 0), attention)
 
 

@@ -282,9 +282,8 @@ def _data_table(found: Mapping[str, Any]) -> Table:
     table = _table("Data", "part", "source", "size", "state", right=(2,))
     for row in found["data"]:
         state = row["state"] + (", prepared" if row["prepared"] else "")
-        table.add_row(
-            row["part"], row["source"], "" if row["state"] in ("installed", "made up") else _bytes(row["bytes"]), state
-        )
+        size = "" if row["state"] in ("installed", "made up") else _bytes(row["bytes"])
+        table.add_row(row["part"], row["source"], size, state)
     wanted = {row["source"]: row["bytes"] for row in found["data"] if row["state"] == "to be downloaded"}
     known, unknown = sum(size for size in wanted.values() if size), sum(size is None for size in wanted.values())
     table.caption = f"{_bytes(known)} to download" + (f", and {unknown} of a size not known here" if unknown else "")
