@@ -444,7 +444,7 @@ STORY = "Mary took the milk there. Mary went to the garden. Where is the milk?"
 def test_a_story_is_answered_with_what_was_looked_at(finished: Finished) -> None:
     told = json.loads(finished("try", "memn2n", STORY, "--json"))
     task: Any = finished.task("memn2n", "pretrain", "hops_3")
-    memory, question = (one[None] for one in memn2n.told(task, *stories_of(told)))
+    memory, question = (one[None] for one in memn2n.told(task, told["statements"], told["question"]))
     read = task.networks(memory, memn2n.ages(memory), question)
     assert [len(hop) for hop in told["attention"]] == [2, 2, 2]
     newest_first = torch.tensor(told["attention"]).flip(1)
@@ -456,11 +456,6 @@ def test_a_story_is_answered_with_what_was_looked_at(finished: Finished) -> None
     assert printed[-2].endswith("  Mary went to the garden.")
     assert "Paris" in finished("try", "memn2n", "Mary went to Paris. Where is Mary?", status=2).title()
     assert "expected statements" in finished("try", "memn2n", "Where is Mary?", status=2)
-
-
-def stories_of(told: dict[str, Any]) -> tuple[list[str], str]:
-    """What was said, and asked."""
-    return told["statements"], told["question"]
 
 
 # Which kind
