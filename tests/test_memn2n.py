@@ -110,9 +110,14 @@ def test_noise_skips_ages_and_keeps_their_order() -> None:
 def test_each_start_is_clipped_by_itself() -> None:
     words, times = torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
     words.grad, times.grad = torch.tensor([[[[3.0, 0.0], [0.3, 0.0]]]]), torch.tensor([[[[0.0, 4.0], [0.0, 0.4]]]])
-    memn2n.clip_by_start([words, times], 1.0)
+    memn2n.clip_by_start([words, times], [], 1.0)
     assert words.grad.flatten().tolist() == pytest.approx([0.6, 0, 0.3, 0])
     assert times.grad.flatten().tolist() == pytest.approx([0, 0.8, 0, 0.4])
+    own = [torch.zeros(1), torch.zeros(1)]
+    own[0].grad, own[1].grad = torch.tensor([1.0]), torch.tensor([0.1])
+    memn2n.clip_by_start([words], [[own[0]], [own[1]]], 1.0)
+    assert own[0].grad.item() == pytest.approx(1 / 1.36**0.5)
+    assert own[1].grad.item() == pytest.approx(0.1)
 
 
 def test_it_learns_where_people_are_and_looks_at_what_says_so(data: Path) -> None:

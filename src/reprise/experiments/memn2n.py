@@ -229,13 +229,22 @@ def networks(config: Config) -> dict[str, nn.Module]:
 # Training
 
 
-def clip_by_start(parameters: Sequence[Tensor], most: float) -> None:
-    """Scale the gradients of each start whose L2 norm, over all [..., starts, width], is above `most` (Section 4.2)."""
-    grads = [p.grad for p in parameters if p.grad is not None]
+def clip_by_start(stacked: Sequence[Tensor], own: Sequence[Sequence[Tensor]], most: float) -> None:
+    """Scale the gradient of each start whose L2 norm is above `most` (Section 4.2).
+
+    Its gradient is of its part of each of `stacked`, which are [..., starts, width], and of what is its `own`.
+    """
+    grads = [p.grad for p in stacked if p.grad is not None]
     squares = torch.stack([grad.square().sum((*range(grad.ndim - 2), grad.ndim - 1)) for grad in grads]).sum(0)
-    scale = (most / squares.sqrt().clamp(min=most))[:, None]
+    owned = [[p.grad for p in of_one if p.grad is not None] for of_one in own]
+    if owned:
+        squares = squares + torch.stack([torch.stack([grad.square().sum() for grad in one]).sum() for one in owned])
+    scale = most / squares.sqrt().clamp(min=most)
     for grad in grads:
-        grad.mul_(scale)
+        grad.mul_(scale[:, None])
+    for one, by in zip(owned, scale, strict=False):
+        for grad in one:
+            grad.mul_(by)
 
 
 def noisy_ages(
@@ -337,12 +346,10 @@ class Task(task.Task):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         optimizer = build_optimizer(self.networks, self.config.optimizer)
-        if isinstance(self.networks, MemoryNetworks):
-            parameters = list(self.networks.parameters())
-            optimizer.register_step_pre_hook(lambda *_: clip_by_start(parameters, self.config.clip))
-        else:
-            starts = [[*lstm.parameters()] for lstm in self.networks.recurrent]
-            optimizer.register_step_pre_hook(lambda *_: [nn.utils.clip_grad_norm_(s, self.config.clip) for s in starts])
+        recurrent = self.networks.recurrent if isinstance(self.networks, Recurrents) else []
+        own = [[*lstm.parameters()] for lstm in recurrent]
+        stacked = [p for p in self.networks.parameters() if not any(p is q for of_one in own for q in of_one)]
+        optimizer.register_step_pre_hook(lambda *_: clip_by_start(stacked, own, self.config.clip))
         return optimizer
 
     def read(self, split: Questions, at: Any, ages: Tensor, linear: bool) -> Read:
