@@ -48,13 +48,13 @@ from reprise.parts.data.sampling import EpochSampler
 from reprise.parts.data.store import open_texts
 from reprise.parts.data.stories import Question
 from reprise.parts.optim import build_optimizer
-from reprise.parts.pictures import ORANGE, Chart, blank, charts, film
+from reprise.parts.pictures import BLUE, ORANGE, blank, drawn, film
 from reprise.parts.training import Schedule
 from reprise.parts.vocabulary import Count
 
 MOST_SUPPORT = 3
 """Statements that an answer follows from."""
-FRAMES, LONGEST_SHOWN = 24, 9
+FRAMES, LONGEST_SHOWN = 12, 9
 """Moments of training, before its end, at which attention is looked at; statements of the story that it is shown on."""
 
 
@@ -89,7 +89,7 @@ class Config(ExperimentConfig):
     """bAbI's task: 1, 2 or 3 supporting facts; 4, two arguments of a relation."""
     shuffled: bool = False
     """Whether the statements of every story are put into an order of chance: a control."""
-    questions: Annotated[int, Field(ge=10, le=5000)]
+    questions: Annotated[int, Field(ge=10, le=2000)]
     """To learn from, a tenth of which is kept back: the first of the stories in the seed's order."""
     test: Annotated[int, Field(ge=1, le=1000)]
     """Test questions that are scored."""
@@ -481,10 +481,14 @@ def _split(
 def starts_chart(train: Tensor, test: Tensor) -> Picture:
     """Errors of all starts, in the order in which the paper would choose them."""
     order = train.argsort(stable=True).cpu()
-    ranks = np.arange(1, len(order) + 1)
-    lines = {"training": (ranks, train.cpu()[order]), "test": (ranks, test.cpu()[order])}
-    chart = Chart("errors of each start", lines, x="starts, by their training error", y="error (%)", bounds=(0, 100))
-    return charts(chart)
+    figure, [axes] = blank()
+    for name, errors, colour in (("training", train, BLUE), ("test", test, ORANGE)):
+        axes.plot(range(1, len(order) + 1), errors.cpu()[order], "o-", color=colour, markersize=4, label=name)
+    axes.set_xticks(range(1, len(order) + 1))
+    axes.set(title="errors of each start", xlabel="starts, by their training error", ylabel="error (%)", ylim=(0, 100))
+    axes.grid(color="0.92")
+    axes.legend(fontsize=8, frameon=False)
+    return drawn(figure)
 
 
 def attention_film(watched: Float[np.ndarray, "frames hops slots"], shown: Question) -> Picture:
@@ -502,13 +506,17 @@ def attention_film(watched: Float[np.ndarray, "frames hops slots"], shown: Quest
     for place, label in enumerate(axes.get_yticklabels()):
         if place + cut in shown.support:
             label.set_fontweight("bold")
-    axes.set_title(f"{shown.question} {shown.answer}", fontsize=10)
+    figure.suptitle(f"{shown.question} {shown.answer}", fontsize=10)
+    axes.set_xticks([hop + 0.5 for hop in range(watched.shape[1])], minor=True)
+    axes.set_yticks([place + 0.5 for place in range(len(statements))], minor=True)
+    axes.grid(which="minor", color="0.85", linewidth=0.8)
+    axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
     [track] = axes.plot([0, 0], [1.0, 1.0], color=ORANGE, transform=axes.transAxes, linewidth=3, clip_on=False)
 
     def show(frame: int) -> None:
-        moment = min(frame // 2, len(watched) - 1)
+        moment = min(frame // 4, len(watched) - 1)
         image.set_data(oldest_first[moment])
         track.set_xdata([0, (moment + 1) / len(watched)])
 
-    return film(figure, [image, track], 2 * len(watched) + 15, show)
+    return film(figure, [image, track], 4 * len(watched) + 15, show)

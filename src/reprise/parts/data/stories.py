@@ -27,8 +27,7 @@ THINGS = ("football", "apple", "milk")
 MOVES = ("moved to", "went to", "went back to", "journeyed to", "travelled to")
 TAKES = ("got", "took", "grabbed", "picked up")
 DROPS = ("dropped", "left", "discarded", "put down")
-DIRECTIONS = {"north": "south", "south": "north", "east": "west", "west": "east"}
-"""Each with the one that it is the opposite of."""
+DIRECTIONS = ("north", "south", "east", "west")
 QUESTIONS = 5
 """Of a story of tasks 1 to 3; a story of task 4 has one."""
 
@@ -121,8 +120,6 @@ class _Visit(NamedTuple):
     place: str
     line: int
     """Of the statement that brought it there: its carrier's move."""
-    seen: int
-    """Of the latest statement, up to then, that says who has the thing or that it was dropped."""
 
 
 @dataclass
@@ -158,7 +155,7 @@ class _World:
         self.place[person], self.moved[person] = place, line
         for thing, carrier in self.carrier.items():
             if carrier == person:
-                self.visits[thing].append(_Visit(place, line, self.handled[thing][0]))
+                self.visits[thing].append(_Visit(place, line))
 
     def handle(self, person: str) -> bool:
         """Let a person take or drop something; False where there is nothing to."""
@@ -177,7 +174,7 @@ class _World:
         else:
             self.carrier[thing] = person
             self.lies.pop(thing, None)
-            self.visits.setdefault(thing, [_Visit(place, self.moved[person], line)])
+            self.visits.setdefault(thing, [_Visit(place, self.moved[person])])
         return True
 
     def act(self) -> None:
@@ -216,16 +213,13 @@ def _things(dice: _Dice) -> str:
 
 
 def _before(dice: _Dice) -> str:
-    """Task 3, three supporting facts: where a thing was before it came to a place for the last time."""
+    """Task 3, three supporting facts: where a thing was before it came to where it is."""
     world = _World(dice)
     for _ in range(QUESTIONS):
         _until(world, 0.25, lambda: any(len(visits) > 1 for visits in world.visits.values()))
         thing = dice.one(sorted(thing for thing, visits in world.visits.items() if len(visits) > 1))
-        visits = world.visits[thing]
-        last = {visit.place: number for number, visit in enumerate(visits) if number > 0}
-        number = dice.one(sorted(last.values())[-2:])
-        here, before = visits[number], visits[number - 1]
-        support = [here.seen, here.line, before.line]
+        before, here = world.visits[thing][-2:]
+        support = [world.handled[thing][0], here.line, before.line]
         world.ask(f"Where was the {thing} before the {here.place}?", before.place, support)
     return "\n".join(world.lines)
 
@@ -239,26 +233,23 @@ def _until(world: _World, share: float, possible: Callable[[], bool]) -> None:
 
 
 def _directions(dice: _Dice) -> str:
-    """Task 4, two arguments of a relation: three places in a row, of which two are said to lie beside the middle one.
+    """Task 4, two arguments of a relation: of three places the first is, say, north of the second, it of the third.
 
-    Both statements and the question have the same direction or its opposite: who is the subject decides.
+    "What is north of the second?" and "What is the second north of?" have the same words and other answers; of half
+    of the questions the words alone tell, as they name the first place or the third.
     """
     world = _World(dice)
     first, middle, last = dice.several(PLACES, 3)
-    way = dice.one(sorted(DIRECTIONS))  # first is that way of middle, and middle that way of last
-    back = DIRECTIONS[way]
-    pairs = [(first, middle), (middle, last)]
-    for a, b in dice.several(pairs, 2):
-        world.say(f"The {a} is {way} of the {b}." if dice.below(0.5) else f"The {b} is {back} of the {a}.")
-    asked = dice.one([way, back])
-    answer = first if asked == way else last
+    way = dice.one(sorted(DIRECTIONS))
+    facts = dice.several([(first, middle), (middle, last)], 2)
+    for a, b in facts:
+        world.say(f"The {a} is {way} of the {b}.")
+    number = 1 if dice.below(0.5) else 2
+    a, b = facts[number - 1]
     if dice.below(0.5):
-        question = f"What is {asked} of the {middle}?"
-    else:  # the middle is the other way of the answer
-        question = f"What is the {middle} {DIRECTIONS[asked]} of?"
-    names = {answer, middle}
-    support = [number for number in (1, 2) if names <= {*words(world.lines[number - 1])}]
-    world.ask(question, answer, support)
+        world.ask(f"What is {way} of the {b}?", a, [number])
+    else:
+        world.ask(f"What is the {a} {way} of?", b, [number])
     return "\n".join(world.lines)
 
 

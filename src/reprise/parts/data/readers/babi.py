@@ -15,8 +15,8 @@ class Options(Strict):
 
     task: Annotated[int, Field(ge=1, le=4)]
     """The number that bAbI gives it."""
-    stories: dict[Literal["train", "test"], Annotated[int, Field(ge=1, le=5000)]]
-    """By split. Of task 4 there are 7,680 in all."""
+    stories: dict[Literal["train", "test"], Annotated[int, Field(ge=1, le=3000)]]
+    """By split. Of task 4 there are 3,840 in all."""
     seed: Annotated[int, Field(ge=0)] = 0
 
 
