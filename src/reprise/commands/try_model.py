@@ -20,7 +20,7 @@ from reprise.core.contract import Run
 from reprise.core.run.integrity import Damaged
 from reprise.inference import kept
 from reprise.inference.kept import Kept
-from reprise.inference.kinds import MASK, Classifier, Models, Player, Sampler, Text, Unusable, is_masked
+from reprise.inference.kinds import MASK, Classifier, Models, Player, Sampler, Stories, Text, Unusable, is_masked
 from reprise.inference.lookup import by_kind, kind_of, models_of
 
 SAMPLES, IMAGES, WORDS, BETWEEN = 80, 10, 5, 3
@@ -370,6 +370,32 @@ class _Readers:
                 )
 
 
+# --- stories ----------------------------------------------------------------------------------------------------------
+
+EXAMPLE = "Mary took the milk. Mary went to the garden. Where is the milk?"
+ANSWERS = 3
+
+
+def _tell(project: Project, asked: Asked) -> Iterator[str]:
+    if asked.out is not None:
+        raise UsageError("the answer is printed; --json is for scripts, and there is no --out")
+    text = " ".join(asked.given) or ("" if sys.stdin.isatty() else sys.stdin.read())
+    if not text.strip():
+        raise UsageError(f"no story was given; as in `reprise try {asked.experiment} '{EXAMPLE}'`")
+    trained = _find(project, asked)
+    yield from asked.header(trained)
+    with _waiting(project, asked):
+        told = _offered(asked, Stories).answer(_opened(project, trained), text, asked.number or ANSWERS)
+    if asked.as_json:
+        yield json.dumps({"model": trained.run.name, **asdict(told)}, indent=1, ensure_ascii=False)
+        return
+    if told.attention:
+        yield "attention of each look at the story, in %:"
+    for statement, *weights in zip(told.statements, *told.attention, strict=True):
+        yield "".join(f"{100 * weight:5.0f}" for weight in weights) + f"  {statement}"
+    yield f"{told.question} " + ", ".join(f"{word} ({100 * share:.1f} %)" for word, share in told.answers)
+
+
 # --- images -----------------------------------------------------------------------------------------------------------
 
 
@@ -496,6 +522,6 @@ def _name(label: int, reader: Any) -> str:
 
 
 USES: dict[type[Models], Callable[[Project, Asked], Iterator[str]]] = {
-    Sampler: _draw, Player: _play, Text: _read, Classifier: _sort,
+    Sampler: _draw, Player: _play, Text: _read, Stories: _tell, Classifier: _sort,
 }  # fmt: skip
 """Function for each kind of model."""

@@ -192,5 +192,30 @@ class Classifier(Models):
         return "image-classification" if self.output(config) == "classifier" else None
 
 
-KINDS: dict[str, type[Models]] = {kind.__name__: kind for kind in (Sampler, Player, Text, Classifier, Models)}
+@dataclass(frozen=True)
+class Told:
+    """A story, a question about it, and what a network answers."""
+
+    statements: list[str]
+    question: str
+    answers: list[tuple[str, float]]
+    """The most probable words, with their probabilities."""
+    attention: list[list[float]]
+    """Of each look at the story, the weight of every statement; empty of a network that does not look."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stories(Models):
+    """Models that answer questions about stories."""
+
+    answer: Callable[[Any, str, int], Told]
+    """(task, story and question as one text, count): the `count` most probable answers."""
+    needs_data: ClassVar[bool] = False
+    trying: ClassVar[str] = "a story and a question about it, answered"
+
+    def hub_task(self, config: Any, stage: str) -> str | None:
+        return "question-answering"
+
+
+KINDS: dict[str, type[Models]] = {kind.__name__: kind for kind in (Sampler, Player, Text, Stories, Classifier, Models)}
 """Kinds by name, in the order of `reprise try --help`."""

