@@ -65,7 +65,7 @@ class Sampler(Models):
     between: Callable[[Any, int, int, int], Tensor]
     """(task, rows, columns, draw): images [rows, columns, height, width]; each row interpolates between two samples."""
     noise: Callable[[Any, int], Tensor]
-    """(task, count): z [count, size], whose numbers are independent of one another."""
+    """(task, count): z [count, size], with independent numbers."""
     needs_data: ClassVar[bool] = False
     trying: ClassVar[str] = "samples, and images between two of them"
 
@@ -199,9 +199,9 @@ class Told:
     statements: list[str]
     question: str
     answers: list[tuple[str, float]]
-    """The most probable words, with their probabilities."""
+    """Most probable words, with their probabilities."""
     attention: list[list[float]]
-    """Of each look at the story, the weight of every statement; empty of a network that does not look."""
+    """Weight of every statement, for each hop; empty for a network without attention."""
 
 
 @dataclass(frozen=True, kw_only=True)
