@@ -90,7 +90,7 @@ class Config(ExperimentConfig):
     """bAbI's task: 1, 2 or 3 supporting facts; 4, two arguments of a relation."""
     shuffled: bool = False
     """Whether the statements of every story are put into an order of chance: a control."""
-    questions: Annotated[int, Field(ge=10, le=2000)]
+    questions: Annotated[int, Field(ge=10, le=10_000)]
     """To learn from, a tenth of which is kept back: the first of the stories in the seed's order."""
     test: Annotated[int, Field(ge=1, le=1000)]
     """Number of test questions to score."""
