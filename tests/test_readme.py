@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from conftest import REPOSITORY
+from layout import REPOSITORY, repository
 from reprise.core.config.judged_seeds import FIRST_JUDGED_SEED
-from reprise.core.config.project import load
 from reprise.core.verdicts.listings import verdict_markdown, verdict_rows, verdict_summary
 from reprise.core.verdicts.results import core_seconds, read_runs, read_verdicts
 
 README = (REPOSITORY / "README.md").read_text()
 
 
-PROJECT = load(REPOSITORY)
+PROJECT = repository()
 FOLDERS = {key: REPOSITORY / "results" / "laptop" / key for key in PROJECT.pipeline.evaluate}
 VERDICTS = {key: read_verdicts(folder) for key, folder in FOLDERS.items() if folder.exists()}
 
