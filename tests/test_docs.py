@@ -384,7 +384,7 @@ def mistake_elsewhere(command: str) -> str:
 def test_commands_and_options_that_do_not_exist_are_found() -> None:
     """The test above can fail."""
     assert mistake(["show", "gan", "--arm", "minimax"]) == mistake(["--version"]) == mistake([]) == ""
-    assert mistake(["shwo"]) == "reprise has no shwo"
+    assert mistake(["shows"]) == "reprise has no shows"
     assert mistake(["--verison"]) == "reprise has no --verison"
     assert "--arn" in mistake(["show", "gan", "--arn", "minimax"])
     assert "Missing argument" in mistake(["show"])

@@ -33,7 +33,7 @@ def told():
 
 print(told(), flush=True)
 print("to the other stream", file=sys.stderr)
-match sys.argv[1]:
+match sys.argv[2]:
     case "read":
         print(sys.stdin.read())
     case "fail":
@@ -60,9 +60,9 @@ def call(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     (tmp_path / "reprise" / "__main__.py").write_text(PACKAGE)
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
-    def start(*words: str, **environment: str) -> subprocess.Popen[str]:
+    def start(*words: str, name: str = "run", **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [warm.python(), "-m", "reprise", *words], cwd=tmp_path / "here", text=True,
+            [warm.python(), "-m", "reprise", name, *words], cwd=tmp_path / "here", text=True,
             env=clean | {"PYTHONPATH": str(tmp_path)} | environment,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
@@ -87,7 +87,7 @@ def test_it_has_what_it_was_given(call, tmp_path) -> None:
     out, err = process.communicate("from the other side")
     found = facts(out)
     assert (process.returncode, err) == (0, "to the other stream\n")
-    assert found["arguments"] == ["read", "two words"]
+    assert found["arguments"] == ["run", "read", "two words"]
     assert (found["folder"], found["set"], found["name"]) == (str(tmp_path / "here"), "so", "__main__")
     assert found["paths"] == [str(tmp_path / "here"), str(tmp_path)]
     assert out.endswith("from the other side\n")
@@ -127,8 +127,8 @@ def test_killed_on_either_side_both_end(call, tmp_path, whose: str) -> None:
     waiting(process, tmp_path / "here")
     pid = facts(process.stdout.readline())["pid"]
     os.kill(process.pid if whose == "ours" else pid, signal.SIGKILL)
-    process.stdout.read()  # to the end: nobody has it open any more
-    assert process.wait() == -signal.SIGKILL
+    process.communicate()  # to the end: nobody has its streams open any more
+    assert process.returncode == -signal.SIGKILL
     deadline = time.monotonic() + 200
     while Path(f"/proc/{pid}").exists():  # until it was waited for
         assert time.monotonic() < deadline
@@ -149,6 +149,10 @@ def test_what_was_ignored_stays_ignored(call) -> None:
 def test_what_the_interpreter_is_told_as_it_starts_needs_one(call, given: dict[str, str]) -> None:
     assert not facts(call("go", **given).communicate()[0])["torch"]
     assert facts(call("go", **dict.fromkeys(given, "")).communicate()[0])["torch"]
+
+
+def test_what_needs_no_torch_gets_one(call) -> None:
+    assert not facts(call("go", name="list").communicate()[0])["torch"]
 
 
 def test_another_module_needs_one() -> None:

@@ -5,12 +5,13 @@ Four runs of the toy paper take a second; what `reprise pretrain` and its fork s
 hand over arguments, folder, environment and streams, pass signals on, and end as the command ends; if they are killed,
 so is the command. Only third-party packages are loaded beforehand: each command imports Reprise anew, from PYTHONPATH.
 
-A command has an interpreter of its own where it is not Reprise's, where a variable tells Python something as it starts,
+A command has an interpreter of its own where it needs no torch, where a variable tells Python something as it starts,
 and where it has a terminal; with REPRISE_TESTS_COLD=1 every command has. Docs and integration start all theirs so.
 """
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import gc
 import marshal
@@ -239,4 +240,16 @@ if __name__ == "__main__":
     paths = [path for path in sys.path if path]
     request = serve(socket.socket(fileno=int(sys.argv[1])))
     if request is not None:
-        become(*request, sys.argv[2], paths)
+        status = 0
+        try:
+            become(*request, sys.argv[2], paths)
+        except SystemExit as ended:
+            if isinstance(ended.code, str):
+                print(ended.code, file=sys.stderr)
+            status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        # As the interpreter ends, without taking apart what it has loaded: that would copy all of it first.
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(status & 0xFF)

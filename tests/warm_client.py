@@ -11,6 +11,9 @@ from typing import Any, NoReturn
 
 RUN = [["-m", "reprise"], ["-m", "reprise.__main__"], ["-u", "-m", "reprise"]]
 """How Reprise, Lightning and torchrun call it."""
+HEAVY = {"pretrain", "finetune", "evaluate", "run", "trial", "power"}
+"""Commands that import torch, or start a fork server that does. Forked, any other would take longer: a fork of so much
+memory, and what is copied of it as it is written to, is a quarter of a second."""
 PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -18,8 +21,8 @@ def main(python: str, program: str, address: str) -> NoReturn:
     """Run `program`, a script or the interpreter `python`, with the arguments of this process."""
     words = sys.argv[1:]
     command = words if program == python else [program, *words]
-    known = program != python or any(words[: len(run)] == run for run in RUN)
-    if not (known and _plain()):
+    said = [words[len(run) :] for run in RUN if words[: len(run)] == run] if program == python else [words]
+    if not (said and HEAVY.intersection(said[0][:1]) and _plain()):
         _cold(python, command)
     with socket.socket(socket.AF_UNIX) as server:
         try:
