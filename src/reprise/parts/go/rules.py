@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Float64, Int, Int8
 
 EXACT = 33
@@ -99,6 +100,15 @@ class Positions:
         """Let `other` stand in the place of `rows`."""
         for name in _ARRAYS:
             getattr(self, name)[rows] = getattr(other, name)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """All of it, as tensors."""
+        return {name: torch.tensor(getattr(self, name)) for name in _ARRAYS}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Put back what `state_dict` gave."""
+        for name in _ARRAYS:
+            setattr(self, name, state[name].numpy().copy())
 
     def play(self, actions: Int[np.ndarray, " games"]) -> None:
         """One move in each game; that it is legal, and the game not over, is for the caller to see to."""

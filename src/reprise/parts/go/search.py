@@ -170,21 +170,25 @@ def with_dirichlet(random: np.random.Generator, concentration: float, share: flo
 def rollouts(random: np.random.Generator, komi: float) -> Evaluator:
     """Uniform probabilities, and the result of one game played out at random: search without a network.
 
-    Moves are legal but for superko, and fill no point with own stones all around; a side that has none passes.
+    Moves are legal but for superko, and fill no point with own stones all around; a side that has none passes. After as
+    many moves as the board has points the area decides, whoever could still capture what.
     """
 
     def evaluate(positions: Positions) -> Evaluated:
         colour, results = positions.to_play, np.zeros(len(positions))
         uniform = np.full((len(positions), positions.points + 1), 1 / (positions.points + 1))
         rows, games = np.arange(len(positions)), positions.take(np.arange(len(positions)))
-        while len(rows):
+        for move in range(positions.points):
             allowed = games.legal_but_for_superko()
             allowed[:, :-1] &= ~games.own_eyes()
             allowed[:, -1] = ~allowed[:, :-1].any(1)
             games.play((random.random(allowed.shape, np.float32) * allowed).argmax(1))
-            if (over := games.over).any():
+            over = games.over | (move == positions.points - 1)
+            if over.any():
                 results[rows[over]] = np.sign(games.take(np.flatnonzero(over)).area() - komi)
                 rows, games = rows[~over], games.take(np.flatnonzero(~over))
+            if not len(rows):
+                break
         return uniform, results * colour
 
     return evaluate
