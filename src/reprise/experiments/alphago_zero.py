@@ -93,10 +93,9 @@ class Search(Strict):
 
 
 class SelfPlay(Strict):
-    """Games of the newest weights against themselves."""
+    """Games of the newest weights, with search, against themselves: its visits are learned (Methods, Self-play)."""
 
-    kind: Literal["search", "policy"]
-    """The most of search is learned, or with `policy` the network's own draws, by their outcome (REINFORCE)."""
+    kind: Literal["search"]
     games: Count
     """Side by side, over all devices."""
     drawn: Annotated[int, Field(ge=0)]
@@ -106,7 +105,17 @@ class SelfPlay(Strict):
     concentration: Annotated[float, Field(gt=0)]
     """α of that noise."""
     window: Count
-    """Moves of each game that are kept to learn from, games one after another."""
+    """Moves that are kept to learn from, of games one after another in the same place."""
+
+
+class PolicyPlay(Strict):
+    """Games of the newest weights without search, each move drawn from p, and learned by its outcome (REINFORCE)."""
+
+    kind: Literal["policy"]
+    games: Count
+    """Side by side, over all devices."""
+    window: Count
+    """Moves that are kept to learn from, of games one after another in the same place."""
 
 
 class Experts(Strict):
@@ -139,7 +148,7 @@ class Config(ExperimentConfig):
     board: Board
     network: Network
     search: Search
-    play: Annotated[SelfPlay | Experts, Field(discriminator="kind")]
+    play: Annotated[SelfPlay | PolicyPlay | Experts, Field(discriminator="kind")]
     duration: DurationField
     """Updates; in self-play each follows one move of every game."""
     batch: Count
@@ -310,7 +319,7 @@ class Task(task.Task):
         if self.device.type == "meta":  # a plan counts evaluations, and plays nothing
             return self._planned()
         self._open()
-        if isinstance(play, SelfPlay):
+        if not isinstance(play, Experts):
             self.network.eval()
             row |= self._move(play)
             self.network.train()
@@ -345,15 +354,18 @@ class Task(task.Task):
     def expert_turns(self, texts: list[str]) -> Turns:
         """Every turn of games of others, given as SGF."""
         records = [sgf.read(text, f"game {number + 1}")[0] for number, text in enumerate(texts)]
+        size, found = self.config.board.size, records[0].size
+        if found != size:
+            raise ValueError(f"board.size is {size}; expected {found}, as in the experts' games")
         return turns_of(records, self.config.network.past)
 
-    def _move(self, play: SelfPlay) -> dict[str, Tensor | float]:
+    def _move(self, play: SelfPlay | PolicyPlay) -> dict[str, Tensor | float]:
         """One move of every game; those that end are counted, and begin anew."""
         games, board, settings, random = self.games, self.config.board, self.config.search, self.random
         assert games is not None
         assert self.turns is not None
         evaluate, row = self.evaluator(self.network, random), dict[str, Tensor | float]()
-        if play.kind == "search":
+        if isinstance(play, SelfPlay):
             noise = with_dirichlet(random, play.concentration, play.noise) if play.noise else None
             tree = search(games, evaluate, settings.simulations, settings.exploration, board.komi, noise)
             visits = tree.root_visits
@@ -381,7 +393,7 @@ class Task(task.Task):
         logits, values = self.network(planes.float())
         value_loss, policy_loss = losses(logits, values, targets, outcomes)
         row: dict[str, Tensor | float] = {"value_loss": value_loss.detach(), "policy_loss": policy_loss.detach()}
-        if play.kind == "policy":
+        if isinstance(play, PolicyPlay):
             policy_loss = reinforce_loss(logits, values, targets, outcomes)
         loss = policy_loss + config.value_weight * value_loss
         self.descend(loss, self.raw_optimizers[0], config.optimizer, self.schedule.at(step))
@@ -390,8 +402,8 @@ class Task(task.Task):
     def _planned(self) -> dict[str, Tensor | float]:
         config, play = self.config, self.config.play
         shape = (2 * config.network.past + 3, config.board.size, config.board.size)
-        if isinstance(play, SelfPlay):
-            leaves = config.search.simulations + 1 if play.kind == "search" else 1
+        if not isinstance(play, Experts):
+            leaves = config.search.simulations + 1 if isinstance(play, SelfPlay) else 1
             with torch.no_grad():
                 self.network(torch.empty(play.games * leaves, *shape, device=self.device))
         targets = torch.empty(config.batch, config.board.size**2 + 1, device=self.device)
@@ -399,7 +411,7 @@ class Task(task.Task):
 
     def extra_state(self) -> dict[str, Any]:
         state: dict[str, Any] = {"random": self.random.bit_generator.state}
-        if isinstance(self.config.play, SelfPlay) and self.games is not None and self.turns is not None:
+        if self.games is not None and self.turns is not None:
             state |= {"games": self.games.state_dict(), "turns": self.turns.state_dict()}
         return state
 
@@ -463,7 +475,7 @@ class Task(task.Task):
     @property
     def snapshots(self) -> int:
         """How often training is looked at: where the network's own games are what it learns from."""
-        return 8 if isinstance(self.config.play, SelfPlay) else 0
+        return 0 if isinstance(self.config.play, Experts) else 8
 
     def snapshot(self) -> dict[str, Picture | list[np.ndarray]]:
         """What is thought of the empty board, or, where a game is filmed, of each of its turns."""
