@@ -435,7 +435,7 @@ class Task(task.Task):
             metrics[f"against_{match}"] = 100 * float(scores.mean())
             if match == "playouts":
                 metrics["against_playouts_as_black"] = 100 * float(scores[black].mean())
-                pictures["game"] = self._film(begun.take(np.zeros(1, np.int64)), actions[0])
+                pictures["game"] = self.film(begun.take(np.zeros(1, np.int64)), actions[0])
         if asked.experts:
             metrics |= self._expert_scores()
         return Evaluation(metrics, pictures)
@@ -496,7 +496,7 @@ class Task(task.Task):
             tiles += [heat(one[:points], stones) for one in (tree.priors[0, 0], tree.root_visits[0], values)]
         return mosaic(tiles, ["board", "prior", "visits", "chance to win"], columns=2, title=title, tile_height=1.5)
 
-    def _film(self, position: Positions, actions: list[int]) -> list[np.ndarray]:
+    def film(self, position: Positions, actions: list[int]) -> list[np.ndarray]:
         """A game, as it is seen by the network: a frame is shown for half a second."""
         frames, last = [], None
         for number, action in enumerate([*actions, None]):

@@ -15,7 +15,7 @@ from functools import cache
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int, Int8
+from jaxtyping import Bool, Float, Float32, Float64, Int, Int8
 
 EXACT = 33
 """Points up to which the number of a position is its own: 3^33 is below 2^53."""
@@ -30,6 +30,18 @@ def neighbours(size: int) -> Int[np.ndarray, "points 4"]:
     grid[1:-1, 1:-1] = np.arange(size * size).reshape(size, size)
     around = grid[:-2, 1:-1], grid[2:, 1:-1], grid[1:-1, :-2], grid[1:-1, 2:]
     return np.stack(around, -1).reshape(-1, 4)
+
+
+@cache
+def _sums_beside(size: int) -> Float32[np.ndarray, "points 3*points"]:
+    """What marks of points are multiplied with to have, for each point, the sum over those marked beside it of the
+
+    powers 0, 1 and 2 of their numbers, counted from 1.
+    """
+    beside = np.zeros((size * size + 1, size * size), np.float32)
+    np.add.at(beside, (neighbours(size).T, np.arange(size * size)), 1)
+    places = np.arange(1, size * size + 1, dtype=np.float32)[:, None]
+    return np.concatenate([beside[:-1] * places**power for power in range(3)], 1)
 
 
 @cache
@@ -136,7 +148,7 @@ class Positions:
         chains[games[:, 0], at] = at
         theirs = beside == -colour[:, None]
         if theirs.any():
-            liberties = self._by_chain(chains, (stones[:, neighbours(self.size)] == 0).sum(-1))
+            liberties = self._by_chain(chains, (stones[:, :-1] == 0) @ _sums_beside(self.size)[:, :points])
             dead = np.where(theirs & (liberties[games, names] == 0), names, -1)
             for k in np.flatnonzero((dead >= 0).any(0)):
                 gone = chains == dead[:, k, None]
@@ -160,12 +172,12 @@ class Positions:
 
     def legal(self) -> Bool[np.ndarray, "games actions"]:
         """Every move that the rules allow; to pass is always one."""
-        allowed, capturing = self._by_liberties()
+        allowed, one_liberty = self._by_liberties()
         # A stone brings back no earlier board where none was ever taken.
         may_repeat = (self.stones[:, :-1] != 0).sum(1) < self.moves
         rows, at = np.nonzero(allowed[:, :-1] & may_repeat[:, None])
         if len(rows):
-            after = self._number_after(rows, at, capturing[rows, at])
+            after = self._number_after(rows, at, one_liberty)
             allowed[rows, at] = (self.seen[rows, : int(self.moves.max()) + 1] != after[:, None]).all(1)
         return allowed
 
@@ -173,53 +185,50 @@ class Positions:
         """The same where a position may come back, which playouts of few moves need not know."""
         return self._by_liberties()[0]
 
-    def _by_liberties(self) -> tuple[Bool[np.ndarray, "games actions"], Bool[np.ndarray, "games points 4"]]:
-        """Moves that are no suicide; and, by point and side, whether a stone there captures the chain on that side."""
-        around, colour = neighbours(self.size), self.to_play[:, None, None]
-        beside = self.stones[:, around]
-        empty = beside == 0
+    def _by_liberties(self) -> tuple[Bool[np.ndarray, "games actions"], Bool[np.ndarray, "games points"]]:
+        """Moves that are no suicide; and for each stone whether its chain has one liberty."""
+        stones, colour = self.stones[:, :-1], self.to_play[:, None]
+        empty, beside = stones == 0, _sums_beside(self.size)
         # Of a chain with one liberty all places next to its stones that are empty are one place: their mean square is
-        # the square of their mean (Cauchy and Schwarz), and so in whole numbers.
-        sums = (self._by_chain(self.chains, (empty * around**power).sum(-1)) for power in range(3))
-        count, total, squares = sums
-        one_liberty = (count * squares == total**2)[np.arange(len(self))[:, None, None], self.chains[:, around]]
-        capturing = (beside == -colour) & one_liberty
-        safe = empty | capturing | ((beside == colour) & ~one_liberty)
+        # the square of their mean (Cauchy and Schwarz), here in whole numbers.
+        count, total, squares = (self._by_chain(self.chains, one) for one in np.split(empty @ beside, 3, 1))
+        one_liberty = np.take_along_axis(count * squares == total**2, self.chains[:, :-1], 1)
+        # A stone is safe beside an empty point, a chain of its own that keeps a liberty, or one that it takes.
+        saves = empty | ((stones == -colour) & one_liberty) | ((stones == colour) & ~one_liberty)
         allowed = np.ones((len(self), self.points + 1), bool)
-        allowed[:, :-1] = safe.any(-1) & (self.stones[:, :-1] == 0)
-        return allowed, capturing
+        allowed[:, :-1] = empty & (saves @ beside[:, : self.points] > 0)
+        return allowed, one_liberty
 
     def _number_after(
-        self, rows: Int[np.ndarray, " moves"], at: Int[np.ndarray, " moves"], capturing: Bool[np.ndarray, "moves 4"]
+        self, rows: Int[np.ndarray, " moves"], at: Int[np.ndarray, " moves"], one_liberty: Bool[np.ndarray, "games points"]
     ) -> Float64[np.ndarray, " moves"]:
         """The number of the position after each of some moves."""
-        numbers, stones = _numbers(self.size), self.stones[:, :-1]
-        by_chain = self._by_chain(self.chains, numbers[stones, np.arange(self.points)])
-        after = self.seen[rows, self.moves[rows]] + numbers[self.to_play[rows], at]
-        taken = np.where(capturing, self.chains[rows[:, None], neighbours(self.size)[at]], -1)
+        numbers, colour, around = _numbers(self.size), self.to_play[rows], neighbours(self.size)[at]
+        by_chain = self._by_chain(self.chains, numbers[self.stones[:, :-1], np.arange(self.points)])
+        after = self.seen[rows, self.moves[rows]] + numbers[colour, at]
+        theirs = self.stones[rows[:, None], around] == -colour[:, None]
+        taken = theirs & one_liberty[rows[:, None], np.minimum(around, self.points - 1)]
+        names = np.where(taken, self.chains[rows[:, None], around], -1)
         for k in range(4):  # a chain that lies on two sides of a point is taken once
-            first = (taken[:, k] >= 0) & (taken[:, :k] != taken[:, k, None]).all(1)
-            after -= np.where(first, by_chain[rows, taken[:, k]], 0)
+            first = taken[:, k] & (names[:, :k] != names[:, k, None]).all(1)
+            after -= np.where(first, by_chain[rows, names[:, k]], 0)
         return after
 
     def own_eyes(self) -> Bool[np.ndarray, "games points"]:
         """Empty points with stones of the side to play, or the edge, all around."""
-        beside, colour = self.stones[:, neighbours(self.size)], self.to_play[:, None, None]
-        return ((beside == colour) | (beside == 2)).all(-1) & (self.stones[:, :-1] == 0)
+        stones, beside = self.stones[:, :-1], _sums_beside(self.size)[:, : self.points]
+        return ((stones != self.to_play[:, None]) @ beside == 0) & (stones == 0)
 
     def area(self) -> Int[np.ndarray, " games"]:
         """Black's area less White's: stones, and empty points from which stones of one colour alone are reached."""
-        around, stones = neighbours(self.size), self.stones
+        stones, beside = self.stones[:, :-1], _sums_beside(self.size)[:, : self.points]
         reached = []
         for colour in (1, -1):
-            reach = stones == colour
-            while True:
-                wider = reach.copy()
-                wider[:, :-1] |= reach[:, around].any(-1) & (stones[:, :-1] == 0)
-                if (wider == reach).all():
-                    break
-                reach = wider
-            reached.append(reach[:, :-1])
+            reach, before = stones == colour, -1
+            while (count := int(reach.sum())) > before:
+                before = count
+                reach = reach | ((reach @ beside > 0) & (stones == 0))
+            reached.append(reach)
         black, white = reached
         return (black & ~white).sum(1) - (white & ~black).sum(1)
 

@@ -1,0 +1,89 @@
+"""A game of the trained player against itself; its policy and its value as networks."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from reprise.experiments.alphago_zero import Task
+from reprise.inference.kinds import Game, Player
+from reprise.inference.models import Network
+from reprise.parts.go import sgf
+from reprise.parts.go.play import at_random
+from reprise.parts.go.rules import Positions
+
+
+def play(task: Task, draw: int = 0, frames: int = 0) -> Game:
+    """A game of the player against itself; another number `draw` is another opening and other symmetries.
+
+    Its points are Black's: his area less White's and less komi, at the end.
+    """
+    config, random = task.config, np.random.default_rng([1_000_000, draw])  # far from training and evaluation
+    games = Positions.start(config.board.size, 1, config.network.past, config.board.limit)
+    player, opening = task.searching(task.network, random), at_random(random)
+    actions: list[int] = []
+    while not games.over[0]:
+        action = opening(games) if len(actions) < config.evaluate.opening else player(games)
+        games.play(action)
+        actions.append(int(action[0]))
+    begun = Positions.start(config.board.size, 1, config.network.past, config.board.limit)
+    film = task.film(begun, actions)[:frames] if frames else []
+    rewards = [0.0] * (len(actions) - 1) + [float(games.area()[0] - config.board.komi)]
+    return Game(f"Go, {config.board.size} x {config.board.size}", 0.0, actions, rewards, film)
+
+
+class Output(nn.Module):
+    """One of the network's two outputs, as a function of the planes."""
+
+    def __init__(self, network: nn.Module, which: int) -> None:
+        super().__init__()
+        self.network, self.which = network, which
+
+    def forward(self, planes: Float[Tensor, "batch planes size size"]) -> Tensor:
+        return self.network(planes)[self.which]
+
+
+def networks(task: Task) -> list[Network]:
+    """Policy and value, with positions out of a random game."""
+    planes = _planes(task, 8)
+    shape = f"planes float32 {['batch', *planes.shape[1:]]}".replace("'", "")
+    what = "own stones and the other side's, the newest position first, then ones if Black is to play"
+    names = (*(_name(task, action) for action in range(task.config.board.size**2)), "pass")
+    says = f"{shape}, {what}, to the logits [batch, actions] of each move"
+    of_value = f"{shape}, {what}, to the value [batch] of the side to play, from -1 to 1"
+    return [
+        Network("policy", Output(task.network, 0).eval(), {"planes": planes}, "logits", says, labels=names),
+        Network("value", Output(task.network, 1).eval(), {"planes": planes}, "values", of_value),
+    ]
+
+
+def _name(task: Task, action: int) -> str:
+    """As players write it: c3, letters from the left without i, numbers from below."""
+    row, column = divmod(action, task.config.board.size)
+    return f"{sgf.LETTERS.replace('i', '')[column]}{task.config.board.size - row}"
+
+
+def _planes(task: Task, count: int) -> Tensor:
+    """float32 [count, planes, size, size], of a random game's beginning and its variants."""
+    config, random = task.config, np.random.default_rng(1)
+    games = Positions.start(config.board.size, count, config.network.past, max(config.board.limit, 3))
+    for _ in range(2):
+        games.play(at_random(random)(games))
+    return torch.from_numpy(games.planes()).float()
+
+
+def record(task: Task, game: Game) -> str:
+    """A game of `play` as SGF."""
+    moves = [sgf.Move(-1 if number % 2 else 1, action) for number, action in enumerate(game.actions)]
+    result = f"{'B' if game.score > 0 else 'W'}+{abs(game.score):g}"
+    return sgf.write(sgf.Record(task.config.board.size, moves, task.config.board.komi, result, "zero", "zero"))
+
+
+def files(task: Task) -> dict[str, str]:
+    """A game, for programs that read SGF."""
+    return {"game.sgf": record(task, play(task)) + "\n"}
+
+
+MODELS = Player(play=play, networks=networks, files=files)
