@@ -37,6 +37,7 @@ MODELS: list[tuple[str, Stage, str]] = [
     ("regularisation", "pretrain", "autoencoder"),
     ("svm_vs_net", "pretrain", "svm"),
     ("gmdh", "pretrain", "complete"),
+    ("alphago_zero", "pretrain", "zero"),
 ]
 
 
@@ -85,7 +86,7 @@ def finish(root: Path, digits: Path) -> Finished:
     for name in ("mnist", "small_images"):
         shutil.copytree(digits, prepared / name)
     write_english(prepared)
-    for name in ("mnist", "small_images", "games", "english_text", "english_tasks"):
+    for name in ("mnist", "small_images", "games", "go", "english_text", "english_tasks"):
         (prepared / name).mkdir(exist_ok=True)
         (prepared / name / "card.json").write_text('{"parts": {}}')
     project = load(root, papers=list(dict.fromkeys(key for key, _, _ in MODELS)))

@@ -15,6 +15,7 @@ from reprise.core.config.project import load
 from reprise.core.contract import Run
 from reprise.experiments import alphago_zero as zero
 from reprise.inference import alphago_zero as inference
+from reprise.inference.kinds import Unusable
 from reprise.parts.go import sgf
 from reprise.parts.go.rules import Positions
 from reprise.stages.cost import cost_of
@@ -86,9 +87,14 @@ def test_a_block_without_residual_is_two_convolutions_alone() -> None:
 
 
 def test_two_towers_share_nothing() -> None:
-    network = zero.networks(zero.Config.model_validate(TINY | {"network": TINY["network"] | {"dual": False}}))["network"]
+    network = zero.networks(zero.Config.model_validate(TINY | {"network": TINY["network"] | {"dual": False}}))[
+        "network"
+    ]
     network(torch.rand(4, 5, 2, 2))[1].sum().backward()
-    assert {name.split(".")[0] for name, one in network.named_parameters() if one.grad is not None} == {"value_tower", "value"}
+    assert {name.split(".")[0] for name, one in network.named_parameters() if one.grad is not None} == {
+        "value_tower",
+        "value",
+    }
 
 
 def test_it_learns_that_black_wins_two_by_two(tmp_path: Path) -> None:
@@ -106,7 +112,7 @@ def test_it_is_the_same_from_its_own_state() -> None:
     task, other = (opened(zero, TINY) for _ in range(2))
     for each in (task, other):
         each.network.eval()
-    for one in range(5):
+    for _ in range(5):
         task._open()
         task._move(task.config.play)
     other.load_extra_state(task.extra_state())
@@ -128,7 +134,7 @@ def test_experts_are_predicted_and_their_board_must_be_ours(tmp_path: Path) -> N
     metrics = scored(trained(zero, TINY | experts, tmp_path, every=10)).metrics
     assert metrics["expert_accuracy"] > 100 / 5
     assert 0 < metrics["expert_value_error"] < 1
-    with pytest.raises(ValueError, match="board.size is 3; expected 2, as in the experts' games"):
+    with pytest.raises(ValueError, match=r"board\.size is 3; expected 2, as in the experts' games"):
         trained(zero, TINY | experts | {"board": {"size": 3, "komi": 0.5, "limit": 18}}, tmp_path)
 
 
@@ -155,3 +161,22 @@ def test_an_update_of_the_papers_size_needs_shapes_alone(arm: str) -> None:
     forward = 2 * 361 * 9 * (17 * 256 + 40 * 256**2)  # of the tower alone, which is nearly all
     moves = 1400 * (1601 if arm == "zero" else 1)
     assert cost.flops == pytest.approx(forward * (moves + 3 * 2048), rel=0.01)
+
+
+def test_a_duel_goes_by_the_rules() -> None:
+    duel = inference.Duel(opened(zero, TINY).eval())
+    with pytest.raises(Unusable, match="no move to take back"):
+        duel.move("undo")
+    duel.move("a2")
+    assert len(duel.actions) == 2
+    assert duel.actions[0] == 0
+    duel.move("undo")
+    assert (duel.actions, duel.result) == ([], None)
+    for word, said in (("c9", "expected a point from a1 to b2"), ("passs", "did you mean pass?")):
+        with pytest.raises(Unusable, match=said):
+            duel.move(word)
+    while duel.result is None:
+        duel.move("pass")
+    assert "wins by" in duel.result
+    with pytest.raises(Unusable, match="the game is over"):
+        duel.move("a1")

@@ -41,7 +41,7 @@ def try_(
     experiment: Experiment,
     given: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[INPUT]...", help="A sentence with or without [MASK], or two; a picture file"),
+        typer.Argument(metavar="[INPUT]...", help="A sentence with or without [MASK], or two; a picture file; moves"),
     ] = None,
     arm: TriedArm = None,
     seed: Seed = None,

@@ -30,7 +30,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int, Int8
+from jaxtyping import Float, Int, Int8
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -45,7 +45,7 @@ from reprise.parts.go import sgf
 from reprise.parts.go.pictures import board, heat
 from reprise.parts.go.play import Player, openings, won
 from reprise.parts.go.rules import Positions, symmetries
-from reprise.parts.go.search import Evaluator, Tree, drawn, rollouts, search, with_dirichlet
+from reprise.parts.go.search import Evaluator, drawn, rollouts, search, with_dirichlet
 from reprise.parts.go.turns import Turns, turns_of
 from reprise.parts.nn.build import normalization
 from reprise.parts.optim import build_optimizer
@@ -435,7 +435,8 @@ class Task(task.Task):
             metrics[f"against_{match}"] = 100 * float(scores.mean())
             if match == "playouts":
                 metrics["against_playouts_as_black"] = 100 * float(scores[black].mean())
-                pictures["game"] = self.film(begun.take(np.zeros(1, np.int64)), actions[0])
+                if isinstance(self.config.play, SelfPlay):
+                    pictures["game"] = self.film(begun.take(np.zeros(1, np.int64)), actions[0])
         if asked.experts:
             metrics |= self._expert_scores()
         return Evaluation(metrics, pictures)
@@ -475,7 +476,7 @@ class Task(task.Task):
     @property
     def snapshots(self) -> int:
         """How often training is looked at: where the network's own games are what it learns from."""
-        return 0 if isinstance(self.config.play, Experts) else 8
+        return 6 if isinstance(self.config.play, SelfPlay) else 0
 
     def snapshot(self) -> dict[str, Picture | list[np.ndarray]]:
         """What is thought of the empty board, or, where a game is filmed, of each of its turns."""

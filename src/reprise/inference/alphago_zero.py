@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from reprise.core.config.yaml import did_you_mean
 from reprise.experiments.alphago_zero import Task
-from reprise.inference.kinds import Game, Player
+from reprise.inference.kinds import Game, Opponent, Unusable
 from reprise.inference.models import Network
 from reprise.parts.go import sgf
 from reprise.parts.go.play import at_random
@@ -34,6 +35,91 @@ def play(task: Task, draw: int = 0, frames: int = 0) -> Game:
     return Game(f"Go, {config.board.size} x {config.board.size}", 0.0, actions, rewards, film)
 
 
+class Duel:
+    """A game with a person, who is Black; the model answers with its search."""
+
+    def __init__(self, task: Task, draw: int = 0) -> None:
+        config = task.config
+        self.komi, self.size = config.board.komi, config.board.size
+        self.player = task.searching(task.network, np.random.default_rng([2_000_000, draw]))
+        self.positions = [Positions.start(self.size, 1, config.network.past, config.board.limit)]
+        self.actions: list[int] = []
+        self.resigned = False
+
+    @property
+    def result(self) -> str | None:
+        """Who has won, by how many points."""
+        if self.resigned:
+            return "White wins by resignation"
+        if not self.positions[-1].over[0]:
+            return None
+        points = float(self.positions[-1].area()[0] - self.komi)
+        return f"{'Black' if points > 0 else 'White'} wins by {abs(points):g}" if points else "A draw"
+
+    def move(self, word: str) -> None:
+        """A point such as c3, or pass, undo, resign; Unusable if it is no move, or not a legal one."""
+        if self.result:
+            raise Unusable(f"{word!r}: the game is over: {self.result}")
+        if word == "resign":
+            self.resigned = True
+        elif word == "undo":
+            if not self.actions:
+                raise Unusable("there is no move to take back")
+            del self.positions[-2:], self.actions[-2:]
+        else:
+            action, position = point(word, self.size), self.positions[-1]
+            if not position.legal()[0, action]:
+                raise Unusable(f"{word} is not legal: {sgf.why_illegal(position, action)}")
+            self._play(action)
+            # An undo takes back two: where the person's move ended the game there is no answer, and no undo.
+            if not self.positions[-1].over[0]:
+                self._play(int(self.player(self.positions[-1])[0]))
+
+    def _play(self, action: int) -> None:
+        after = self.positions[-1].take(np.zeros(1, np.int64))
+        after.play(np.array([action]))
+        self.positions.append(after)
+        self.actions.append(action)
+
+    def board(self) -> str:
+        """Black's stones are X, White's O; the last one stands in brackets."""
+        stones = self.positions[-1].stones[0, :-1].reshape(self.size, self.size)
+        last = self.actions[-1] if self.actions else -1
+        lines = []
+        for row in range(self.size):
+            marks = [".XO"[stone] for stone in stones[row].tolist()]
+            shown = [f"({mark})" if row * self.size + column == last else f" {mark} " for column, mark in enumerate(marks)]
+            lines.append(f"{self.size - row:2d} {''.join(shown)}")
+        lines.append("   " + "".join(f" {letter} " for letter in COLUMNS[: self.size]))
+        if last == self.size**2:
+            lines.append("White passes" if len(self.actions) % 2 == 0 else "Black passes")
+        elif not self.actions:
+            lines.append(f"You are X and begin; White has {self.komi:g} points. A point such as {name(self.size**2 // 2, self.size)}, pass, undo or resign")
+        return "\n".join(lines)
+
+
+COLUMNS = sgf.LETTERS.replace("i", "")
+"""As players name them: i is left out, as it looks like j."""
+
+
+def name(action: int, size: int) -> str:
+    """c3: letters from the left, numbers from below."""
+    if action == size * size:
+        return "pass"
+    row, column = divmod(action, size)
+    return f"{COLUMNS[column]}{size - row}"
+
+
+def point(word: str, size: int) -> int:
+    """The action that a word names; Unusable if it names none."""
+    names = {name(action, size): action for action in range(size * size + 1)}
+    if word.lower() not in names:
+        first, last = name(size * (size - 1), size), name(size - 1, size)
+        near = did_you_mean(word.lower(), ["pass", "undo", "resign"])
+        raise Unusable(f"{word!r} is no move: expected a point from {first} to {last}, pass, undo or resign{near}")
+    return names[word.lower()]
+
+
 class Output(nn.Module):
     """One of the network's two outputs, as a function of the planes."""
 
@@ -50,19 +136,14 @@ def networks(task: Task) -> list[Network]:
     planes = _planes(task, 8)
     shape = f"planes float32 {['batch', *planes.shape[1:]]}".replace("'", "")
     what = "own stones and the other side's, the newest position first, then ones if Black is to play"
-    names = (*(_name(task, action) for action in range(task.config.board.size**2)), "pass")
+    size = task.config.board.size
+    names = tuple(name(action, size) for action in range(size**2 + 1))
     says = f"{shape}, {what}, to the logits [batch, actions] of each move"
     of_value = f"{shape}, {what}, to the value [batch] of the side to play, from -1 to 1"
     return [
         Network("policy", Output(task.network, 0).eval(), {"planes": planes}, "logits", says, labels=names),
         Network("value", Output(task.network, 1).eval(), {"planes": planes}, "values", of_value),
     ]
-
-
-def _name(task: Task, action: int) -> str:
-    """As players write it: c3, letters from the left without i, numbers from below."""
-    row, column = divmod(action, task.config.board.size)
-    return f"{sgf.LETTERS.replace('i', '')[column]}{task.config.board.size - row}"
 
 
 def _planes(task: Task, count: int) -> Tensor:
@@ -86,4 +167,4 @@ def files(task: Task) -> dict[str, str]:
     return {"game.sgf": record(task, play(task)) + "\n"}
 
 
-MODELS = Player(play=play, networks=networks, files=files)
+MODELS = Opponent(play=play, networks=networks, files=files, begin=Duel)

@@ -34,9 +34,9 @@ def neighbours(size: int) -> Int[np.ndarray, "points 4"]:
 
 @cache
 def _sums_beside(size: int) -> Float32[np.ndarray, "points 3*points"]:
-    """What marks of points are multiplied with to have, for each point, the sum over those marked beside it of the
+    """Marks on points times this are, for each point, sums over the marked points beside it: of 1, n and n².
 
-    powers 0, 1 and 2 of their numbers, counted from 1.
+    n is a point's number, from 1.
     """
     beside = np.zeros((size * size + 1, size * size), np.float32)
     np.add.at(beside, (neighbours(size).T, np.arange(size * size)), 1)
@@ -200,7 +200,10 @@ class Positions:
         return allowed, one_liberty
 
     def _number_after(
-        self, rows: Int[np.ndarray, " moves"], at: Int[np.ndarray, " moves"], one_liberty: Bool[np.ndarray, "games points"]
+        self,
+        rows: Int[np.ndarray, " moves"],
+        at: Int[np.ndarray, " moves"],
+        one_liberty: Bool[np.ndarray, "games points"],
     ) -> Float64[np.ndarray, " moves"]:
         """The number of the position after each of some moves."""
         numbers, colour, around = _numbers(self.size), self.to_play[rows], neighbours(self.size)[at]
@@ -233,8 +236,9 @@ class Positions:
         return (black & ~white).sum(1) - (white & ~black).sum(1)
 
     def planes(self) -> Int8[np.ndarray, "games planes size size"]:
-        """The network's inputs (2017, Methods, Neural network architecture): stones of the side to play at the last
-        past + 1 moments and those of the other side, X_t, Y_t, X_t-1, Y_t-1, ..., and a plane of ones if Black is to play.
+        """The network's inputs, X_t, Y_t, X_t-1, Y_t-1, ..., C (2017, Methods, Neural network architecture).
+
+        Stones of the side to play now and of the other side, at the last past + 1 moments; ones if Black is to play.
         """
         boards = np.concatenate([self.stones[:, None, :-1], self.past], 1) * self.to_play[:, None, None]
         own_and_other = np.stack([boards == 1, boards == -1], 2).reshape(len(self), -1, self.points)

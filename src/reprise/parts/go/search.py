@@ -122,9 +122,9 @@ _Path = list[tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 def _descend(tree: Tree, games: int, exploration: float) -> tuple[_Path, np.ndarray, np.ndarray, np.ndarray]:
-    """By depth the games that reach it, their nodes and actions; of each game the last node, its action, and what
+    """By depth the games that reach it, their nodes and actions; of each game the last node, its action, what follows.
 
-    follows: a node where the game is over, or 0 for one that is not there yet.
+    What follows is a node where the game is over, or 0 for one that is not there yet.
     """
     rows, node, path = np.arange(games), np.zeros(games, np.int32), _Path()
     above, last, following = (np.zeros(games, np.int64) for _ in range(3))
@@ -157,8 +157,10 @@ def _expand(
     return values
 
 
-def with_dirichlet(random: np.random.Generator, concentration: float, share: float) -> Callable[[np.ndarray], np.ndarray]:
-    """(1 - ε) P + ε η over the legal actions, η ~ Dir(α) (2017, Methods, Self-play: ε = 0.25, α = 0.03 at 361 points)."""
+def with_dirichlet(
+    random: np.random.Generator, concentration: float, share: float
+) -> Callable[[np.ndarray], np.ndarray]:
+    """(1 - ε) P + ε η over the legal actions, η ~ Dir(α) (2017, Methods, Self-play: ε = 0.25, α = 0.03)."""
 
     def noisy(priors: Float[np.ndarray, "games actions"]) -> Float[np.ndarray, "games actions"]:
         drawn = np.where(priors > 0, random.gamma(concentration, size=priors.shape) + 1e-30, 0.0)
@@ -197,7 +199,7 @@ def rollouts(random: np.random.Generator, komi: float) -> Evaluator:
 def drawn(
     visits: Float[np.ndarray, "games actions"], random: np.random.Generator, greedy: Bool[np.ndarray, " games"]
 ) -> Int[np.ndarray, " games"]:
-    """An action in proportion to its visits (τ = 1), or where `greedy` the most visited (τ → 0; 2017, Methods, Play)."""
+    """An action in proportion to its visits (τ = 1), or where `greedy` the most visited (τ → 0; 2017, Methods)."""
     shares = np.cumsum(visits, 1)
     by_chance = (shares > random.random((len(visits), 1)) * shares[:, -1:]).argmax(1)
     return np.where(greedy, visits.argmax(1), by_chance)

@@ -79,7 +79,10 @@ class _Reader:
         if found is None:
             rest = self.text[self.at :].lstrip()
             at = len(self.text) - len(rest)
-            self.fail(at, f"found {rest[0]!r}, expected a property, `;` or `)`" if rest else "the game has no end: expected `)`")
+            self.fail(
+                at,
+                f"found {rest[0]!r}, expected a property, `;` or `)`" if rest else "the game has no end: expected `)`",
+            )
         self.at = found.end()
         return found.start(found.lastindex or 0), found[found.lastindex or 0]
 
@@ -143,7 +146,13 @@ class _Reader:
 
 def write(record: Record) -> str:
     """One game, as SGF."""
-    keys = {"SZ": str(record.size), "KM": f"{record.komi:g}", "PB": record.black, "PW": record.white, "RE": record.result}
+    keys = {
+        "SZ": str(record.size),
+        "KM": f"{record.komi:g}",
+        "PB": record.black,
+        "PW": record.white,
+        "RE": record.result,
+    }
     head = "".join(f"{key}[{_escaped(value)}]" for key, value in keys.items() if value)
     setup = "".join(f"A{_letter(stone)}[{_place(stone.action, record.size)}]" for stone in record.setup)
     moves = "".join(f";{_letter(move)}[{_place(move.action, record.size)}]" for move in record.moves)

@@ -34,14 +34,22 @@ class Turns:
     def empty(cls, slots: int, games: int, planes: int, size: int) -> Turns:
         """Room for so many turns of each game."""
         return cls(
-            np.zeros((slots, games, planes, size, size), np.int8), np.zeros((slots, games, size * size + 1), np.float32),
-            np.zeros((slots, games), np.int8), np.full((slots, games), np.nan, np.float32), np.zeros(games, np.int64),
-        )  # fmt: skip
+            np.zeros((slots, games, planes, size, size), np.int8),
+            np.zeros((slots, games, size * size + 1), np.float32),
+            np.zeros((slots, games), np.int8),
+            np.full((slots, games), np.nan, np.float32),
+            np.zeros(games, np.int64),
+        )
 
     def add(self, planes: np.ndarray, targets: np.ndarray, colours: np.ndarray) -> None:
         """One turn of every game, in the place of the oldest."""
         slot = self.now % len(self.planes)
-        self.planes[slot], self.targets[slot], self.colours[slot], self.outcomes[slot] = planes, targets, colours, np.nan
+        self.planes[slot], self.targets[slot], self.colours[slot], self.outcomes[slot] = (
+            planes,
+            targets,
+            colours,
+            np.nan,
+        )
         self.now += 1
 
     def end(self, games: Int[np.ndarray, " ended"], winners: np.ndarray) -> None:
