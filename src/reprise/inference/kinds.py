@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,6 +103,32 @@ class Player(Models):
 
     def hub_task(self, config: Any, stage: str) -> str | None:
         return "reinforcement-learning"
+
+
+class Duel(Protocol):
+    """A game between a person, who has the first move, and a model."""
+
+    def move(self, word: str) -> None:
+        """The person's move or command, and the model's answer; Unusable if it is none, and nothing has changed."""
+        ...
+
+    def board(self) -> str:
+        """Lines of text: the position, and what was last played."""
+        ...
+
+    @property
+    def result(self) -> str | None:
+        """Who has won, once the game is over."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opponent(Player):
+    """Models that play a game against themselves, or against a person."""
+
+    begin: Callable[[Any, int], Duel]
+    """(task, draw): a game at its beginning; another draw may be answered otherwise."""
+    trying: ClassVar[str] = "a game against you in the terminal, or against itself, filmed"
 
 
 MASK = "[MASK]"
@@ -217,5 +243,7 @@ class Stories(Models):
         return "question-answering"
 
 
-KINDS: dict[str, type[Models]] = {kind.__name__: kind for kind in (Sampler, Player, Text, Stories, Classifier, Models)}
+KINDS: dict[str, type[Models]] = {
+    kind.__name__: kind for kind in (Sampler, Player, Opponent, Text, Stories, Classifier, Models)
+}
 """Kinds by name, in the order of `reprise try --help`."""
