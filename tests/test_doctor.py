@@ -45,7 +45,8 @@ def test_here_it_knows_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"python", "packages", "cores", "torch", "GPU", "bfloat16", "disk", "git", "dvc", "project", "W&B"} <= {
         *findings
     }
-    assert findings["project"]["found"].startswith("16 experiments")
+    papers = list(REPOSITORY.glob("papers/*.yaml"))
+    assert findings["project"]["found"].startswith(f"{len(papers)} experiments")
     assert done.exit_code == any(one["status"] == "fail" for one in findings.values())
     assert all(one["advice"] for one in findings.values() if one["status"] in ("warn", "fail"))
 

@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import REPOSITORY
+from layout import REPOSITORY, repository
 from reprise.commands.unwritten import unwritten
-from reprise.core.config.project import Project, load
+from reprise.core.config.project import Project
 from reprise.core.contract import SCALES, ExperimentConfig
 
-PROJECT = load(REPOSITORY)
+PROJECT = repository()
 EXPERIMENTS = list(PROJECT.papers)
 MODELS = [(key, model) for key in EXPERIMENTS for model in PROJECT.papers[key].parameters]
 
 
 @pytest.fixture
 def project() -> Project:
-    return load(REPOSITORY)
+    return PROJECT
 
 
 def test_every_paper_has_its_sections():
