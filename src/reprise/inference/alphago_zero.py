@@ -88,13 +88,16 @@ class Duel:
         lines = []
         for row in range(self.size):
             marks = [".XO"[stone] for stone in stones[row].tolist()]
-            shown = [f"({mark})" if row * self.size + column == last else f" {mark} " for column, mark in enumerate(marks)]
+            shown = [
+                f"({mark})" if row * self.size + column == last else f" {mark} " for column, mark in enumerate(marks)
+            ]
             lines.append(f"{self.size - row:2d} {''.join(shown)}")
         lines.append("   " + "".join(f" {letter} " for letter in COLUMNS[: self.size]))
         if last == self.size**2:
             lines.append("White passes" if len(self.actions) % 2 == 0 else "Black passes")
         elif not self.actions:
-            lines.append(f"You are X and begin; White has {self.komi:g} points. A point such as {name(self.size**2 // 2, self.size)}, pass, undo or resign")
+            centre = name(self.size**2 // 2, self.size)
+            lines.append(f"You are X and begin; White has {self.komi:g} points. Type {centre}, pass, undo or resign")
         return "\n".join(lines)
 
 
