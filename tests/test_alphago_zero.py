@@ -82,7 +82,7 @@ def test_a_block_without_residual_is_two_convolutions_alone() -> None:
     for residual, expected in ((True, x), (False, torch.zeros_like(x))):
         config = zero.Config.model_validate(TINY | {"network": TINY["network"] | {"residual": residual}})
         block = zero.Block(config.network).eval()
-        torch.nn.init.zeros_(block.second[0].weight)
+        block.second[0].weight.data.zero_()  # type: ignore[union-attr, operator]
         assert torch.equal(block(x), expected)
 
 
@@ -172,7 +172,7 @@ def test_a_duel_goes_by_the_rules() -> None:
     assert duel.actions[0] == 0
     duel.move("undo")
     assert (duel.actions, duel.result) == ([], None)
-    for word, said in (("c9", "expected a point from a1 to b2"), ("passs", "did you mean pass?")):
+    for word, said in (("c9", "expected a point from a1 to b2"), ("undoo", "did you mean undo?")):
         with pytest.raises(Unusable, match=said):
             duel.move(word)
     while duel.result is None:

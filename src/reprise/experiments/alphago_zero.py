@@ -364,7 +364,7 @@ class Task(task.Task):
         games, board, settings, random = self.games, self.config.board, self.config.search, self.random
         assert games is not None
         assert self.turns is not None
-        evaluate, row = self.evaluator(self.network, random), dict[str, Tensor | float]()
+        evaluate = self.evaluator(self.network, random)
         if isinstance(play, SelfPlay):
             noise = with_dirichlet(random, play.concentration, play.noise) if play.noise else None
             tree = search(games, evaluate, settings.simulations, settings.exploration, board.komi, noise)
@@ -377,12 +377,12 @@ class Task(task.Task):
             targets = np.eye(games.points + 1, dtype=np.float32)[actions]
         self.turns.add(games.planes(), targets, games.to_play)
         games.play(actions)
-        over = np.flatnonzero(games.over)
-        if len(over):
+        row: dict[str, Tensor | float] = {}
+        if len(over := np.flatnonzero(games.over)):
             ended = games.take(over)
             winners = np.sign(ended.area() - board.komi)
             self.turns.end(over, winners)
-            row = {"length": float(ended.moves.mean()), "black_wins": float((winners > 0).mean())}
+            row |= {"length": float(ended.moves.mean()), "black_wins": float((winners > 0).mean())}
             games.put(over, Positions.start(board.size, len(over), self.config.network.past, board.limit))
         return row
 

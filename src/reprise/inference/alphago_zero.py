@@ -96,9 +96,8 @@ class Duel:
         if last == self.size**2:
             lines.append("White passes" if len(self.actions) % 2 == 0 else "Black passes")
         elif not self.actions:
-            lines.append(
-                f"You are X and begin; White has {self.komi:g} points. A point such as {name(self.size**2 // 2, self.size)}, pass, undo or resign"
-            )
+            centre = name(self.size**2 // 2, self.size)
+            lines.append(f"You are X and begin; White has {self.komi:g} points. Type {centre}, pass, undo or resign")
         return "\n".join(lines)
 
 

@@ -56,7 +56,7 @@ class Turns:
         """The outcome of each turn of some games that have ended: 1 if Black has won, -1 if White has, 0 for a draw."""
         slots = len(self.planes)
         for game, winner in zip(games.tolist(), winners.tolist(), strict=True):
-            which = np.arange(max(self.began[game], self.now - slots), self.now) % slots
+            which = np.arange(max(int(self.began[game]), self.now - slots), self.now) % slots
             self.outcomes[which, game] = winner * self.colours[which, game]
         self.began[games] = self.now
 
