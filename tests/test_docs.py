@@ -51,6 +51,8 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 KNOB = r"([+~]?)\b((?:params|papers)/\w+\.yaml):([+~]?)([a-z][\w.]*\w)"
 """FILE:KNOB, with DVC's sign for one that is to be added or removed, which stands after the colon."""
 SHELLS = {"bash", "sh", "shell", "zsh", "fish", "shell-session"}
+CLICK_EXCEPTION: Any = next(one for one in typer.BadParameter.__mro__ if one.__name__ == "ClickException")
+"""Typer's own: it carries a click of its own, whose exceptions are not those of the package."""
 UNCHANGED = ("/dev/null", "$EDITOR")
 """What marks a command that waits for a person."""
 
@@ -361,7 +363,7 @@ def mistake(words: list[str]) -> str:
     if "--help" not in words:
         try:
             group.commands[words[0]].make_context(words[0], words[1:], parent=top)
-        except click.ClickException as error:
+        except CLICK_EXCEPTION as error:
             return f"reprise {' '.join(words)}: {error.format_message()}"
     return ""
 

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 
 import warm
 
-pytestmark = pytest.mark.skipif(warm.python() == sys.executable, reason="every command is an interpreter of its own")
+pytestmark = pytest.mark.skipif(not warm.FORKS, reason="every command is an interpreter of its own")
 
 PACKAGE = """\
 import json, os, signal, sys, time

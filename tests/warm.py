@@ -39,6 +39,8 @@ LOADED = [
     "threadpoolctl", "torch", "typer", "yaml",
 ]  # fmt: skip
 """What commands import besides Reprise."""
+FORKS = sys.platform == "linux" and " " not in sys.executable and not os.environ.get("REPRISE_TESTS_COLD")
+"""Whether commands are forked: elsewhere a fork of so much is not safe, and a script's first line takes no blanks."""
 STREAMS = (0, 1, 2)
 ASIDE = 256
 """Numbers of files from here on are nobody's yet."""
@@ -57,7 +59,7 @@ _STARTED = ExitStack()
 def folder() -> str:
     """A folder of `python` and `reprise` that fork; that of the interpreter itself where it cannot be forked."""
     cold = Path(sys.executable).parent
-    if sys.platform != "linux" or " " in sys.executable or os.environ.get("REPRISE_TESTS_COLD"):
+    if not FORKS:
         return str(cold)
     made = Path(tempfile.mkdtemp(prefix="warm-"))  # not pytest's: the path of a socket has at most 107 characters
     _STARTED.callback(shutil.rmtree, made, ignore_errors=True)
@@ -83,7 +85,7 @@ def folder() -> str:
 
 def python() -> str:
     """The `python` of `folder()`; the interpreter itself where it cannot be forked."""
-    return shim if os.path.exists(shim := f"{folder()}/python") else sys.executable
+    return f"{folder()}/python" if FORKS else sys.executable
 
 
 def stop() -> None:
