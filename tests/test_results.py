@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 
 import made_up
+from reprise.commands import listing
 from reprise.core.verdicts import listings, multiplicity, results, rulings
 
 ROOT = Path(__file__).parents[1]
@@ -276,3 +277,29 @@ def test_listings_give_q_over_the_whole_catalogue_and_checks_last(tmp_path: Path
     assert f" {sum(one.verdict == 'reproduced' for one in counted)} reproduced" in row
     assert row.endswith(" | 5 |"), "ten minutes of a core are five of two"
     assert f"{counted[0].says} **" in row
+
+
+def test_listings_have_a_column_for_the_papers_own_scale_where_there_is_one(tmp_path: Path):
+    here = made_up.write(tmp_path)
+    project = made_up.project(tmp_path, {"gan": made_up.PAPER})
+    papers, seconds = {"gan": made_up.PAPER}, {"gan": 600.0}
+    alone = listings.verdict_summary({"gan": here}, papers, seconds)
+    [before] = listing.table(listing.rows(project, listing.Filters([])), False, 120)
+    assert "scale" not in alone + before
+    whole = made_up.write(tmp_path, scale="paper", better=140.0)
+    assert (
+        listings.verdict_summary({"gan": here}, papers, seconds, {"gan": {"as_published": here["as_published"]}})
+        == alone
+    )
+    head, _, row, *_ = listings.verdict_summary({"gan": here}, papers, seconds, {"gan": whole}).splitlines()
+    assert head.endswith("| minutes | ours at the paper's scale |")
+    ours = f"{whole['as_published'].estimate:.3g}"
+    reproduced = [one for one in whole.values() if one.verdict == "reproduced"]
+    assert f"| 5 | {len(reproduced)} reproduced, " in row
+    assert row.endswith(f": Adversarial nets, MNIST 225 nats, ours {ours} |")
+    found = listing.rows(project, listing.Filters([]))
+    assert found[0]["at_paper_scale"] == {name: one.verdict for name, one in whole.items()}
+    judged = [one for one in whole.values() if one.interval]
+    [line, *details] = listing.table(found, True, 120)
+    assert f"  paper's scale: {len(reproduced)} of {len(judged)}  Generative" in line
+    assert any(detail.startswith("  as_published, at the paper's scale: ") for detail in details)
