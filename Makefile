@@ -1,10 +1,11 @@
 # Two commands on a fresh machine: `make repro` runs the main job, `make test` the tests.
 EXPERIMENTS ?= gan dqn bert
+SCALE ?= paper
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test check format bench setup
+.PHONY: repro paper-gpu test check format bench setup
 
 # One experiment after another, so that the first verdicts are there early.
 repro: $(BIN)/.installed
@@ -14,6 +15,29 @@ else
 	$(foreach e,$(EXPERIMENTS),dvc repro evaluate@$(e) &&) dvc repro --single-item report
 endif
 	@reprise verdicts $(filter-out all,$(EXPERIMENTS))
+
+# What a GPU makes possible at the papers' own scale in ten minutes or a few times ten: each paper with its arms, the
+# cheapest first. Stopped, it goes on where it was. At smoke scale it is a test, of arms that there are at that scale.
+PAPER_GPU.paper := \
+	optimizers/adagrad/nesterov/rmsprop/adam \
+	$(if $(wildcard params/resnet.yaml),resnet/plain_20/residual_20) \
+	lottery_ticket/objects_conv_2_ticket_9/objects_conv_2_ticket \
+	regularisation/objects_dropout/dropout_max_norm
+PAPER_GPU.smoke := optimizers/nesterov/adam lottery_ticket/dense/ticket regularisation/dropout_max_norm
+PAPER_GPU ?= $(PAPER_GPU.$(SCALE))
+# GiB for a run, so that several go side by side on a GPU: it counts where there is one.
+GPU_MEMORY ?= 4
+
+paper-gpu: $(BIN)/.installed
+	$(if $(strip $(PAPER_GPU)),,$(error SCALE is $(SCALE); expected paper or smoke))
+	reprise prepare small_images scale=$(SCALE)
+	@set -e; for each in $(PAPER_GPU); do \
+		paper=$${each%%/*}; arms=$$(echo "/$${each#*/}" | sed 's:/: --arm :g'); \
+		for stage in pretrain evaluate; do \
+			echo reprise $$stage $$paper$$arms; \
+			reprise $$stage $$paper$$arms scale=$(SCALE) runtime.gpu_memory=$(GPU_MEMORY); \
+		done; \
+	done
 
 test: $(BIN)/.chromium
 	pytest -n 2 --dist loadscope --no-loadscope-reorder --max-worker-restart=0

@@ -44,8 +44,12 @@ def trained(tmp_path_factory) -> Path:
 
 
 def test_from_yaml_to_verdict(toy_project):
-    assert "4 of 4 runs trained" in toy_project.reprise("pretrain", "toy")
-    assert "0 of 4 runs trained" in toy_project.reprise("pretrain", "toy")
+    said = toy_project.reprise("pretrain", "toy", "--arm", "slwo", status=2)
+    assert "no arm of toy at scale laptop is called 'slwo'; did you mean slow?" in said
+    printed = toy_project.reprise("pretrain", "toy", "--arm", "slow")
+    assert "2 of 2 runs trained, 0 were there already" in printed
+    assert "now: reprise evaluate toy --arm slow" in printed
+    assert "2 of 4 runs trained, 2 were there already" in toy_project.reprise("pretrain", "toy")
     printed = toy_project.reprise("evaluate", "toy")
     assert "holds" in printed
     results = toy_project.root / "results" / "laptop" / "toy"

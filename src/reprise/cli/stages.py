@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reprise.cli.look import print_verdicts
-from reprise.commands.options import Arm, Dataset, Experiment, Overrides, StageName
+from reprise.commands.options import Arm, ArmsOption, Dataset, Experiment, Overrides, StageName
 from reprise.commands.project import check_known, check_links, check_project, open_project
 
 if TYPE_CHECKING:
+    from reprise.core.config.project import Project
     from reprise.core.contract import Stage
 
 
@@ -51,14 +52,14 @@ def prepare(dataset: Dataset, overrides: Overrides = None) -> None:
         _tell_next(f"reprise pretrain {first}")
 
 
-def pretrain(experiment: Experiment, overrides: Overrides = None) -> None:
+def pretrain(experiment: Experiment, overrides: Overrides = None, arms: ArmsOption = None) -> None:
     """Train the arms × seeds of the first stage."""
-    _train(experiment, "pretrain", overrides)
+    _train(experiment, "pretrain", overrides, arms)
 
 
-def finetune(experiment: Experiment, overrides: Overrides = None) -> None:
+def finetune(experiment: Experiment, overrides: Overrides = None, arms: ArmsOption = None) -> None:
     """Train those of the second, from the weights of the first."""
-    _train(experiment, "finetune", overrides)
+    _train(experiment, "finetune", overrides, arms)
 
 
 def run(
@@ -84,14 +85,15 @@ def run(
     train_here(project, experiment, stages[stages.index(stage)], arm, seed, typer.echo)  # type: ignore[arg-type]
 
 
-def evaluate(experiment: Experiment, overrides: Overrides = None) -> None:
+def evaluate(experiment: Experiment, overrides: Overrides = None, arms: ArmsOption = None) -> None:
     """Score the trained runs, judge the claims, write results/."""
     project = open_project(overrides, experiment=experiment, papers=[experiment])
     check_known(experiment, project.pipeline.evaluate, "experiment with an evaluate stage")
+    _check_arms(project, experiment, arms)
     from reprise.stages.evaluate import evaluate as run
 
     check_links(project.root, "results")
-    run(project, experiment)
+    run(project, experiment, arms or None, typer.echo)
     print_verdicts(project, [experiment])
     typer.echo("now: reprise report --open")
 
@@ -111,15 +113,22 @@ def report(show: Annotated[bool, typer.Option("--open", help="Then open it in th
             typer.echo("no browser found: open reports/index.html yourself", err=True)
 
 
-def _train(experiment: str, stage: Stage, overrides: list[str] | None) -> None:
+def _check_arms(project: Project, experiment: str, arms: list[str] | None) -> None:
+    for arm in arms or ():
+        check_known(arm, project.arms(experiment), f"arm of {experiment} at scale {project.params.scale}")
+
+
+def _train(experiment: str, stage: Stage, overrides: list[str] | None, arms: list[str] | None) -> None:
     project = open_project(overrides, experiment=experiment, papers=[experiment])
     check_known(experiment, getattr(project.pipeline, stage), f"experiment with a {stage} stage")
+    _check_arms(project, experiment, arms)
     check_links(project.root, "models")
     from reprise.stages.train import train
 
-    train(project, experiment, stage, typer.echo)
+    train(project, experiment, stage, typer.echo, arms or None)
     later = [*project.pipeline.stages(experiment), "evaluate"]
-    _tell_next(f"reprise {later[later.index(stage) + 1]} {experiment}")
+    chosen = "".join(f" --arm {arm}" for arm in arms or ())
+    _tell_next(f"reprise {later[later.index(stage) + 1]} {experiment}{chosen}")
 
 
 def _tell_next(command: str) -> None:

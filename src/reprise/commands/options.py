@@ -26,6 +26,10 @@ Dataset = Annotated[str, typer.Argument(help="A name in `datasets`", autocomplet
 StageName = Annotated[str, typer.Argument(help="pretrain or finetune", autocompletion=completion.stages)]
 Arm = Annotated[str, typer.Argument(help="As `reprise list` shows them", autocompletion=completion.arms)]
 ArmOption = Annotated[str | None, typer.Option("--arm", help="The first unless given", autocompletion=completion.arms)]
+ArmsOption = Annotated[
+    list[str] | None,
+    typer.Option("--arm", help="This one alone; may be repeated", autocompletion=completion.arms),
+]
 ScaleOption = Annotated[
     str | None,
     typer.Option(

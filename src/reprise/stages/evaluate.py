@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from reprise.core.config.project import Project
 from reprise.core.contract import Failed, Run
 from reprise.core.run import run_store, tracking
-from reprise.core.run.integrity import naming
+from reprise.core.run.integrity import naming, shown
 from reprise.core.run.progress import Progress
 from reprise.core.verdicts import results
 from reprise.stages.check_data import check_prepared
@@ -18,19 +19,28 @@ from reprise.stages.run_list import check_trained, runs_of
 from reprise.stages.train import about, grid, preload, raise_failures
 
 
-def evaluate(project: Project, experiment: str) -> None:
-    """Score, judge, and write results/<scale>/<experiment>/."""
+def evaluate(
+    project: Project,
+    experiment: str,
+    arms: Collection[str] | None = None,
+    echo: Callable[[str], None] = print,
+) -> None:
+    """Score, judge, and write results/<scale>/<experiment>/.
+
+    Of some `arms` alone, the others stay in results/ as they were found before, unless their knobs, code or data are
+    other ones by now: these are named by `echo`, and left out.
+    """
     tracking.check_environment(project.params.tracking)
     with run_store.stage_lock(project.root, "evaluate", experiment):
-        _evaluate(project, experiment)
+        _evaluate(project, experiment, arms, echo)
 
 
-def _evaluate(project: Project, experiment: str) -> None:
+def _evaluate(project: Project, experiment: str, arms: Collection[str] | None, echo: Callable[[str], None]) -> None:
     section = project.pipeline.evaluate[experiment]
     data = project.root / "data" / "prepared" / section.data
-    runs = [replace(run, data=data) for run in runs_of(project, experiment, section.model)]
+    runs = [replace(run, data=data) for run in runs_of(project, experiment, section.model, arms)]
     trained: dict[str, dict[tuple[str, int], dict[str, Any]]] = {
-        stage: check_trained(project, experiment, stage, runs_of(project, experiment, stage))
+        stage: check_trained(project, experiment, stage, runs_of(project, experiment, stage, arms))
         for stage in project.pipeline.stages(experiment)
     }
     records = trained[section.model]
@@ -54,6 +64,9 @@ def _evaluate(project: Project, experiment: str) -> None:
         )
     models = project.models_folder(experiment)
     folder = project.results_folder(experiment)
+    others = [] if arms is None else [run for run in runs_of(project, experiment, section.model) if run.arm not in arms]
+    stay = _still_asked_for(folder, others, echo)
+    known = sorted([*runs, *stay], key=lambda run: project.arms(experiment).index(run.arm))
     records_by_stage = {(stage, *key): record for stage, found in trained.items() for key, record in found.items()}
     files = {(stage, arm, seed): models / stage / arm / f"seed{seed}" for stage, arm, seed in records_by_stage}
     with naming(folder, "all runs are scored, and the same command writes what they came to"):
@@ -65,11 +78,30 @@ def _evaluate(project: Project, experiment: str) -> None:
             failures,
             histories={key: file.with_suffix(".history.csv") for key, file in files.items()},
             pictures={(run.arm, run.seed): _pictures(project.root, run, records[run.arm, run.seed]) for run in whole},
-            fingerprints={(run.arm, run.seed): run.fingerprint for run in runs},
+            fingerprints={(run.arm, run.seed): run.fingerprint for run in known},
             records=records_by_stage,
-            configs={arm: project.tree(experiment, arm) for arm in project.arms(experiment)},
+            configs={run.arm: project.tree(experiment, run.arm) for run in known},
+            scoring={run.arm: run.scoring for run in known},
+            kept=results.keep(folder, {run.arm for run in stay}) if stay else None,
         )
     track(project, waiting)
+
+
+def _still_asked_for(folder: Path, runs: Sequence[Run], echo: Callable[[str], None]) -> list[Run]:
+    """Those of `runs` that `folder` has results of, of arms all of whose results are as they are asked for now."""
+    if not (folder / "card.json").exists():
+        return []
+    card, asked = results.read_card(folder), {f"{run.arm}/s{run.seed}": run for run in runs}
+    arms, scoring = {run.arm for run in runs}, card.get("scoring", {})
+    there = {name: asked.get(name) for name in card["fingerprints"] if name.rpartition("/")[0] in arms}
+    other = {
+        name.rpartition("/")[0]
+        for name, run in there.items()
+        if run is None or (run.fingerprint, run.scoring) != (card["fingerprints"][name], scoring.get(run.arm))
+    }
+    if other:
+        echo(f"{shown(folder)}: {', '.join(sorted(other))} left out: they are of other knobs, code or data")
+    return [run for run in there.values() if run is not None and run.arm not in other]
 
 
 def track(project: Project, scored: list[Run]) -> None:

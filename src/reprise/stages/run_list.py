@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,10 +30,10 @@ class _Arm:
     scoring: str
 
 
-def runs_of(project: Project, experiment: str, stage: Stage) -> list[Run]:
-    """Every run of a stage, seed by seed, with its fingerprint."""
-    code = read_code()
-    arms = {arm: _arm(project, experiment, arm, code) for arm in project.arms(experiment)}
+def runs_of(project: Project, experiment: str, stage: Stage, arms_alone: Collection[str] | None = None) -> list[Run]:
+    """Every run of a stage, or those of some arms, seed by seed, with its fingerprint."""
+    code, named = read_code(), project.arms(experiment)
+    arms = {arm: _arm(project, experiment, arm, code) for arm in named if arms_alone is None or arm in arms_alone}
     seeds = list(dict.fromkeys(seed for arm in arms.values() for seed in arm.config["seeds"]))
     return [
         _run(project, experiment, stage, name, seed, arm)

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 from importlib.util import find_spec
@@ -42,15 +42,26 @@ def _lost(project: Project, experiment: str, stage: Stage, waiting: Sequence[Run
     ]
 
 
-def train(project: Project, experiment: str, stage: Stage, echo: Callable[[str], None]) -> None:
-    """Train what is not trained yet, and leave models/<scale>/<experiment>/<stage>/ whole; Failed names what failed."""
+def train(
+    project: Project,
+    experiment: str,
+    stage: Stage,
+    echo: Callable[[str], None],
+    arms: Collection[str] | None = None,
+) -> None:
+    """Train what is not trained yet, and leave models/<scale>/<experiment>/<stage>/ whole; Failed names what failed.
+
+    Of some `arms` alone, beside whatever others are trained already.
+    """
     tracking.check_environment(project.params.tracking)
     with run_store.stage_lock(project.root, stage, experiment):
-        _train(project, experiment, stage, echo)
+        _train(project, experiment, stage, echo, arms)
 
 
-def _train(project: Project, experiment: str, stage: Stage, echo: Callable[[str], None]) -> None:
-    runs = runs_of(project, experiment, stage)
+def _train(
+    project: Project, experiment: str, stage: Stage, echo: Callable[[str], None], arms: Collection[str] | None
+) -> None:
+    runs = runs_of(project, experiment, stage, arms)
     known: dict[str, str] = _outcomes(project.root, runs)
     unknown = [run for run in runs if run.name not in known]
     if unknown:
@@ -72,7 +83,9 @@ def _train(project: Project, experiment: str, stage: Stage, echo: Callable[[str]
     raise_failures(outcomes, len(known))
 
     target = project.models_folder(experiment) / stage
-    _publish(project, runs, target)
+    others = [] if arms is None else [run for run in runs_of(project, experiment, stage) if run.arm not in arms]
+    there_too = _outcomes(project.root, others)
+    _publish(project, [*runs, *(run for run in others if run.name in there_too)], target)
     ended, there = known | outcomes.ended, len(runs) - len(unknown)
     echo(f"{stage} {experiment}: {len(waiting)} of {len(runs)} runs trained, {there} were there already")
     for run in (run for run in runs if ended[run.name] == "diverged"):

@@ -31,7 +31,9 @@ class Runtime(Strict):
     address: Annotated[str, Field(pattern=r"^(auto|[^/\s]+:[0-9]+)$")] = "auto"
     """The head of the Ray cluster, host:port; auto: of the cluster that this machine is a node of."""
     workers: Count | Literal["auto"] = "auto"
-    """Runs side by side; auto: one for each core, or each GPU."""
+    """Runs side by side, on GPUs also several on each; auto: one for each core, or as `gpu_memory` says of GPUs."""
+    gpu_memory: Annotated[float, Field(gt=0)] | None = None
+    """GiB of a GPU that a run may take: `workers: auto` puts as many on each as its free memory holds; null: one."""
     threads: Count = 1
     """Threads of each run, or of each of its devices; another number changes the last bits, and makes another run."""
     checkpoint_every: Annotated[float, Field(gt=0)] = 60.0
@@ -41,6 +43,8 @@ class Runtime(Strict):
     def _one_device_on_ray(self) -> Runtime:
         if self.engine == "ray" and (self.devices not in (1, "auto") or self.num_nodes > 1):
             raise ValueError("engine: ray gives each run one device, so devices and num_nodes are 1")
+        if self.engine == "ray" and self.gpu_memory is not None:
+            raise ValueError("engine: ray gives each run one device, so gpu_memory is null")
         return self
 
 

@@ -1,4 +1,4 @@
-"""Arms × seeds side by side: one process each, with its share of the cores or a GPU of its own.
+"""Arms × seeds side by side: one process each, with its share of the cores or of the GPUs.
 
 Processes come from a fork server that has imported torch and the paper once, so that a run starts in
 milliseconds and is alone in its process: what kills it kills no other.
@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import traceback
 from collections import deque
@@ -122,10 +123,50 @@ def visible_gpus() -> list[str]:
     return re.findall(r"^GPU (\d+):", listing.stdout, re.MULTILINE)
 
 
-def count_workers(runtime: dict[str, Any], runs: int, gpus: int) -> int:
-    """Processes side by side: as many as there are devices, or cores for their threads, never more than runs."""
-    wanted = (gpus or cores() // runtime["threads"]) if runtime["workers"] == "auto" else runtime["workers"]
-    return max(1, min(wanted, runs))
+_FREE = "import torch; print(*(torch.cuda.mem_get_info(i)[0] for i in range(torch.cuda.device_count())))"
+
+
+def free_memory(gpus: Sequence[str]) -> list[float]:
+    """The free memory of each of `gpus`, in GiB; Failed where CUDA does not say.
+
+    Another process asks: one that has met CUDA holds memory of every GPU as long as it lives.
+    """
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
+    asked = subprocess.run([sys.executable, "-c", _FREE], env=environment, capture_output=True, text=True, check=False)
+    free = [int(size) / 2**30 for size in asked.stdout.split()] if not asked.returncode else []
+    if len(free) != len(gpus):
+        said = (asked.stderr.strip().splitlines() or [f"it names {len(free)} of the {len(gpus)} GPUs"])[-1]
+        raise Failed(f"runtime.gpu_memory: CUDA does not say how much memory is free: {said}")
+    return free
+
+
+def places(runtime: dict[str, Any], runs: int, gpus: Sequence[str]) -> list[str | None]:
+    """Where processes run side by side, never more than `runs`: a GPU for each of them, or None for a core.
+
+    One for each core, or each GPU; with `gpu_memory` as many on each GPU as its free memory holds, but no more than
+    there are cores. `workers` says another number, and takes the GPUs in turn. Failed if no GPU has room for one run.
+    """
+    of_cores = max(1, cores() // runtime["threads"])
+    if runtime["workers"] != "auto":
+        most = runtime["workers"]
+        room = [most] * len(gpus)
+    elif gpus and runtime["gpu_memory"] is not None:
+        most, room = max(of_cores, len(gpus)), _room(gpus, runtime["gpu_memory"])
+    else:
+        most, room = len(gpus) or of_cores, [1] * len(gpus)
+    turns = range(max(room, default=0))
+    in_turn = [gpu for turn in turns for gpu, holds in zip(gpus, room, strict=True) if turn < holds]
+    found: list[str | None] = [*in_turn] if gpus else [None] * most
+    return found[: min(most, runs)]
+
+
+def _room(gpus: Sequence[str], each: float) -> list[int]:
+    """How many runs of `each` GiB every GPU has room for; Failed if none has for one."""
+    free = free_memory(gpus)
+    room = [int(size // each) for size in free]
+    if not any(room):
+        raise Failed(f"runtime.gpu_memory: {each:g} GiB for a run, and no GPU has more than {max(free):.1f} GiB free")
+    return room
 
 
 def run_grid(
@@ -139,32 +180,31 @@ def run_grid(
     if not runs:
         return Outcomes()
     gpus = [] if runtime["accelerator"] == "cpu" else visible_gpus()
-    workers = count_workers(runtime, len(runs), len(gpus))
+    free_slots = deque(places(runtime, len(runs), gpus))
     os.environ |= environment(runtime["threads"])
     os.environ.update({name: size for name, size in KEEP_MEMORY.items() if name not in os.environ})
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
-    waiting, running, free_slots = deque(runs), {}, deque(range(workers))
+    waiting, running = deque(runs), {}
     with Progress(title, len(runs)) as progress, Signals() as signals:
         ledger = Ledger(progress, logs)
         while (waiting and signals.received is None) or running:
             while waiting and free_slots and signals.received is None:
-                run, slot = waiting.popleft(), free_slots.popleft()
+                run, gpu = waiting.popleft(), free_slots.popleft()
                 ours, theirs = context.Pipe()
-                gpu = gpus[slot % len(gpus)] if gpus else None
                 process = context.Process(target=_work, args=(job, run, theirs, gpu, runtime["threads"]), name=run.name)
                 ledger.hear(run, "wait")  # the first process starts when torch is imported, which can take long
                 process.start()
                 ledger.hear(run, "start")
                 theirs.close()
-                running[ours] = (run, process, slot)
+                running[ours] = (run, process, gpu)
             if signum := signals.news():
                 for _, process, _ in running.values():
                     with suppress(ProcessLookupError):
                         os.kill(process.pid, signum)
             progress.tick()
             for connection in wait(list(running), timeout=0.5):
-                run, process, slot = running[connection]  # type: ignore[index]
+                run, process, gpu = running[connection]  # type: ignore[index]
                 try:
                     ledger.hear(run, *connection.recv())  # type: ignore[union-attr]
                 except EOFError:
@@ -175,7 +215,7 @@ def run_grid(
                         told = ("paused", 0) if stopped else ("error", _cause_of_death(process.exitcode))
                         ledger.hear(run, *told)
                     del running[connection]  # type: ignore[arg-type]
-                    free_slots.append(slot)
+                    free_slots.append(gpu)
     if signals.received is not None:
         raise Stopped(signals.received)
     for name in ledger.paused:

@@ -5,8 +5,9 @@
     claims.json    {claim: verdict}
     plots/*.csv    <stage>_<column of history>: arm, step, mean, low, high, seeds    (dvc plots show, diff)
     card.json      scale, seeds, arms, failures, fingerprints, what the steps of each stage count, short hashes
-                   of the configuration of each arm and of each claim as they were judged, floors and ceilings, and
-                   the SHA-256 of the other files but cost.csv: one that was changed since is named, not read
+                   of the configuration of each arm, of the code that scored it and of each claim as they were judged,
+                   floors and ceilings, and the SHA-256 of the other files but cost.csv: one that was changed since is
+                   named, not read
     pictures/      of each arm's first seed, and index.json, which lists them
     cost.csv       one row a run and stage: seconds, cores, device
 
@@ -27,7 +28,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +98,42 @@ class RunCost:
         return self.seconds * (self.cores or 1)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Arms of an earlier evaluation, as `write` takes them: they stay as they are when other arms are evaluated."""
+
+    runs: dict[RunKey, dict[str, float]]
+    failures: dict[RunKey, str]
+    pictures: dict[RunKey, dict[str, Path]]
+    records: dict[HistoryKey, dict[str, Any]]
+    curves: dict[str, list[list[str]]]
+    """By the name of a file in plots/: its rows."""
+    axes: dict[str, str]
+
+
+def keep(folder: Path, arms: Collection[str]) -> Kept:
+    """What `folder` holds of `arms`."""
+    found, scored = read(folder), read_runs(folder)
+    failures = {_run(name): why for name, why in found.card["failures"].items()}
+    pictures: dict[RunKey, dict[str, Path]] = {}
+    for one in found.pictures:
+        if one["arm"] in arms:
+            file = folder / "pictures" / one["file"]
+            pictures.setdefault((one["arm"], one["seed"]), {})[one["name"]] = file
+    curves = {}
+    for name in found.curves:
+        with (folder / "plots" / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+            curves[name] = [row for row in csv.reader(file) if row[0] in arms]
+    return Kept(
+        runs={key: row for key, row in scored.items() if key[0] in arms},
+        failures={key: why for key, why in failures.items() if key[0] in arms},
+        pictures=pictures,
+        records={(cost.stage, cost.arm, cost.seed): vars(cost) for cost in found.costs if cost.arm in arms},
+        curves={name: rows for name, rows in curves.items() if rows},
+        axes=found.card["axes"],
+    )
+
+
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
@@ -111,12 +148,19 @@ def write(
     fingerprints: Mapping[RunKey, str] | None = None,
     records: Mapping[HistoryKey, Mapping[str, Any]] | None = None,
     configs: Mapping[str, Mapping[str, Any]] | None = None,
+    scoring: Mapping[str, str] | None = None,
+    kept: Kept | None = None,
 ) -> dict[str, Verdict]:
     """Judge the claims of `paper` on `runs` and write everything to `folder`, in place of what was there.
 
-    `configs` are the resolved trees of the arms, by which the page knows later whether they changed.
+    `configs` are the resolved trees of the arms, by which the page knows later whether they changed, and `scoring` the
+    hashes of the code that scored them. Both, and `fingerprints`, are also of the arms `kept`; all else is not.
     """
     failures, fingerprints, records = failures or {}, fingerprints or {}, records or {}
+    if kept is not None:
+        order = list(configs or {})
+        runs, failures = _in_order(runs, kept.runs, order), _in_order(failures, kept.failures, order)
+        pictures, records = {**kept.pictures, **(pictures or {})}, {**kept.records, **records}
     verdicts = judge_all(paper, runs, scale, failures, fingerprints)
     temporary = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -126,7 +170,8 @@ def write(
     _write_json(temporary / "metrics.json", summary(runs, list(paper.metrics)))
     _write_json(temporary / "claims.json", {name: verdict.as_json() for name, verdict in verdicts.items()})
     ended = {key: records.get(key, {}).get("diverged", failures.get(key[1:])) for key in histories or {}}
-    axes = _write_curves(temporary / "plots", arms, histories or {}, [key for key, why in ended.items() if why])
+    diverged, earlier = [key for key, why in ended.items() if why], kept.curves if kept else {}
+    axes = _write_curves(temporary / "plots", arms, histories or {}, diverged, earlier)
     _write_costs(temporary / "cost.csv", arms, records)
     card = {
         "scale": scale,
@@ -134,11 +179,13 @@ def write(
         "arms": arms,
         "failures": _by_name(failures),
         "fingerprints": _by_name(fingerprints),
-        "axes": axes,
+        "axes": {**kept.axes, **axes} if kept else axes,
         "claims": {name: claim_hash(paper, name) for name in paper.claims},
     }
     if configs is not None:
         card["configs"] = {arm: config_hash(tree) for arm, tree in configs.items()}
+    if scoring is not None:
+        card["scoring"] = dict(scoring)
     if found := levels(paper, runs):
         card["levels"] = found
     _copy_pictures(temporary / "pictures", arms, pictures or {})
@@ -196,12 +243,27 @@ def claim_hash(paper: Paper, name: str) -> str:
     return config_hash(said if metric.scale == "linear" else said | {"scale": metric.scale})
 
 
+Entry = TypeVar("Entry")
+
+
+def _in_order(new: Mapping[RunKey, Entry], kept: Mapping[RunKey, Entry], arms: list[str]) -> dict[RunKey, Entry]:
+    """Both, arm by arm in the order of `arms`."""
+    both = {**kept, **new}
+    return {key: both[key] for key in sorted(both, key=lambda key: (arms.index(key[0]), key[1]))}
+
+
 def _finite(number: float) -> float | None:
     return rounded(number) if math.isfinite(number) else None
 
 
 def _by_name(entries: Mapping[RunKey, str]) -> dict[str, str]:
     return {f"{arm}/s{seed}": entries[arm, seed] for arm, seed in sorted(entries)}
+
+
+def _run(name: str) -> RunKey:
+    """The opposite of `_by_name`, for one: arm and seed of `minimax/s0`."""
+    arm, _, seed = name.rpartition("/s")
+    return arm, int(seed)
 
 
 def _write_json(path: Path, content: object) -> None:
@@ -231,11 +293,16 @@ def _cell(value: float | None) -> object:
 
 
 def _write_curves(
-    folder: Path, arms: list[str], histories: Mapping[HistoryKey, Path], diverged: Collection[HistoryKey] = ()
+    folder: Path,
+    arms: list[str],
+    histories: Mapping[HistoryKey, Path],
+    diverged: Collection[HistoryKey],
+    earlier: Mapping[str, list[list[str]]],
 ) -> dict[str, str]:
     """One file per stage and column of history; returns what the steps of each stage count.
 
-    Runs that diverged are left out: a mean over seeds goes as far as all of them do, and theirs end early.
+    `earlier` are rows of other arms, by the name of the file. Runs that diverged are left out: a mean over seeds goes
+    as far as all of them do, and theirs end early.
     """
     axes: dict[str, str] = {}
     gathered: dict[str, dict[str, list[tuple[list[float], list[float]]]]] = {}
@@ -255,16 +322,12 @@ def _write_curves(
                 steps, values = zip(*points, strict=True)
                 name = re.sub(r"\W+", "_", f"{stage}_{column}")
                 gathered.setdefault(name, {}).setdefault(arm, []).append((list(steps), list(values)))
-    for name, by_arm in gathered.items():
-        _write_rows(
-            folder / f"{name}.csv",
-            ["arm", "step", "mean", "low", "high", "seeds"],
-            (
-                [arm, *map(rounded, point), len(seeds)]
-                for arm, seeds in by_arm.items()
-                for point in zip(*over_seeds(seeds), strict=True)
-            ),
-        )
+    for name in dict.fromkeys([*gathered, *earlier]):
+        drawn: list[list[object]] = [[*row] for row in earlier.get(name, ())]
+        for arm, seeds in gathered.get(name, {}).items():
+            drawn += [[arm, *map(rounded, point), len(seeds)] for point in zip(*over_seeds(seeds), strict=True)]
+        drawn.sort(key=lambda row: arms.index(str(row[0])))
+        _write_rows(folder / f"{name}.csv", ["arm", "step", "mean", "low", "high", "seeds"], drawn)
     return axes
 
 
