@@ -436,7 +436,7 @@ def test_fewer_seeds_than_the_exact_test_needs_are_refused(claim: dict[str, Any]
 
 
 def test_no_number_of_runs_shows_a_share_of_all():
-    with pytest.raises(ValidationError, match="no number of runs can show this share"):
+    with pytest.raises(ValidationError, match="no number of runs can show a share above 1"):
         paper_with({"kind": "rate", "arm": "new", "above": 0.5, "at_least": 1.0, "seeds": 1000}, {})
 
 

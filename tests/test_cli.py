@@ -57,7 +57,7 @@ def test_alone_it_says_where_to_begin_in_commands_that_exist() -> None:
 
 def test_alone_outside_a_project_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "no project here" in said()
+    assert "No project here" in said()
 
 
 def small_project(root: Path) -> Path:
@@ -192,7 +192,7 @@ def test_a_key_mistyped_is_a_mistake_and_a_word_that_nobody_has_is_none(
         status, err = failed(["list", *words], monkeypatch, capsys)
         assert status == 2
         assert err == f"no experiment is called {words['gann' in words]!r}; did you mean gan?\n"
-    assert "no experiment agrees with all of that" in said("list", "zebra")
+    assert "no experiment matches all of these" in said("list", "zebra")
     assert said("list", "dropout").startswith("regularisation ")
 
 
@@ -265,11 +265,11 @@ def test_verdicts_say_of_which_papers_there_are_none(
     done = CliRunner().invoke(cli.app, ["verdicts", "dqn", "gan", "bert", "--json"])
     assert done.exit_code == 0
     assert [*json.loads(done.stdout)] == ["gan"]
-    assert done.stderr == "not evaluated: dqn, bert; `dvc repro evaluate@dqn evaluate@bert` does that\n"
+    assert done.stderr == "not evaluated: dqn, bert; run `dvc repro evaluate@dqn evaluate@bert`\n"
     assert CliRunner().invoke(cli.app, ["verdicts"]).stderr == ""
     assert failed(["verdicts", "dqn"], monkeypatch, capsys) == (
         1,
-        "not evaluated: dqn; `dvc repro evaluate@dqn` does that\n",
+        "not evaluated: dqn; run `dvc repro evaluate@dqn`\n",
     )
     shutil.rmtree(tmp_path / "results")
     status, err = failed(["verdicts", "--json"], monkeypatch, capsys)
@@ -391,8 +391,8 @@ def test_a_defect_is_one_line_and_its_traceback_a_file(
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda text: text + "}\n", r":\d+:1: not JSON: Extra data; `dvc repro evaluate@gan` writes it anew"),
-        (lambda text: text.replace("\n", "\n<<<<<<< HEAD\n", 1), ":2:1: a merge left its conflict here; `dvc repro .*"),
+        (lambda text: text + "}\n", r":\d+:1: not JSON: Extra data; `dvc repro evaluate@gan` writes it again"),
+        (lambda text: text.replace("\n", "\n<<<<<<< HEAD\n", 1), ":2:1: unresolved merge conflict; `dvc repro .*"),
         (lambda text: "[1]", r": not what evaluation writes \(AttributeError: .*"),
         (lambda text: '{"a": {}}', r": not what evaluation writes \(KeyError: '\w+'\); .*"),
     ],
@@ -422,7 +422,7 @@ def test_a_folder_that_is_gone_is_one_line(
     monkeypatch.chdir(gone)
     gone.rmdir()
     status, err = failed(words, monkeypatch, capsys)
-    assert (status, err) == (2, "the folder that this shell is in has been deleted: cd to a project\n")
+    assert (status, err) == (2, "the working directory has been deleted: cd to a project\n")
 
 
 def test_a_defect_where_the_folder_is_gone_is_one_line(
@@ -494,7 +494,7 @@ def test_code_that_pythonpath_names_runs_with_a_warning(clone: CommandLine) -> N
     )  # fmt: skip
     assert done.returncode == 0
     assert done.stderr == (
-        f"warning: the code of {REPOSITORY / 'src'} runs, which PYTHONPATH names, not that of {clone.sources}\n"
+        f"warning: running the code of {REPOSITORY / 'src'}, which PYTHONPATH names, not that of {clone.sources}\n"
     )
     assert "warning" not in clone.reprise("--version")
 
@@ -508,16 +508,16 @@ def test_a_link_that_dvc_would_refuse_is_told_before_the_work(
     """By hand the same works: nobody but DVC minds."""
     disk = tmp_path_factory.mktemp("disk")
     (clone.root / "data").symlink_to(disk)
-    assert "now: reprise pretrain toy" in clone.reprise("prepare", "points")
+    assert "next: reprise pretrain toy" in clone.reprise("prepare", "points")
     monkeypatch.setenv("DVC_STAGE", "prepare@points")
     said = clone.reprise("prepare", "points", status=1)
     assert said == (
-        f"data is a link to {disk}, and DVC keeps no outputs behind a link: put DVC's cache on the other disk "
+        f"data is a link to {disk}, and DVC rejects outputs behind a link: put DVC's cache on the other disk "
         "(`dvc cache dir`), or mount the disk at data\n"
     )
     for name, words in (("models", ("pretrain", "toy")), ("results", ("evaluate", "toy"))):
         (clone.root / name).symlink_to(disk)
-        assert clone.reprise(*words, status=1).startswith(f"{name} is a link to {disk}, and DVC keeps no outputs")
+        assert clone.reprise(*words, status=1).startswith(f"{name} is a link to {disk}, and DVC rejects outputs")
 
 
 @pytest.mark.parametrize("said", ["", None])

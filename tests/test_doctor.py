@@ -54,7 +54,7 @@ def test_a_card_that_torch_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_listed_gpus", lambda: ["NVIDIA H200"])
     finding = found(None, "GPU")
     assert finding.status == "warn"
-    assert "built for processors only" in finding.found
+    assert "CPU-only build" in finding.found
     monkeypatch.setattr(doctor, "_ask_torch", lambda: TORCH | {"cuda": "13.0"})
     assert "cannot use it" in found(None, "GPU").found
     monkeypatch.setattr(doctor, "_ask_torch", lambda: TORCH | {"cuda": "13.0", "gpus": ["NVIDIA H200, 139 GiB"]})
@@ -144,14 +144,14 @@ def test_what_the_environment_asks_of_wandb(tmp_path: Path, monkeypatch: pytest.
     for name in ("WANDB_MODE", "HOME", "WANDB_API_KEY", "NETRC"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
-    assert found(REPOSITORY, "W&B").found.startswith("runs are kept offline")
+    assert found(REPOSITORY, "W&B").found.startswith("runs stay offline")
 
 
 def test_a_link_that_dvc_refuses(tmp_path: Path) -> None:
     (tmp_path / "models").symlink_to("/")
     finding = found(tmp_path, "links")
     assert finding.status == "warn"
-    assert finding.found == "models is a link to /: DVC keeps no outputs behind a link"
+    assert finding.found == "models is a link to /: DVC rejects outputs behind a link"
 
 
 def test_mistakes_in_the_project_are_counted(tmp_path: Path) -> None:
@@ -170,5 +170,5 @@ def test_the_report_says_what_to_do() -> None:
         "\x1b[31m✗\x1b[0m dvc  no project",
         "       → dvc init",
         "",
-        "1 to mend before a run, 0 to know of.",
+        "1 to fix before a run, 0 warnings.",
     ]

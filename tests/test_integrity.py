@@ -72,7 +72,7 @@ def test_one_flipped_byte_of_a_run_trains_it_again_with_the_same_bits(project):
     shutil.rmtree(next((project.root / ".reprise" / "runs").glob("*/damaged"), project.root / "none"), True)
     printed = project.reprise("pretrain", "toy")
     assert " is damaged: " in printed
-    assert "it is trained again" in printed
+    assert "training it again" in printed
     assert weights(project.root) == before
     assert "4 were there already" in project.reprise("pretrain", "toy")
 
@@ -116,7 +116,7 @@ def test_one_flipped_byte_of_prepared_data_is_named_and_not_trained_on(project):
         flip(prepared / name)
         printed = project.reprise("pretrain", "toy", "seeds=[7,8]", status=1)
         assert f"data/prepared/points/{name} is damaged" in printed
-        assert "`reprise prepare points` makes it anew" in printed
+        assert "`reprise prepare points` prepares it again" in printed
         (prepared / name).write_bytes(whole)
     (prepared / "card.json").write_bytes(b"\xff{")
     assert "points/card.json is damaged" in project.reprise("pretrain", "toy", "seeds=[7,8]", status=1)
@@ -131,7 +131,7 @@ def test_scores_that_were_damaged_are_made_again(project):
     found[1].write_bytes(b"\xff")
     found[2].with_name("manifest.json").unlink()
     printed = project.reprise("evaluate", "toy")
-    assert printed.count("is scored again") == 2
+    assert printed.count("; scoring toy/") == 2
     assert (project.root / "results" / "laptop" / "toy" / "runs.csv").read_text() == before
 
 
@@ -142,7 +142,7 @@ def test_records_that_are_none_are_named_and_stop_nothing(project):
         (folder / f"seed{9 + number}.run.json").write_bytes(content)
     (folder / "seed.run.json").write_text("{}")
     printed = project.reprise("source")
-    assert printed.count("it is not taken for trained") == 5
+    assert printed.count("ignoring it") == 5
     assert "models/laptop/toy/pretrain/fast/seed9.run.json is damaged: it is not JSON" in printed
     assert "4 run(s) in models/ come from elsewhere" in printed
     assert "0 of 4 runs trained" in project.reprise("pretrain", "toy")
@@ -173,11 +173,11 @@ def test_no_file_is_taken_by_a_name_that_leads_elsewhere(tmp_path):
         "diverged": "x", "files": {"history.csv": "0" * 64, "pictures/../../../x.png": "0" * 64},
     }  # fmt: skip
     run_store.write_json(tmp_path / "run.json", sealed(record))
-    with pytest.raises(Damaged, match="is no file of a run"):
+    with pytest.raises(Damaged, match="is not a file of a run"):
         run_store.read_published(tmp_path / "run.json")
     for name in ("toy/pretrain/fast", "toy/pretrain/../s0", "toy/x/fast/s0", "os.path/pretrain/a/s0"):
         run_store.write_json(tmp_path / "run.json", sealed(record | {"name": name}))
-        with pytest.raises(Damaged, match="no run's name"):
+        with pytest.raises(Damaged, match="is not the name of a run"):
             run_store.read_published(tmp_path / "run.json")
 
 
@@ -284,7 +284,7 @@ def test_the_same_stage_twice_at_once_is_done_once(toy_project):
     second = toy_project.start("pretrain", "toy", *slowly)
     told, others = first.communicate(timeout=200)[0], second.communicate(timeout=200)[0]
     assert (first.returncode, second.returncode) == (0, 0), told + others
-    assert f"pretrain toy: process {first.pid} is at it; waiting for its result" in others
+    assert f"pretrain toy: process {first.pid} is already working on it; waiting for its result" in others
     assert "0 of 4 runs trained, 4 were there already" in others
 
 
@@ -299,7 +299,7 @@ def test_folders_that_cannot_be_written_are_named_without_a_traceback(project):
         if folder == "models":
             printed = project.reprise(*words, status=1)
             assert "models/laptop/toy/pretrain cannot be written: " in printed
-            assert "the same command publishes them" in printed
+            assert "the same command will publish them" in printed
         else:
             printed = project.reprise(*words, status=1)
             assert "results/laptop/toy cannot be written: " in printed
@@ -369,7 +369,7 @@ def test_damaged_evidence_of_any_version_is_named(tmp_path, name, content):
         with suppress(ConfigError):  # a table without rows is one; runs are read where a mean is not finite
             results.read(folder)
     else:
-        with pytest.raises(ConfigError, match=f"{path.name}.*`dvc repro evaluate@gan` writes it anew"):
+        with pytest.raises(ConfigError, match=f"{path.name}.*`dvc repro evaluate@gan` writes it again"):
             results.read(folder)
 
 
@@ -413,4 +413,4 @@ def test_a_run_of_another_fingerprint_is_not_this_one(project):
     shutil.copytree(work, other)
     run = Run("toy", "pretrain", "fast", 0, "laptop", {}, Path(), Path(), None, "f" * 20)
     assert run_store.outcome(project.root, run) is None
-    assert "it is of another run" in str(run_store.damage(project.root, run))
+    assert "it belongs to another run" in str(run_store.damage(project.root, run))

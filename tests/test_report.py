@@ -133,6 +133,9 @@ def test_every_claim_has_its_verdict_and_interval(root: Path, pages: dict[str, s
             assert f'<li class="{verdict.verdict}"><a href="gan.html#{name}">' in pages["index.html"]
         else:
             assert verdict.reason in page
+    told = [verdict.power for verdict in verdicts.values() if verdict.interval and verdict.counted and verdict.power]
+    assert told
+    assert all(page.count(sentence) == 1 for sentence in told)  # once, however many claims have so many seeds
     assert page.count('<svg class="interval') == sum(verdict.interval is not None for verdict in verdicts.values())
     assert page.count('<figure class="curve">') == 3
     assert "dvc repro evaluate@gan" in page
@@ -155,8 +158,8 @@ def test_the_papers_numbers_stand_beside_ours(card: Card, page: str):
     [row] = re.findall(r"<tr><th[^>]*>Adversarial nets, MNIST.*?</tr>", page, re.DOTALL)
     assert "225" in row
     assert report.number(card.results.metrics["minimax"]["log_likelihood"]["mean"]) in row
-    assert "2 numbers of the paper that nothing of ours stands beside, at laptop scale" in page
-    assert "All of ours, at laptop scale" in page
+    assert "2 numbers of the paper without a counterpart here, at laptop scale" in page
+    assert "All our numbers, at laptop scale" in page
 
 
 def test_ours_at_the_papers_own_scale_has_a_column_and_its_claims_a_place(tmp_path: Path):
@@ -321,8 +324,8 @@ def test_every_paper_says_what_is_claimed_and_where_it_deviates():
 def test_the_cost_is_that_of_the_runs(tmp_path: Path):
     made_up.write(tmp_path, seconds=30.0)
     page = written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
-    assert "18 runs took 9 min together. Several go side by side" in page
-    assert "one for each core, or for each GPU" in page
+    assert "18 runs took 9 min together. Several run in parallel" in page
+    assert "one per core, or one per GPU" in page
     made_up.write(tmp_path, seconds=4000.0, cores=2, device="AMD EPYC")
     page = written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
     assert "18 runs took 20.0 h together, each on 2 cores (AMD EPYC). Several" in page
@@ -339,7 +342,7 @@ def test_results_of_an_earlier_version_have_no_cost(tmp_path: Path):
     assert 'id="cost"' not in written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
 
 
-OUTDATED = "not the one that these results were made with"
+OUTDATED = "not the one used for these results"
 
 
 def judged(root: Path) -> None:
@@ -359,7 +362,7 @@ def test_a_configuration_that_the_results_are_not_of_is_marked(tmp_path: Path, m
     monkeypatch.setattr(made_up, "KNOBS", one_arm)
     pages = written(tmp_path, {"gan": made_up.PAPER})
     assert pages["gan.html"].count(f"{OUTDATED} (minimax, extra); <code>dvc repro evaluate@gan</code>") == 2
-    assert "The configuration changed after this." in pages["index.html"]
+    assert "The configuration changed since then." in pages["index.html"]
     monkeypatch.setattr(made_up, "KNOBS", one_arm | {"laptop": {"images": 1}})
     assert written(tmp_path, {"gan": made_up.PAPER})["gan.html"].count(f"{OUTDATED} (4 arms);") == 2
     made_up.write(tmp_path)  # as an earlier version did, which wrote no hash
@@ -379,17 +382,17 @@ def test_claims_that_were_not_judged_as_they_stand_are_marked(tmp_path: Path):
         ("No longer in papers/gan.yaml", "all_modes"),
     ):
         assert f'<p>{said}: <a href="#{name}">{name.replace("_", " ")}</a>.</p>' in pages["gan.html"]
-    assert pages["gan.html"].count("has changed since.") == pages["gan.html"].count("It is no longer in") == 1
+    assert pages["gan.html"].count("has changed since then.") == pages["gan.html"].count("It is no longer in") == 1
     assert OUTDATED not in pages["gan.html"]
     assert "some modes: not judged yet" in pages["index.html"]
-    assert "Some of its claims changed after this." in pages["index.html"]
+    assert "Some of its claims changed since then." in pages["index.html"]
     [card] = cards(made_up.project(tmp_path, {"gan": later}))
     assert sum(card.tally.values()) == 6
     path = tmp_path / "results" / "laptop" / "gan" / "card.json"
     whole = json.loads(path.read_text())
     earlier = {name: said for name, said in whole.items() if name not in ("claims", "files", "sha256")}
     path.write_text(json.dumps(earlier))
-    assert "has changed since." not in written(tmp_path, {"gan": later})["gan.html"]
+    assert "has changed since then." not in written(tmp_path, {"gan": later})["gan.html"]
 
 
 def test_runs_that_diverged_are_counted_and_their_claims_named(tmp_path: Path):
@@ -403,7 +406,7 @@ def test_runs_that_diverged_are_counted_and_their_claims_named(tmp_path: Path):
     assert [re.findall(r"\d+ of \d+", cell) for cell in cells] == [["5 of 6"], [], ["0 of 6"]]
     [beside] = re.findall(r"<tr><th[^>]*>Adversarial nets, MNIST.*?</tr>", page, re.DOTALL)
     assert "5 of 6" in beside
-    assert "that many of the arm's runs gave the number" in page
+    assert "only that many of the arm's runs have the metric" in page
     assert "Runs that diverged are not drawn." in page
     [card] = cards(made_up.project(tmp_path, {"gan": made_up.PAPER}))
     assert card.results
@@ -463,13 +466,13 @@ def test_a_mean_that_is_no_finite_number_is_printed_as_what_it_is(tmp_path: Path
 
 def test_numbers_say_which_way_is_better_and_what_their_spread_is(root: Path, page: str):
     assert page.count("higher is better</div></th>") == 3
-    assert "Ours: mean over seeds ± standard deviation between seeds. The paper’s ±: as the paper gives it." in page
+    assert "Ours: mean over seeds ± standard deviation between seeds. The paper’s ±: as given in the paper." in page
     metrics = {name: metric.model_copy(update={"better": "neither"}) for name, metric in made_up.PAPER.metrics.items()}
     metrics["modes"] = metrics["modes"].model_copy(update={"better": "lower"})
     published = [number.model_copy(update={"error": None}) for number in made_up.PAPER.published]
     paper = made_up.PAPER.model_copy(update={"metrics": metrics, "published": published})
     page = written(root, {"gan": paper})["gan.html"]
-    assert re.findall(r"(\w+) is better", page) == ["lower"]
+    assert re.findall(r"(\w+) is better</div>", page) == ["lower"]
     assert "as the paper gives it" not in page
 
 

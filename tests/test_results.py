@@ -18,6 +18,7 @@ from rich.console import Console
 
 import made_up
 from reprise.commands import listing
+from reprise.core.config.paper import Presentation
 from reprise.core.verdicts import listings, multiplicity, results, rulings
 
 ROOT = Path(__file__).parents[1]
@@ -39,6 +40,60 @@ def test_round_trip(tmp_path: Path):
     assert found.curves.keys() == {"pretrain_generator_loss", "pretrain_gradient_norm", "pretrain_validation"}
     assert len(found.pictures) == 10 * len(made_up.ARMS)
     assert {verdict.verdict for verdict in verdicts.values()} == set(rulings.COLOURS)
+
+
+def test_a_picture_that_arms_share_is_kept_once_for_the_arm_that_the_page_shows_first(tmp_path: Path):
+    for name, content in (("same", b"all"), ("minimax", b"one"), ("non_saturating", b"two")):
+        (tmp_path / f"{name}.png").write_bytes(content)
+    runs = {("minimax", 0): {"modes": 10.0}, ("non_saturating", 0): {"modes": 9.0}}
+    pictures = {
+        (arm, 0): {"film": tmp_path / "same.png", "samples": tmp_path / f"{arm}.png"}
+        for arm in ("minimax", "non_saturating")
+    }
+    hero = {"picture": "film", "arm": "non_saturating", "caption": "A film."}
+    page = {"idea": "It mattered.", "headline": next(iter(made_up.PAPER.claims)), "hero": hero}
+    shown = made_up.PAPER.model_copy(update={"page": Presentation.model_validate(page)})
+    for paper, kept in ((made_up.PAPER, "minimax/film.png"), (shown, "non_saturating/film.png")):
+        results.write(tmp_path / "gan", paper, "smoke", runs, pictures=pictures)
+        listed = [entry["file"] for entry in json.loads((tmp_path / "gan" / "pictures" / "index.json").read_text())]
+        assert sorted(listed) == sorted([kept, "minimax/samples.png", "non_saturating/samples.png"])
+        assert set(listed) == files(tmp_path / "gan" / "pictures").keys() - {"index.json"}
+
+
+def test_arms_that_are_kept_come_to_what_all_arms_do_at_once(tmp_path: Path):
+    failures = {("non_saturating", 2): "loss is NaN"}
+    configs = {arm: {"arm": arm} for arm in made_up.ARMS}
+    made_up.write(tmp_path, failures=failures, configs=configs, cores=2)
+    at_once = tmp_path / "results" / "laptop" / "gan"
+    runs, card = results.read_runs(at_once), results.read(at_once).card
+    pretrained = tmp_path / "models" / "laptop" / "gan" / "pretrain"
+    seeds = [(arm, seed) for arm in made_up.ARMS for seed in made_up.SEEDS]
+    fingerprints = {(arm, seed): card["fingerprints"][f"{arm}/s{seed}"] for arm, seed in seeds}
+
+    def write(arms: list[str], kept: results.Kept | None) -> None:
+        mine = [(arm, seed) for arm, seed in seeds if arm in arms]
+        known = {*arms, *({arm for arm, _ in kept.runs} if kept else ())}
+        results.write(
+            tmp_path / "gan",
+            made_up.PAPER,
+            "laptop",
+            {key: runs[key] for key in mine if key in runs},
+            {key: why for key, why in failures.items() if key in mine},
+            {("pretrain", *key): pretrained / key[0] / f"seed{key[1]}.history.csv" for key in mine},
+            {
+                key: {p.stem: p for p in (pretrained / key[0] / f"seed{key[1]}").glob("*.*")}
+                for key in mine
+                if key in runs
+            },
+            {key: fingerprint for key, fingerprint in fingerprints.items() if key[0] in known},
+            {("pretrain", *key): {"seconds": 30.0, "cores": 2} for key in mine},
+            {arm: tree for arm, tree in configs.items() if arm in known},
+            kept=kept,
+        )
+
+    write(["non_saturating"], None)
+    write(["minimax", "gaussian_mixture"], results.keep(tmp_path / "gan", {"non_saturating"}))
+    assert files(tmp_path / "gan") == files(at_once)
 
 
 def test_costs_as_they_were_recorded(tmp_path: Path):

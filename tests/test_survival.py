@@ -111,15 +111,15 @@ FROM_WEIGHTS = {"    def load_data(self) -> None:\n": "        assert not self.r
 def test_models_of_other_knobs_are_neither_scored_nor_started_from(toy_project):
     edited(toy_project.root / "pipeline.yaml", SECOND_STAGE)
     printed = toy_project.reprise("finetune", "toy", status=1)
-    assert "models/laptop/toy/pretrain: 4 of 4 runs are not there: `dvc repro pretrain@toy`" in printed
+    assert "models/laptop/toy/pretrain: 4 of 4 runs are missing: `dvc repro pretrain@toy`" in printed
     toy_project.reprise("pretrain", "toy")
     for stage in ("finetune", "run"):
         words = ("toy", "finetune", "slow", "0") if stage == "run" else ("toy",)
         printed = toy_project.reprise(stage, *words, "arms.slow.optimizer.lr=0.002", status=1)
-        assert "of other knobs, code or data (toy/pretrain/slow/s0" in printed, printed
+        assert "made with other knobs, code or data (toy/pretrain/slow/s0" in printed, printed
     toy_project.reprise("finetune", "toy")
     printed = toy_project.reprise("evaluate", "toy", "arms.slow.optimizer.lr=0.002", status=1)
-    assert "models/laptop/toy/pretrain: 2 of 4 runs are of other knobs" in printed
+    assert "models/laptop/toy/pretrain: 2 of 4 runs were made with other knobs" in printed
     assert not (toy_project.root / "results").exists()
     assert not list((toy_project.root / ".reprise" / "runs").glob("*/evaluation-*"))
 

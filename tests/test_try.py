@@ -82,7 +82,7 @@ def test_in_a_terminal_it_says_how_many_of_the_samples_it_draws(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    assert "  40 of 100 samples are drawn; --out samples.png draws them all" in finished("try", "gan", "-n", "100")
+    assert "  40 of 100 samples shown; --out samples.png writes them all" in finished("try", "gan", "-n", "100")
     assert "are drawn" not in finished("try", "gan", "-n", "40")
     assert "are drawn" not in finished("try", "gan")
 
@@ -196,7 +196,7 @@ def test_lines_of_standard_input_are_sentences(finished: Finished, monkeypatch: 
     assert said.count("sentiment: ") == 1
     assert said.count(" %  ") == 5
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
-    assert "no sentence was given" in finished("try", "bert", status=2)
+    assert "no sentence given" in finished("try", "bert", status=2)
 
 
 def test_a_left_to_right_model_is_asked_from_the_place_before(finished: Finished) -> None:
@@ -392,7 +392,7 @@ def test_a_phones_picture_is_turned_as_it_was_held(tmp_path: Path, orientation: 
     expected, plain = pictures.read(tmp_path / "upright.png", "digits")
     found, done = pictures.read(tmp_path / "phone.png", "digits")
     assert np.array_equal(found, expected)
-    assert done == (["turned as its camera was held"] if orientation > 1 else []) + plain
+    assert done == (["rotated by its EXIF orientation"] if orientation > 1 else []) + plain
 
 
 @pytest.mark.parametrize(("kind", "top"), [(np.uint16, 65535), (np.int32, 65535), (np.float32, 1), (np.float32, 255)])
@@ -407,7 +407,7 @@ def test_more_than_eight_bits_of_grey_are_scaled_down(tmp_path: Path, kind: Any,
         deep, done = pictures.read(tmp_path / "deep.tif", dataset)
         plain, said = pictures.read(tmp_path / "plain.tif", dataset)
         assert np.array_equal(deep, plain)
-        assert done == ["its shades scaled to 8 bits", *said]
+        assert done == ["grey levels scaled to 8 bits", *said]
 
 
 def test_a_picture_of_a_digits_own_size_is_left_alone(tmp_path: Path, data: Path) -> None:
@@ -427,12 +427,12 @@ def test_an_object_is_the_square_in_the_middle(tmp_path: Path) -> None:
     Image.fromarray(image).save(tmp_path / "a.png")
     found, done = pictures.read(tmp_path / "a.png", "objects")
     assert np.array_equal(found, image[:, 16:48])
-    assert done == ["cut to the square in the middle"]
+    assert done == ["cropped to the central square"]
 
 
 def test_a_picture_of_nothing_is_refused(tmp_path: Path) -> None:
     Image.new("L", (90, 60), 255).save(tmp_path / "blank.png")
-    with pytest.raises(Unusable, match="of one shade"):
+    with pytest.raises(Unusable, match="almost no contrast"):
         pictures.read(tmp_path / "blank.png", "digits")
 
 
@@ -501,13 +501,13 @@ def test_the_arm_is_the_one_that_most_claims_are_for() -> None:
     paper = project.papers["perceptron"]
     assert favoured(paper, project.arms("perceptron"), "laptop") == (
         "association_1024",  # and not `unit`, of which it is claimed that it cannot learn XOR
-        "arm association_1024, the one that the paper favours; --arm takes another",
+        "arm association_1024, which the paper favours; --arm picks another",
     )
     assert "the paper favours" in favoured(paper, ["starts"], "laptop")[1]
     assert favoured(paper, ["hidden_2", "hidden_8", "hidden_32", "digits"], "laptop")[0] == "hidden_32"
     assert favoured(paper, ["digits_logistic", "stimuli_500"], "laptop") == (
         "digits_logistic",
-        "arm digits_logistic, the first that there is; --arm takes another",
+        "arm digits_logistic, the first one; --arm picks another",
     )
 
 
@@ -515,7 +515,7 @@ def test_there_is_something_to_try_of_each_paper_or_a_word_why_not(finished: Fin
     for key in finished.project.papers:
         if not lookup.kind_of(key).trying:
             said = finished("try", key, status=2)
-            assert f"nothing to try of {key}; `reprise try --help` says of which" in said
+            assert f"nothing to try for {key}; `reprise try --help` lists the papers" in said
 
 
 @pytest.mark.parametrize(
@@ -538,7 +538,7 @@ def test_there_is_something_to_try_of_each_paper_or_a_word_why_not(finished: Fin
         ("try normalisation params.yaml", "is no picture"),
         ("try bert 'a' 'b' 'c'", "3 texts"),
         ("try bert ' '", "the text is empty"),
-        ("try bert 'the [MASK]' 'film'", "filled in in one text"),
+        ("try bert 'the [MASK]' 'film'", "works with one text"),
         ("export gan --format onx", "did you mean onnx"),
         ("export gan --stage finetune", "no stage of gan is called 'finetune'"),
     ],

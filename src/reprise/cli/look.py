@@ -1,4 +1,4 @@
-"""Commands that look: list, show, verdicts, plan, validate."""
+"""Commands that show something: list, show, verdicts, plan, validate."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ def list_(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Experiments; or words of title, authors, venue, year", autocompletion=completion.experiments
+            help="Experiments, or words from title, authors, venue or year", autocompletion=completion.experiments
         ),
     ] = None,
-    family: Annotated[str | None, typer.Option(help="Of papers", autocompletion=completion.families)] = None,
-    data: Annotated[str | None, typer.Option(help="A dataset they use", autocompletion=completion.datasets)] = None,
+    family: Annotated[str | None, typer.Option(help="Family of papers", autocompletion=completion.families)] = None,
+    data: Annotated[str | None, typer.Option(help="Dataset that they use", autocompletion=completion.datasets)] = None,
     verdict: Annotated[
-        str | None, typer.Option(help="Of some claim: reproduced, weaker, refuted, inconclusive, not run")
+        str | None,
+        typer.Option(help="Verdict of at least one claim: reproduced, weaker, refuted, inconclusive, not run"),
     ] = None,
     claims: Annotated[
-        bool, typer.Option("--claims", help="Arms, and each claim's verdict; so for one experiment")
+        bool, typer.Option("--claims", help="Also show arms and claims; the default for one experiment")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """The experiments, and what came of them.
+    """List experiments and their results.
 
-    Oldest first; filters leave those that agree with all that is said.
+    Oldest first; several filters must all match.
     """
     from reprise.commands.listing import Filters, rows, table
 
@@ -45,7 +46,7 @@ def list_(
     if as_json:
         typer.echo(json.dumps(found, indent=1))
     elif not found:
-        typer.echo("no experiment agrees with all of that; `reprise list` shows them all")
+        typer.echo("no experiment matches all of these; `reprise list` shows every one")
     else:
         details = claims or verdict is not None or len(found) == 1
         print_lines(table(found, details, width()))
@@ -59,9 +60,9 @@ def show(
         typer.Option(help="Resolve this arm; without it, what all arms share", autocompletion=completion.arms),
     ] = None,
     scale: ScaleOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The resolved tree alone")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Only the resolved configuration")] = False,
 ) -> None:
-    """The knobs of an experiment, and the line each comes from."""
+    """Show the knobs of an experiment, and the line each comes from."""
     project = open_project(overrides, scale, experiment, papers=[experiment])
     check_known(experiment, project.papers, "experiment")
     if arm is not None:
@@ -74,11 +75,11 @@ def show(
 
 def verdicts(
     experiments: Experiments = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="As results/README.md has them")] = False,
-    summary: Annotated[bool, typer.Option("--summary", help="As README.md has them")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="In the form of results/README.md")] = False,
+    summary: Annotated[bool, typer.Option("--summary", help="In the form of README.md")] = False,
     as_json: Json = False,
 ) -> None:
-    """Claims, each with estimate, interval and margin."""
+    """Show claims with estimates, intervals and margins."""
     project = open_project(papers=())
     for experiment in experiments or ():
         check_known(experiment, project.papers, "experiment")
@@ -91,23 +92,23 @@ def verdicts(
 def plan(
     experiment: Experiment,
     overrides: Overrides = None,
-    arm: Annotated[str | None, typer.Option(help="This arm alone; without it, all of them")] = None,
+    arm: Annotated[str | None, typer.Option(help="Only this arm; all by default")] = None,
     scale: ScaleOption = None,
-    utilisation: Annotated[float, typer.Option(help="Share of its peak that a device is assumed to reach")] = 0.35,
-    config: Annotated[bool, typer.Option("--config", help="Also the knobs, as `reprise show` has them")] = False,
+    utilisation: Annotated[float, typer.Option(help="Assumed share of a device's peak rate")] = 0.35,
+    config: Annotated[bool, typer.Option("--config", help="Also show the knobs, like `reprise show`")] = False,
     as_json: Json = False,
 ) -> None:
-    """What training would take, train nothing.
+    """Estimate the cost of training, without training.
 
     Parameters, FLOPs, memory, downloads, and hours on named devices.
     """
     if not 0 < utilisation <= 1:
-        raise UsageError(f"--utilisation is {utilisation:g}; expected a share above 0, at most 1")
+        raise UsageError(f"--utilisation is {utilisation:g}; expected a share above 0 and at most 1")
     project = open_project(overrides, scale, experiment, papers=[experiment])
     check_known(experiment, project.papers, "experiment")
     if arm is not None:
         check_known(arm, project.arms(experiment), f"arm of {experiment}")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # an arm that starts from published weights would fetch them
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # else an arm that starts from published weights would download them
     from reprise.commands.status_line import Waiting
 
     title = f"plan {experiment} at scale {project.params.scale}"
@@ -119,7 +120,7 @@ def plan(
             waiting.title = f"{title}, {step}"
 
         found = run(project, experiment, [arm] if arm else project.arms(experiment), utilisation, say)
-        waiting.title = title  # under which its duration is kept
+        waiting.title = title  # the key under which its duration is stored
     if as_json:
         typer.echo(json.dumps({"config": project.resolve(experiment, arm), **found}, indent=1))
         return
@@ -133,7 +134,7 @@ def plan(
 def validate(overrides: Overrides = None, as_json: Json = False) -> None:
     """Check all YAML, every arm at every scale; change nothing.
 
-    Passages that `reprise new` left to write are named; they are no mistakes, and the papers run.
+    Passages that `reprise new` left to write are listed. They are not mistakes, and the papers run.
     """
     from reprise.commands.unwritten import unwritten
     from reprise.core.config.yaml import ConfigError
@@ -163,7 +164,7 @@ def validate(overrides: Overrides = None, as_json: Json = False) -> None:
 
 
 def _config_lines(project: Project, experiment: str, arm: str | None) -> Iterator[str]:
-    """Every resolved value, and where it was written."""
+    """Yield every resolved value with the place where it was written."""
     from reprise.commands.listing import beside, values
 
     return beside(values(project, experiment, arm), width())
@@ -172,7 +173,7 @@ def _config_lines(project: Project, experiment: str, arm: str | None) -> Iterato
 def print_verdicts(
     project: Project, experiments: Sequence[str], form: Literal["table", "page", "summary", "json"] = "table"
 ) -> None:
-    """Of all `experiments` that were evaluated, in the form that is asked for."""
+    """Print the verdicts of all `experiments` that were evaluated, in the given form."""
     from rich.console import Console
 
     from reprise.commands.listing import not_run
@@ -186,7 +187,7 @@ def print_verdicts(
     found = {key: catalogue[key] for key in experiments}
     if form == "table":
         years = {key: project.papers[key].year for key in experiments}
-        in_order = {key: found[key] for key in sorted(found, key=lambda key: years[key])}  # as `reprise list`
+        in_order = {key: found[key] for key in sorted(found, key=lambda key: years[key])}  # like `reprise list`
         judged = {key: {n: one for n, one in c.items() if one.verdict != "not run"} for key, c in in_order.items()}
         if any(judged.values()):
             shown = {key: claims for key, claims in judged.items() if claims}
@@ -209,14 +210,18 @@ def print_verdicts(
 
 
 def _tell_of_those_without(project: Project, lacking: Sequence[str], asked: Sequence[str]) -> None:
-    """Say which papers have no verdicts yet, and what gives them some; Failed if there is no other to show."""
+    """Report which papers have no verdicts yet, and the command to get them.
+
+    Raises:
+        Failed: there are none to show.
+    """
     from reprise.core.contract import Failed
 
     if not asked and not lacking:
         first = next(iter(project.pipeline.evaluate), "…")
-        raise Failed(f"no experiment has been evaluated; as in `dvc repro evaluate@{first}`")
+        raise Failed(f"no experiment has been evaluated; start with `dvc repro evaluate@{first}`")
     commands = " ".join(f"evaluate@{key}" for key in lacking)
-    said = f"not evaluated: {', '.join(lacking)}; `dvc repro {commands}` does that"
+    said = f"not evaluated: {', '.join(lacking)}; run `dvc repro {commands}`"
     if not asked:
         raise Failed(said)
     if lacking:

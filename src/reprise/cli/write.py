@@ -11,22 +11,18 @@ from reprise.commands.project import open_project
 
 
 def new(
-    key: Annotated[str, typer.Argument(help="Names its files and sections: lower-case letters, digits and _")],
-    title: Annotated[str | None, typer.Option(help="Of the paper")] = None,
-    authors: Annotated[str | None, typer.Option(help="Surnames, with commas between")] = None,
-    year: Annotated[int | None, typer.Option(help="Of publication", min=1940)] = None,
+    key: Annotated[str, typer.Argument(help="Key for its files: lower-case letters, digits and _")],
+    title: Annotated[str | None, typer.Option(help="Title of the paper")] = None,
+    authors: Annotated[str | None, typer.Option(help="Surnames, separated by commas")] = None,
+    year: Annotated[int | None, typer.Option(help="Year of publication", min=1940)] = None,
     venue: Annotated[str | None, typer.Option(help="Journal or conference")] = None,
-    link: Annotated[str | None, typer.Option(help="To the paper")] = None,
-    family: Annotated[
-        str, typer.Option(help="How papers are grouped", autocompletion=completion.families)
-    ] = "foundations",
-    data: Annotated[
-        str, typer.Option(help="A dataset with digits in it", autocompletion=completion.datasets)
-    ] = "small_images",
+    link: Annotated[str | None, typer.Option(help="Link to the paper")] = None,
+    family: Annotated[str, typer.Option(help="Group of the paper", autocompletion=completion.families)] = "foundations",
+    data: Annotated[str, typer.Option(help="Dataset with digits", autocompletion=completion.datasets)] = "small_images",
 ) -> None:
-    """Write the four files of a new paper.
+    """Create the four files of a new paper.
 
-    They run as they are: a small experiment on digits. What they leave to write is marked, and `validate` lists it.
+    They work as they are: a small experiment on digits. Passages to write are marked, and `validate` lists them.
     """
     from reprise.commands.new import Paper, write
 
@@ -37,14 +33,14 @@ def new(
         typer.echo(path.relative_to(project.root))
     wide = len(f"dvc repro evaluate@{key}")
     typer.echo(f"""
-They are a working example, with TO WRITE at each passage that is yours.
+They are a working example, with TO WRITE at each passage for you to fill in.
   {"reprise validate":<{wide}}  lists these passages
   {f"pytest -k {key}":<{wide}}  tests it
   {f"dvc repro evaluate@{key}":<{wide}}  runs it""")
 
 
 def schema() -> None:
-    """Write schemas/, by which editors complete and check YAML."""
+    """Write schemas/, with which editors complete and check YAML."""
     from reprise.core.config.schema import write
 
     for path in write(open_project().root):

@@ -1,7 +1,7 @@
-"""Whether this machine and this project are fit for a run, and what to do where they are not.
+"""Checks this machine and project before a run, with advice.
 
-`fail` stops a run; `warn` makes it slower, or loses something; `info` is a fact to know. Nothing here changes anything,
-and nothing needs a network.
+`fail` would stop a run; `warn` slows it down or loses something; `info` is for information. The checks change nothing
+and need no network.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ LITTLE_DISK, NO_DISK = 10 * GIB, GIB
 MEMORY_PER_RUN = 2 * GIB
 SHOWN = ("torch", "pytorch-lightning", "dvc", "wandb", "pydantic", "typer")
 MALICIOUS = {"lightning": ("2.6.2", "2.6.3")}
-"""Releases with malware in them: GHSA-w37p-236h-pfx3."""
+"""Malicious releases: GHSA-w37p-236h-pfx3."""
 TOOLS = {"npm": "npm", "deb": "apt-get"}
-"""What each kind of source is fetched with, but for those that Python's own tools fetch."""
+"""Tool that fetches each kind of source, other than Python's own."""
 _TORCH = """
 import json, torch
 gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
@@ -54,17 +54,17 @@ print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda, "gpu
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """Result of one check."""
 
     what: str
     status: Status
     found: str
     advice: str = ""
-    """What to do, if there is anything to do."""
+    """What to do; empty if nothing."""
 
 
 def report(findings: list[Finding]) -> Iterator[str]:
-    """A line for each finding, its advice below it, and what it comes to."""
+    """Yield a line for each finding with its advice below, and a summary."""
     left = max(len(finding.what) for finding in findings)
     for one in findings:
         mark, colour = MARKS[one.status]
@@ -73,24 +73,24 @@ def report(findings: list[Finding]) -> Iterator[str]:
             yield f"  {'':<{left}}  → {one.advice}"
     fails, warns = (sum(one.status == status for one in findings) for status in ("fail", "warn"))
     yield ""
-    yield f"{fails} to mend before a run, {warns} to know of." if fails or warns else "All is well."
+    yield f"{fails} to fix before a run, {warns} warnings." if fails or warns else "All is well."
 
 
 def as_json(findings: list[Finding]) -> str:
-    """The same for scripts."""
+    """Return the findings as JSON, for scripts."""
     return json.dumps([asdict(one) for one in findings], indent=1, ensure_ascii=False)
 
 
 class Doctor:
-    """Looks at the machine, and at the project in `root` if there is one."""
+    """Checks the machine, and the project in `root` if there is one."""
 
     def __init__(self, root: Path | None, load: Callable[[], Project]) -> None:
-        """`load` reads and checks the whole project; it is called if there is one."""
+        """`load` reads and checks the whole project. It is called only if there is one."""
         self.root, self._load = root, load
         self.where = root or Path.cwd()
 
     def findings(self) -> list[Finding]:
-        """Every finding, machine first."""
+        """Return all findings, those on the machine first."""
         looks = [self._python, self._packages, self._cores, self._memory, self._torch, self._disk]
         looks += [self._links, self._git, self._dvc]
         looks += [self._project, self._schemas, self._tools, self._data, self._wandb, self._make]
@@ -149,7 +149,10 @@ class Doctor:
             busy = f", load {load:.1f}"
             if load > 1.5 * count:
                 yield Finding(
-                    "cores", "warn", f"{count}, {model}{busy}", "others compute here too: timings will be longer"
+                    "cores",
+                    "warn",
+                    f"{count}, {model}{busy}",
+                    "other programs are computing here: runs will take longer",
                 )
                 return
         yield Finding("cores", "ok", f"{count}, {model}")
@@ -162,14 +165,14 @@ class Doctor:
         if free < MEMORY_PER_RUN * count:
             fits = max(1, free // MEMORY_PER_RUN)
             advice = f"runtime.workers: {fits} in params.yaml keeps {count} runs from being killed"
-            yield Finding("memory", "warn", f"{free / GIB:.1f} GiB free for {count} runs side by side", advice)
+            yield Finding("memory", "warn", f"{free / GIB:.1f} GiB free for {count} parallel runs", advice)
         else:
             yield Finding("memory", "ok", f"{free / GIB:.0f} GiB free")
 
     def _torch(self) -> Iterator[Finding]:
         found = _ask_torch()
         if isinstance(found, str):
-            yield Finding("torch", "fail", f"it does not import: {found}", "make setup")
+            yield Finding("torch", "fail", f"cannot be imported: {found}", "make setup")
             return
         yield Finding(
             "torch", "ok", f"{found['version']} imports" + (f", CUDA {found['cuda']}" if found["cuda"] else "")
@@ -181,13 +184,13 @@ class Doctor:
             advice = (
                 "install torch's CUDA build of the same version: `pip install torch==… --index-url` as pytorch.org says"
             )
-            yield Finding("GPU", "warn", f"{'; '.join(cards)}, but torch is built for processors only", advice)
+            yield Finding("GPU", "warn", f"{'; '.join(cards)}, but torch is a CPU-only build", advice)
         elif cards:
             advice = "the driver may be older than torch's CUDA, or CUDA_VISIBLE_DEVICES hides it"
             yield Finding("GPU", "warn", f"{'; '.join(cards)}, but torch cannot use it", advice)
         else:
             advice = "fine for laptop scale; paper scale takes GPU-days"
-            yield Finding("GPU", "info", "Apple's, which is not used" if found["mps"] else "none", advice)
+            yield Finding("GPU", "info", "Apple's, not used" if found["mps"] else "none", advice)
         native = "yes: `precision: auto` uses it where an experiment allows it"
         yield Finding(
             "bfloat16", "ok" if found["bf16"] else "info", native if found["bf16"] else "not native here: float32"
@@ -201,24 +204,26 @@ class Doctor:
                 continue
             free = shutil.disk_usage(there).free
             status: Status = "fail" if free < NO_DISK else "warn" if free < LITTLE_DISK else "ok"
-            advice = "`dvc gc --workspace` drops what no revision needs; .reprise/runs holds finished runs"
+            advice = "`dvc gc --workspace` deletes what no revision needs; .reprise/runs holds finished runs"
             name = "disk" if what == "project" else f"disk ({what})"
             yield Finding(name, status, f"{free / GIB:.1f} GiB free", "" if status == "ok" else advice)
             if not os.access(there, os.W_OK):
-                yield Finding(name, "fail", f"{there} cannot be written to", "change its owner, or work elsewhere")
+                yield Finding(
+                    name, "fail", f"{there} cannot be written to", "change its permissions, or work elsewhere"
+                )
 
     def _links(self) -> Iterator[Finding]:
-        """What DVC will not write to, told before a run is made for nothing."""
+        """Report links that DVC will not write through, before runs are made in vain."""
         for name in ("data", "models", "results") if self.root else ():
             if (self.where / name).is_symlink():
-                said = f"{name} is a link to {os.path.realpath(self.where / name)}: DVC keeps no outputs behind a link"
+                said = f"{name} is a link to {os.path.realpath(self.where / name)}: DVC rejects outputs behind a link"
                 yield Finding("links", "warn", said, f"`dvc cache dir` on the other disk, or mount the disk at {name}")
 
     # --- git and DVC --------------------------------------------------------------------------------------------------
 
     @cached_property
     def _dvc_config(self) -> configparser.ConfigParser | str:
-        """What the project's files of DVC say, or what is wrong with them."""
+        """Settings from the project's DVC files, or what is wrong with them."""
         config = configparser.ConfigParser(strict=False, interpolation=None)
         for name in ("config", "config.local") if self.root else ():
             try:
@@ -231,13 +236,13 @@ class Doctor:
 
     @property
     def _without_git(self) -> bool:
-        """Whether DVC was told to do without a repository."""
+        """Whether DVC is configured to work without git."""
         config = self._dvc_config
         said = "" if isinstance(config, str) else config.get("core", "no_scm", fallback="")
         return said.strip().lower() in ("true", "yes", "on", "1")
 
     def _git(self) -> Iterator[Finding]:
-        without = "core.no_scm is true: DVC does without; `compare` and `dvc exp` need a repository"
+        without = "core.no_scm is true, so DVC works without git; `compare` and `dvc exp` need a repository"
         if shutil.which("git") is None:
             if self._without_git:
                 yield Finding("git", "info", "not installed", without)
@@ -246,10 +251,10 @@ class Doctor:
             return
         if _says("git", "rev-parse", "--is-inside-work-tree", cwd=self.where) != "true":
             if self._without_git:
-                yield Finding("git", "info", "this folder is in no repository", without)
+                yield Finding("git", "info", "this folder is not in a repository", without)
                 return
-            advice = "`git init && git add . && git commit`, or `dvc config core.no_scm true` to do without"
-            yield Finding("git", "fail" if self.root else "info", "this folder is in no repository", advice)
+            advice = "`git init && git add . && git commit`, or `dvc config core.no_scm true` to work without git"
+            yield Finding("git", "fail" if self.root else "info", "this folder is not in a repository", advice)
             return
         commit = _says("git", "log", "-1", "--format=%h, %cs", cwd=self.where)
         lacking = [key for key in ("user.name", "user.email") if not _says("git", "config", key, cwd=self.where)]
@@ -273,11 +278,11 @@ class Doctor:
             yield Finding("dvc", "ok", found)
             return
         if not (self.root / ".dvc").is_dir():
-            yield Finding("dvc", "fail", f"{found}, but this folder is no DVC project", "dvc init")
+            yield Finding("dvc", "fail", f"{found}, but this folder is not a DVC project", "dvc init")
             return
         config = self._dvc_config
         if isinstance(config, str):
-            yield Finding("dvc", "fail", f"{found}, but {config}", "mend that line by hand")
+            yield Finding("dvc", "fail", f"{found}, but {config}", "fix that line by hand")
             return
         links = config.get("cache", "type", fallback="")
         remotes = [section for section in config.sections() if section.startswith(("remote", "'remote"))]
@@ -309,12 +314,12 @@ class Doctor:
         from reprise.core.config.schema import current
 
         if current(self._valid.root):
-            yield Finding("schemas", "ok", "current: editors check YAML by them")
+            yield Finding("schemas", "ok", "up to date: editors check YAML with them")
         else:
-            yield Finding("schemas", "warn", "stale: editors check by an older state", "reprise schema")
+            yield Finding("schemas", "warn", "out of date: editors use an older version", "reprise schema")
 
     def _tools(self) -> Iterator[Finding]:
-        """What datasets are fetched with."""
+        """Report tools that datasets are fetched with."""
         if self._valid is None:
             return
         scale, datasets = self._valid.params.scale, self._valid.datasets.values()
@@ -323,10 +328,10 @@ class Doctor:
             needed = [part for part in parts if part.sources[0].kind == kind]
             if needed and shutil.which(tool) is None:
                 others = all(len(part.sources) > 1 for part in needed)
-                advice = f"install {tool}" + ("; until then their next sources are tried" if others else "")
-                yield Finding(tool, "warn", f"not installed, and {_parts(needed)} of datasets come by it", advice)
+                advice = f"install {tool}" + ("; until then other sources are tried" if others else "")
+                yield Finding(tool, "warn", f"not installed, and {_parts(needed)} of datasets need it", advice)
             elif needed:
-                yield Finding(tool, "ok", f"there: {_parts(needed)} of datasets come by it")
+                yield Finding(tool, "ok", f"installed: {_parts(needed)} of datasets need it")
 
     def _data(self) -> Iterator[Finding]:
         if self._valid is None:
@@ -335,7 +340,7 @@ class Doctor:
         ready = [key for key in keys if (self._valid.root / "data" / "prepared" / key / "card.json").exists()]
         waiting = ", ".join(key for key in keys if key not in ready)
         said = f"{len(ready)} of {len(keys)} datasets prepared"
-        advice = f"`dvc repro` fetches what it needs of {waiting}" if waiting else ""
+        advice = f"`dvc repro` fetches those it needs: {waiting}" if waiting else ""
         yield Finding("data", "info" if waiting else "ok", said, advice)
 
     def _wandb(self) -> Iterator[Finding]:
@@ -347,21 +352,21 @@ class Doctor:
         try:
             check_environment(settings)
         except ConfigError as error:
-            yield Finding("W&B", "fail", str(error.problems[0]), "unset it, or set it to what W&B takes")
+            yield Finding("W&B", "fail", str(error.problems[0]), "unset it, or set it to a value that W&B accepts")
             return
         mode = wandb_mode(settings)
         if mode == "online":
-            yield Finding("W&B", "ok", f"a key is there: runs go online, project {project_name(settings)}")
+            yield Finding("W&B", "ok", f"logged in: runs go online, project {project_name(settings)}")
         elif mode == "off":
-            yield Finding("W&B", "info", "off, by `tracking` in params.yaml or WANDB_MODE")
+            yield Finding("W&B", "info", "off, set by `tracking` in params.yaml or WANDB_MODE")
         else:
-            advice = "`wandb login` for online; `wandb sync` uploads what is kept"
-            yield Finding("W&B", "info", "runs are kept offline, under wandb/: no key, or offline is asked for", advice)
+            advice = "`wandb login` to go online; `wandb sync` uploads offline runs"
+            yield Finding("W&B", "info", "runs stay offline, under wandb/: no API key, or set to offline", advice)
 
     def _make(self) -> Iterator[Finding]:
         if self.root and (self.root / "Makefile").exists() and shutil.which("make") is None:
-            advice = "install make, or do by hand what the Makefile says"
-            yield Finding("make", "warn", "not installed: README's commands begin with it", advice)
+            advice = "install make, or run the Makefile's commands by hand"
+            yield Finding("make", "warn", "not installed: README's commands use it", advice)
 
 
 def _parts(some: list[Any]) -> str:
@@ -369,7 +374,7 @@ def _parts(some: list[Any]) -> str:
 
 
 def _pins(file: Path) -> dict[str, str]:
-    """`name==version` of a constraints file."""
+    """Return `name==version` pins from a constraints file."""
     text = file.read_text(encoding="utf-8") if file.exists() else ""
     return dict(re.findall(r"(?m)^([\w.-]+)==([^\s;]+)\s*$", text))
 
@@ -394,14 +399,14 @@ def _first_match(file: Path, pattern: str) -> str | None:
 
 
 def _listed_gpus() -> list[str]:
-    """As the driver names them, whether or not torch can use them."""
+    """Return GPUs as named by the driver, whether or not torch can use them."""
     if shutil.which("nvidia-smi") is None:
         return []
     return re.findall(r"(?m)^GPU \d+: (.+?) \(", _says("nvidia-smi", "-L", cwd=Path.cwd()))
 
 
 def _ask_torch() -> dict[str, Any] | str:
-    """What torch says, in a process of its own, which may crash; its last word if it fails."""
+    """Query torch in a separate process, which may crash. Returns its last line of errors if it fails."""
     try:
         done = subprocess.run([sys.executable, "-c", _TORCH], capture_output=True, text=True, timeout=120, check=False)
     except subprocess.TimeoutExpired:
@@ -412,6 +417,6 @@ def _ask_torch() -> dict[str, Any] | str:
 
 
 def _says(*command: str, cwd: Path) -> str:
-    """What a command prints; nothing if it fails."""
+    """Return a command's output, or "" if it fails."""
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else ""

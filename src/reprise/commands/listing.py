@@ -1,4 +1,4 @@
-"""What `reprise list`, `reprise show` and `reprise verdicts` print."""
+"""Implements the output of `reprise list`, `reprise show` and `reprise verdicts`."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from reprise.core.verdicts.rulings import COLOURS, JUDGED, in_words
 
 @dataclass(frozen=True)
 class Filters:
-    """Which experiments to list: those that agree with all that is said."""
+    """Filters of the list; an experiment must pass all of them."""
 
     words: list[str]
-    """Keys: any of them; others: each stands in the key, title, authors, venue or year."""
+    """Words that are keys select these experiments. All others must occur in key, title, authors, venue or year."""
     family: str | None = None
     data: str | None = None
     verdict: str | None = None
-    """Of some claim."""
+    """Verdict that at least one claim must have."""
 
 
 def rows(project: Project, filters: Filters) -> list[dict[str, Any]]:
-    """The experiments, oldest first; of a verdict that is asked for, only the claims that have it."""
+    """Return the experiments, oldest first. If a verdict is asked for, only claims with that verdict are included."""
     papers, datasets = project.papers, project.datasets
     if filters.family is not None:
         check_known(filters.family, sorted({paper.family for paper in papers.values()}), "family")
@@ -53,7 +53,7 @@ def rows(project: Project, filters: Filters) -> list[dict[str, Any]]:
         key: " ".join([key, paper.title, paper.authors, paper.venue, str(paper.year)]).lower()
         for key, paper in papers.items()
     }
-    for word in sought:  # what no paper has in it is a key mistyped, or nothing
+    for word in sought:  # a word that matches no paper is probably a mistyped key
         if not any(word in text for text in texts.values()) and difflib.get_close_matches(word, papers, 1):
             check_known(word, papers, "experiment")
     found = []
@@ -87,9 +87,12 @@ def rows(project: Project, filters: Filters) -> list[dict[str, Any]]:
 
 
 def verdicts(root: Path, experiment: str, scale: str) -> dict[str, str]:
-    """The last verdict of each claim of `experiment` at `scale`; empty if it has not been evaluated.
+    """Return the latest verdict of each claim of `experiment` at `scale`; {} if it has not been evaluated.
 
-    A check, which is counted nowhere, `holds` or `does not hold`. ConfigError where that cannot be read.
+    A check, which is not counted, reads `holds` or `does not hold`.
+
+    Raises:
+        ConfigError: the file is damaged.
     """
     path = root / "results" / scale / experiment / "claims.json"
     if not path.exists():
@@ -100,17 +103,17 @@ def verdicts(root: Path, experiment: str, scale: str) -> dict[str, str]:
             for name, claim in json.loads(path.read_text(encoding="utf-8")).items()
         }
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError) as error:
-        from reprise.core.verdicts.results import damaged  # imports numpy, for which nobody who lists should wait
+        from reprise.core.verdicts.results import damaged  # imports numpy; imported here to keep `list` fast
 
         raise damaged(path, error) from error
 
 
 WIDE = 120
-"""Columns from which on `reprise list` has more than what fits 80."""
+"""Width from which `reprise list` shows more columns."""
 
 
 def table(found: list[dict[str, Any]], claims: bool, width: int) -> Iterator[str]:
-    """A line for each experiment, cut at `width`; with `claims`, its arms and the verdict of each claim below."""
+    """Yield a line per experiment, cut at `width`; with `claims`, also its arms and the verdict of each claim."""
     whole = any(judged(row["at_paper_scale"]) for row in found)
     cells = [[*_cells(row, width), *([_at_paper_scale(row)] if whole else [])] for row in found]
     widths = [max(len(plain) for plain, _ in column) for column in zip(*cells, strict=True)]
@@ -130,7 +133,7 @@ def table(found: list[dict[str, Any]], claims: bool, width: int) -> Iterator[str
 
 
 def _cells(row: dict[str, Any], width: int) -> Iterator[tuple[str, str]]:
-    """What stands before the title, plain and in colours."""
+    """Yield the cells before the title, each plain and coloured."""
     yield row["experiment"], row["experiment"]
     yield str(row["year"]), str(row["year"])
     if width >= WIDE:
@@ -146,24 +149,24 @@ def _cells(row: dict[str, Any], width: int) -> Iterator[tuple[str, str]]:
 
 
 def judged(ruled: Mapping[str, str]) -> list[str]:
-    """Those of the verdicts by claim that rest on an interval."""
+    """Return the verdicts that rest on an interval."""
     return [said for said in ruled.values() if said in JUDGED]
 
 
 def _at_paper_scale(row: dict[str, Any]) -> tuple[str, str]:
-    """`paper's scale: 2 of 3`, plain and in colours; nothing where no claim was judged there."""
+    """Return `paper's scale: 2 of 3`, plain and in colour, or nothing if no claim was judged there."""
     found = judged(row["at_paper_scale"])
     text = f"paper's scale: {found.count('reproduced')} of {len(found)}" if found else ""
     return text, text
 
 
 def shortened(text: str, width: int) -> str:
-    """`text`, or as much of it as fits `width` with … at its end."""
+    """Cut `text` to `width`, with … at its end."""
     return text if len(text) <= width else f"{text[: max(0, width - 1)].rstrip()}…" if width > 1 else ""
 
 
 def tally(said: Any) -> tuple[str, str]:
-    """`10 reproduced, 1 refuted`, plain and in colours; claims of other scales, which are not run, are left out."""
+    """Format counts as `10 reproduced, 1 refuted`, plain and coloured. Claims not run at this scale are left out."""
     counts = Counter(said)
     some = [(f"{counts[ruling]} {ruling}", COLOURS[ruling]) for ruling in JUDGED if counts[ruling]]
     if not some:
@@ -175,7 +178,7 @@ def tally(said: Any) -> tuple[str, str]:
 
 
 def not_run(verdicts: Mapping[str, Mapping[str, Any]], width: int) -> Iterator[str]:
-    """The claims without a verdict, for each reason: by name of one experiment, counted of several."""
+    """Yield the claims without a verdict, grouped by reason: by name for one experiment, as counts for several."""
     reasons: dict[str, dict[str, list[str]]] = {}
     for experiment, claims in verdicts.items():
         for one in claims.values():
@@ -194,7 +197,7 @@ def not_run(verdicts: Mapping[str, Mapping[str, Any]], width: int) -> Iterator[s
 
 
 def beside(lines: Iterable[tuple[str, str]], width: int) -> Iterator[str]:
-    """Each text with its comment beside it, aligned; a text that leaves too little room goes on in the lines below."""
+    """Yield each text with its comment aligned beside it, wrapping texts that leave too little room."""
     lines = list(lines)
     comments = max((len(comment) for _, comment in lines if comment), default=0)
     room = max(width - comments - len("  # "), 30)
@@ -210,11 +213,11 @@ def beside(lines: Iterable[tuple[str, str]], width: int) -> Iterator[str]:
 
 
 def values(project: Project, experiment: str, arm: str | None, scale: Scale | None = None) -> Iterator[tuple[str, str]]:
-    """Each knob as `path: value`, and where the value was written; of an arm, those it leaves to their defaults too."""
+    """Yield each knob as `path: value` with its origin; for an arm, also the knobs left at their defaults."""
     origins = project.origins(experiment, arm, scale)
     for path, value in leaves(project.resolve(experiment, arm, scale)).items():
         yield f"{dotted(path)}: {json.dumps(value)}", str(origins.get(path, ""))
-    if arm is None:  # what all arms share may lack what each of them has
+    if arm is None:  # the shared part may lack keys that every arm sets
         return
     config = project.config(experiment, arm, scale)
     tree = config.model_dump(mode="json")
@@ -226,7 +229,7 @@ def values(project: Project, experiment: str, arm: str | None, scale: Scale | No
 
 
 def _defaults(model: BaseModel, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The fields that were not given, each with the place of its default."""
+    """Yield the fields that were not given, each with the place of its default."""
     for name in type(model).model_fields:
         value = getattr(model, name)
         if name not in model.model_fields_set:
@@ -236,7 +239,7 @@ def _defaults(model: BaseModel, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
 
 
 def _place(model: type[BaseModel], field: str) -> str:
-    """`parts/vocabulary.py:24`: where the nearest class that has the field gives it its default."""
+    """Return where the default of a field is defined, in the nearest class that has it: `parts/vocabulary.py:24`."""
     for base in model.__mro__:
         file = getattr(sys.modules.get(base.__module__), "__file__", None)
         line = _fields(file).get((base.__name__, field)) if file else None
@@ -249,7 +252,7 @@ def _place(model: type[BaseModel], field: str) -> str:
 
 @cache
 def _fields(file: str) -> dict[tuple[str, str], int]:
-    """The line of each annotated name, by its class."""
+    """Return the line of each annotated name, by class."""
     classes = [node for node in ast.walk(ast.parse(Path(file).read_bytes())) if isinstance(node, ast.ClassDef)]
     return {
         (node.name, field.target.id): field.lineno

@@ -1,4 +1,4 @@
-"""What `reprise try` does with each kind of model, and what it says."""
+"""Implements `reprise try` for each kind of model."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from reprise.inference.kinds import MASK, Classifier, Models, Player, Sampler, T
 from reprise.inference.lookup import by_kind, kind_of, models_of
 
 SAMPLES, IMAGES, WORDS, BETWEEN = 80, 10, 5, 3
-"""How many samples, test images and words there are unless said; and ways between two samples."""
+"""Default number of samples, test images and words; and number of interpolations between samples."""
 ROWS = 4
-"""Of samples in a terminal."""
+"""Rows of samples in a terminal."""
 
 
 Kind = TypeVar("Kind", bound=Models)
@@ -29,7 +29,7 @@ Kind = TypeVar("Kind", bound=Models)
 
 @dataclass(frozen=True)
 class Asked:
-    """The command's words."""
+    """Arguments of the command."""
 
     experiment: str
     given: list[str]
@@ -41,19 +41,23 @@ class Asked:
     as_json: bool
 
     def header(self, trained: Trained) -> Iterator[str]:
-        """Which model it is and why; nothing for a script."""
+        """Yield lines on which model is used and why; none in JSON mode."""
         if not self.as_json:
             yield f"{trained.run.name}, trained at scale {trained.run.scale}"
             yield from (f"  {said}" for said in [trained.chosen, *trained.notes] if said)
 
 
 def use(project: Project, asked: Asked) -> Iterable[str]:
-    """Lines to print; pictures and films are written. UsageError for what cannot be."""
+    """Yield the lines to print, and write pictures and films.
+
+    Raises:
+        UsageError: the request cannot be met.
+    """
     kind = kind_of(asked.experiment)
     if kind not in USES:
         pictures = project.results_folder(asked.experiment) / "pictures"
-        hint = f"; what its models do is in {pictures.relative_to(project.root)}" if pictures.exists() else ""
-        raise UsageError(f"there is nothing to try of {asked.experiment}; `reprise try --help` says of which{hint}")
+        hint = f"; its pictures are in {pictures.relative_to(project.root)}" if pictures.exists() else ""
+        raise UsageError(f"there is nothing to try for {asked.experiment}; `reprise try --help` lists the papers{hint}")
     try:
         yield from USES[kind](project, asked)
     except Unusable as error:
@@ -61,22 +65,22 @@ def use(project: Project, asked: Asked) -> Iterable[str]:
 
 
 def in_words() -> Iterator[tuple[str, str]]:
-    """Of each kind of models what is done with it, and which papers have it."""
+    """Yield what can be done with each kind of model, and the papers that have it."""
     for kind, keys in by_kind().items():
         yield kind.trying, ", ".join(keys)
 
 
 def _find(project: Project, asked: Asked, stage: Any = None) -> Trained:
     def fit(run: Run) -> bool:
-        if kind_of(run.experiment).can_be_tried is Models.can_be_tried:  # each arm alike: torch can wait
+        if kind_of(run.experiment).can_be_tried is Models.can_be_tried:  # same for every arm: no need for torch
             return True
         return models_of(run.experiment).can_be_tried(_config(run))
 
-    return find(project, asked.experiment, asked.arm, asked.seed, stage, fit, "does not look at images")
+    return find(project, asked.experiment, asked.arm, asked.seed, stage, fit, "does not classify images")
 
 
 def _offered(asked: Asked, kind: type[Kind]) -> Kind:
-    """The functions of the paper's file, which imports torch."""
+    """Return the paper's inference functions, importing torch."""
     models = models_of(asked.experiment)
     assert isinstance(models, kind)
     return models
@@ -98,7 +102,11 @@ def _opened(project: Project, trained: Trained) -> Any:
 
 
 def _check_terminal(asked: Asked) -> None:
-    """UsageError where there is neither a terminal to draw in nor a file to write, before anything is loaded."""
+    """Check, before loading anything, that there is a terminal to draw in or a file to write.
+
+    Raises:
+        UsageError: there is neither.
+    """
     if asked.out is None and not asked.as_json and not sys.stdout.isatty():
         raise UsageError("there is no terminal to draw in; --out samples.png writes the picture")
 
@@ -113,7 +121,11 @@ def _no_input(asked: Asked, hint: str) -> None:
 
 
 def _check_suffix(out: Path | None, suffix: str, what: str) -> None:
-    """Before anything is made: UsageError for another format, or a folder that is not there."""
+    """Check the output file before making anything.
+
+    Raises:
+        UsageError: wrong format, or missing folder.
+    """
     if out is None:
         return
     if out.suffix.lower() != suffix:
@@ -125,7 +137,7 @@ def _check_suffix(out: Path | None, suffix: str, what: str) -> None:
 def _write(picture: Any, out: Path) -> None:
     from reprise.core.run.execution import write_picture
 
-    stem = out.with_name(f".{out.stem.replace('.', '-')}-new")  # a stem of several dots would lose its last part
+    stem = out.with_name(f".{out.stem.replace('.', '-')}-new")  # with_suffix would cut a stem that contains a dot
     write_picture(stem, picture).replace(out)
 
 
@@ -164,7 +176,7 @@ def _draw(project: Project, asked: Asked) -> Iterator[str]:
     from rich.console import Console
 
     if asked.number and asked.number > count:
-        yield f"  {count} of {asked.number} samples are drawn; --out samples.png draws them all"
+        yield f"  {count} of {asked.number} samples shown; --out samples.png writes them all"
     console = Console(force_terminal=True, color_system="truecolor")
     for said, sheet in sheets.items():
         console.print(said, highlight=False)
@@ -202,7 +214,7 @@ def _play(project: Project, asked: Asked) -> Iterator[str]:
         return
     yield (
         f"{game.name}: {game.score:g} points in {len(game.actions):,} actions, "
-        f"{100 * game.epsilon:g} % of them random as in evaluation"
+        f"{100 * game.epsilon:g} % of them random, as in evaluation"
     )
     if not asked.out:
         yield "--out game.gif films it; --draw 1 plays another"
@@ -217,7 +229,7 @@ def _play(project: Project, asked: Asked) -> Iterator[str]:
 
 def _read(project: Project, asked: Asked) -> Iterator[str]:
     if asked.out is not None:
-        raise UsageError("what is said of sentences is printed; --json is for scripts, and there is no --out")
+        raise UsageError("results on sentences are printed; use --json for scripts, not --out")
     if len(asked.given) > 2:
         raise UsageError(f"{len(asked.given)} texts were given; expected one or two, each in quotation marks")
     readers = _Readers(project, asked)
@@ -228,14 +240,14 @@ def _read(project: Project, asked: Asked) -> Iterator[str]:
 
 
 def _typed(experiment: str) -> Iterator[list[str]]:
-    """Sentences typed in, or lines of standard input."""
+    """Yield sentences typed at a prompt, or lines of standard input."""
     if not sys.stdin.isatty():
         lines = [line.strip() for line in sys.stdin if line.strip()]
         if not lines:
-            raise UsageError(f"no sentence was given; as in `reprise try {experiment} 'the film was {MASK} .'`")
+            raise UsageError(f"no sentence given; try `reprise try {experiment} 'the film was {MASK} .'`")
         yield from ([line] for line in lines)
         return
-    print("A sentence, with [MASK] where a word is missing, or without; an empty line ends.", file=sys.stderr)
+    print("Type a sentence, with or without [MASK] for a missing word; an empty line ends.", file=sys.stderr)
     while True:
         try:
             line = input("> ").strip()
@@ -247,7 +259,7 @@ def _typed(experiment: str) -> Iterator[list[str]]:
 
 
 class _Readers:
-    """The pretrained and the fine-tuned model, each loaded when it is first needed."""
+    """The pretrained and the fine-tuned model, loaded on first use."""
 
     def __init__(self, project: Project, asked: Asked) -> None:
         self.project, self.asked = project, asked
@@ -257,7 +269,7 @@ class _Readers:
     def say(self, texts: list[str]) -> Iterator[str]:
         masked = any(is_masked(text) for text in texts)
         if masked and len(texts) > 1:
-            raise UsageError(f"{MASK} is filled in in one text; two were given")
+            raise UsageError(f"{MASK} works with one text; two were given")
         stage = "pretrain" if masked else "finetune"
         if stage not in self.open:
             trained = _find(self.project, self.asked, stage)
@@ -305,7 +317,7 @@ class _Readers:
 def _sort(project: Project, asked: Asked) -> Iterator[str]:
     _check_suffix(asked.out, ".png", "images are a picture")
     if asked.given and asked.number:
-        raise UsageError("--number is of test images; pictures were given")
+        raise UsageError("--number is for test images, but pictures were given")
     trained = _find(project, asked)
     check_data(project, trained.run)
     import numpy as np
@@ -338,7 +350,7 @@ def _sort(project: Project, asked: Asked) -> Iterator[str]:
 
 
 def _again(asked: Asked, trained: Trained, names: list[str], images: Any, outputs: Any, said: Any) -> Iterator[str]:
-    """What an autoencoder makes of images."""
+    """Show what an autoencoder makes of images."""
     from reprise.inference import images as looking
     from reprise.inference import pictures
 
@@ -347,7 +359,7 @@ def _again(asked: Asked, trained: Trained, names: list[str], images: Any, output
         made, columns = pictures.to_bytes(outputs), min(10, len(images))
         sheets = {
             "images": pictures.sheet(images, columns),
-            "what the autoencoder makes of them": pictures.sheet(made, columns),
+            "their reconstructions": pictures.sheet(made, columns),
         }
         _write(pictures.below(sheets, 2), asked.out)
     if asked.as_json:
@@ -357,7 +369,7 @@ def _again(asked: Asked, trained: Trained, names: list[str], images: Any, output
         ]
         yield json.dumps({"model": trained.run.name, "images": rows}, indent=1, ensure_ascii=False)
         return
-    yield "This arm learned to give images again, not to name them."
+    yield "This arm learned to reconstruct images, not to classify them."
     for name, error, done in zip(names, errors, said, strict=True):
         yield from (f"{name}: {what}" for what in done)
         yield f"{name}: squared error {error:.2f} over all pixels"
@@ -367,7 +379,7 @@ def _again(asked: Asked, trained: Trained, names: list[str], images: Any, output
 def _sorted(
     asked: Asked, trained: Trained, reader: Any, names: list[str], images: Any, labels: Any, outputs: Any, said: Any
 ) -> Iterator[str]:
-    """What a classifier calls images."""
+    """Show what a classifier calls images."""
     from reprise.inference import pictures
 
     values = outputs.softmax(1) if reader.probable else outputs
@@ -415,4 +427,4 @@ def _name(label: int, reader: Any) -> str:
 USES: dict[type[Models], Callable[[Project, Asked], Iterator[str]]] = {
     Sampler: _draw, Player: _play, Text: _read, Classifier: _sort,
 }  # fmt: skip
-"""What is done with each kind."""
+"""Function for each kind of model."""

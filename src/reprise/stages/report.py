@@ -1,10 +1,8 @@
-"""The report stage: reports/, a folder that needs no network, from results/ and YAML.
+"""The report stage: writes reports/, a folder that works offline, from results/ and YAML.
 
-index.html              the papers from the oldest to the newest, with their verdicts
-<experiment>.html       one paper: claims, numbers, curves, pictures, deviations, configuration, cost
-source/<experiment>.html
-pictures/<experiment>/
-assets/                 the style sheet, and what draws the curves
+index.html              the papers, oldest first, with their verdicts <experiment>.html       one paper: claims,
+numbers, curves, pictures, deviations, configuration, cost source/<experiment>.html pictures/<experiment>/ assets/
+the style sheet, and the scripts that draw curves
 """
 
 from __future__ import annotations
@@ -41,7 +39,7 @@ LIBRARIES = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
 
 
 def report(project: Project, echo: Callable[[str], None] = print) -> Path:
-    """Write reports/ from whatever results there are, whole or not at all; the path of its index.html."""
+    """Write reports/ from all existing results, completely or not at all, and return the path of its index.html."""
     folder = project.root / "reports"
     with stage_lock(project.root, "report", "page"), naming(folder, "what was there is kept"):
         return _write(folder, cards(project), echo)
@@ -66,7 +64,7 @@ def _write(folder: Path, made: list[Card], echo: Callable[[str], None]) -> Path:
 
 
 def render(made: list[Card]) -> dict[str, str]:
-    """Every page, by its name in reports/."""
+    """Return the text of every page by its name in reports/."""
     environment = template_environment()
     index = environment.get_template("index.html.j2")
     paper, source = environment.get_template("experiment.html.j2"), environment.get_template("source.html.j2")
@@ -90,7 +88,7 @@ def render(made: list[Card]) -> dict[str, str]:
 
 
 def template_environment() -> Environment:
-    """The templates, and what they call."""
+    """Return the Jinja environment with our filters and globals."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -126,12 +124,12 @@ def template_environment() -> Environment:
 
 
 def decade(year: int) -> int:
-    """1986 is of the 1980s."""
+    """Return the decade of a year: 1980 for 1986."""
     return year // 10 * 10
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """`12,345`, `0.001234`, `−3.5`, `∞`, `NaN`; a dash for nothing."""
+    """Format as `12,345`, `0.001234`, `−3.5`, `∞` or `NaN`; a dash for None."""
     if value is None:
         return "–"
     if not math.isfinite(value):
@@ -140,23 +138,23 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def words(name: str) -> str:
-    """A name of YAML as it is spoken."""
+    """Return a YAML name as words."""
     return name.replace("_", " ")
 
 
 def span(seconds: float) -> str:
-    """`0.4 s`, `31 s`, `12 min`, `3.4 h`."""
+    """Format seconds as `0.4 s`, `31 s`, `12 min` or `3.4 h`."""
     if float(shown := f"{seconds:.2g}") < 100:
         return f"{shown} s"
     return f"{seconds / 60:.0f} min" if round(seconds / 60) < 100 else f"{seconds / 3600:.1f} h"
 
 
 def inline(text: str) -> Markup:
-    """Text of a docstring: `code` and *stress*."""
+    """Render `code` and *emphasis* in the text of a docstring."""
     marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
     return Markup(re.sub(r"(?<!\w)\*(\w[^*]*)\*(?!\w)", r"<em>\1</em>", marked))
 
 
 def script(value: Any) -> Markup:
-    """JSON that cannot end the element it stands in."""
+    """Serialise to JSON that cannot close the script element it is in."""
     return Markup(json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"))

@@ -1,6 +1,6 @@
-"""How many of the reproduced claims chance alone would give: Benjamini and Hochberg over the whole catalogue.
+"""Multiple testing: how many reproduced claims chance would explain, by Benjamini–Hochberg over the whole catalogue.
 
-Nothing of it is stored with a paper: a q depends on every other claim, so it is computed where verdicts are read.
+A q depends on every other claim, so it is not stored with a paper but computed when verdicts are read.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from reprise.core.verdicts.rulings import JUDGED
 from reprise.core.verdicts.verdict import Verdict
 
 Verdicts = Mapping[str, Mapping[str, Verdict]]
-"""By experiment and claim."""
+"""Verdicts by experiment and claim."""
 
 
 def counted(verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """The verdicts that count: judged, of claims that are no checks."""
+    """Return the verdicts that count: judged, and not checks."""
     return [verdict for verdict in verdicts if verdict.counted and verdict.p is not None]
 
 
 def q_values(verdicts: Verdicts) -> dict[tuple[str, str], float]:
-    """The q of each counted claim, by experiment and claim (Benjamini and Hochberg 1995).
+    """Return the q of each counted claim, by experiment and claim (Benjamini and Hochberg 1995).
 
-    If every claim with a q up to this one's is called reproduced, the share of them that chance explains is expected to
-    be no larger than q.
+    If all claims with q up to a given value are called reproduced, the expected share of false ones is at most that
+    value.
     """
     from scipy import stats
 
@@ -38,20 +38,20 @@ def q_values(verdicts: Verdicts) -> dict[tuple[str, str], float]:
 
 @dataclass(frozen=True)
 class Count:
-    """The catalogue's counted claims."""
+    """Summary of the catalogue's counted claims."""
 
     claims: int
     rulings: dict[str, int]
-    """How many of each verdict, the best first."""
+    """Number of claims by verdict, best first."""
     checks: int
-    """Shown apart, and counted nowhere else."""
+    """Number of checks, which are shown apart and not counted elsewhere."""
     earlier: int
-    """How many of the reproduced are so by an earlier rule, on too few seeds for the rule of now."""
+    """Number reproduced under an earlier rule, with too few seeds for the current one."""
     false_discoveries: float
-    """How many of the reproduced chance alone gives, at most, on average: their number times the largest q."""
+    """Bound on the expected number of false ones among the reproduced: their number times their largest q."""
 
     def __str__(self) -> str:
-        """`121 claims counted, 80 reproduced, …; of the reproduced at most 1.9 are expected by chance alone`."""
+        """Format as `121 claims counted, 80 reproduced, …; of the reproduced at most 1.9 are expected by chance`."""
         some = [f"{number} {ruling}" for ruling, number in self.rulings.items()]
         said = ", ".join([f"{self.claims} claim{'s' * (self.claims != 1)} counted", *some])
         if self.earlier:
@@ -66,7 +66,7 @@ class Count:
 
 
 def count(verdicts: Verdicts) -> Count:
-    """How many claims are counted, by verdict, and how many false discoveries to expect among the reproduced."""
+    """Count the claims by verdict, and bound the expected number of false discoveries among the reproduced."""
     q = q_values(verdicts)
     judged = [(q[key, one.claim], one) for key, claims in verdicts.items() for one in counted(claims.values())]
     rulings = Counter(one.verdict for _, one in judged)

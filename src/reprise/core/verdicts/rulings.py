@@ -1,4 +1,4 @@
-"""The five verdicts: their order, colours and marks. Imports nothing, for whoever only lists them."""
+"""The five verdicts: order, colours and marks. Imports nothing, to keep listing them fast."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ COLOURS: dict[str, str] = {
     "inconclusive": "yellow",
     "not run": "bright_black",
 }
-"""For a terminal, by verdict, the best first."""
+"""Terminal colour of each verdict, best first."""
 MARKS: dict[str, str] = {"reproduced": "✓", "weaker": "≈", "refuted": "✕", "inconclusive": "?", "not run": "–"}
-"""One character each, for the page."""
+"""One character per verdict, for the page."""
 JUDGED = ("reproduced", "weaker", "refuted", "inconclusive")
-"""The verdicts that rest on an interval."""
+"""Verdicts that rest on an interval."""
 
 
 def in_words(ruling: str, scale: str, check: bool = False) -> str:
-    """The verdict as a reader sees it: away from the paper's scale `refuted` reads `not seen at this size`."""
+    """Return the verdict as shown to readers. Below paper scale, `refuted` reads `not seen at this size`."""
     if check:
         return {"reproduced": "holds", "refuted": "does not hold"}.get(ruling, ruling)
     return "not seen at this size" if ruling == "refuted" and scale != "paper" else ruling
