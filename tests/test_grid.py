@@ -76,7 +76,7 @@ def test_as_many_runs_on_a_gpu_as_its_free_memory_holds(monkeypatch):
     assert placed(Runtime(gpu_memory=8), 3) == [None] * 3, "without a GPU its memory is nothing"
     monkeypatch.setattr(grid, "cores", lambda: 2)
     assert placed(Runtime(gpu_memory=1), 10, "0") == ["0", "0"], "every run needs a core"
-    with pytest.raises(Failed, match=r"runtime.gpu_memory: 24 GiB for a run, and no GPU has more than 20.0 GiB free"):
+    with pytest.raises(Failed, match=r"runtime.gpu_memory: a run needs 24 GiB, and no GPU has more than 20.0 GiB free"):
         placed(Runtime(gpu_memory=24), 10, "0", "1")
 
 
@@ -111,10 +111,10 @@ def test_free_memory_is_asked_of_cuda(monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert free_memory(["3", "0"]) == [2.0, 0.5]
     monkeypatch.setenv("LOST", "1")
-    with pytest.raises(Failed, match="how much memory is free: it names 1 of the 2 GPUs"):
+    with pytest.raises(Failed, match="free memory of the GPUs is unknown: it sees 1 of 2 GPUs"):
         free_memory(["3", "0"])
     monkeypatch.setenv("BROKEN", "1")
-    with pytest.raises(Failed, match="how much memory is free: RuntimeError: CUDA driver is too old"):
+    with pytest.raises(Failed, match="free memory of the GPUs is unknown: RuntimeError: CUDA driver is too old"):
         free_memory(["3", "0"])
 
 

@@ -178,12 +178,14 @@ def test_ours_at_the_papers_own_scale_has_a_column_and_its_claims_a_place(tmp_pa
     page = pages["gan.html"]
     [row] = re.findall(r"<tr><th[^>]*>Adversarial nets, MNIST.*?</tr>", page, re.DOTALL)
     own, small = (found.metrics["minimax"]["log_likelihood"]["mean"] for found in (card.whole, card.results))
+    assert own is not None
+    assert small is not None
     assert own == pytest.approx(small + 140)
     cells = re.findall(r"<td.*?</td>", row, re.DOTALL)
     assert [report.number(value) in cell for value, cell in zip((225.0, own, small), cells, strict=True)] == [True] * 3
     assert '<a href="#as_published-at-paper-scale">reproduced</a>' in cells[1]
     assert "Ours, at the paper's scale" in page
-    assert "The configuration of minimax has changed since." in page
+    assert "The configuration of minimax has changed since then." in page
     names = tags(page).names
     assert len(names) == len(set(names)), "an anchor stands twice"
     assert {f"{one.claim}-at-paper-scale" for one in card.judged_whole} < set(names)
