@@ -16,8 +16,8 @@ else
 endif
 	@reprise verdicts $(filter-out all,$(EXPERIMENTS))
 
-# What a GPU makes possible at the papers' own scale in ten minutes or a few times ten: each paper with its arms, the
-# cheapest first. Stopped, it goes on where it was. At smoke scale it is a test, of arms that there are at that scale.
+# What a GPU makes possible at the papers' own scale: papers with their arms, the cheapest first. If it is stopped, the
+# same command goes on where it was. At smoke scale it is a test, with arms that exist at that scale.
 PAPER_GPU.paper := \
 	optimizers/adagrad/nesterov/rmsprop/adam \
 	$(if $(wildcard params/resnet.yaml),resnet/plain_20/residual_20) \
@@ -25,7 +25,7 @@ PAPER_GPU.paper := \
 	regularisation/objects_dropout/dropout_max_norm
 PAPER_GPU.smoke := optimizers/nesterov/adam lottery_ticket/dense/ticket regularisation/dropout_max_norm
 PAPER_GPU ?= $(PAPER_GPU.$(SCALE))
-# GiB for a run, so that several go side by side on a GPU: it counts where there is one.
+# GiB per run, so that several runs share a GPU. Without a GPU it has no effect.
 GPU_MEMORY ?= 4
 
 paper-gpu: $(BIN)/.installed
