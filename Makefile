@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro paper-gpu test check format bench setup
+.PHONY: repro paper-gpu test check format bench setup site
 
 # One experiment after another, so that the first verdicts are there early.
 repro: $(BIN)/.installed
@@ -58,6 +58,10 @@ format: $(BIN)/.installed
 bench: $(BIN)/.installed-bench
 	dvc repro $(foreach d,mnist english_text english_tasks games,prepare@$(d))
 	python -m bench
+
+# The page and the docs as one folder, for any host; ADDRESS is where it will be, if that is known.
+site: $(BIN)/.installed
+	reprise site $(if $(ADDRESS),--address $(ADDRESS))
 
 setup: $(BIN)/.installed
 

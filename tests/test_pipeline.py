@@ -14,7 +14,6 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from conftest import make_toy_project
 from reprise.core.config.project import load as load_project
 from reprise.core.verdicts.results import read
 from reprise.stages.page.staleness import since
@@ -39,12 +38,9 @@ def wait_for(condition, seconds: float = 200) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
+def trained(trained_toy) -> Path:
     """A project whose four runs went on undisturbed."""
-    project = make_toy_project(tmp_path_factory.mktemp("trained"))
-    project.reprise("prepare", "points")
-    project.reprise("pretrain", "toy")
-    return project.root
+    return trained_toy.root
 
 
 def test_from_yaml_to_verdict(toy_project):

@@ -141,6 +141,21 @@ def test_every_claim_has_its_verdict_and_interval(root: Path, pages: dict[str, s
     assert "dvc repro evaluate@gan" in page
 
 
+def test_what_an_earlier_rule_called_reproduced_is_counted_apart(card: Card):
+    assert card.results
+    name, verdict = next(item for item in card.results.verdicts.items() if item[1].verdict == "reproduced")
+    old = card.results.verdicts | {name: replace(verdict, counted=True, p=1 / 32)}
+    index = report.render([replace(card, results=replace(card.results, verdicts=old))])["index.html"]
+    assert f'<li class="reproduced-by-an-earlier-rule"><a href="gan.html#{name}">' in index
+    reproduced = sum(one.verdict == "reproduced" and one.counted for one in card.results.verdicts.values())
+    shown = re.search(r'data-reproduced="(\d+)"', index)
+    assert shown
+    assert int(shown[1]) == reproduced - verdict.counted
+    chip = r'id="verdict-reproduced-by-an-earlier-rule"> ✓ reproduced by an earlier rule <span class="count">1<'
+    assert re.search(chip, index)
+    assert "#verdict-reproduced-by-an-earlier-rule:checked) .paper:not(" in index
+
+
 def test_the_papers_numbers_stand_beside_ours(card: Card, page: str):
     assert card.results
     by_claim, no_arm, by_metric, elsewhere = made_up.PAPER.published

@@ -39,6 +39,7 @@ def _evaluate(project: Project, experiment: str, chosen: Collection[str]) -> Non
     arms, every = project.arms(experiment), by_stage[section.model]
     if chosen:
         lacking = untrained([run for runs in by_stage.values() for run in runs])
+        # Chosen arms must be trained; others count if they are.
         arms = [arm for arm in arms if arm in chosen or arm not in lacking]
     by_stage = {stage: [run for run in runs if run.arm in arms] for stage, runs in by_stage.items()}
     runs = [replace(run, data=data) for run in by_stage[section.model]]
@@ -46,6 +47,7 @@ def _evaluate(project: Project, experiment: str, chosen: Collection[str]) -> Non
     records = trained[section.model]
     failures = {key: run_store.divergence(record) for key, record in records.items() if record["diverged"]}
     whole = [run for run in runs if (run.arm, run.seed) not in failures]
+    # Runs that were scored before are not scored again.
     scores = _scores(project.root, whole)
     waiting = [run for run in whole if (run.arm, run.seed) not in scores]
     if waiting:

@@ -196,6 +196,7 @@ def run_grid(
     free_slots = deque(places(runtime, len(runs), gpus))
     os.environ |= environment(runtime["threads"])
     os.environ.update({name: size for name, size in KEEP_MEMORY.items() if name not in os.environ})
+    # CUDA does not survive a fork, and spawned processes would each import torch again.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
     waiting, running = deque(runs), {}
@@ -209,6 +210,7 @@ def run_grid(
                 ledger.hear(run, "wait")  # the first process waits for torch to be imported, which can take long
                 process.start()
                 ledger.hear(run, "start")
+                # Only the worker has this end now, so its death shows as the end of the file.
                 theirs.close()
                 running[ours] = (run, process, gpu)
             if signum := signals.news():
@@ -216,6 +218,7 @@ def run_grid(
                     with suppress(ProcessLookupError):
                         os.kill(process.pid, signum)
             progress.tick()
+            # Wakes up twice a second, to pass on signals and to print.
             for connection in wait(list(running), timeout=0.5):
                 run, process, gpu = running[connection]  # type: ignore[index]
                 try:
@@ -231,6 +234,7 @@ def run_grid(
                     free_slots.append(gpu)
     if signals.received is not None:
         raise Stopped(signals.received)
+    # This process was not told to stop, so somebody stopped these workers alone.
     for name in ledger.paused:
         ledger.outcomes.failed[name] = "its process was told to stop; the same command resumes from its checkpoint"
     return ledger.outcomes
@@ -238,6 +242,7 @@ def run_grid(
 
 def _work(job: Job, run: Run, connection: Connection, gpu: str | None, threads: int) -> None:
     if gpu is not None:
+        # CUDA reads this once, when it is first used.
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback before the run installs its own handlers
     threading.Thread(target=_stop_without, args=(connection,), daemon=True).start()

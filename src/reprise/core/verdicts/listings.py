@@ -111,8 +111,8 @@ def verdict_summary(
 
 def _counts(verdicts: Iterable[Verdict]) -> str:
     """Return `3 reproduced, 1 refuted`, of the verdicts that count."""
-    judged = sorted(counted(verdicts), key=lambda one: JUDGED.index(one.verdict))
-    return ", ".join(f"{number} {said}" for said, number in Counter(map(_as_counted, judged)).items())
+    judged = sorted(counted(verdicts), key=lambda one: JUDGED.index(one.counted_as))
+    return ", ".join(f"{number} {said}" for said, number in Counter(one.counted_as for one in judged).items())
 
 
 def published_beside(paper: Paper, verdicts: Iterable[Verdict]) -> list[tuple[Published, Verdict]]:
@@ -132,10 +132,6 @@ def _whole_in_words(paper: Paper, verdicts: Mapping[str, Verdict]) -> str:
     return ": ".join(said for said in (_counts(verdicts.values()), "; ".join(numbers)) if said)
 
 
-def _as_counted(verdict: Verdict) -> str:
-    return f"{verdict.verdict} by an earlier rule" if verdict.by_an_earlier_rule else verdict.verdict
-
-
 def headline(paper: Paper, verdicts: Iterable[Verdict]) -> Verdict | None:
     """Return the lead verdict: that of the claim named in YAML, else of the first judged claim that counts."""
     judged = [one for one in verdicts if one.interval is not None and one.counted]
@@ -148,8 +144,7 @@ def verdict_in_words(verdict: Verdict) -> str:
 
     A verdict of reproduced with too few seeds under the current rule says so.
     """
-    said = in_words(verdict.verdict, verdict.scale, check=not verdict.counted)
-    return f"{said} by an earlier rule" if verdict.by_an_earlier_rule else said
+    return in_words(verdict.counted_as, verdict.scale, check=not verdict.counted)
 
 
 def _scales_in_words(verdicts: Verdicts) -> list[str]:

@@ -135,7 +135,7 @@ class Card:
     @property
     def tally_whole(self) -> dict[str, int]:
         """Count of claims per verdict at the paper's own scale, without checks."""
-        return tally(verdict.verdict for verdict in self.judged_whole if verdict.counted)
+        return tally(verdict.counted_as for verdict in self.judged_whole if verdict.counted)
 
     @property
     def unjudged(self) -> list[Verdict]:
@@ -146,7 +146,7 @@ class Card:
     def tally(self) -> dict[str, int]:
         """Number of claims by verdict, without checks. Claims added after the evaluation count as not run."""
         waiting = [name for name in self.not_yet if not self.paper.claims[name].check]
-        counted = [verdict.verdict for verdict in self.verdicts if verdict.counted]
+        counted = [verdict.counted_as for verdict in self.verdicts if verdict.counted]
         return tally([*counted, *["not run"] * len(waiting)])
 
     @property
@@ -319,6 +319,7 @@ def cards(project: Project) -> list[Card]:
     keys = sorted(papers, key=lambda key: (papers[key].year, key))
     whole = {key: results.read(folder) for key in keys if (folder := shown_results(project, key)) is not None}
     named = {key: values(project, key) for key in keys}
+    # A part that only other papers name is not missing here.
     by_any = set[str]().union(*named.values())
     made, room, waiting = [], PICTURE_BYTES, len(whole)
     for key in keys:
@@ -335,6 +336,14 @@ def cards(project: Project) -> list[Card]:
     return [
         replace(one, q={name: q[one.key, name] for name in one.paper.claims if (one.key, name) in q}) for one in made
     ]
+
+
+def card_of(project: Project, key: str) -> Card:
+    """The card of one paper, when no other is looked at: it has no q, and pictures have all the room."""
+    folder = shown_results(project, key)
+    whole = results.read(folder) if folder is not None else None
+    hung = galleries(whole, "steps", PICTURE_BYTES)[0] if whole else []
+    return card(project, key, set(), whole, hung, 0)
 
 
 def card(
