@@ -1,4 +1,4 @@
-"""`reprise try` and `reprise export`: using trained models, and passing them on."""
+"""`reprise try`, `reprise export` and `reprise keep`: using trained models, and passing them on."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def try_(
     experiment: Experiment,
     given: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[INPUT]...", help="One or two sentences, with or without [MASK]; or picture files"),
+        typer.Argument(
+            metavar="[INPUT]...", help="One or two sentences, with or without [MASK]; a story; picture files; moves"
+        ),
     ] = None,
     arm: TriedArm = None,
     seed: Seed = None,
@@ -100,3 +102,21 @@ def export(
             f"   agrees with the live network within {done.differences[name]:.1g}" if name in done.differences else ""
         )
         typer.echo(f"  {name:<28} {size / 1000:>9,.1f} kB{compared}")
+
+
+def keep(experiment: Experiment, arm: TriedArm = None, seed: Seed = None) -> None:
+    """Keep a trained model in the repository, for `try`.
+
+    In half precision, at most 1 MB, as kept/<experiment>.zip with a card that says what it is. It runs without torch
+    and without data.
+    """
+    from reprise.commands.keep import keep as run
+    from reprise.commands.status_line import Waiting
+
+    project = open_project(papers=[])
+    check_known(experiment, project.papers, "experiment")
+    with Waiting(f"keep {experiment}", project.root):
+        archive, card = run(project, experiment, arm, seed)
+    checked = ", ".join(f"{name.replace('_', ' ')} {value:,.4g}" for name, value in card["checked"].items())
+    size = f"{archive.stat().st_size / 1000:,.1f} kB"
+    typer.echo(f"{os.path.relpath(archive)}: {size}, {card['name']} in {card['precision']} precision; {checked}")

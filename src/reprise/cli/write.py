@@ -1,13 +1,15 @@
-"""Commands that write into the project: new, schema."""
+"""Commands that write into the project: new, schema, site, card."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from reprise.commands import completion
-from reprise.commands.project import open_project
+from reprise.commands.options import Experiment
+from reprise.commands.project import UsageError, check_known, check_suffix, open_project
 
 
 def new(
@@ -45,3 +47,41 @@ def schema() -> None:
 
     for path in write(open_project().root):
         typer.echo(path)
+
+
+def site(
+    address: Annotated[
+        str, typer.Option(help="Where it will be, as in https://example.org/reprise: previews of links want it")
+    ] = "",
+) -> None:
+    """Write site/: the page and the docs as one folder, for any host.
+
+    Its links are relative; it needs no server of its own and asks no other for anything.
+    """
+    from reprise.commands.status_line import Waiting
+    from reprise.stages.site import site as run
+
+    if address and not address.startswith(("https://", "http://")):
+        raise UsageError(f"--address is {address}; expected one that begins with https://")
+    project = open_project(papers=())
+    with Waiting("site", project.root) as waiting:
+        run(project, address, waiting.echo)
+
+
+def card(
+    experiment: Experiment,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A .png; <experiment>.png unless given")] = None,
+) -> None:
+    """Draw a paper's card to share.
+
+    A picture of 1200 × 630: what was trained, what was claimed, and what became of it.
+    """
+    project = open_project(papers=[])
+    check_known(experiment, project.papers, "experiment")
+    path = out or Path(f"{experiment}.png")
+    check_suffix(path, ".png", "a card is a picture")
+    from reprise.stages.page.cards import card_of
+    from reprise.stages.page.share_card import write
+
+    write(card_of(project, experiment), path)
+    typer.echo(path)

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from reprise.commands.compare import Comparison, Difference, Edit, Ruling, Shift
-from reprise.core.verdicts.listings import estimate_in_words, region_in_words
+from reprise.core.verdicts.listings import estimate_in_words, region_in_words, verdict_in_words
 from reprise.core.verdicts.rulings import COLOURS
 from reprise.core.verdicts.verdict import Verdict, signed
 
@@ -62,7 +62,7 @@ def _metric_lines(one: Difference, everything: bool) -> Iterator[str]:
 
 
 def _ruling(verdict: Verdict | None) -> str:
-    return typer.style(verdict.verdict, fg=COLOURS.get(verdict.verdict)) if verdict else "no such claim"
+    return typer.style(verdict_in_words(verdict), fg=COLOURS.get(verdict.verdict)) if verdict else "no such claim"
 
 
 def ruling_in_words(ruling: Ruling) -> str:

@@ -53,6 +53,7 @@ def find(
     stage = stage or project.pipeline.evaluate[experiment].model
     check_known(stage, stages, f"stage of {experiment}")
     folder = project.models_folder(experiment) / stage
+    # The first scale with a trained model: the current one, then the largest.
     here = next((found for scale in _scales(project) if (found := _arms(project, experiment, stage, scale))), {})
     known = [name for name in project.arms(experiment) if name in here]
     known += [name for name in here if name not in known]
@@ -81,6 +82,12 @@ def find(
             hint = f"; those that do: {', '.join(others)}" if others else ""
             raise UsageError(f"arm {arm} of {experiment} does not {what.removeprefix('does not ')}{hint}")
     return _of_seed(project, experiment, arm, seed, runs(arm), chosen)
+
+
+def is_trained(project: Project, experiment: str) -> bool:
+    """Whether models/ has a run of the stage that is evaluated, at any scale."""
+    stage = project.pipeline.evaluate[experiment].model
+    return any(_arms(project, experiment, stage, scale) for scale in _scales(project))
 
 
 def _scales(project: Project) -> list[Scale]:

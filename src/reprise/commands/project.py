@@ -125,3 +125,13 @@ def check_known(word: str, words: Collection[str], what: str) -> None:
         nearest = difflib.get_close_matches(word, list(words), 1)
         hint = f"did you mean {nearest[0]}?" if nearest else f"there are: {', '.join(words)}"
         raise UsageError(f"no {what} is called {word!r}; {hint}")
+
+
+def check_suffix(out: Path | None, suffix: str, what: str) -> None:
+    """Before anything is made: UsageError for another format, or a folder that is not there."""
+    if out is None:
+        return
+    if out.suffix.lower() != suffix:
+        raise UsageError(f"--out is {out}; expected a name that ends in {suffix}: {what}")
+    if not out.parent.is_dir():
+        raise UsageError(f"--out is {out}; there is no folder {out.parent}")

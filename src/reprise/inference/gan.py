@@ -28,6 +28,11 @@ def between(task: GenerativeTask, rows: int, columns: int, draw: int) -> Tensor:
     return images.unflatten(1, (SIDE, SIDE)).unflatten(0, (rows, columns))
 
 
+def noise(task: GenerativeTask, count: int) -> Tensor:
+    """[count, size]: what the model is given."""
+    return task.fixed_noise(count, seed=0)
+
+
 def networks(task: GenerativeTask) -> list[Network]:
     """Return the generator or decoder, and the network it was trained with."""
     z = task.fixed_noise(8, seed=0)
@@ -68,4 +73,4 @@ class Images(nn.Module):
         return (images.sigmoid() if self.squashed else images).unflatten(1, (SIDE, SIDE))
 
 
-MODELS = Sampler(samples=samples, between=between, networks=networks)
+MODELS = Sampler(samples=samples, between=between, noise=noise, networks=networks)

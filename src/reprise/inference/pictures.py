@@ -183,6 +183,6 @@ def half_blocks(picture: Picture) -> Text:
 
 
 def to_bytes(pixels: Any) -> Picture:
-    """Convert pixels in [0, 1], [n, height, width] or [n, 3, height, width], to uint8 images."""
-    found = (pixels.clamp(0, 1) * 255).round().byte()
-    return (found.permute(0, 2, 3, 1) if found.ndim == 4 else found).cpu().numpy()
+    """Convert pixels in [0, 1], [n, height, width] or [n, 3, height, width], of torch or NumPy, to uint8 images."""
+    found = (np.asarray(pixels).clip(0, 1) * 255).round().astype(np.uint8)
+    return np.moveaxis(found, 1, -1) if found.ndim == 4 else found

@@ -13,6 +13,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from reprise.core.verdicts import listings
 from reprise.core.verdicts.multiplicity import count
 from reprise.core.verdicts.rulings import MARKS
 from reprise.core.verdicts.verdict import signed
-from reprise.stages.page import charts, interval_svg, knobs
+from reprise.stages.page import charts, interval_svg, knobs, share_card
 from reprise.stages.page.cards import Card, cards, count_of
 from reprise.stages.page.gallery import copy_picture
 
@@ -46,24 +47,44 @@ def report(project: Project, echo: Callable[[str], None] = print) -> Path:
 
 
 def _write(folder: Path, made: list[Card], echo: Callable[[str], None]) -> Path:
+    # The old pages stay until the new ones are complete.
     temporary = folder.with_name(".reports.new")
     clear(temporary)
-    (temporary / "source").mkdir(parents=True)
-    (temporary / "assets").mkdir()
-    for name, text in render(made).items():
-        (temporary / name).write_text(text, encoding="utf-8")
-    for file in (*(TEMPLATES / name for name in ASSETS), *(VENDOR / name for name in (*LIBRARIES, "LICENSE"))):
-        shutil.copyfile(file, temporary / "assets" / file.name)
-    for card in made:
-        for picture in (picture for gallery in card.galleries for row in gallery.rows.values() for picture in row):
-            copy_picture(picture, temporary / "pictures" / card.key)
+    fill(temporary, made)
     swap_in(temporary, folder)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     echo(f"reports/index.html: {count_of(len(made), 'experiment')}, {size / 1e6:.1f} MB")
     return folder / "index.html"
 
 
-def render(made: list[Card]) -> dict[str, str]:
+@dataclass(frozen=True)
+class Site:
+    """The site that the page belongs to, if it is hosted with the docs."""
+
+    address: str = ""
+    """Future address, with a slash at the end; empty if unknown."""
+    picture: str = ""
+    """Picture for previews of links to the first page, by its path in the site."""
+
+
+def fill(folder: Path, made: list[Card], site: Site | None = None) -> None:
+    """Write the page into the new `folder`. In a site, its index links to the docs and each paper has a card."""
+    (folder / "source").mkdir(parents=True)
+    (folder / "assets").mkdir()
+    for name, text in render(made, site).items():
+        (folder / name).write_text(text, encoding="utf-8")
+    for file in (*(TEMPLATES / name for name in ASSETS), *(VENDOR / name for name in (*LIBRARIES, "LICENSE"))):
+        shutil.copyfile(file, folder / "assets" / file.name)
+    for card in made:
+        for picture in (picture for gallery in card.galleries for row in gallery.rows.values() for picture in row):
+            copy_picture(picture, folder / "pictures" / card.key)
+    if site is not None:
+        (folder / "cards").mkdir()
+        for card in made:
+            share_card.write(card, folder / "cards" / f"{card.key}.png")
+
+
+def render(made: list[Card], site: Site | None = None) -> dict[str, str]:
     """Return the text of every page by its name in reports/."""
     environment = template_environment()
     index = environment.get_template("index.html.j2")
@@ -73,6 +94,7 @@ def render(made: list[Card]) -> dict[str, str]:
     decades = Counter(decade(card.paper.year) for card in made)
     known = {
         "cards": made,
+        "site": site,
         "tally": +claims,
         "count": count({card.key: card.results.verdicts for card in made if card.results}),
         "families": families,
@@ -82,7 +104,7 @@ def render(made: list[Card]) -> dict[str, str]:
     pages = {"index.html": index.render(known)}
     for place, card in enumerate(made):
         before, after = made[place - 1] if place else None, made[place + 1] if place + 1 < len(made) else None
-        pages[f"{card.key}.html"] = paper.render(card=card, before=before, after=after)
+        pages[f"{card.key}.html"] = paper.render(card=card, before=before, after=after, site=site)
         pages[f"source/{card.key}.html"] = source.render(card=card)
     return pages
 
@@ -151,6 +173,7 @@ def span(seconds: float) -> str:
 
 def inline(text: str) -> Markup:
     """Render `code` and *emphasis* in the text of a docstring."""
+    # Escaped first, so that a paper's text cannot contain HTML.
     marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
     return Markup(re.sub(r"(?<!\w)\*(\w[^*]*)\*(?!\w)", r"<em>\1</em>", marked))
 
