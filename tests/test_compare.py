@@ -136,7 +136,7 @@ def test_verdicts_say_what_turned_and_which_claim_is_another(found: Comparison) 
     assert kept.claim == "stronger_early_gradient"
     assert not kept.turned
     assert kept.moved_goalposts
-    assert of(found, "gan").notes == ["6 of 18 runs are other ones: their knobs, data or code changed"]
+    assert of(found, "gan").notes == ["6 of 18 runs were replaced: their knobs, data or code changed"]
 
 
 @pytest.mark.parametrize(
@@ -214,15 +214,15 @@ def test_nothing_differs_from_itself(root: Path) -> None:
 
 def test_an_experiment_of_dvc_is_found_by_its_name(root: Path) -> None:
     found = compare(root, "main~1", "longer")
-    assert found.after.about.startswith("experiment of DVC on ")
+    assert found.after.about.startswith("DVC experiment on ")
     assert of(found, "gan").shifts
-    assert ("longer", "experiment of DVC") in [(name, about.split(",")[0]) for name, about in names(root)]
+    assert ("longer", "DVC experiment") in [(name, about.split(",")[0]) for name, about in names(root)]
 
 
 def test_what_names_nothing_is_refused(root: Path) -> None:
     with pytest.raises(UsageError, match="did you mean longer"):
         compare(root, "longre", "HEAD")
-    with pytest.raises(UsageError, match="no revision of git and no experiment"):
+    with pytest.raises(UsageError, match="no git revision or DVC experiment"):
         compare(root, "--all", "HEAD")
 
 
@@ -261,7 +261,7 @@ def test_the_terminal_says_all_of_it(found: Comparison) -> None:
     printed = "\n".join(lines(found))
     assert "params/gan.yaml:1  paper.lr: 0.1 → 0.2" in printed
     assert "params/gan.yaml:3  laptop.k: added, 1" in printed
-    assert "claimed > 0.5 → > 0.1; the claim itself is another" in printed
+    assert "claimed > 0.5 → > 0.1; the claim itself changed" in printed
     assert "nats, 62.5 [52.7, 72.3]" in printed
 
 

@@ -234,7 +234,7 @@ def test_what_is_more_than_plain_data_is_refused() -> None:
         "some.yaml:2:4: b: an alias, *x; write the value out",
         "some.yaml:3:4: c: a tag, tag:yaml.org,2002:str; write the plain value",
         "some.yaml:4:4: d: ${...} is not filled in here; write the value out",
-        "some.yaml:5:1: a: this key stands here twice; the first one is on line 1",
+        "some.yaml:5:1: a: duplicate key; the first one is on line 1",
         "some.yaml:6:3: a tab; YAML is written with spaces",
     ]
 
@@ -427,8 +427,8 @@ def test_mistakes_on_the_command_line(files: Files) -> None:
         "experiments.gan.laptop.duration=3ep",
         "experiments.gn.laptop.duration=3ep",
     ) == [
-        "command line: experiments.gan.laptop.duration: it is written params/gan.yaml:laptop.duration now",
-        "command line: experiments.gn.laptop.duration: it is written params/gn.yaml:laptop.duration now; "
+        "command line: experiments.gan.laptop.duration: it is now written params/gan.yaml:laptop.duration",
+        "command line: experiments.gn.laptop.duration: it is now written params/gn.yaml:laptop.duration; "
         "did you mean gan?",
         "command line: paper.optimiser: unknown key; did you mean optimizer?",
         "command line: params/gan.yaml:arms.usaul.rate: unknown arm usaul; did you mean usual?",
@@ -465,7 +465,7 @@ def test_mistakes_of_all_kinds_in_all_files_are_told_at_once(files: Files) -> No
         "command line: laptop.optimiser: unknown key; did you mean optimizer?",
         "datasets/mnist.yaml:1:1: titel: unknown key; did you mean title?",
         "datasets/mnist.yaml:1:1: title: this key is missing",
-        "papers/gan.yaml:17:5: claims.stronger.where: this key stands here twice; the first one is on line 16",
+        "papers/gan.yaml:17:5: claims.stronger.where: duplicate key; the first one is on line 16",
         "papers/gan.yaml:19:13: claims.stronger.higher: unknown arm usaul; did you mean usual?",
         "params.yaml:2:8: scale: expected one of smoke, laptop, paper, found 'labtop'; did you mean laptop?",
         "params.yaml:4:20: runtime.workers: expected a whole number or auto, found 'two'",
@@ -512,13 +512,13 @@ def test_kinds_types_and_lists(files: Files) -> None:
     files.edit("papers/gan.yaml", ("kind: above", "kind: abve"), ("year: 2014", "year: '2014'"))
     assert files.mistakes() == [
         "datasets/mnist.yaml:8:15: parts.digits.sources[0].kind: expected one of pypi, npm, deb, hub, url, "
-        "installed, found 'pipy'; did you mean pypi?",
+        "installed, made_up, found 'pipy'; did you mean pypi?",
         "papers/gan.yaml:3:7: year: expected a whole number, found '2014'; "
         "numbers are written without _ and without quotes",
         "papers/gan.yaml:21:44: claims.good.kind: "
         "expected one of difference, above, below, within, contrast, trend, peak, "
         "rate, equivalent, found 'abve'; did you mean above?",
-        "params.yaml:3:24: seeds[5]: the seed 3 is here twice",
+        "params.yaml:3:24: seeds[5]: seed 3 is listed twice",
         "params.yaml:5:19: tracking.wandb: expected one of auto, online, offline, off, found 'no'",
         "params.yaml:5:31: tracking.entity: expected text, found 3; put it in quotes",
         "params/gan.yaml:2:19: paper.model.widths: expected a list, found '1_200'",
@@ -548,7 +548,7 @@ def test_kinds_types_and_lists(files: Files) -> None:
         (
             "    adam: {loss: minimax,",
             "    usual: {loss: minimax,",
-            "16:5: laptop.own_arms.usual: usual is an arm of all scales: what laptop changes in it belongs in arms",
+            "16:5: laptop.own_arms.usual: usual is an arm of all scales: put laptop's changes to it in arms",
         ),
     ],
 )
@@ -596,7 +596,7 @@ def test_claims_name_what_exists_and_have_their_seeds(files: Files) -> None:
         "papers/gan.yaml:19:12: claims.stronger.lower: unknown arm adam at paper",
         "papers/gan.yaml:20:12: claims.stronger.seeds: the claim needs 7 seeds, but adam has 6 at laptop",
         "papers/gan.yaml:20:12: claims.stronger.seeds: the claim needs 7 seeds, but usual has 6 at paper",
-        "papers/gan.yaml:21:92: claims.good.published: no published number is called 'loglikelihood'; "
+        "papers/gan.yaml:21:92: claims.good.published: there is no published number called 'loglikelihood'; "
         "did you mean log-likelihood?",
     ]
 
@@ -626,8 +626,7 @@ def test_rows_and_files_belong_together(files: Files) -> None:
     assert files.mistakes() == [
         "datasets/mnits.yaml:1:1: pipeline.yaml names no dataset mnits; did you mean mnist?",
         "papers/gna.yaml:1:1: pipeline.yaml names no experiment gna; did you mean gan?",
-        "params/gan.yml:1:1: a file of this folder ends in .yaml; "
-        "gan stands in two files, this one and params/gan.yaml",
+        "params/gan.yml:1:1: files in this folder must end in .yaml; gan is in two files, this one and params/gan.yaml",
         "pipeline.yaml:3:5: datasets[0]: there is no file datasets/mnist.yaml; did you mean mnits?",
         "pipeline.yaml:5:3: pretrain.gan: gan has no evaluate stage; did you mean gaan?",
         "pipeline.yaml:5:3: pretrain.gan: there is no file experiments/gan.py; did you mean gans?",

@@ -528,7 +528,7 @@ def test_an_sdist_that_cannot_be_had_says_why_and_shows_no_password(
         download_sdist(sdist_of(sdist, package="toy-set"), tmp_path, broken)
     said = str(caught.value)
     assert said.startswith("no sdist of toy-set 1.0 with this SHA-256 in pip's indexes; ")
-    assert "/json/toy-set/: an answer that is not of the simple repository API" in said
+    assert "/json/toy-set/: the response does not follow the simple repository API" in said
     assert "http://127.0.0.1:9/toy-set/: ConnectionError" in said
     assert "secret" not in said
     with pytest.raises(SourceUnavailableError, match=r"no sdist of Toy\.Set 3\.0"):
@@ -567,7 +567,7 @@ def test_a_debian_package_without_apt(
     with pytest.raises(ValueError, match="with its version, or its pool path, it could be downloaded"):
         asked_for("neither")
     (folder / "snapshot/mr/binary/toy-set/1.0-1/binfiles").write_text("[]")
-    with pytest.raises(ValueError, match="an answer that is not understood"):
+    with pytest.raises(ValueError, match="unexpected response"):
         asked_for("garbage", version="1.0-1")
 
 

@@ -83,22 +83,22 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
     "circle": (
         {"one": dataset({"x": "two/y"}), "two": dataset({"y": "one/x"})},
         ("one", "parts", "x"),
-        "the names go round in a circle: one/x → two/y → one/x",
+        "the references form a circle: one/x → two/y → one/x",
     ),
     "its own name": (
         {"one": dataset({"x": "one/x"})},
         ("one", "parts", "x"),
-        "the names go round in a circle: one/x → one/x",
+        "the references form a circle: one/x → one/x",
     ),
     "nothing to take away": (
         {"toy": dataset({"digits": part()}, smoke={"digit": None})},
         ("toy", "at", "smoke", "digit"),
-        "there is no such part to take away; did you mean digits?",
+        "there is no such part to remove; did you mean digits?",
     ),
     "nothing left": (
         {"toy": dataset({"digits": part()}, smoke={"digits": None})},
         ("toy", "at", "smoke"),
-        "nothing is left at smoke: expected one part or more",
+        "no parts are left at smoke: expected at least one",
     ),
     "not a name": (
         {"toy": dataset({"x": "mnist"})},
@@ -131,6 +131,7 @@ SOURCES: dict[str, dict[str, Any]] = {
     "deb": {"package": "libstdc++6", "version": "1:0.0~git2020+x-1", "path": "x", "sha256": SHA},
     "hub": {"dataset": "owner/name", "revision": "a" * 40, "path": "x"},
     "installed": {"package": "ale-py", "version": "0.12.1"},
+    "made_up": {},
 }
 NO_PACKAGES = (
     "-r", "--index-url=https://example.org", "https://example.org/x.whl", "git+https://example.org/x", "./folder",

@@ -190,7 +190,7 @@ def test_an_experiment_from_its_run_to_a_branch(project: CommandLine) -> None:
         assert "fast.error.mean" in changed
         assert "slow.error.mean" not in changed
     assert re.search(r"params/toy\.yaml:\d+ +laptop\.optimizer\.lr: 0\.1 → 0\.05", compared), compared
-    assert "2 of 4 runs are other ones" in compared
+    assert "2 of 4 runs were replaced" in compared
     assert rate(project) == 0.05
     run(project, going_back)
     assert rate(project) == 0.1
@@ -320,7 +320,7 @@ def test_one_process_at_a_time_works_on_a_run(tmp_path: Path, capsys: pytest.Cap
         order.append("first")
     thread.join(60)
     assert order == ["first", "second"]
-    assert f"toy/pretrain/fast/s0: process {os.getpid()} is at it" in capsys.readouterr().err
+    assert f"toy/pretrain/fast/s0: process {os.getpid()} is already working on it" in capsys.readouterr().err
 
 
 def test_code_that_changed_since_an_experiment_was_queued_is_named(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_gan_as_a_model_repository(finished: Finished, tmp_path: Path, monkeypat
         run.fingerprint,
     ):
         assert part in card.text
-    assert "It trains this very run" in card.text
+    assert "To train this very run" in card.text
     monkeypatch.chdir(folder)
     names: dict[str, Any] = {}
     [block] = python_blocks(card.text)
@@ -110,7 +110,7 @@ def test_the_card_says_what_trains_it(finished: Finished, tmp_path: Path) -> Non
     finished("export", "gan", "--format", "torch", "--to", str(tmp_path / "gan"))
     card = (tmp_path / "gan" / "README.md").read_text()
     assert recipe(card)[1:] == ["reprise run gan pretrain non_saturating 0 scale=smoke"]
-    assert "It trains this very run:" in card
+    assert "To train this very run:" in card
 
 
 def test_without_its_data_the_card_does_not_say_that_they_changed(finished: Finished, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_without_its_data_the_card_does_not_say_that_they_changed(finished: Fini
     finally:
         (finished.root / "elsewhere").rename(data)
     card = (tmp_path / "made" / "README.md").read_text()
-    assert "could not be told" in card
+    assert "could not be determined" in card
     assert "have changed" not in card
 
 
@@ -163,7 +163,10 @@ def test_damaged_results_are_named(finished: Finished, tmp_path: Path) -> None:
     runs = finished.root / "results" / "smoke" / "gan" / "runs.csv"
     text = runs.read_text()
     conflict = text.replace("\n", "\n<<<<<<< HEAD\n", 1)
-    for broken, said in ((conflict, ":2:1: a merge left"), (text.replace("arm,seed", "a,b"), ": not what evaluation")):
+    for broken, said in (
+        (conflict, ":2:1: unresolved merge conflict"),
+        (text.replace("arm,seed", "a,b"), ": not what evaluation"),
+    ):
         runs.write_text(broken)
         printed = finished("export", "gan", "--format", "torch", "--to", str(tmp_path / "made"), status=2)
         assert printed.startswith(f"results/smoke/gan/runs.csv{said}")
@@ -174,7 +177,7 @@ def test_numbers_of_other_runs_are_not_its_own(finished: Finished, tmp_path: Pat
     pretend_scored(finished, "another")
     finished("export", "gan", "--arm", "non_saturating", "--format", "torch", "--to", str(tmp_path / "made"))
     card = (tmp_path / "made" / "README.md").read_text()
-    assert "The results at hand are of other runs than this one" in card
+    assert "The existing results belong to other runs" in card
     assert "model-index" not in card
     assert "**" not in card
     loaded = torch.export.load(tmp_path / "made" / "generator.pt2").module()
@@ -189,7 +192,7 @@ def test_nothing_is_left_of_a_file_that_does_something_else(
     run = files._run_torch
     monkeypatch.setattr(files, "_run_torch", lambda path, inputs: run(path, inputs) + 2e-4)
     said = finished("export", "dqn", "--format", "torch", "--to", str(tmp_path / "made"), status=1)
-    assert "q.pt2 does not give what q does" in said
+    assert "q.pt2 disagrees with q:" in said
     assert list(tmp_path.iterdir()) == []
 
 
@@ -209,7 +212,7 @@ def test_an_earlier_export_is_replaced_and_nothing_else(finished: Finished, tmp_
     folder = tmp_path / "made"
     folder.mkdir()
     (folder / "thesis.txt").write_text("mine")
-    assert "is no earlier export" in finished("export", "gmdh", "--to", str(folder), status=2)
+    assert "is not an earlier export" in finished("export", "gmdh", "--to", str(folder), status=2)
     assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
     (folder / "thesis.txt").unlink()
     said = finished("export", "gmdh", "--to", str(folder))
@@ -239,7 +242,7 @@ def test_a_clone_of_the_hubs_stays_one(finished: Finished, tmp_path: Path) -> No
     assert {"generator.onnx", "discriminator.onnx"} < {*said["files"]}
     assert json.loads((folder / "config.json").read_text())["reprise"]["files"] == sorted(said["files"])
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
-    assert "left as they were: .git, .gitattributes, a, notes.onnx" in finished("export", "gan", "--to", str(folder))
+    assert "kept other files: .git, .gitattributes, a, notes.onnx" in finished("export", "gan", "--to", str(folder))
 
 
 def test_a_file_of_ones_own_is_not_written_over(finished: Finished, tmp_path: Path) -> None:
@@ -247,9 +250,7 @@ def test_a_file_of_ones_own_is_not_written_over(finished: Finished, tmp_path: Pa
     finished("export", "gan", "--to", str(folder), "--format", "torch")
     (folder / "generator.onnx").write_text("mine")
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    assert "generator.onnx is not of the export that is there" in finished(
-        "export", "gan", "--to", str(folder), status=2
-    )
+    assert "generator.onnx is not from the existing export" in finished("export", "gan", "--to", str(folder), status=2)
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -315,6 +316,15 @@ def test_support_vectors_go_into_the_file(finished: Finished, tmp_path: Path) ->
     images = torch.rand(6, 28, 28)
     found = files._run_onnx(path, network, (images,))
     assert torch.allclose(found, task.outputs(max(task.config.sizes), images.flatten(1)), atol=1e-4)
+
+
+def test_of_networks_side_by_side_the_chosen_one_goes_into_the_file(finished: Finished, tmp_path: Path) -> None:
+    task, [network] = networks_of(finished, "memn2n", "pretrain", "hops_3")
+    path, _ = files.write(network, tmp_path, "onnx")
+    inputs = tuple(network.inputs.values())
+    ages = torch.where(inputs[0].ne(0).any(2), torch.arange(1, inputs[0].shape[1] + 1), 0)
+    expected = task.networks(inputs[0], ages, inputs[1]).logits[int(task.best)]
+    assert torch.allclose(files._run_onnx(path, network, inputs), expected, atol=1e-4)
 
 
 def test_a_grown_polynomial_is_what_was_found() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import made_up
-from conftest import CommandLine, make_toy_project
+from conftest import CommandLine, copied
 from reprise.commands import compare, revisions
 from reprise.commands.project import UsageError
 from reprise.core.config.yaml import ConfigError
@@ -47,22 +47,10 @@ def until(ready, seconds: float = 200.0) -> None:
         time.sleep(0.02)
 
 
-@pytest.fixture(scope="module")
-def finished_project(tmp_path_factory) -> Path:
-    """The toy project, trained and evaluated."""
-    project = make_toy_project(tmp_path_factory.mktemp("whole"))
-    project.reprise("prepare", "points")
-    project.reprise("pretrain", "toy")
-    project.reprise("evaluate", "toy")
-    return project.root
-
-
 @pytest.fixture
-def project(finished_project, tmp_path) -> CommandLine:
-    """A copy of it."""
-    root = tmp_path / "copy"
-    shutil.copytree(finished_project, root, symlinks=True)
-    return CommandLine(root, root / "src")
+def project(trained_toy, tmp_path) -> CommandLine:
+    """The toy project, trained and evaluated."""
+    return copied(trained_toy, tmp_path / "copy")
 
 
 def test_one_flipped_byte_of_a_run_trains_it_again_with_the_same_bits(project):
@@ -72,9 +60,26 @@ def test_one_flipped_byte_of_a_run_trains_it_again_with_the_same_bits(project):
     shutil.rmtree(next((project.root / ".reprise" / "runs").glob("*/damaged"), project.root / "none"), True)
     printed = project.reprise("pretrain", "toy")
     assert " is damaged: " in printed
-    assert "it is trained again" in printed
+    assert "training it again" in printed
     assert weights(project.root) == before
     assert "4 were there already" in project.reprise("pretrain", "toy")
+
+
+def test_all_that_a_run_leaves_is_on_disk_before_its_checkpoints_go(tmp_path, monkeypatch):
+    """By the order of calls: a power failure cannot be had in a test."""
+    work = tmp_path / "run"
+    (work / "done.tmp").mkdir(parents=True)
+    (work / "pictures").mkdir()
+    for name in ("done.tmp/weights.safetensors", "done.tmp/history.csv", "pictures/line_00000030.png"):
+        (work / name).write_bytes(name.encode())
+    (checkpoint := work / "step-000000000010.ckpt").touch()
+    happened: list[int | str] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: happened.append(os.fstat(descriptor).st_ino))
+    monkeypatch.setattr(run_store, "clear", lambda path: happened.append(path.name))
+    run_store.finish(work, {"name": "toy/pretrain/fast/s0"}, keep_checkpoints=False)
+    left = [work / "done", *(work / "done").iterdir(), *(work / "pictures").iterdir(), work]
+    before = happened[: happened.index(checkpoint.name)]
+    assert [path.name for path in left if path.stat().st_ino not in before] == []
 
 
 @pytest.mark.parametrize("left", ["empty folder", "garbage", "link", "file"])
@@ -116,7 +121,7 @@ def test_one_flipped_byte_of_prepared_data_is_named_and_not_trained_on(project):
         flip(prepared / name)
         printed = project.reprise("pretrain", "toy", "seeds=[7,8]", status=1)
         assert f"data/prepared/points/{name} is damaged" in printed
-        assert "`reprise prepare points` makes it anew" in printed
+        assert "`reprise prepare points` prepares it again" in printed
         (prepared / name).write_bytes(whole)
     (prepared / "card.json").write_bytes(b"\xff{")
     assert "points/card.json is damaged" in project.reprise("pretrain", "toy", "seeds=[7,8]", status=1)
@@ -131,7 +136,7 @@ def test_scores_that_were_damaged_are_made_again(project):
     found[1].write_bytes(b"\xff")
     found[2].with_name("manifest.json").unlink()
     printed = project.reprise("evaluate", "toy")
-    assert printed.count("is scored again") == 2
+    assert printed.count("; scoring toy/") == 2
     assert (project.root / "results" / "laptop" / "toy" / "runs.csv").read_text() == before
 
 
@@ -142,7 +147,7 @@ def test_records_that_are_none_are_named_and_stop_nothing(project):
         (folder / f"seed{9 + number}.run.json").write_bytes(content)
     (folder / "seed.run.json").write_text("{}")
     printed = project.reprise("source")
-    assert printed.count("it is not taken for trained") == 5
+    assert printed.count("ignoring it") == 5
     assert "models/laptop/toy/pretrain/fast/seed9.run.json is damaged: it is not JSON" in printed
     assert "4 run(s) in models/ come from elsewhere" in printed
     assert "0 of 4 runs trained" in project.reprise("pretrain", "toy")
@@ -173,11 +178,11 @@ def test_no_file_is_taken_by_a_name_that_leads_elsewhere(tmp_path):
         "diverged": "x", "files": {"history.csv": "0" * 64, "pictures/../../../x.png": "0" * 64},
     }  # fmt: skip
     run_store.write_json(tmp_path / "run.json", sealed(record))
-    with pytest.raises(Damaged, match="is no file of a run"):
+    with pytest.raises(Damaged, match="is not a file of a run"):
         run_store.read_published(tmp_path / "run.json")
     for name in ("toy/pretrain/fast", "toy/pretrain/../s0", "toy/x/fast/s0", "os.path/pretrain/a/s0"):
         run_store.write_json(tmp_path / "run.json", sealed(record | {"name": name}))
-        with pytest.raises(Damaged, match="no run's name"):
+        with pytest.raises(Damaged, match="is not the name of a run"):
             run_store.read_published(tmp_path / "run.json")
 
 
@@ -225,6 +230,8 @@ def test_what_is_swapped_in_stays_whole_and_links_are_not_followed(tmp_path):
 
 
 def test_a_run_has_its_threads_whatever_else_waits(toy_project):
+    """In interpreters of their own: some libraries take their number of threads as they are loaded."""
+    toy_project.cold = True
     source = toy_project.sources / "reprise" / "experiments" / "toy.py"
     told = 'return {"loss": loss.detach(), "threads": float(torch.get_num_threads())}'
     source.write_text(source.read_text().replace('return {"loss": loss.detach()}', told))
@@ -279,12 +286,13 @@ def test_workers_whose_grid_was_killed_stop_quietly_with_a_checkpoint(toy_projec
 
 
 def test_the_same_stage_twice_at_once_is_done_once(toy_project):
+    toy_project.cold = True  # the process that is named is the one that was started here
     first, _ = begun(toy_project)
     slowly = ("runtime.checkpoint_every=0.05", "params/toy.yaml:paper.pause=0.05")
     second = toy_project.start("pretrain", "toy", *slowly)
     told, others = first.communicate(timeout=200)[0], second.communicate(timeout=200)[0]
     assert (first.returncode, second.returncode) == (0, 0), told + others
-    assert f"pretrain toy: process {first.pid} is at it; waiting for its result" in others
+    assert f"pretrain toy: process {first.pid} is already working on it; waiting for its result" in others
     assert "0 of 4 runs trained, 4 were there already" in others
 
 
@@ -299,7 +307,7 @@ def test_folders_that_cannot_be_written_are_named_without_a_traceback(project):
         if folder == "models":
             printed = project.reprise(*words, status=1)
             assert "models/laptop/toy/pretrain cannot be written: " in printed
-            assert "the same command publishes them" in printed
+            assert "the same command will publish them" in printed
         else:
             printed = project.reprise(*words, status=1)
             assert "results/laptop/toy cannot be written: " in printed
@@ -369,7 +377,7 @@ def test_damaged_evidence_of_any_version_is_named(tmp_path, name, content):
         with suppress(ConfigError):  # a table without rows is one; runs are read where a mean is not finite
             results.read(folder)
     else:
-        with pytest.raises(ConfigError, match=f"{path.name}.*`dvc repro evaluate@gan` writes it anew"):
+        with pytest.raises(ConfigError, match=f"{path.name}.*`dvc repro evaluate@gan` writes it again"):
             results.read(folder)
 
 
@@ -413,4 +421,4 @@ def test_a_run_of_another_fingerprint_is_not_this_one(project):
     shutil.copytree(work, other)
     run = Run("toy", "pretrain", "fast", 0, "laptop", {}, Path(), Path(), None, "f" * 20)
     assert run_store.outcome(project.root, run) is None
-    assert "it is of another run" in str(run_store.damage(project.root, run))
+    assert "it belongs to another run" in str(run_store.damage(project.root, run))

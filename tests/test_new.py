@@ -132,11 +132,11 @@ def test_nothing_is_invented(root: Path) -> None:
     [
         ("Vae", "lower-case"),
         ("v-ae", "lower-case"),
-        ("lambda", "the word is taken"),
-        ("finetune", "the word is taken"),
-        ("lookup", "the word is taken"),
-        ("toy", "there is an experiment called toy"),
-        ("other", "there is a file tests/test_other.py"),
+        ("lambda", "the name is reserved"),
+        ("finetune", "the name is reserved"),
+        ("lookup", "the name is reserved"),
+        ("toy", "experiment toy already exists"),
+        ("other", "tests/test_other.py already exists"),
     ],
 )
 def test_a_key_that_cannot_be_is_refused(root: Path, key: str, said: str) -> None:

@@ -69,6 +69,16 @@ def test_plan_of_a_difference_a_ratio_and_a_rate():
     assert (same.spread, same.seeds, same.power) == (0.0, 6, 1.0)
 
 
+def test_a_claim_that_the_pilot_speaks_against_gets_the_seeds_that_refute_it():
+    against = plan(DIFFERENCE | {"margin": 3.0}, [[3.0, 2.0], [2.0, 2.5], [4.0, 2.0], [3.2, 2.1]])
+    mirrored = plan({"kind": "below", "arm": "new", "value": 3.0}, [[1.0], [-0.5], [2.0], [1.1]])
+    assert (against.expected, mirrored.expected) == ("refuted", "reproduced")
+    assert against.effect == mirrored.effect == pytest.approx(1.05)
+    assert (against.seeds, against.shrunk, against.power) == (mirrored.seeds, mirrored.shrunk, mirrored.power)
+    assert against.seeds is not None
+    assert against.seeds > 6
+
+
 def test_plan_of_a_rate_by_hand():
     claim = {"kind": "rate", "arm": "new", "above": 0.5, "at_least": 0.3}
     found = plan(claim, [[1.0]] * 4)
@@ -117,7 +127,8 @@ CLAIMS = {
 )
 def test_seeds_of_an_arm_follow_from_its_claims(arm: str | None, scale: Any, seeds: int):
     assert seeds_needed(CLAIMS, arm, scale) == seeds
-    assert judged_seeds(CLAIMS, arm, scale) == list(range(1000, 1000 + seeds))
+    assert judged_seeds({"claims": CLAIMS}, arm, scale) == list(range(1000, 1000 + seeds))
+    assert judged_seeds({"claims": CLAIMS, "first_seed": 2000}, arm, scale) == list(range(2000, 2000 + seeds))
 
 
 # --- --write ----------------------------------------------------------------------------------------------------------
@@ -161,5 +172,5 @@ def test_only_the_seeds_change():
 
 def test_what_cannot_be_written_is_said_and_nothing_is_written():
     odd = "claims:\n  odd: {\n    metric: score\n  }\n"
-    with pytest.raises(UsageError, match=r"papers/gan.yaml:2:3: cannot be written here; write `seeds: 9` into odd"):
+    with pytest.raises(UsageError, match=r"papers/gan.yaml:2:3: cannot be edited automatically; add `seeds: 9` to odd"):
         written(odd, {"odd": 9})

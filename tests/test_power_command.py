@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 
-from reprise.core.config.judged_seeds import FIRST_JUDGED_SEED
-
 
 def test_power_prints_a_row_for_each_claim_and_leaves_results_alone(toy_project):
     paper = toy_project.root / "papers" / "toy.yaml"
@@ -36,8 +34,9 @@ def test_power_prints_a_row_for_each_claim_and_leaves_results_alone(toy_project)
 def test_a_pilot_is_taken_from_results_of_seeds_that_are_judged_no_more(toy_project):
     paper, params = (toy_project.root / name for name in ("papers/toy.yaml", "params.yaml"))
     paper.write_text(paper.read_text().replace(", seeds: 2, check: true}", "}"))
-    text = params.read_text()
-    for first, reused in ((0, True), (FIRST_JUDGED_SEED, False)):
+    text, said = params.read_text(), paper.read_text()
+    for first, start, reused in ((0, 1000, True), (1000, 1000, False), (1000, 2000, True)):
+        paper.write_text(said.replace("claims:", f"first_seed: {start}\nclaims:"))
         params.write_text(text.replace("seeds: [0, 1]", f"seeds: {list(range(first, first + 6))}"))
         toy_project.reprise("pretrain", "toy")
         toy_project.reprise("evaluate", "toy")

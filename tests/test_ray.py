@@ -165,7 +165,7 @@ def test_a_run_has_one_core_or_a_gpu_with_its_part_of_the_cores():
     assert share([plain, two_gpus], "auto") == (8, 1)
     assert share([plain, two_gpus, four_gpus], "gpu") == (3, 1)
     assert share([two_gpus], "cpu") == (1, 0)
-    with pytest.raises(Failed, match="no node of the Ray cluster has one"):
+    with pytest.raises(Failed, match="no node of the Ray cluster has a GPU"):
         share([plain], "gpu")
 
 

@@ -133,9 +133,27 @@ def test_every_claim_has_its_verdict_and_interval(root: Path, pages: dict[str, s
             assert f'<li class="{verdict.verdict}"><a href="gan.html#{name}">' in pages["index.html"]
         else:
             assert verdict.reason in page
+    told = [verdict.power for verdict in verdicts.values() if verdict.interval and verdict.counted and verdict.power]
+    assert told
+    assert all(page.count(sentence) == 1 for sentence in told)  # once, however many claims have so many seeds
     assert page.count('<svg class="interval') == sum(verdict.interval is not None for verdict in verdicts.values())
     assert page.count('<figure class="curve">') == 3
     assert "dvc repro evaluate@gan" in page
+
+
+def test_what_an_earlier_rule_called_reproduced_is_counted_apart(card: Card):
+    assert card.results
+    name, verdict = next(item for item in card.results.verdicts.items() if item[1].verdict == "reproduced")
+    old = card.results.verdicts | {name: replace(verdict, counted=True, p=1 / 32)}
+    index = report.render([replace(card, results=replace(card.results, verdicts=old))])["index.html"]
+    assert f'<li class="reproduced-by-an-earlier-rule"><a href="gan.html#{name}">' in index
+    reproduced = sum(one.verdict == "reproduced" and one.counted for one in card.results.verdicts.values())
+    shown = re.search(r'data-reproduced="(\d+)"', index)
+    assert shown
+    assert int(shown[1]) == reproduced - verdict.counted
+    chip = r'id="verdict-reproduced-by-an-earlier-rule"> ✓ reproduced by an earlier rule <span class="count">1<'
+    assert re.search(chip, index)
+    assert "#verdict-reproduced-by-an-earlier-rule:checked) .paper:not(" in index
 
 
 def test_the_papers_numbers_stand_beside_ours(card: Card, page: str):
@@ -147,7 +165,7 @@ def test_the_papers_numbers_stand_beside_ours(card: Card, page: str):
         ("minimax", "modes"),
         None,
     ]
-    assert [(number.what, arm, metric) for number, arm, metric, _ in card.beside] == [
+    assert [(row.published.what, row.arm, row.metric) for row in card.beside] == [
         ("Adversarial nets, MNIST", "minimax", "log_likelihood"),
         ("Modes", "minimax", "modes"),
     ]
@@ -155,8 +173,40 @@ def test_the_papers_numbers_stand_beside_ours(card: Card, page: str):
     [row] = re.findall(r"<tr><th[^>]*>Adversarial nets, MNIST.*?</tr>", page, re.DOTALL)
     assert "225" in row
     assert report.number(card.results.metrics["minimax"]["log_likelihood"]["mean"]) in row
-    assert "2 numbers of the paper that nothing of ours stands beside, at laptop scale" in page
-    assert "All of ours, at laptop scale" in page
+    assert "2 numbers of the paper without a counterpart here, at laptop scale" in page
+    assert "All our numbers, at laptop scale" in page
+
+
+def test_ours_at_the_papers_own_scale_has_a_column_and_its_claims_a_place(tmp_path: Path):
+    here = made_up.write(tmp_path)
+    project = made_up.project(tmp_path, {"gan": made_up.PAPER})
+    before = {arm: project.tree("gan", arm, "paper") for arm in made_up.ARMS} | {"minimax": {"images": 1}}
+    whole = made_up.write(tmp_path, scale="paper", better=140.0, configs=before)
+    assert (here["as_published"].verdict, whole["as_published"].verdict) == ("not run", "reproduced")
+    [card] = cards(project)
+    assert card.whole
+    assert card.results
+    assert (card.scale, card.changed_whole) == ("laptop", ["minimax"])
+    assert "as_published" not in {verdict.claim for verdict in card.elsewhere}
+    assert card.tally == {**card.tally, "not run": 1}, "the count is of the scale that is shown"
+    pages = report.render([card])
+    page = pages["gan.html"]
+    [row] = re.findall(r"<tr><th[^>]*>Adversarial nets, MNIST.*?</tr>", page, re.DOTALL)
+    own, small = (found.metrics["minimax"]["log_likelihood"]["mean"] for found in (card.whole, card.results))
+    assert own is not None
+    assert small is not None
+    assert own == pytest.approx(small + 140)
+    cells = re.findall(r"<td.*?</td>", row, re.DOTALL)
+    assert [report.number(value) in cell for value, cell in zip((225.0, own, small), cells, strict=True)] == [True] * 3
+    assert '<a href="#as_published-at-paper-scale">reproduced</a>' in cells[1]
+    assert "Ours, at the paper's scale" in page
+    assert "The configuration of minimax has changed since then." in page
+    names = tags(page).names
+    assert len(names) == len(set(names)), "an anchor stands twice"
+    assert {f"{one.claim}-at-paper-scale" for one in card.judged_whole} < set(names)
+    assert "1 refuted at the paper's own scale" in pages["index.html"]
+    [paper_alone] = cards(made_up.load(tmp_path, ["scale=paper"], experiments=tmp_path / "experiments"))
+    assert (paper_alone.scale, paper_alone.whole) == ("paper", None)
 
 
 def test_the_difference_in_size_is_said(card: Card, page: str):
@@ -291,8 +341,8 @@ def test_every_paper_says_what_is_claimed_and_where_it_deviates():
 def test_the_cost_is_that_of_the_runs(tmp_path: Path):
     made_up.write(tmp_path, seconds=30.0)
     page = written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
-    assert "18 runs took 9 min together. Several go side by side" in page
-    assert "one for each core, or for each GPU" in page
+    assert "18 runs took 9 min together. Several run in parallel" in page
+    assert "one per core, or one per GPU" in page
     made_up.write(tmp_path, seconds=4000.0, cores=2, device="AMD EPYC")
     page = written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
     assert "18 runs took 20.0 h together, each on 2 cores (AMD EPYC). Several" in page
@@ -309,7 +359,7 @@ def test_results_of_an_earlier_version_have_no_cost(tmp_path: Path):
     assert 'id="cost"' not in written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
 
 
-OUTDATED = "not the one that these results were made with"
+OUTDATED = "not the one used for these results"
 
 
 def judged(root: Path) -> None:
@@ -329,7 +379,7 @@ def test_a_configuration_that_the_results_are_not_of_is_marked(tmp_path: Path, m
     monkeypatch.setattr(made_up, "KNOBS", one_arm)
     pages = written(tmp_path, {"gan": made_up.PAPER})
     assert pages["gan.html"].count(f"{OUTDATED} (minimax, extra); <code>dvc repro evaluate@gan</code>") == 2
-    assert "The configuration changed after this." in pages["index.html"]
+    assert "The configuration changed since then." in pages["index.html"]
     monkeypatch.setattr(made_up, "KNOBS", one_arm | {"laptop": {"images": 1}})
     assert written(tmp_path, {"gan": made_up.PAPER})["gan.html"].count(f"{OUTDATED} (4 arms);") == 2
     made_up.write(tmp_path)  # as an earlier version did, which wrote no hash
@@ -349,17 +399,17 @@ def test_claims_that_were_not_judged_as_they_stand_are_marked(tmp_path: Path):
         ("No longer in papers/gan.yaml", "all_modes"),
     ):
         assert f'<p>{said}: <a href="#{name}">{name.replace("_", " ")}</a>.</p>' in pages["gan.html"]
-    assert pages["gan.html"].count("has changed since.") == pages["gan.html"].count("It is no longer in") == 1
+    assert pages["gan.html"].count("has changed since then.") == pages["gan.html"].count("It is no longer in") == 1
     assert OUTDATED not in pages["gan.html"]
     assert "some modes: not judged yet" in pages["index.html"]
-    assert "Some of its claims changed after this." in pages["index.html"]
+    assert "Some of its claims changed since then." in pages["index.html"]
     [card] = cards(made_up.project(tmp_path, {"gan": later}))
     assert sum(card.tally.values()) == 6
     path = tmp_path / "results" / "laptop" / "gan" / "card.json"
     whole = json.loads(path.read_text())
     earlier = {name: said for name, said in whole.items() if name not in ("claims", "files", "sha256")}
     path.write_text(json.dumps(earlier))
-    assert "has changed since." not in written(tmp_path, {"gan": later})["gan.html"]
+    assert "has changed since then." not in written(tmp_path, {"gan": later})["gan.html"]
 
 
 def test_runs_that_diverged_are_counted_and_their_claims_named(tmp_path: Path):
@@ -373,7 +423,7 @@ def test_runs_that_diverged_are_counted_and_their_claims_named(tmp_path: Path):
     assert [re.findall(r"\d+ of \d+", cell) for cell in cells] == [["5 of 6"], [], ["0 of 6"]]
     [beside] = re.findall(r"<tr><th[^>]*>Adversarial nets, MNIST.*?</tr>", page, re.DOTALL)
     assert "5 of 6" in beside
-    assert "that many of the arm's runs gave the number" in page
+    assert "only that many of the arm's runs have the metric" in page
     assert "Runs that diverged are not drawn." in page
     [card] = cards(made_up.project(tmp_path, {"gan": made_up.PAPER}))
     assert card.results
@@ -433,13 +483,13 @@ def test_a_mean_that_is_no_finite_number_is_printed_as_what_it_is(tmp_path: Path
 
 def test_numbers_say_which_way_is_better_and_what_their_spread_is(root: Path, page: str):
     assert page.count("higher is better</div></th>") == 3
-    assert "Ours: mean over seeds ± standard deviation between seeds. The paper’s ±: as the paper gives it." in page
+    assert "Ours: mean over seeds ± standard deviation between seeds. The paper’s ±: as given in the paper." in page
     metrics = {name: metric.model_copy(update={"better": "neither"}) for name, metric in made_up.PAPER.metrics.items()}
     metrics["modes"] = metrics["modes"].model_copy(update={"better": "lower"})
     published = [number.model_copy(update={"error": None}) for number in made_up.PAPER.published]
     paper = made_up.PAPER.model_copy(update={"metrics": metrics, "published": published})
     page = written(root, {"gan": paper})["gan.html"]
-    assert re.findall(r"(\w+) is better", page) == ["lower"]
+    assert re.findall(r"(\w+) is better</div>", page) == ["lower"]
     assert "as the paper gives it" not in page
 
 

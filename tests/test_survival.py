@@ -6,6 +6,7 @@ import ctypes
 import json
 import pickle
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,16 +15,15 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from conftest import CommandLine
+from conftest import CommandLine, copied
 from reprise.core.run import run_store
-
-PRETRAIN = [sys.executable, "-m", "reprise", "pretrain", "toy"]
 
 
 def pretrain(project: CommandLine, before=None, *words: str) -> subprocess.CompletedProcess[str]:
-    """`reprise pretrain toy`, in a process that calls `before` first."""
+    """`reprise pretrain toy`, in a process of its own that calls `before` first."""
+    command = [sys.executable if before else project.python, "-m", "reprise", "pretrain", "toy", *words]
     return subprocess.run(
-        [*PRETRAIN, *words], cwd=project.root, env=project.environment, preexec_fn=before,
+        command, cwd=project.root, env=project.environment, preexec_fn=before,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
 
@@ -38,10 +38,10 @@ def as_any_user() -> None:
     ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)
 
 
-def test_a_full_disk_is_named_with_its_run_and_nothing_is_lost(toy_project):
+def test_a_full_disk_is_named_with_its_run_and_nothing_is_lost(trained_toy, tmp_path):
     """The third seed finds the disk full, what the others left is used."""
-    toy_project.reprise("pretrain", "toy")
-    toy_project("rm", "-r", "models")
+    toy_project = copied(trained_toy, tmp_path / "project")
+    shutil.rmtree(toy_project.root / "models")
     ended = pretrain(toy_project, small_files_only, "seeds=[0, 1, 2]")
     assert ended.returncode == 1
     assert "Traceback" not in ended.stdout
@@ -111,15 +111,15 @@ FROM_WEIGHTS = {"    def load_data(self) -> None:\n": "        assert not self.r
 def test_models_of_other_knobs_are_neither_scored_nor_started_from(toy_project):
     edited(toy_project.root / "pipeline.yaml", SECOND_STAGE)
     printed = toy_project.reprise("finetune", "toy", status=1)
-    assert "models/laptop/toy/pretrain: 4 of 4 runs are not there: `dvc repro pretrain@toy`" in printed
+    assert "models/laptop/toy/pretrain: 4 of 4 runs are missing: `dvc repro pretrain@toy`" in printed
     toy_project.reprise("pretrain", "toy")
     for stage in ("finetune", "run"):
         words = ("toy", "finetune", "slow", "0") if stage == "run" else ("toy",)
         printed = toy_project.reprise(stage, *words, "arms.slow.optimizer.lr=0.002", status=1)
-        assert "of other knobs, code or data (toy/pretrain/slow/s0" in printed, printed
+        assert "made with other knobs, code or data (toy/pretrain/slow/s0" in printed, printed
     toy_project.reprise("finetune", "toy")
     printed = toy_project.reprise("evaluate", "toy", "arms.slow.optimizer.lr=0.002", status=1)
-    assert "models/laptop/toy/pretrain: 2 of 4 runs are of other knobs" in printed
+    assert "models/laptop/toy/pretrain: 2 of 4 runs were made with other knobs" in printed
     assert not (toy_project.root / "results").exists()
     assert not list((toy_project.root / ".reprise" / "runs").glob("*/evaluation-*"))
 

@@ -55,14 +55,14 @@ def test_knobs(text: str, parameter: dict[str, Any], probes: list[Any]) -> None:
         ("lr={distribution: normal, min: 1, max: 2}", "`mu` and `sigma`"),
         ("lr={min: a, max: 2}", "finite numbers"),
         ("lr={min: true, max: 2}", "finite numbers"),
-        ("lr={min: 2, max: 1}", "min is to be below max"),
+        ("lr={min: 2, max: 1}", "min must be below max"),
         ("lr={distribution: log_uniform_values, min: 0, max: 1}", "above 0"),
-        ("lr={distribution: q_uniform, min: 0, max: 1, q: 0}", "q is to be above 0"),
-        ("lr={distribution: normal, mu: 1e-3, sigma: -1}", "sigma is to be above 0"),
+        ("lr={distribution: q_uniform, min: 0, max: 1, q: 0}", "q must be above 0"),
+        ("lr={distribution: normal, mu: 1e-3, sigma: -1}", "sigma must be above 0"),
         ("lr={min: 0, max: .inf}", "finite numbers"),
         ("lr={min: 0, max: [}", "not YAML"),
         ("lr={values: 3}", "expected `values`"),
-        ("lr={distribution: log_uniform, min: 0, max: 1e4}", "beyond what a number can be"),
+        ("lr={distribution: log_uniform, min: 0, max: 1e4}", "e to that power overflows"),
         ("lr=0.1", "expected a list"),
         ("lr=[]", "expected `values`"),
         ("lr=loguniform(1e-5,1e-2)", "expected a list"),
@@ -101,8 +101,8 @@ def test_the_file_is_what_the_agent_turns_into_a_trial() -> None:
 
 
 def test_a_metric_of_test_data_is_warned_of() -> None:
-    assert "seems to be of test data" in gan_sweep("early=[1ep]", metric="parzen_log_likelihood")
-    assert "seems to be of test data" not in gan_sweep("early=[1ep]", metric="early_gradient_ratio")
+    assert "seems to use test data" in gan_sweep("early=[1ep]", metric="parzen_log_likelihood")
+    assert "seems to use test data" not in gan_sweep("early=[1ep]", metric="early_gradient_ratio")
 
 
 def test_lists_make_a_grid() -> None:
@@ -151,7 +151,11 @@ def test_a_place_that_cannot_be_written_is_a_mistake(
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
     (tmp_path / "notes.md").write_text("mine")
-    for place, message in (("", "is no file"), ("notes.md", "no sweep"), ("notes.md/x.yaml", "cannot be written")):
+    for place, message in (
+        ("", "is not a file"),
+        ("notes.md", "not a sweep"),
+        ("notes.md/x.yaml", "cannot be written"),
+    ):
         status, printed = swept(str(tmp_path / place), monkeypatch, capsys)
         assert status == 2
         assert message in printed

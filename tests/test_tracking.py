@@ -233,7 +233,7 @@ def test_a_wandb_that_hangs_is_left(
     assert not answered.is_set()
     awake.set()
     assert [record.getMessage() for record in caplog.records] == [
-        "wandb is off for gan/pretrain/minimax/s0: it does not answer"
+        "wandb is off for gan/pretrain/minimax/s0: it is not responding"
     ]
 
 
@@ -265,7 +265,7 @@ def test_runs_go_offline_while_the_server_is_away(
     assert wandb.modes == ["online", "offline", "offline"]
     assert len(wandb.run.logged) == 2
     assert [record.getMessage() for record in caplog.records] == [
-        "wandb: runs are kept offline for now: the server is on fire"
+        "wandb: keeping runs offline for now: the server is on fire"
     ]
 
 
@@ -315,7 +315,7 @@ def test_a_server_that_is_away_or_refuses_does_not_stop_a_run(
         [sys.executable, "-c", script, str(tmp_path), str(Path(__file__).parent)],
         env=environment, capture_output=True, text=True, timeout=200, check=True,
     )  # fmt: skip
-    assert ended.stderr.startswith("wandb: runs are kept offline for now:")
+    assert ended.stderr.startswith("wandb: keeping runs offline for now:")
     assert ended.stderr.count("\n") == 1
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     assert any(record.HasField("history") for record in read_records(file))

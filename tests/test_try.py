@@ -25,7 +25,7 @@ from reprise import cli
 from reprise.commands.find_model import favoured
 from reprise.core.config.project import load
 from reprise.core.run.integrity import sealed
-from reprise.inference import bert, dqn, gan, lookup, pictures
+from reprise.inference import bert, dqn, gan, lookup, memn2n, pictures
 from reprise.inference import images as looking
 from reprise.inference.kinds import Classifier, Unusable
 from reprise.parts.data.store import open_images
@@ -82,7 +82,7 @@ def test_in_a_terminal_it_says_how_many_of_the_samples_it_draws(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    assert "  40 of 100 samples are drawn; --out samples.png draws them all" in finished("try", "gan", "-n", "100")
+    assert "  40 of 100 samples shown; --out samples.png writes them all" in finished("try", "gan", "-n", "100")
     assert "are drawn" not in finished("try", "gan", "-n", "40")
     assert "are drawn" not in finished("try", "gan")
 
@@ -196,7 +196,7 @@ def test_lines_of_standard_input_are_sentences(finished: Finished, monkeypatch: 
     assert said.count("sentiment: ") == 1
     assert said.count(" %  ") == 5
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
-    assert "no sentence was given" in finished("try", "bert", status=2)
+    assert "no sentence given" in finished("try", "bert", status=2)
 
 
 def test_a_left_to_right_model_is_asked_from_the_place_before(finished: Finished) -> None:
@@ -205,6 +205,23 @@ def test_a_left_to_right_model_is_asked_from_the_place_before(finished: Finished
     short, long = (bert.fill(task, text)[0] for text in ("the film [MASK]", "the film [MASK] was good"))
     assert [one.word for one in short] == [one.word for one in long]
     assert [one.probability for one in short] == pytest.approx([one.probability for one in long], rel=1e-4)
+
+
+# Games against a person
+
+
+def test_a_person_plays_against_the_network(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = finished("try", "alphago_zero", "b2", "undo", "c3", "resign")
+    assert "You are X and begin" in printed
+    assert printed.count("(X)") == 0, "after each move stands the answer"
+    assert printed.rstrip().endswith("White wins by resignation")
+    assert "'j9' is no move: expected a point from a1 to c3" in finished("try", "alphago_zero", "j9", status=2)
+    assert "b2 is not legal: there is a stone" in finished("try", "alphago_zero", "b2", "b2", status=2)
+    assert "points in" in finished("try", "alphago_zero"), "where nobody types it plays itself"
+    lines = iter(["d4", "a1", ""])
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda _: next(lines))
+    assert "'d4' is no move" in finished("try", "alphago_zero"), "typed in, a mistake ends nothing"
 
 
 # Images
@@ -393,7 +410,7 @@ def test_a_phones_picture_is_turned_as_it_was_held(tmp_path: Path, orientation: 
     expected, plain = pictures.read(tmp_path / "upright.png", "digits")
     found, done = pictures.read(tmp_path / "phone.png", "digits")
     assert np.array_equal(found, expected)
-    assert done == (["turned as its camera was held"] if orientation > 1 else []) + plain
+    assert done == (["rotated by its EXIF orientation"] if orientation > 1 else []) + plain
 
 
 @pytest.mark.parametrize(("kind", "top"), [(np.uint16, 65535), (np.int32, 65535), (np.float32, 1), (np.float32, 255)])
@@ -408,7 +425,7 @@ def test_more_than_eight_bits_of_grey_are_scaled_down(tmp_path: Path, kind: Any,
         deep, done = pictures.read(tmp_path / "deep.tif", dataset)
         plain, said = pictures.read(tmp_path / "plain.tif", dataset)
         assert np.array_equal(deep, plain)
-        assert done == ["its shades scaled to 8 bits", *said]
+        assert done == ["grey levels scaled to 8 bits", *said]
 
 
 def test_a_picture_of_a_digits_own_size_is_left_alone(tmp_path: Path, data: Path) -> None:
@@ -428,13 +445,35 @@ def test_an_object_is_the_square_in_the_middle(tmp_path: Path) -> None:
     Image.fromarray(image).save(tmp_path / "a.png")
     found, done = pictures.read(tmp_path / "a.png", "objects")
     assert np.array_equal(found, image[:, 16:48])
-    assert done == ["cut to the square in the middle"]
+    assert done == ["cropped to the central square"]
 
 
 def test_a_picture_of_nothing_is_refused(tmp_path: Path) -> None:
     Image.new("L", (90, 60), 255).save(tmp_path / "blank.png")
-    with pytest.raises(Unusable, match="of one shade"):
+    with pytest.raises(Unusable, match="almost no contrast"):
         pictures.read(tmp_path / "blank.png", "digits")
+
+
+# Stories
+
+STORY = "Mary took the milk there. Mary went to the garden. Where is the milk?"
+
+
+def test_a_story_is_answered_with_what_was_looked_at(finished: Finished) -> None:
+    told = json.loads(finished("try", "memn2n", STORY, "--json"))
+    task: Any = finished.task("memn2n", "pretrain", "hops_3")
+    memory, question = (one[None] for one in memn2n.told(task, told["statements"], told["question"]))
+    read = task.networks(memory, memn2n.ages(memory), question)
+    assert [len(hop) for hop in told["attention"]] == [2, 2, 2]
+    newest_first = torch.tensor(told["attention"]).flip(1)
+    assert torch.allclose(newest_first, torch.stack([hop[int(task.best), 0, :2] for hop in read.attention]), atol=1e-6)
+    shares = read.logits[int(task.best), 0].softmax(0)
+    assert [share for _, share in told["answers"]] == pytest.approx(sorted(shares.tolist())[:-4:-1])
+    printed = finished("try", "memn2n", STORY).splitlines()
+    assert printed[-1].startswith("Where is the milk? " + told["answers"][0][0])
+    assert printed[-2].endswith("  Mary went to the garden.")
+    assert "Paris" in finished("try", "memn2n", "Mary went to Paris. Where is Mary?", status=2).title()
+    assert "expected statements" in finished("try", "memn2n", "Where is Mary?", status=2)
 
 
 # Which kind
@@ -502,13 +541,13 @@ def test_the_arm_is_the_one_that_most_claims_are_for() -> None:
     paper = project.papers["perceptron"]
     assert favoured(paper, project.arms("perceptron"), "laptop") == (
         "association_1024",  # and not `unit`, of which it is claimed that it cannot learn XOR
-        "arm association_1024, the one that the paper favours; --arm takes another",
+        "arm association_1024, which the paper favours; --arm picks another",
     )
     assert "the paper favours" in favoured(paper, ["starts"], "laptop")[1]
     assert favoured(paper, ["hidden_2", "hidden_8", "hidden_32", "digits"], "laptop")[0] == "hidden_32"
     assert favoured(paper, ["digits_logistic", "stimuli_500"], "laptop") == (
         "digits_logistic",
-        "arm digits_logistic, the first that there is; --arm takes another",
+        "arm digits_logistic, the first one; --arm picks another",
     )
 
 
@@ -516,7 +555,7 @@ def test_there_is_something_to_try_of_each_paper_or_a_word_why_not(finished: Fin
     for key in finished.project.papers:
         if not lookup.kind_of(key).trying:
             said = finished("try", key, status=2)
-            assert f"nothing to try of {key}; `reprise try --help` says of which" in said
+            assert f"nothing to try for {key}; `reprise try --help` lists the papers" in said
 
 
 @pytest.mark.parametrize(
@@ -539,7 +578,7 @@ def test_there_is_something_to_try_of_each_paper_or_a_word_why_not(finished: Fin
         ("try normalisation params.yaml", "is no picture"),
         ("try bert 'a' 'b' 'c'", "3 texts"),
         ("try bert ' '", "the text is empty"),
-        ("try bert 'the [MASK]' 'film'", "filled in in one text"),
+        ("try bert 'the [MASK]' 'film'", "works with one text"),
         ("export gan --format onx", "did you mean onnx"),
         ("export gan --stage finetune", "no stage of gan is called 'finetune'"),
     ],

@@ -1,4 +1,4 @@
-"""The command line. Nothing here imports torch before a command needs it."""
+"""The command line. Nothing here imports torch until a command needs it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from reprise.commands.project import UsageError, find_root_if_any, run_own_code
 
 TRACEBACK = "REPRISE_TRACEBACK"
 SIGNS = {"−": "-", "–": "-", "→": "->", "…": "...", "≥": ">=", "≤": "<=", "×": "x", "✓": "+", "✗": "x", "·": "."}
-"""ASCII for the signs that tables and messages are written with."""
+"""ASCII substitutes for the symbols used in tables and messages."""
 
 
 class Grouped(TyperGroup):
     """Help with the commands under headings."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """A section for each heading, in the order of GROUPS."""
+        """Write a section for each heading, in the order of GROUPS."""
         headings: dict[str, list[tuple[str, str]]] = {}
         width = formatter.width - 6 - max(map(len, self.commands))
         for name, command in self.commands.items():
@@ -44,6 +44,7 @@ app = typer.Typer(
     help="Reproduce deep learning's landmark experiments by editing YAML.",
     cls=Grouped,
     invoke_without_command=True,
+    # `main` prints errors itself, without a traceback.
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -51,7 +52,7 @@ app = typer.Typer(
 
 
 def _in_other_signs(error: UnicodeError) -> tuple[str, int]:
-    """What stands for characters that the terminal lacks: a minus for a minus, or a question mark."""
+    """Replace characters that the terminal lacks by similar ones, or by a question mark."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(SIGNS.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
@@ -61,13 +62,13 @@ codecs.register_error("reprise", _in_other_signs)
 
 
 def main() -> None:
-    """Run the command; the user's mistakes end with status 2, failed runs and defects with 1, all without a traceback.
+    """Run the command. Mistakes by the user exit with status 2, failed runs and defects with 1, without a traceback.
 
-    Asked for by `--traceback` or REPRISE_TRACEBACK=1, it is printed too.
+    `--traceback` or REPRISE_TRACEBACK=1 prints the traceback too.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
-            stream.reconfigure(errors="reprise")  # an arrow that the terminal lacks is no reason to stop
+            stream.reconfigure(errors="reprise")  # do not fail because the terminal lacks an arrow
     try:
         run_own_code()
         app()
@@ -76,7 +77,7 @@ def main() -> None:
 
 
 def _end(error: Exception) -> None:
-    """Say what went wrong, and leave with its status."""
+    """Print what went wrong, and exit with its status."""
     from reprise.core.config.yaml import ConfigError
     from reprise.core.contract import Failed, Stopped
 
@@ -86,7 +87,8 @@ def _end(error: Exception) -> None:
         case Failed():
             _stop(str(error), 1)
         case Stopped():
-            said = f"stopped by {error}: what was done is kept; the same command goes on from there"
+            said = f"stopped by {error}: progress is kept; the same command resumes from there"
+            # The status that a shell gives to a process ended by this signal.
             _stop(said, 128 + error.signum)
         case OSError():
             _stop(_of_the_disk(error) or _defect(error), 1)
@@ -97,10 +99,12 @@ def _end(error: Exception) -> None:
 @app.callback()
 def tour(
     ctx: typer.Context,
-    traceback_: Annotated[bool, typer.Option("--traceback", help=f"With each error; or {TRACEBACK}=1")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Which Reprise this is")] = False,
+    traceback_: Annotated[
+        bool, typer.Option("--traceback", help=f"Show the traceback of errors; or {TRACEBACK}=1")
+    ] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version")] = False,
 ) -> None:
-    """Reproduce deep learning's landmark experiments by editing YAML. Alone, `reprise` says where to begin."""
+    """Reproduce deep learning's landmark experiments by editing YAML. On its own, `reprise` shows where to start."""
     if traceback_:
         os.environ[TRACEBACK] = "1"
     if version:
@@ -117,18 +121,18 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
     "Look": {
         "list": look.list_, "show": look.show, "plan": look.plan, "validate": look.validate, "verdicts": look.verdicts,
     },
-    "Use what was trained": {"try": use.try_, "export": use.export},
+    "Use trained models": {"try": use.try_, "export": use.export, "keep": use.keep},
     "Run": {"sweep": work.sweep, "trial": work.trial, "power": work.power, "doctor": work.doctor},
     "Compare": {"compare": work.compare},
-    "Write": {"schema": write.schema, "new": write.new},
-    "Stages, which `dvc repro` calls": {
+    "Write": {"schema": write.schema, "new": write.new, "site": write.site, "card": write.card},
+    "Stages, called by `dvc repro`": {
         "source": stages.source, "prepare": stages.prepare, "pretrain": stages.pretrain, "finetune": stages.finetune,
         "run": stages.run, "evaluate": stages.evaluate, "report": stages.report,
     },
 }  # fmt: skip
-"""Each command by its name, under the heading that help gives it."""
+"""Commands by name, under their headings in the help."""
 HELP: dict[Callable[..., None], type[TyperCommand]] = {use.try_: use.HelpOfKinds}
-"""What says more of a command than its docstring does."""
+"""Commands whose help shows more than their docstring."""
 
 for heading, commands in GROUPS.items():
     for name, function in commands.items():
@@ -136,7 +140,7 @@ for heading, commands in GROUPS.items():
 
 
 def _of_the_disk(error: OSError) -> str | None:
-    """What the user's disk does not allow; None of any other error."""
+    """Describe what the user's disk does not allow; None for any other error."""
     from reprise.core.run.integrity import OF_THE_DISK, shown
 
     if error.errno not in OF_THE_DISK or not isinstance(error.filename, str):
@@ -145,8 +149,9 @@ def _of_the_disk(error: OSError) -> str | None:
 
 
 def _defect(error: Exception) -> str:
-    """What went wrong that should not have, and where its traceback is kept."""
+    """Describe an unexpected error, and where its traceback is kept."""
     said, root = f"{type(error).__name__}: {error}".rstrip(": "), None
+    # The working directory may have been deleted.
     with contextlib.suppress(UsageError):
         root = find_root_if_any()
     if root is None:

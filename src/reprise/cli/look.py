@@ -1,4 +1,4 @@
-"""Commands that look: list, show, verdicts, plan, validate."""
+"""Commands that show something: list, show, verdicts, plan, validate."""
 
 from __future__ import annotations
 
@@ -18,36 +18,43 @@ if TYPE_CHECKING:
     from reprise.core.config.project import Project
 
 
+VERDICTS = "reproduced, reproduced by an earlier rule, weaker, refuted, inconclusive, not run"
+
+
 def list_(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Experiments; or words of title, authors, venue, year", autocompletion=completion.experiments
+            help="Experiments, or words from title, authors, venue or year", autocompletion=completion.experiments
         ),
     ] = None,
-    family: Annotated[str | None, typer.Option(help="Of papers", autocompletion=completion.families)] = None,
-    data: Annotated[str | None, typer.Option(help="A dataset they use", autocompletion=completion.datasets)] = None,
+    family: Annotated[str | None, typer.Option(help="Family of papers", autocompletion=completion.families)] = None,
+    data: Annotated[str | None, typer.Option(help="Dataset that they use", autocompletion=completion.datasets)] = None,
     verdict: Annotated[
-        str | None, typer.Option(help="Of some claim: reproduced, weaker, refuted, inconclusive, not run")
+        str | None,
+        typer.Option(help=f"Verdict of at least one claim: {VERDICTS}"),
     ] = None,
     claims: Annotated[
-        bool, typer.Option("--claims", help="Arms, and each claim's verdict; so for one experiment")
+        bool, typer.Option("--claims", help="Also show arms and claims; the default for one experiment")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """The experiments, and what came of them.
+    """List experiments and their results.
 
-    Oldest first; filters leave those that agree with all that is said.
+    Oldest first; several filters must all match.
     """
-    from reprise.commands.listing import Filters, rows, table
+    from reprise.commands.listing import WIDE, Filters, rows, table, with_arms
 
-    found = rows(open_project(papers=()), Filters(words or [], family, data, verdict))
+    project = open_project(papers=())
+    found = rows(project, Filters(words or [], family, data, verdict))
+    details = claims or verdict is not None or len(found) == 1
+    if as_json or details or width() >= WIDE:
+        found = with_arms(project, found)
     if as_json:
         typer.echo(json.dumps(found, indent=1))
     elif not found:
-        typer.echo("no experiment agrees with all of that; `reprise list` shows them all")
+        typer.echo("no experiment matches all of these; `reprise list` shows every one")
     else:
-        details = claims or verdict is not None or len(found) == 1
         print_lines(table(found, details, width()))
 
 
@@ -59,9 +66,9 @@ def show(
         typer.Option(help="Resolve this arm; without it, what all arms share", autocompletion=completion.arms),
     ] = None,
     scale: ScaleOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The resolved tree alone")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Only the resolved configuration")] = False,
 ) -> None:
-    """The knobs of an experiment, and the line each comes from."""
+    """Show the knobs of an experiment, and the line each comes from."""
     project = open_project(overrides, scale, experiment, papers=[experiment])
     check_known(experiment, project.papers, "experiment")
     if arm is not None:
@@ -74,11 +81,11 @@ def show(
 
 def verdicts(
     experiments: Experiments = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="As results/README.md has them")] = False,
-    summary: Annotated[bool, typer.Option("--summary", help="As README.md has them")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="In the form of results/README.md")] = False,
+    summary: Annotated[bool, typer.Option("--summary", help="In the form of README.md")] = False,
     as_json: Json = False,
 ) -> None:
-    """Claims, each with estimate, interval and margin."""
+    """Show claims with estimates, intervals and margins."""
     project = open_project(papers=())
     for experiment in experiments or ():
         check_known(experiment, project.papers, "experiment")
@@ -91,23 +98,23 @@ def verdicts(
 def plan(
     experiment: Experiment,
     overrides: Overrides = None,
-    arm: Annotated[str | None, typer.Option(help="This arm alone; without it, all of them")] = None,
+    arm: Annotated[str | None, typer.Option(help="Only this arm; all by default")] = None,
     scale: ScaleOption = None,
-    utilisation: Annotated[float, typer.Option(help="Share of its peak that a device is assumed to reach")] = 0.35,
-    config: Annotated[bool, typer.Option("--config", help="Also the knobs, as `reprise show` has them")] = False,
+    utilisation: Annotated[float, typer.Option(help="Assumed share of a device's peak rate")] = 0.35,
+    config: Annotated[bool, typer.Option("--config", help="Also show the knobs, like `reprise show`")] = False,
     as_json: Json = False,
 ) -> None:
-    """What training would take, train nothing.
+    """Estimate the cost of training, without training.
 
     Parameters, FLOPs, memory, downloads, and hours on named devices.
     """
     if not 0 < utilisation <= 1:
-        raise UsageError(f"--utilisation is {utilisation:g}; expected a share above 0, at most 1")
+        raise UsageError(f"--utilisation is {utilisation:g}; expected a share above 0 and at most 1")
     project = open_project(overrides, scale, experiment, papers=[experiment])
     check_known(experiment, project.papers, "experiment")
     if arm is not None:
         check_known(arm, project.arms(experiment), f"arm of {experiment}")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # an arm that starts from published weights would fetch them
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # else an arm that starts from published weights would download them
     from reprise.commands.status_line import Waiting
 
     title = f"plan {experiment} at scale {project.params.scale}"
@@ -119,7 +126,7 @@ def plan(
             waiting.title = f"{title}, {step}"
 
         found = run(project, experiment, [arm] if arm else project.arms(experiment), utilisation, say)
-        waiting.title = title  # under which its duration is kept
+        waiting.title = title  # the key under which its duration is stored
     if as_json:
         typer.echo(json.dumps({"config": project.resolve(experiment, arm), **found}, indent=1))
         return
@@ -133,7 +140,7 @@ def plan(
 def validate(overrides: Overrides = None, as_json: Json = False) -> None:
     """Check all YAML, every arm at every scale; change nothing.
 
-    Passages that `reprise new` left to write are named; they are no mistakes, and the papers run.
+    Passages that `reprise new` left to write are listed. They are not mistakes, and the papers run.
     """
     from reprise.commands.unwritten import unwritten
     from reprise.core.config.yaml import ConfigError
@@ -144,13 +151,14 @@ def validate(overrides: Overrides = None, as_json: Json = False) -> None:
     except ConfigError as error:
         if not as_json:
             raise
-        found = [{**vars(one.mark), "path": one.path, "message": one.message} for one in error.problems]
+        found = [{**one.mark._asdict(), "path": one.path, "message": one.message} for one in error.problems]
         typer.echo(json.dumps({"problems": found}, indent=1))
+        # The same status as without --json.
         raise typer.Exit(2) from error
     papers, passages = project.papers, unwritten(project.root)
     claims = sum(len(paper.claims) for paper in papers.values())
     if as_json:
-        said = [{**vars(one.mark), "path": one.path, "message": one.message} for one in passages]
+        said = [{**one.mark._asdict(), "path": one.path, "message": one.message} for one in passages]
         content = {"problems": [], "to_write": said, "experiments": len(papers), "claims": claims}
         typer.echo(json.dumps(content, indent=1))
     else:
@@ -163,7 +171,7 @@ def validate(overrides: Overrides = None, as_json: Json = False) -> None:
 
 
 def _config_lines(project: Project, experiment: str, arm: str | None) -> Iterator[str]:
-    """Every resolved value, and where it was written."""
+    """Yield every resolved value with the place where it was written."""
     from reprise.commands.listing import beside, values
 
     return beside(values(project, experiment, arm), width())
@@ -172,7 +180,7 @@ def _config_lines(project: Project, experiment: str, arm: str | None) -> Iterato
 def print_verdicts(
     project: Project, experiments: Sequence[str], form: Literal["table", "page", "summary", "json"] = "table"
 ) -> None:
-    """Of all `experiments` that were evaluated, in the form that is asked for."""
+    """Print the verdicts of all `experiments` that were evaluated, in the given form."""
     from rich.console import Console
 
     from reprise.commands.listing import not_run
@@ -180,13 +188,14 @@ def print_verdicts(
     from reprise.core.verdicts.multiplicity import q_values
     from reprise.core.verdicts.results import core_seconds, read_verdicts
 
+    # The q of a claim depends on all claims of the project, not only on those asked for.
     catalogue = {
         key: read_verdicts(project.results_folder(key)) for key in project.pipeline.evaluate if _evaluated(project, key)
     }
     found = {key: catalogue[key] for key in experiments}
     if form == "table":
         years = {key: project.papers[key].year for key in experiments}
-        in_order = {key: found[key] for key in sorted(found, key=lambda key: years[key])}  # as `reprise list`
+        in_order = {key: found[key] for key in sorted(found, key=lambda key: years[key])}  # like `reprise list`
         judged = {key: {n: one for n, one in c.items() if one.verdict != "not run"} for key, c in in_order.items()}
         if any(judged.values()):
             shown = {key: claims for key, claims in judged.items() if claims}
@@ -203,18 +212,24 @@ def print_verdicts(
         typer.echo(json.dumps(plain, indent=1, ensure_ascii=False))
     else:
         spent = {key: core_seconds(project.results_folder(key)) for key in found}
-        typer.echo(verdict_summary(found, project.papers, spent))
+        own = {key: project.results_folder(key, "paper") for key in found if project.params.scale != "paper"}
+        whole = {key: read_verdicts(folder) for key, folder in own.items() if (folder / "claims.json").exists()}
+        typer.echo(verdict_summary(found, project.papers, spent, whole))
 
 
 def _tell_of_those_without(project: Project, lacking: Sequence[str], asked: Sequence[str]) -> None:
-    """Say which papers have no verdicts yet, and what gives them some; Failed if there is no other to show."""
+    """Report which papers have no verdicts yet, and the command to get them.
+
+    Raises:
+        Failed: there are none to show.
+    """
     from reprise.core.contract import Failed
 
     if not asked and not lacking:
         first = next(iter(project.pipeline.evaluate), "…")
-        raise Failed(f"no experiment has been evaluated; as in `dvc repro evaluate@{first}`")
+        raise Failed(f"no experiment has been evaluated; start with `dvc repro evaluate@{first}`")
     commands = " ".join(f"evaluate@{key}" for key in lacking)
-    said = f"not evaluated: {', '.join(lacking)}; `dvc repro {commands}` does that"
+    said = f"not evaluated: {', '.join(lacking)}; run `dvc repro {commands}`"
     if not asked:
         raise Failed(said)
     if lacking:

@@ -1,4 +1,4 @@
-"""The stages, which `dvc repro` calls."""
+"""The stages, called by `dvc repro`."""
 
 from __future__ import annotations
 
@@ -8,27 +8,30 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reprise.cli.look import print_verdicts
-from reprise.commands.options import Arm, Dataset, Experiment, Overrides, StageName
+from reprise.commands.options import Arm, ArmsOption, Dataset, Experiment, Overrides, StageName
 from reprise.commands.project import check_known, check_links, check_project, open_project
 
 if TYPE_CHECKING:
+    from reprise.core.config.project import Project
     from reprise.core.contract import Stage
 
 
 def source() -> None:
-    """Check, then write what DVC watches.
+    """Check the YAML, then write the files that DVC watches.
 
-    Each stage's knobs, and the hash of its code.
+    They hold each stage's knobs and the hash of its code.
     """
     from reprise.core.run.run_store import adopt
     from reprise.stages.dvc_deps import other_code, write_all
 
     project = check_project()
     if others := other_code(project):
-        typer.echo(f"warning: the code of {', '.join(others)} runs as it is now, not as it was when queued", err=True)
+        typer.echo(
+            f"warning: the code of {', '.join(others)} runs in its current state, not as it was when queued", err=True
+        )
     write_all(project)
     if found := adopt(project.root):
-        typer.echo(f"source: {found} run(s) in models/ come from elsewhere, and need not be trained again here")
+        typer.echo(f"source: {found} run(s) in models/ come from elsewhere and need not be trained here")
 
 
 def prepare(dataset: Dataset, overrides: Overrides = None) -> None:
@@ -47,18 +50,19 @@ def prepare(dataset: Dataset, overrides: Overrides = None) -> None:
         from reprise.core.contract import Failed
 
         raise Failed(str(error)) from error
+    # One suggestion is enough, although several papers may use the dataset.
     for first in [key for key, stage in project.pipeline.pretrain.items() if stage.data == dataset][:1]:
         _tell_next(f"reprise pretrain {first}")
 
 
-def pretrain(experiment: Experiment, overrides: Overrides = None) -> None:
+def pretrain(experiment: Experiment, overrides: Overrides = None, arms: ArmsOption = None) -> None:
     """Train the arms × seeds of the first stage."""
-    _train(experiment, "pretrain", overrides)
+    _train(experiment, "pretrain", overrides, arms or [])
 
 
-def finetune(experiment: Experiment, overrides: Overrides = None) -> None:
-    """Train those of the second, from the weights of the first."""
-    _train(experiment, "finetune", overrides)
+def finetune(experiment: Experiment, overrides: Overrides = None, arms: ArmsOption = None) -> None:
+    """Train the second stage, from the weights of the first."""
+    _train(experiment, "finetune", overrides, arms or [])
 
 
 def run(
@@ -70,7 +74,7 @@ def run(
 ) -> None:
     """Train one run in this process.
 
-    For torchrun and SLURM, which start it once for each device.
+    For torchrun and SLURM, which start it once per device.
     """
     project = open_project(overrides, experiment=experiment, papers=[experiment])
     check_known(experiment, project.papers, "experiment")
@@ -84,20 +88,21 @@ def run(
     train_here(project, experiment, stages[stages.index(stage)], arm, seed, typer.echo)  # type: ignore[arg-type]
 
 
-def evaluate(experiment: Experiment, overrides: Overrides = None) -> None:
-    """Score the trained runs, judge the claims, write results/."""
+def evaluate(experiment: Experiment, overrides: Overrides = None, arms: ArmsOption = None) -> None:
+    """Score the trained runs, judge the claims, and write results/."""
     project = open_project(overrides, experiment=experiment, papers=[experiment])
     check_known(experiment, project.pipeline.evaluate, "experiment with an evaluate stage")
+    _check_arms(project, experiment, arms or [])
     from reprise.stages.evaluate import evaluate as run
 
     check_links(project.root, "results")
-    run(project, experiment)
+    run(project, experiment, arms or [])
     print_verdicts(project, [experiment])
-    typer.echo("now: reprise report --open")
+    typer.echo("next: reprise report --open")
 
 
-def report(show: Annotated[bool, typer.Option("--open", help="Then open it in the browser")] = False) -> None:
-    """Write reports/, a folder of pages, from results/."""
+def report(show: Annotated[bool, typer.Option("--open", help="Open it in the browser afterwards")] = False) -> None:
+    """Write reports/, a folder of web pages, from results/."""
     from reprise.commands.status_line import Waiting
     from reprise.stages.report import report as run
 
@@ -111,18 +116,25 @@ def report(show: Annotated[bool, typer.Option("--open", help="Then open it in th
             typer.echo("no browser found: open reports/index.html yourself", err=True)
 
 
-def _train(experiment: str, stage: Stage, overrides: list[str] | None) -> None:
+def _check_arms(project: Project, experiment: str, arms: list[str]) -> None:
+    for arm in arms:
+        check_known(arm, project.arms(experiment), f"arm of {experiment}")
+
+
+def _train(experiment: str, stage: Stage, overrides: list[str] | None, arms: list[str]) -> None:
     project = open_project(overrides, experiment=experiment, papers=[experiment])
     check_known(experiment, getattr(project.pipeline, stage), f"experiment with a {stage} stage")
+    _check_arms(project, experiment, arms)
     check_links(project.root, "models")
     from reprise.stages.train import train
 
-    train(project, experiment, stage, typer.echo)
+    train(project, experiment, stage, typer.echo, arms)
     later = [*project.pipeline.stages(experiment), "evaluate"]
-    _tell_next(f"reprise {later[later.index(stage) + 1]} {experiment}")
+    chosen = "".join(f" --arm {arm}" for arm in arms)
+    _tell_next(f"reprise {later[later.index(stage) + 1]} {experiment}{chosen}")
 
 
 def _tell_next(command: str) -> None:
-    """What to do now, to a person: DVC goes on by itself."""
+    """Tell a person the next command. DVC continues by itself."""
     if "DVC_STAGE" not in os.environ:
-        typer.echo(f"now: {command}")
+        typer.echo(f"next: {command}")

@@ -1,4 +1,4 @@
-"""`reprise try` and `reprise export`: what was trained, used and given away."""
+"""`reprise try`, `reprise export` and `reprise keep`: using trained models, and passing them on."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ FORMATS = ("onnx", "torch")
 
 
 class HelpOfKinds(TyperCommand):
-    """Help that ends in what there is to try, of which papers."""
+    """Help that ends with what there is to try, by paper."""
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        """A line for each kind of models, as their files in inference/ declare them."""
+        """Write a line for each kind of model, as declared in inference/."""
         from reprise.commands.try_model import in_words
 
         with formatter.section("What there is to try"):
@@ -30,10 +30,10 @@ class HelpOfKinds(TyperCommand):
 
 TriedArm = Annotated[
     str | None,
-    typer.Option("--arm", help="The one that the paper favours, unless given", autocompletion=completion.trained_arms),
+    typer.Option("--arm", help="The arm that the paper favours by default", autocompletion=completion.trained_arms),
 ]
 Seed = Annotated[
-    int | None, typer.Option("--seed", help="The first unless given", autocompletion=completion.trained_seeds)
+    int | None, typer.Option("--seed", help="The first by default", autocompletion=completion.trained_seeds)
 ]
 
 
@@ -41,18 +41,20 @@ def try_(
     experiment: Experiment,
     given: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[INPUT]...", help="A sentence with or without [MASK], or two; a picture file"),
+        typer.Argument(
+            metavar="[INPUT]...", help="One or two sentences, with or without [MASK]; a story; picture files; moves"
+        ),
     ] = None,
     arm: TriedArm = None,
     seed: Seed = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="A .png, or the .gif of a game")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Output file: a .png, or a .gif for a game")] = None,
     number: Annotated[
-        int | None, typer.Option("--number", "-n", help="Of samples, test images or words", min=1)
+        int | None, typer.Option("--number", "-n", help="Number of samples, test images or words", min=1)
     ] = None,
-    draw: Annotated[int, typer.Option(help="Other random numbers: other samples, another game", min=0)] = 0,
+    draw: Annotated[int, typer.Option(help="Seed for other samples or another game", min=0)] = 0,
     as_json: Json = False,
 ) -> None:
-    """Use what was trained: draw, play, fill in, classify."""
+    """Use trained models: draw, play, fill in, classify."""
     from reprise.commands.try_model import Asked, use
 
     project = open_project(papers=[])
@@ -65,18 +67,18 @@ def export(
     arm: TriedArm = None,
     seed: Seed = None,
     stage: Annotated[
-        str | None, typer.Option(help="The one that is evaluated, unless given", autocompletion=completion.stages)
+        str | None, typer.Option(help="The evaluated stage by default", autocompletion=completion.stages)
     ] = None,
     form: Annotated[
         str, typer.Option("--format", help="onnx or torch (torch.export's .pt2)", autocompletion=completion.formats)
     ] = "onnx",
-    to: Annotated[Path | None, typer.Option("--to", help="exports/<experiment>-<arm>-s<seed> unless given")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="exports/<experiment>-<arm>-s<seed> by default")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a trained model as a folder for others.
+    """Export a trained model as a folder for others.
 
-    As a model repository of the Hugging Face hub has it: a card, the weights, and each network in a file that needs
-    no Reprise, loaded back and compared with the live one.
+    It has the form of a model repository on the Hugging Face hub: a card, the weights, and each network in a file that
+    does not need Reprise. Each file is loaded back and compared with the live network.
     """
     import json
 
@@ -97,6 +99,24 @@ def export(
     print_lines([*done.said, shown + os.sep])
     for name, size in done.files.items():
         compared = (
-            f"   the same as the live network within {done.differences[name]:.1g}" if name in done.differences else ""
+            f"   agrees with the live network within {done.differences[name]:.1g}" if name in done.differences else ""
         )
         typer.echo(f"  {name:<28} {size / 1000:>9,.1f} kB{compared}")
+
+
+def keep(experiment: Experiment, arm: TriedArm = None, seed: Seed = None) -> None:
+    """Keep a trained model in the repository, for `try`.
+
+    In half precision, at most 1 MB, as kept/<experiment>.zip with a card that says what it is. It runs without torch
+    and without data.
+    """
+    from reprise.commands.keep import keep as run
+    from reprise.commands.status_line import Waiting
+
+    project = open_project(papers=[])
+    check_known(experiment, project.papers, "experiment")
+    with Waiting(f"keep {experiment}", project.root):
+        archive, card = run(project, experiment, arm, seed)
+    checked = ", ".join(f"{name.replace('_', ' ')} {value:,.4g}" for name, value in card["checked"].items())
+    size = f"{archive.stat().st_size / 1000:,.1f} kB"
+    typer.echo(f"{os.path.relpath(archive)}: {size}, {card['name']} in {card['precision']} precision; {checked}")

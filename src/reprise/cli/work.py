@@ -1,4 +1,4 @@
-"""Commands beside the stages: compare, sweep, trial, doctor."""
+"""Commands besides the stages: compare, sweep, trial, power, doctor."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from reprise.core.config.project import Project
 
 Side = typer.Argument(
-    help="A revision of git, an experiment of DVC, or . for the working tree", autocompletion=completion.revisions
+    help="Git revision, DVC experiment, or . for the working tree", autocompletion=completion.revisions
 )
 
 
@@ -34,16 +34,16 @@ def compare(
     after: Annotated[str, Side] = ".",
     experiments: Annotated[
         list[str] | None,
-        typer.Option("--experiment", "-e", help="Of this one; may be repeated", autocompletion=completion.experiments),
+        typer.Option(
+            "--experiment", "-e", help="Only this one; may be repeated", autocompletion=completion.experiments
+        ),
     ] = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Metrics that seeds cannot tell from unchanged too")
-    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also metrics whose change is within the noise")] = False,
     as_json: Json = False,
 ) -> None:
-    """What changed between two revisions or experiments.
+    """Show what changed between two revisions or experiments.
 
-    In YAML, metrics and verdicts, with intervals. Nothing is checked out: git hands over what each side held.
+    In YAML, metrics and verdicts, with intervals. Nothing is checked out: git provides the contents of each side.
     """
     from reprise.commands.compare import compare as run
     from reprise.commands.comparison_text import lines
@@ -61,28 +61,28 @@ def sweep(
     overrides: Overrides = None,
     knobs: Annotated[
         list[str] | None,
-        typer.Option("--knob", help="As in 'optimizer.lr=[0.1, 0.2]', or W&B's {min: …, max: …}; may be repeated"),
+        typer.Option("--knob", help="Such as 'optimizer.lr=[0.1, 0.2]', or W&B's {min: …, max: …}; may be repeated"),
     ] = None,
     arm: ArmOption = None,
-    metric: Annotated[str | None, typer.Option(help="The first of validation data unless given")] = None,
+    metric: Annotated[str | None, typer.Option(help="The first on validation data by default")] = None,
     method: Annotated[str | None, typer.Option(help="grid, random or bayes")] = None,
-    output: Annotated[str | None, typer.Option(help="sweeps/<experiment>-<arm>.yaml unless given; - prints it")] = None,
+    output: Annotated[str | None, typer.Option(help="sweeps/<experiment>-<arm>.yaml by default; - prints it")] = None,
 ) -> None:
     """Write a W&B sweep over knobs of one arm.
 
-    Each of its trials is a `reprise trial`: the stages that `dvc repro` runs.
+    Each of its trials is a `reprise trial`, which runs the same stages as `dvc repro`.
     """
     from reprise.commands.sweep import open_for_arm, parse_knob, save, sweep_file
 
     if not knobs:
         raise UsageError(
-            "which knobs? As in --knob 'optimizer.lr=[0.1, 0.2]'; in place of the list W&B's {min: …, max: …}"
+            "which knobs? Such as --knob 'optimizer.lr=[0.1, 0.2]', or W&B's {min: …, max: …} instead of a list"
         )
     plain = open_project(papers=[experiment])
     arm = _arm(plain, experiment, arm)
     project = open_for_arm(plain.root, overrides or [], experiment, arm)
     if project.params.tracking.wandb == "off":
-        typer.echo("params.yaml says tracking.wandb: off; W&B hears of no trial until that is changed", err=True)
+        typer.echo("params.yaml has tracking.wandb: off; W&B receives no trials until that is changed", err=True)
     text = sweep_file(project, experiment, arm, [parse_knob(knob) for knob in knobs], metric, method, overrides or [])
     if output == "-":
         typer.echo(text, nl=False)
@@ -99,13 +99,13 @@ def trial(
     overrides: Overrides = None,
     arm: ArmOption = None,
     seeds: Annotated[
-        list[int] | None, typer.Option("--seed", min=0, max=2**32 - 1, help="100 unless given; may be repeated")
+        list[int] | None, typer.Option("--seed", min=0, max=2**32 - 1, help="100 by default; may be repeated")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Train and evaluate one arm on a tuning seed.
 
-    Apart from models/ and results/, which stay as they are.
+    This leaves models/ and results/ unchanged.
     """
     from reprise.commands.sweep import TUNING_SEED, log_trial, open_for_arm
     from reprise.commands.sweep import trial as run
@@ -125,16 +125,14 @@ def trial(
 def power(
     experiment: Experiment,
     overrides: Overrides = None,
-    runs: Annotated[int, typer.Option(help="Of each arm in the pilot, on seeds from 100 up")] = 4,
-    reuse: Annotated[
-        bool, typer.Option("--reuse", help="Take what results/ has of earlier seeds, below 1000, for the pilot")
-    ] = False,
-    write: Annotated[bool, typer.Option("--write", help="Put the seeds into the claims of the paper's YAML")] = False,
+    runs: Annotated[int, typer.Option(help="Runs of each arm in the pilot, on seeds from 100 up")] = 4,
+    reuse: Annotated[bool, typer.Option("--reuse", help="Use results/ on seeds below 1000 as the pilot")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Write the seeds into the claims of the paper's YAML")] = False,
     as_json: Json = False,
 ) -> None:
-    """How many seeds each claim needs, and what they cost.
+    """Estimate how many seeds each claim needs, and the cost.
 
-    From runs on tuning seeds, apart from models/ and results/.
+    The pilot runs on tuning seeds and leaves models/ and results/ unchanged.
     """
     from rich.console import Console
 
@@ -154,9 +152,9 @@ def power(
 
 
 def doctor(as_json: Json = False) -> None:
-    """Check this machine and project, and say what to do.
+    """Check this machine and project, and give advice.
 
-    Ends with 1 if something would stop a run.
+    Exits with 1 if something would stop a run.
     """
     from reprise.commands.doctor import Doctor, report
     from reprise.commands.doctor import as_json as in_json
@@ -174,7 +172,7 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _arm(project: Project, experiment: str, arm: str | None) -> str:
-    """`arm`, or the first of `experiment`."""
+    """Return `arm`, or the first arm of `experiment`."""
     check_known(experiment, project.pipeline.evaluate, "experiment with an evaluate stage")
     arms = project.arms(experiment)
     check_known(arm or arms[0], arms, f"arm of {experiment}")

@@ -1,32 +1,30 @@
-"""Commands that write into the project: new, schema."""
+"""Commands that write into the project: new, schema, site, card."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from reprise.commands import completion
-from reprise.commands.project import open_project
+from reprise.commands.options import Experiment
+from reprise.commands.project import UsageError, check_known, check_suffix, open_project
 
 
 def new(
-    key: Annotated[str, typer.Argument(help="Names its files and sections: lower-case letters, digits and _")],
-    title: Annotated[str | None, typer.Option(help="Of the paper")] = None,
-    authors: Annotated[str | None, typer.Option(help="Surnames, with commas between")] = None,
-    year: Annotated[int | None, typer.Option(help="Of publication", min=1940)] = None,
+    key: Annotated[str, typer.Argument(help="Key for its files: lower-case letters, digits and _")],
+    title: Annotated[str | None, typer.Option(help="Title of the paper")] = None,
+    authors: Annotated[str | None, typer.Option(help="Surnames, separated by commas")] = None,
+    year: Annotated[int | None, typer.Option(help="Year of publication", min=1940)] = None,
     venue: Annotated[str | None, typer.Option(help="Journal or conference")] = None,
-    link: Annotated[str | None, typer.Option(help="To the paper")] = None,
-    family: Annotated[
-        str, typer.Option(help="How papers are grouped", autocompletion=completion.families)
-    ] = "foundations",
-    data: Annotated[
-        str, typer.Option(help="A dataset with digits in it", autocompletion=completion.datasets)
-    ] = "small_images",
+    link: Annotated[str | None, typer.Option(help="Link to the paper")] = None,
+    family: Annotated[str, typer.Option(help="Group of the paper", autocompletion=completion.families)] = "foundations",
+    data: Annotated[str, typer.Option(help="Dataset with digits", autocompletion=completion.datasets)] = "small_images",
 ) -> None:
-    """Write the four files of a new paper.
+    """Create the four files of a new paper.
 
-    They run as they are: a small experiment on digits. What they leave to write is marked, and `validate` lists it.
+    They work as they are: a small experiment on digits. Passages to write are marked, and `validate` lists them.
     """
     from reprise.commands.new import Paper, write
 
@@ -37,15 +35,53 @@ def new(
         typer.echo(path.relative_to(project.root))
     wide = len(f"dvc repro evaluate@{key}")
     typer.echo(f"""
-They are a working example, with TO WRITE at each passage that is yours.
+They are a working example, with TO WRITE at each passage for you to fill in.
   {"reprise validate":<{wide}}  lists these passages
   {f"pytest -k {key}":<{wide}}  tests it
   {f"dvc repro evaluate@{key}":<{wide}}  runs it""")
 
 
 def schema() -> None:
-    """Write schemas/, by which editors complete and check YAML."""
+    """Write schemas/, with which editors complete and check YAML."""
     from reprise.core.config.schema import write
 
     for path in write(open_project().root):
         typer.echo(path)
+
+
+def site(
+    address: Annotated[
+        str, typer.Option(help="Where it will be, as in https://example.org/reprise: previews of links want it")
+    ] = "",
+) -> None:
+    """Write site/: the page and the docs as one folder, for any host.
+
+    Its links are relative; it needs no server of its own and asks no other for anything.
+    """
+    from reprise.commands.status_line import Waiting
+    from reprise.stages.site import site as run
+
+    if address and not address.startswith(("https://", "http://")):
+        raise UsageError(f"--address is {address}; expected one that begins with https://")
+    project = open_project(papers=())
+    with Waiting("site", project.root) as waiting:
+        run(project, address, waiting.echo)
+
+
+def card(
+    experiment: Experiment,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A .png; <experiment>.png unless given")] = None,
+) -> None:
+    """Draw a paper's card to share.
+
+    A picture of 1200 × 630: what was trained, what was claimed, and what became of it.
+    """
+    project = open_project(papers=[])
+    check_known(experiment, project.papers, "experiment")
+    path = out or Path(f"{experiment}.png")
+    check_suffix(path, ".png", "a card is a picture")
+    from reprise.stages.page.cards import card_of
+    from reprise.stages.page.share_card import write
+
+    write(card_of(project, experiment), path)
+    typer.echo(path)

@@ -1,8 +1,8 @@
-"""What changed between two sides of a project: in YAML, in metrics and in verdicts, each with its interval.
+"""Compares two sides of a project in YAML, metrics and verdicts, with intervals.
 
-A metric's change is B − A. Where both sides have the same seeds it is taken seed by seed, as claims are judged, and its
-interval is Student's of the mean difference; where the seeds differ it is Welch's. An interval that includes 0 says
-that the seeds cannot tell the change from none. At 95 %, one in twenty of the unchanged will look changed.
+The change of a metric is B − A. If both sides have the same seeds it is paired by seed, as for claims, with Student's
+interval of the mean difference; otherwise the interval is Welch's. If it includes 0, the seeds cannot tell the change
+from none. At 95 %, one in twenty unchanged metrics will look changed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from reprise.core.verdicts.verdict import Verdict
 
 CONFIDENCE = 0.95
 REST = "the rest"
-"""Where a change stands that belongs to no experiment: runtime, tracking, datasets."""
+"""Group for changes that belong to no experiment: runtime, tracking, datasets."""
 Outcome = Literal[
     "better", "worse", "higher", "lower", "no telling", "one seed", "not finite", "only before", "only after"
 ]
@@ -43,22 +43,22 @@ _FIELDS = {field.name for field in fields(Verdict) if field.name != "claim"}
 
 @dataclass(frozen=True)
 class Edit:
-    """One value, or whole block, of YAML that differs."""
+    """One difference in YAML: a value or a whole block."""
 
     file: str
     line: int
-    """In B; in A where B has it no more."""
+    """Line in B, or in A if removed from B."""
     path: str
-    """Within the file."""
+    """Path of the key within the file."""
     before: Any
-    """None where there is none, and where it says null."""
+    """None if missing, and also for null."""
     after: Any
     kind: Literal["changed", "added", "removed"]
 
 
 @dataclass(frozen=True)
 class Shift:
-    """One metric of one arm: its means, and the difference of B from A."""
+    """One metric of one arm: its means, and the difference from A to B."""
 
     arm: str
     metric: str
@@ -68,25 +68,25 @@ class Shift:
     after: float | None
     difference: float | None = None
     interval: tuple[float, float] | None = None
-    """None where a side has one seed."""
+    """None if a side has only one seed."""
     seeds: tuple[int, int] = (0, 0)
     paired: bool = False
-    """Whether the difference was taken seed by seed."""
+    """Whether the difference is paired by seed."""
 
 
 @dataclass(frozen=True)
 class Ruling:
-    """One claim, on both sides."""
+    """One claim on both sides."""
 
     claim: str
     before: Verdict | None
     after: Verdict | None
     moved_goalposts: bool = False
-    """Whether the claim itself is another, in more than its words: its metric, arms, margin, confidence, ..."""
+    """Whether more of the claim changed than its wording: its metric, arms, margin, confidence, ..."""
 
     @property
     def turned(self) -> bool:
-        """Whether the verdict is another."""
+        """Whether the verdict changed."""
         return _said(self.before) != _said(self.after)
 
 
@@ -99,11 +99,11 @@ class Difference:
     shifts: list[Shift] = field(default_factory=list)
     rulings: list[Ruling] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """What to know before the numbers are read."""
+    """Remarks to read before the numbers."""
 
     @property
     def clear(self) -> list[Shift]:
-        """The shifts that are more than noise, or might be: one seed does not say."""
+        """Metrics whose change is more than noise or, with one seed, might be."""
         return [shift for shift in self.shifts if shift.outcome != "no telling"]
 
     def __bool__(self) -> bool:
@@ -112,14 +112,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sides, and what changed from A to B."""
+    """Two sides, and the differences from A to B."""
 
     before: Snapshot
     after: Snapshot
     differences: list[Difference]
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, for scripts."""
+        """Return plain values, for scripts."""
         sides = {side: {"name": it.name, "about": it.about} for side, it in (("a", self.before), ("b", self.after))}
         found = {}
         for one in self.differences:
@@ -133,7 +133,7 @@ class Comparison:
 
 
 def _without_infinities(value: Any) -> Any:
-    """JSON has no infinity and no NaN: null for them."""
+    """Replace infinity and NaN, which JSON lacks, by None."""
     match value:
         case dict():
             return {key: _without_infinities(one) for key, one in value.items()}
@@ -145,10 +145,12 @@ def _without_infinities(value: Any) -> Any:
 
 
 def compare(root: Path, before: str, after: str, experiments: list[str] | None = None) -> Comparison:
-    """What changed from the side called `before` to the one called `after`; in `experiments` alone if they are given.
+    """Compare the sides `before` and `after`, optionally only in `experiments`.
 
-    A side is a revision of git, an experiment of DVC, or `.` for the working tree. UsageError if there is none,
-    or no such experiment.
+    A side is a git revision, a DVC experiment, or `.` for the working tree.
+
+    Raises:
+        UsageError: there is no such side or experiment.
     """
     a, b = revisions.read(root, before), revisions.read(root, after)
     found = list(_differences(a, b))
@@ -158,6 +160,7 @@ def compare(root: Path, before: str, after: str, experiments: list[str] | None =
 
 
 def _differences(a: Snapshot, b: Snapshot) -> Iterator[Difference]:
+    # B first, so that files and keys keep the order they have now.
     names = [name for side in (b, a) for name in side.files if name.endswith(".yaml")]
     documents = {name: [_document(side, name) for side in (a, b)] for name in dict.fromkeys([PARAMS, PIPELINE, *names])}
     edits: dict[str, list[Edit]] = {}
@@ -200,9 +203,10 @@ def _document(side: Snapshot, name: str) -> Document:
 
 
 def _edits(name: str, old: Document, new: Document) -> Iterator[tuple[str, Edit]]:
-    """Each edit of the file called `name`, with the experiment that it belongs to."""
+    """Yield each difference in the file `name`, with the experiment that it belongs to."""
     for one in _unequal(_Value(old.data, ()), _Value(new.data, ()), ()):
         before, after, path = one
+        # A removed key has a line only in A.
         there, place = (old, before.place) if after.data is _ABSENT else (new, after.place)
         key = _owner(name, path)
         kind = "added" if before.data is _ABSENT else "removed" if after.data is _ABSENT else "changed"
@@ -215,7 +219,7 @@ def _edits(name: str, old: Document, new: Document) -> Iterator[tuple[str, Edit]
 class _Value:
     data: Any
     place: YamlPath
-    """Where its document has it."""
+    """Path in its document."""
 
 
 def _unequal(old: _Value, new: _Value, path: YamlPath) -> Iterator[tuple[_Value, _Value, YamlPath]]:
@@ -224,12 +228,13 @@ def _unequal(old: _Value, new: _Value, path: YamlPath) -> Iterator[tuple[_Value,
         for key in dict.fromkeys([*after, *before]):
             nothing = _Value(_ABSENT, ())
             yield from _unequal(before.get(key, nothing), after.get(key, nothing), (*path, key))
+    # 1, 1.0 and true are equal in Python, but not the same in YAML.
     elif type(old.data) is not type(new.data) or old.data != new.data:
         yield old, new, path
 
 
 def _entries(value: _Value) -> dict[Any, _Value] | None:
-    """What stands in a mapping, by key, or in a list whose elements have names, by `what`; None of anything else."""
+    """Return the entries of a mapping by key, or of a list of named elements by `what`; None for anything else."""
     if isinstance(value.data, dict):
         return {key: _Value(one, (*value.place, key)) for key, one in value.data.items()}
     if isinstance(value.data, list) and all(isinstance(one, dict) and "what" in one for one in value.data):
@@ -239,7 +244,7 @@ def _entries(value: _Value) -> dict[Any, _Value] | None:
 
 
 def _owner(name: str, path: YamlPath) -> str:
-    """The experiment that a path of a file belongs to."""
+    """Return the experiment that a path of a file belongs to."""
     if name.startswith((f"{KNOBS}/", f"{PAPERS}/")):
         return Path(name).stem
     return str(path[1]) if name == PIPELINE and path[0] in STAGE_TABLES and len(path) > 1 else REST
@@ -249,7 +254,7 @@ def _owner(name: str, path: YamlPath) -> str:
 
 
 def _shifts(a: Snapshot, b: Snapshot, results: str, metrics: Mapping[str, Any]) -> list[Shift]:
-    """The metrics that are not the same to the last bit."""
+    """Return the metrics that are not bitwise identical."""
     old, new = _runs(a, results), _runs(b, results)
     found = []
     for arm, metric in dict.fromkeys([*new, *old]):
@@ -261,12 +266,12 @@ def _shifts(a: Snapshot, b: Snapshot, results: str, metrics: Mapping[str, Any]) 
 
 
 def _same(before: Seeds, after: Seeds) -> bool:
-    """To the last bit; what is not a number is itself."""
+    """Whether values are bitwise identical, counting NaN as equal to itself."""
     return before.keys() == after.keys() and all(np.array_equal(before[s], after[s], equal_nan=True) for s in before)
 
 
 def _runs(side: Snapshot, results: str) -> dict[tuple[str, str], Seeds]:
-    """By arm and metric, the value of each seed."""
+    """Return the value of each seed by arm and metric."""
     found: dict[tuple[str, str], Seeds] = {}
     path = f"{results}/runs.csv"
     _check_listed(side, results, "runs.csv")
@@ -303,7 +308,7 @@ def _shift(arm: str, metric: str, unit: str, better: str | None, before: Seeds, 
 
 
 def difference_interval(before: Seeds, after: Seeds, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
-    """Of mean(after) − mean(before): paired by seed where the seeds are the same, else Welch's; None from one seed."""
+    """Return the interval of mean(after) − mean(before): paired if the seeds agree, else Welch's; None for one seed."""
     if min(len(before), len(after)) < 2:
         return None
     if before.keys() == after.keys():
@@ -313,6 +318,7 @@ def difference_interval(before: Seeds, after: Seeds, confidence: float = CONFIDE
     values = [np.array(list(seeds.values())) for seeds in (before, after)]
     difference = float(values[1].mean() - values[0].mean())
     variances = [float(some.var(ddof=1)) / len(some) for some in values]  # of the two means
+    # Without any spread, Welch's formula would divide zero by zero.
     if not any(variances):
         return difference, difference
     spread = sum(variance**2 / (len(some) - 1) for variance, some in zip(variances, values, strict=True))
@@ -326,9 +332,9 @@ def difference_interval(before: Seeds, after: Seeds, confidence: float = CONFIDE
 def _rulings(
     a: Snapshot, b: Snapshot, results: str, before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> list[Ruling]:
-    """The claims judged on some side whose verdict, estimate or region differs; those whose verdict turned first.
+    """Return judged claims whose verdict, estimate or region differs, changed verdicts first.
 
-    `before` and `after` are the claims of YAML.
+    `before` and `after` are the claims in YAML.
     """
     old, new = _verdicts(a, results), _verdicts(b, results)
     found = []
@@ -342,12 +348,12 @@ def _rulings(
 
 
 def _claimed(claim: Mapping[str, Any]) -> dict[str, Any]:
-    """All that decides, without what is said about it."""
+    """Return everything in a claim that affects its verdict, without its wording."""
     return {name: value for name, value in claim.items() if name not in ("says", "where")}
 
 
 def _regions_differ(before: Verdict | None, after: Verdict | None) -> bool:
-    """Whether they hold elsewhere, as where a published number that a claim names was corrected."""
+    """Whether the regions differ, for example because a published number was corrected."""
     if before is None or after is None or before.holds is None or after.holds is None:  # not run: no region
         return False
     return any(getattr(before, name) != getattr(after, name) for name in ("kind", "metric", "margin", "holds"))
@@ -364,7 +370,11 @@ def _verdicts(side: Snapshot, results: str) -> dict[str, Verdict]:
 
 
 def _check_listed(side: Snapshot, results: str, name: str) -> None:
-    """UsageError unless a file of `results` holds what the card beside it lists."""
+    """Check a file of `results` against the card next to it.
+
+    Raises:
+        UsageError: it has changed.
+    """
     path = f"{results}/{name}"
     if path not in side.files:
         return
@@ -375,7 +385,7 @@ def _check_listed(side: Snapshot, results: str, name: str) -> None:
 
 
 def _card(side: Snapshot, results: str) -> dict[str, Any]:
-    """The card in `results`, a folder; empty where there is none."""
+    """Return the card in the folder `results`, or {} if there is none."""
     card = _read(side, path := f"{results}/card.json")
     try:
         if path in side.files:
@@ -390,7 +400,11 @@ def _damaged(side: Snapshot, path: str, error: Exception) -> UsageError:
 
 
 def _read(side: Snapshot, path: str) -> dict[str, Any]:
-    """A file of JSON, empty where there is none; UsageError where it is damaged, as by a merge's conflict."""
+    """Read a JSON file, {} if missing.
+
+    Raises:
+        UsageError: it is damaged, for example by a merge conflict.
+    """
     try:
         content = json.loads(side.files.get(path, "{}"))
     except json.JSONDecodeError as error:
@@ -403,7 +417,7 @@ def _read(side: Snapshot, path: str) -> dict[str, Any]:
 
 
 def _known(entry: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier revision says that this one knows of."""
+    """Keep the fields of an earlier revision's entry that this version knows."""
     return {name: value for name, value in entry.items() if name in _FIELDS}
 
 
@@ -423,7 +437,7 @@ def _said(verdict: Verdict | None) -> str:
 
 
 def _notes(a: Snapshot, b: Snapshot, results: str) -> list[str]:
-    """How many runs are other ones, and what makes the numbers hard to compare."""
+    """Yield remarks: how many runs differ, and what makes the numbers hard to compare."""
     old, new = (_card(side, results) for side in (a, b))
     if not old or not new:
         return [f"results only in {(a if old else b).name}"] if old or new else []
@@ -432,7 +446,7 @@ def _notes(a: Snapshot, b: Snapshot, results: str) -> list[str]:
         notes.append(f"seeds {old['seeds']} → {new['seeds']}")
     runs, known = new.get("fingerprints", {}), old.get("fingerprints", {})
     if others := sum(fingerprint != known.get(run) for run, fingerprint in runs.items()):
-        notes.append(f"{others} of {len(runs)} runs are other ones: their knobs, data or code changed")
+        notes.append(f"{others} of {len(runs)} runs were replaced: their knobs, data or code changed")
     gone, come = old.get("failures", {}), new.get("failures", {})
     notes += [f"{run} diverged: {reason}" for run, reason in come.items() if run not in gone]
     notes += [f"{run} no longer diverges" for run in gone if run not in come]

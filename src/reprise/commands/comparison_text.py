@@ -1,4 +1,4 @@
-"""A comparison as the terminal shows it."""
+"""Formats a comparison for the terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from reprise.commands.compare import Comparison, Difference, Edit, Ruling, Shift
-from reprise.core.verdicts.listings import estimate_in_words, region_in_words
+from reprise.core.verdicts.listings import estimate_in_words, region_in_words, verdict_in_words
 from reprise.core.verdicts.rulings import COLOURS
 from reprise.core.verdicts.verdict import Verdict, signed
 
@@ -18,7 +18,7 @@ VALUE_WIDTH = 72
 
 
 def lines(comparison: Comparison, everything: bool = False) -> Iterator[str]:
-    """What changed, an experiment at a time; the metrics that the seeds cannot tell from unchanged if `everything`."""
+    """Yield the differences by experiment; metrics that seeds cannot tell from unchanged only if `everything`."""
     for letter, side in (("A", comparison.before), ("B", comparison.after)):
         yield f"{letter}  {side.name}  ({side.about})"
     if not comparison.differences:
@@ -58,25 +58,25 @@ def _metric_lines(one: Difference, everything: bool) -> Iterator[str]:
             outcome = typer.style(shift.outcome, fg=OUTCOMES.get(shift.outcome))
             yield f"    {shift.arm:<{arms}}  {shift.metric:<{metrics}}  {shift_in_words(shift)}  {outcome}"
     if hidden := len(one.shifts) - len(shown):
-        yield f"    {hidden} more changed by no more than the seeds differ (--all)"
+        yield f"    {hidden} more changed within the noise between seeds (--all)"
 
 
 def _ruling(verdict: Verdict | None) -> str:
-    return typer.style(verdict.verdict, fg=COLOURS.get(verdict.verdict)) if verdict else "no such claim"
+    return typer.style(verdict_in_words(verdict), fg=COLOURS.get(verdict.verdict)) if verdict else "no such claim"
 
 
 def ruling_in_words(ruling: Ruling) -> str:
-    """`1.2 [0.8, 1.6] % → 0.3 [−0.1, 0.7] %, claimed > 0.5`."""
+    """Format as `1.2 [0.8, 1.6] % → 0.3 [−0.1, 0.7] %, claimed > 0.5`."""
     estimates = [estimate_in_words(verdict) for verdict in (ruling.before, ruling.after) if verdict]
     regions = [region_in_words(verdict) for verdict in (ruling.before, ruling.after) if verdict]
     said = " → ".join(dict.fromkeys(estimates))
     claimed = " → ".join(region for region in dict.fromkeys(regions) if region)
-    warning = "; the claim itself is another" if ruling.moved_goalposts else ""
+    warning = "; the claim itself changed" if ruling.moved_goalposts else ""
     return (f"{said}, claimed {claimed}" if claimed else said) + warning
 
 
 def shift_in_words(shift: Shift) -> str:
-    """`83.1 → 71.2 nats, −11.9 [−15.2, −8.6]`."""
+    """Format as `83.1 → 71.2 nats, −11.9 [−15.2, −8.6]`."""
     means = " → ".join("–" if mean is None else signed(mean, 4) for mean in (shift.before, shift.after))
     said = f"{means} {shift.unit}".rstrip()
     if shift.difference is None:
@@ -91,13 +91,13 @@ def shift_in_words(shift: Shift) -> str:
 
 
 def edit_in_words(edit: Edit) -> str:
-    """`laptop.optimizer.lr: 0.016 → 0.008`."""
+    """Format as `laptop.optimizer.lr: 0.016 → 0.008`."""
     if edit.kind == "changed":
         return f"{edit.path}: {value(edit.before)} → {value(edit.after)}"
     return f"{edit.path}: {edit.kind}, {value(edit.after if edit.kind == 'added' else edit.before)}"
 
 
 def value(said: Any) -> str:
-    """A value of YAML on one line, shortened."""
+    """Format a YAML value on one line, shortened."""
     text = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
     return text if len(text) <= VALUE_WIDTH else f"{text[: VALUE_WIDTH - 1]}…"

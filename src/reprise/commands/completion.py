@@ -1,6 +1,6 @@
-"""What a shell completes: names out of the project's files, without checking them and without torch.
+"""Shell completion: names from the project's files, without validating them and without torch.
 
-A mistake in a file has no place in a completion: then there is none.
+If a file has a mistake, there are no completions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import typer
 from reprise.commands.project import find_root
 
 Candidates = list[tuple[str, str]]
-"""Each word with what a shell that can show it says beside it."""
+"""Each word with a description for shells that can show one."""
 
 
 def _quiet(candidates: Callable[..., Candidates]) -> Callable[..., Candidates]:
@@ -24,6 +24,7 @@ def _quiet(candidates: Callable[..., Candidates]) -> Callable[..., Candidates]:
     def none_on_mistakes(ctx: typer.Context, incomplete: str) -> Candidates:
         try:
             return candidates(ctx, incomplete)
+        # A traceback would be printed into the command line being typed.
         except Exception:
             return []
 
@@ -32,7 +33,7 @@ def _quiet(candidates: Callable[..., Candidates]) -> Callable[..., Candidates]:
 
 @_quiet
 def experiments(ctx: typer.Context, incomplete: str) -> Candidates:
-    """The experiments; for a command that is called as a stage, those that have it."""
+    """Return the experiments; for a stage command, those that have the stage."""
     reading = _reading()
     keys = reading.pipeline.data.get(ctx.info_name) or reading.experiments()
     papers = {key: reading.paper(key) for key in keys}
@@ -41,14 +42,14 @@ def experiments(ctx: typer.Context, incomplete: str) -> Candidates:
 
 @_quiet
 def datasets(ctx: typer.Context, incomplete: str) -> Candidates:
-    """The datasets."""
+    """Return the datasets."""
     found = _reading().datasets
     return [(name, document.data["title"]) for name, document in found.items()]
 
 
 @_quiet
 def families(ctx: typer.Context, incomplete: str) -> Candidates:
-    """The families of papers."""
+    """Return the families of papers."""
     reading = _reading()
     found = {reading.paper(key)["family"] for key in reading.experiments()}
     return [(family, "") for family in sorted(found)]
@@ -56,14 +57,14 @@ def families(ctx: typer.Context, incomplete: str) -> Candidates:
 
 @_quiet
 def arms(ctx: typer.Context, incomplete: str) -> Candidates:
-    """The arms of the experiment that stands before."""
+    """Return the arms of the experiment given earlier on the command line."""
     reading = _reading()
     return [(arm, "") for arm in reading.arms(_experiment(ctx, reading), _scale(ctx, reading))]
 
 
 @_quiet
 def stages(ctx: typer.Context, incomplete: str) -> Candidates:
-    """The training stages of the experiment that stands before."""
+    """Return the training stages of the experiment given earlier on the command line."""
     reading = _reading()
     key, pipeline = _experiment(ctx, reading), reading.pipeline.data
     found = [stage for stage in ("pretrain", "finetune") if key in (pipeline.get(stage) or {})]
@@ -72,7 +73,7 @@ def stages(ctx: typer.Context, incomplete: str) -> Candidates:
 
 @_quiet
 def trained_arms(ctx: typer.Context, incomplete: str) -> Candidates:
-    """The arms of the experiment that stands before which have a model."""
+    """Return the trained arms of the experiment given earlier on the command line."""
     found = dict.fromkeys(path.parent.name for path in _models(ctx))
     known = [arm for arm, _ in arms(ctx, incomplete) if arm in found]
     return [(arm, "") for arm in dict.fromkeys([*known, *found])]
@@ -80,19 +81,19 @@ def trained_arms(ctx: typer.Context, incomplete: str) -> Candidates:
 
 @_quiet
 def trained_seeds(ctx: typer.Context, incomplete: str) -> Candidates:
-    """The seeds that have a model, of the arm that stands before or of any."""
+    """Return the trained seeds, of the arm given earlier on the command line or of any."""
     arm = ctx.params.get("arm")
     seeds = {path.stem.removeprefix("seed") for path in _models(ctx) if arm in (None, path.parent.name)}
     return [(seed, "") for seed in sorted(seeds, key=int)]
 
 
 def formats(ctx: typer.Context, incomplete: str) -> Candidates:
-    """Of exported networks."""
+    """Return the export formats."""
     return [("onnx", "for ONNX Runtime and others"), ("torch", "torch.export's .pt2")]
 
 
 def scales(ctx: typer.Context, incomplete: str) -> Candidates:
-    """The scales."""
+    """Return the scales."""
     from reprise.core.contract import SCALES
 
     return [(scale, "") for scale in SCALES]
@@ -100,7 +101,7 @@ def scales(ctx: typer.Context, incomplete: str) -> Candidates:
 
 @_quiet
 def revisions(ctx: typer.Context, incomplete: str) -> Candidates:
-    """Branches, tags and experiments of DVC."""
+    """Return branches, tags and DVC experiments."""
     from reprise.commands.revisions import names
 
     return names(find_root())
@@ -108,7 +109,7 @@ def revisions(ctx: typer.Context, incomplete: str) -> Candidates:
 
 @_quiet
 def overrides(ctx: typer.Context, incomplete: str) -> Candidates:
-    """Every knob with the value that it has, to be edited: those of the experiment first, by their short names."""
+    """Return every knob with its current value for editing, those of the experiment first, under their short names."""
     reading = _reading()
     key = _experiment(ctx, reading)
     found = [*_spelled(reading.params.data)]
@@ -137,7 +138,7 @@ def _reading() -> Any:
 
 
 def _experiment(ctx: typer.Context, reading: Any) -> str:
-    """The one named before; where an option still waits for its value, click has not told arguments apart."""
+    """Return the experiment given earlier. While an option awaits its value, click has not parsed the arguments yet."""
     named = [ctx.params.get("experiment"), *ctx.args]
     return next((word for word in named if word in reading.knobs), "")
 
@@ -147,7 +148,7 @@ def _scale(ctx: typer.Context, reading: Any) -> Any:
 
 
 def _spelled(tree: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """Each knob of a tree, and its value as one would type it."""
+    """Yield each knob of a tree with its value as one would type it."""
     from reprise.core.config.yaml import dotted, leaves
 
     for path, value in leaves(tree).items():

@@ -1,4 +1,4 @@
-"""A trained model as a folder that a stranger can use: card, knobs, weights, and each network in a portable file."""
+"""Exports a trained model as a self-contained folder: card, knobs, weights, and each network in a portable format."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from reprise.inference.lookup import kind_of, models_of
 
 NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime", "huggingface_hub"), "torch": ("huggingface_hub",)}
 MARK = "reprise"
-"""The key of config.json that says whose folder it is."""
+"""Key of config.json that marks a folder as an export."""
 FILES = ("README.md", "config.json", "model.safetensors", "vocab.txt")
-"""What may be in it beside the networks."""
+"""Files that an export may contain besides the networks."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written."""
+    """Result of an export."""
 
     model: str
     folder: Path
     files: dict[str, int]
-    """Bytes of each."""
+    """Size of each file, in bytes."""
     differences: dict[str, float]
-    """Of each network's file: by how much its outputs differ from the live network's at most."""
+    """Largest difference between the outputs of each network's file and of the live network."""
     said: list[str]
-    """Why this model, and what there is to know."""
+    """Lines on which model this is, and what to know about it."""
 
 
 def write(
@@ -46,16 +46,19 @@ def write(
     form: Any,
     to: Path | None,
 ) -> Exported:
-    """The folder of one trained model; it appears whole or not at all.
+    """Export one trained model to a folder, completely or not at all.
 
-    Of an earlier export there the files are replaced; what else is there stays. Failed where a file does not do what
-    the network does.
+    The files of an earlier export are replaced; anything else in the folder stays.
+
+    Raises:
+        UsageError: a package is missing, or the folder is in use.
+        Failed: a file does not compute what the network does.
     """
     trained = find(project, experiment, arm, seed, stage)
     lacking = [name.replace("_", "-") for name in NEEDED[form] if find_spec(name) is None]
     if lacking:
         raise UsageError(
-            f"{', '.join(lacking)}: not installed; `pip install 'reprise[export]'` brings what export needs"
+            f"{', '.join(lacking)}: not installed; `pip install 'reprise[export]'` installs what export needs"
         )
     run = trained.run
     target = (to or project.root / "exports" / f"{experiment}-{run.arm}-s{run.seed}").resolve()
@@ -71,6 +74,7 @@ def write(
     task = load(run, with_data=models.needs_data)
     networks = models.of(task, config)
     target.parent.mkdir(parents=True, exist_ok=True)
+    # Next to the target, so that finished files are moved within one disk.
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
@@ -115,44 +119,52 @@ def write(
         *(f"  {one}" for one in (trained.chosen, *trained.notes) if one),
     ]
     if others := sorted(path.name for path in target.iterdir() if path.name not in sizes):
-        said.append(f"  left as they were: {', '.join(others)}")
+        said.append(f"  kept other files: {', '.join(others)}")
     if not networks:
-        said.append(f"  no network of arm {run.arm} runs by itself: its weights and the card alone are written")
+        said.append(f"  no network of arm {run.arm} runs by itself: only its weights and the card were written")
     return Exported(run.name, target, sizes, differences, said)
 
 
 def _of_an_earlier_export(target: Path) -> set[str]:
-    """The names of the files in `target` that an export wrote; UsageError if something else than one is there."""
+    """Return the names of the files in `target` that an earlier export wrote.
+
+    Raises:
+        UsageError: the folder is not an export, and not empty.
+    """
     if not target.exists():
         return set()
     try:
         found = json.loads((target / "config.json").read_text(encoding="utf-8"))
         mark, networks = found[MARK], found["networks"].values()
         named = mark.get("files") or [*FILES, *(one["file"] for one in networks)]  # earlier versions wrote no list
+        # Only names within the folder: a manipulated list must not lead to other files.
         return {name for name in named if Path(name).name == name}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         if target.is_dir() and not any(target.iterdir()):
             return set()
     raise UsageError(
-        f"{os.path.relpath(target)} is there already and is no earlier export; --to another folder, or move it away"
+        f"{os.path.relpath(target)} already exists and is not an earlier export; use another --to, or move it away"
     )
 
 
 def _put(new: Path, target: Path, before: set[str]) -> None:
-    """Turn `new` into `target`, or, if that is there, put its files there in place of those of `before`.
+    """Rename `new` to `target` or, if that exists, move its files there in place of those in `before`.
 
-    The folder itself stays then: it may be a clone of git's, and hold more than an export wrote. All is as it was if
-    something goes wrong. UsageError where a file of someone else's has the name of a new one.
+    An existing folder is kept, because it may be a git clone with more in it than an export. On failure everything is
+    restored.
+
+    Raises:
+        UsageError: a new file has the name of one that is not ours.
     """
     if not target.exists():
         new.rename(target)
         return
     names = sorted(path.name for path in new.iterdir())
-    names.sort(key=lambda name: name != "config.json")  # it says which files are ours: first of all
+    names.sort(key=lambda name: name != "config.json")  # first, because it records which files are ours
     old = [name for name in sorted(before) if (target / name).is_file()]
     if foreign := [name for name in names if name not in old and os.path.lexists(target / name)]:
         raise UsageError(
-            f"{os.path.relpath(target / foreign[0])} is not of the export that is there; move it away, or --to another"
+            f"{os.path.relpath(target / foreign[0])} is not from the existing export; move it away, or use another --to"
         )
     kept = new / ".old"
     kept.mkdir()
@@ -163,6 +175,7 @@ def _put(new: Path, target: Path, before: set[str]) -> None:
             (new / name).replace(target / name)
         for name in {*old} - {*names}:
             (target / name).unlink()
+    # Also when interrupted: the earlier export is restored.
     except BaseException:
         for name in {*names} - {*old}:
             (target / name).unlink(missing_ok=True)
@@ -172,7 +185,11 @@ def _put(new: Path, target: Path, before: set[str]) -> None:
 
 
 def _check_weights(before: Path, after: Path) -> None:
-    """Failed unless the copy holds the same tensors, to the last bit."""
+    """Check that the copy holds bitwise the same tensors.
+
+    Raises:
+        Failed: it does not.
+    """
     import torch
     from safetensors.torch import load_file
 
@@ -182,13 +199,13 @@ def _check_weights(before: Path, after: Path) -> None:
 
 
 def _kind(value: Any, longest: int | None) -> str:
-    """`float32 [batch, 28, 28]`."""
+    """Format the type and shape of an input as `float32 [batch, 28, 28]`."""
     rest = "".join(f", {size}" for size in value.shape[1:]) if longest is None else f", seq, at most {longest}"
     return f"{str(value.dtype).removeprefix('torch.')} [batch{rest}]"
 
 
 def _examples(inputs: dict[str, Any]) -> dict[str, str]:
-    """Zeros of the shapes of these inputs, as Python with numpy."""
+    """Return NumPy expressions for zeros in the shapes of these inputs."""
     kinds = {name: str(value.dtype).removeprefix("torch.").replace("bool", "bool_") for name, value in inputs.items()}
     return {name: f"np.zeros({(1, *value.shape[1:])}, np.{kinds[name]})" for name, value in inputs.items()}
 

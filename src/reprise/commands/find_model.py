@@ -1,4 +1,4 @@
-"""Which finished model a command is about: the one that was named, or the one that the paper's claims are for."""
+"""Finds the trained model that a command is about: the one named, or the arm that the paper's claims favour."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from reprise.stages.check_data import check_prepared
 
 @dataclass(frozen=True)
 class Trained:
-    """A run whose weights are there."""
+    """A run with weights on disk."""
 
     run: Run
     record: dict[str, Any]
-    """Its run.json."""
+    """Contents of its run.json."""
     chosen: str
-    """Why this one, where it was not named."""
+    """Why this one was chosen; empty if it was named."""
     notes: list[str]
     """What to know before using it."""
 
@@ -40,17 +40,20 @@ def find(
     fit: Callable[[Run], bool] = lambda run: True,
     what: str = "",
 ) -> Trained:
-    """The run of `experiment` that was named, of the stage that is evaluated unless another is.
+    """Return the run of `experiment` that was named, by default from the stage that is evaluated.
 
-    Without an arm it is, of those that `fit`, the one that most claims say is the better; without a seed the first
-    that has weights. UsageError says what is not there, and by what command it comes; or that no arm is fit for
-    `what`.
+    Without `arm` it is, among arms that `fit`, the one that most claims favour. Without `seed` it is the first with
+    weights. `what` completes the message if no arm is fit: "no arm of gan ...".
+
+    Raises:
+        UsageError: the model does not exist, with the command that makes it; or no arm is fit.
     """
     check_known(experiment, project.papers, "experiment")
     stages = project.pipeline.stages(experiment)
     stage = stage or project.pipeline.evaluate[experiment].model
     check_known(stage, stages, f"stage of {experiment}")
     folder = project.models_folder(experiment) / stage
+    # The first scale with a trained model: the current one, then the largest.
     here = next((found for scale in _scales(project) if (found := _arms(project, experiment, stage, scale))), {})
     known = [name for name in project.arms(experiment) if name in here]
     known += [name for name in here if name not in known]
@@ -81,13 +84,19 @@ def find(
     return _of_seed(project, experiment, arm, seed, runs(arm), chosen)
 
 
+def is_trained(project: Project, experiment: str) -> bool:
+    """Whether models/ has a run of the stage that is evaluated, at any scale."""
+    stage = project.pipeline.evaluate[experiment].model
+    return any(_arms(project, experiment, stage, scale) for scale in _scales(project))
+
+
 def _scales(project: Project) -> list[Scale]:
-    """The scales whose models are looked for, in this order: the active one, then the larger before the smaller."""
+    """Return the scales to search for models: the active one, then the larger before the smaller."""
     return list(dict.fromkeys([project.params.scale, "paper", "laptop", "smoke"]))
 
 
 def _arms(project: Project, experiment: str, stage: str, scale: Scale) -> dict[str, Path]:
-    """The folders of the arms that have models at `scale`, by arm."""
+    """Return the folders of the arms that have models at `scale`, by arm."""
     folder = project.models_folder(experiment, scale) / stage
     return {path.name: path for path in sorted(folder.glob("*")) if _records(path)}
 
@@ -112,18 +121,17 @@ def _of_seed(
 
 
 def favoured(paper: Paper, arms: list[str], scale: Scale) -> tuple[str, str]:
-    """The one of `arms` that most claims which are judged at `scale` hold to be the better, and that in words.
+    """Return the arm that most claims judged at `scale` favour, and a phrase that says so. The first wins ties.
 
-    Of equals it is the first; at smoke scale, where nothing is judged, the laptop's claims speak.
-
-    Claims are written down before any run: neither a score nor a verdict has a part in it.
+    At smoke scale, where nothing is judged, the claims of the laptop scale count. Claims are written before any run, so
+    neither scores nor verdicts play a part.
     """
     judged = [(name, claim) for name, claim in paper.claims.items() if _judged_scale(scale) in claim.scales]
     sides = Counter(side for name, claim in judged for side in _favours(paper, name, claim))
     best = max(arms, key=lambda arm: sides[arm])
     if not sides[best]:
-        return best, f"arm {best}, the first that there is; --arm takes another"
-    return best, f"arm {best}, the one that the paper favours; --arm takes another"
+        return best, f"arm {best}, the first one; --arm picks another"
+    return best, f"arm {best}, which the paper favours; --arm picks another"
 
 
 def _judged_scale(scale: Scale) -> Scale:
@@ -131,8 +139,8 @@ def _judged_scale(scale: Scale) -> Scale:
 
 
 def _favours(paper: Paper, name: str, claim: Any) -> list[str]:
-    """The arm that a claim of the paper's holds to be the better; none where it says nothing of the kind."""
-    if name.startswith("what_if_") or getattr(claim, "check", False):  # not the paper's words, or no claim at all
+    """Return the arm that a claim of the paper favours, or nothing if it does not favour one."""
+    if name.startswith("what_if_") or getattr(claim, "check", False):  # not the paper's own claim, or only a check
         return []
     better = paper.metrics[claim.metric].better
     match claim.kind:
@@ -149,38 +157,41 @@ def _favours(paper: Paper, name: str, claim: Any) -> list[str]:
 
 
 def check_data(project: Project, run: Run) -> None:
-    """UsageError unless the data that the run learned from are prepared."""
+    """Check that the data a run learned from are prepared.
+
+    Raises:
+        UsageError: they are not.
+    """
     if not (run.data / "card.json").exists():
         place = run.data.relative_to(project.root)
-        raise UsageError(
-            f"{place} is not there, which {run.name} needs; `dvc repro prepare@{run.data.name}` prepares it"
-        )
+        raise UsageError(f"{place} is missing, which {run.name} needs; `dvc repro prepare@{run.data.name}` prepares it")
     check_prepared(project.root, run.data)
 
 
 def _notes(project: Project, run: Run) -> list[str]:
-    """Where the model is not what YAML would train now."""
+    """Yield how the model differs from what YAML would train now."""
     now = project.params.scale
     if run.scale != now:
         return [f"trained at scale {run.scale}; params.yaml now says {now}"]
     arms = project.arms(run.experiment)
     if run.arm not in arms:
-        return [f"params/{run.experiment}.yaml has no arm {run.arm} any more; used as it was trained"]
+        return [f"params/{run.experiment}.yaml no longer has arm {run.arm}; using it as it was trained"]
     if run.config != project.resolve(run.experiment, run.arm):
-        return [f"its knobs are not those of params/{run.experiment}.yaml now; used with its own"]
+        return [f"its knobs differ from params/{run.experiment}.yaml; using its own"]
     return []
 
 
 def _records(folder: Path) -> list[Path]:
-    """The records of an arm's runs, by seed; what is not named as one is none."""
+    """Return the records of an arm's runs, by seed, ignoring files with other names."""
     found = [path for path in folder.glob("seed*.run.json") if re.fullmatch(r"seed[0-9]+\.run\.json", path.name)]
     return sorted(found, key=lambda path: int(path.name.split(".")[0].removeprefix("seed")))
 
 
 def read_run(model: Path, stage: Any, data: Path, init: Path | None) -> tuple[Run, dict[str, Any]]:
-    """The run that left `model`, with the knobs that it was trained with, and the whole of its run.json.
+    """Return the run that left `model`, with the knobs it was trained with, and its run.json. Weights are not read.
 
-    Damaged if that is not what a run leaves; its weights are not looked at.
+    Raises:
+        Damaged: the record is not valid.
     """
     record = run_store.read_published(model.with_suffix(".run.json"))
     experiment, _, arm, seed = record["name"].split("/")
@@ -205,7 +216,7 @@ def _read(project: Project, experiment: str, stage: str, record: Path) -> tuple[
 
 
 def _unusable(error: Damaged, stage: str, experiment: str) -> UsageError:
-    return UsageError(f"{error}; `{_command(stage, experiment)}` trains it anew")
+    return UsageError(f"{error}; `{_command(stage, experiment)}` trains it again")
 
 
 def _command(stage: str, experiment: str) -> str:

@@ -1,4 +1,4 @@
-"""What `reprise list`, `reprise show` and `reprise verdicts` print."""
+"""Implements the output of `reprise list`, `reprise show` and `reprise verdicts`."""
 
 from __future__ import annotations
 
@@ -18,33 +18,35 @@ import typer
 from pydantic import BaseModel
 
 from reprise.commands.project import check_known
+from reprise.core.config.documents import PARAMS
+from reprise.core.config.judged_seeds import most_demanding
 from reprise.core.config.project import Project
 from reprise.core.config.yaml import dotted, leaves
 from reprise.core.contract import Scale
-from reprise.core.verdicts.rulings import COLOURS, JUDGED, in_words
+from reprise.core.verdicts.rulings import COLOURS, EARLIER, JUDGED, in_words, is_earlier
 
 # --- list -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Which experiments to list: those that agree with all that is said."""
+    """Filters of the list; an experiment must pass all of them."""
 
     words: list[str]
-    """Keys: any of them; others: each stands in the key, title, authors, venue or year."""
+    """Words that are keys select these experiments. All others must occur in key, title, authors, venue or year."""
     family: str | None = None
     data: str | None = None
     verdict: str | None = None
-    """Of some claim."""
+    """Verdict that at least one claim must have."""
 
 
 def rows(project: Project, filters: Filters) -> list[dict[str, Any]]:
-    """The experiments, oldest first; of a verdict that is asked for, only the claims that have it."""
-    papers, datasets = project.papers, project.datasets
+    """Return the experiments, oldest first. If a verdict is asked for, only claims with that verdict are included."""
+    papers = project.papers
     if filters.family is not None:
         check_known(filters.family, sorted({paper.family for paper in papers.values()}), "family")
     if filters.data is not None:
-        check_known(filters.data, list(datasets), "dataset")
+        check_known(filters.data, project.pipeline.datasets, "dataset")
     if filters.verdict is not None:
         check_known(filters.verdict, list(COLOURS), "verdict")
     chosen = [word for word in filters.words if word in papers]
@@ -53,7 +55,7 @@ def rows(project: Project, filters: Filters) -> list[dict[str, Any]]:
         key: " ".join([key, paper.title, paper.authors, paper.venue, str(paper.year)]).lower()
         for key, paper in papers.items()
     }
-    for word in sought:  # what no paper has in it is a key mistyped, or nothing
+    for word in sought:  # a word that matches no paper is probably a mistyped key
         if not any(word in text for text in texts.values()) and difflib.get_close_matches(word, papers, 1):
             check_known(word, papers, "experiment")
     found = []
@@ -62,6 +64,7 @@ def rows(project: Project, filters: Filters) -> list[dict[str, Any]]:
         data = dict.fromkeys(section[key].data for section in (getattr(project.pipeline, stage) for stage in stages))
         given = verdicts(project.root, key, project.params.scale)
         ruled = {name: given.get(name, "not run") for name in paper.claims}
+        whole = {} if project.params.scale == "paper" else verdicts(project.root, key, "paper")
         if (
             (not chosen or key in chosen)
             and all(word in texts[key] for word in sought)
@@ -77,39 +80,55 @@ def rows(project: Project, filters: Filters) -> list[dict[str, Any]]:
                     "family": paper.family,
                     "data": list(data),
                     "stages": [*stages, "evaluate"],
-                    "arms": project.arms(key),
                     "verdicts": {name: said for name, said in ruled.items() if filters.verdict in (None, said)},
+                    "at_paper_scale": {name: said for name, said in whole.items() if name in paper.claims},
                 }
             )
     return found
 
 
-def verdicts(root: Path, experiment: str, scale: str) -> dict[str, str]:
-    """The last verdict of each claim of `experiment` at `scale`; empty if it has not been evaluated.
+def with_arms(project: Project, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add the arms of each experiment, which takes reading its file of knobs."""
+    return [{**row, "arms": project.arms(row["experiment"])} for row in found]
 
-    A check, which is counted nowhere, `holds` or `does not hold`. ConfigError where that cannot be read.
+
+def verdicts(root: Path, experiment: str, scale: str) -> dict[str, str]:
+    """Return the latest verdict of each claim of `experiment` at `scale`; {} if it has not been evaluated.
+
+    A check, which is not counted, reads `holds` or `does not hold`.
+
+    Raises:
+        ConfigError: the file is damaged.
     """
     path = root / "results" / scale / experiment / "claims.json"
     if not path.exists():
         return {}
     try:
-        return {
-            name: in_words(claim["verdict"], "paper", check=not claim.get("counted", True))
-            for name, claim in json.loads(path.read_text(encoding="utf-8")).items()
-        }
+        return {name: _ruling(claim) for name, claim in json.loads(path.read_text(encoding="utf-8")).items()}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError) as error:
-        from reprise.core.verdicts.results import damaged  # imports numpy, for which nobody who lists should wait
+        from reprise.core.verdicts.results import damaged  # imports numpy; imported here to keep `list` fast
 
         raise damaged(path, error) from error
 
 
+def _ruling(claim: Mapping[str, Any]) -> str:
+    """Return the verdict of an entry of claims.json, in words."""
+    said, check = claim["verdict"], not claim.get("counted", True)
+    earlier = is_earlier(said, claim.get("p"), claim.get("confidence"), check)
+    return EARLIER if earlier else in_words(said, "paper", check=check)
+
+
 WIDE = 120
-"""Columns from which on `reprise list` has more than what fits 80."""
+"""Width from which `reprise list` shows more columns."""
 
 
 def table(found: list[dict[str, Any]], claims: bool, width: int) -> Iterator[str]:
-    """A line for each experiment, cut at `width`; with `claims`, its arms and the verdict of each claim below."""
-    cells = [list(_cells(row, width)) for row in found]
+    """Yield a line per experiment, cut at `width`; with `claims`, also its arms and the verdict of each claim.
+
+    A last line explains `earlier`, if any line says it.
+    """
+    whole = any(judged(row["at_paper_scale"]) for row in found)
+    cells = [[*_cells(row, width), *([_at_paper_scale(row)] if whole else [])] for row in found]
     widths = [max(len(plain) for plain, _ in column) for column in zip(*cells, strict=True)]
     for row, line in zip(found, cells, strict=True):
         padded = [shown + " " * (wide - len(plain)) for (plain, shown), wide in zip(line, widths, strict=True)]
@@ -121,10 +140,15 @@ def table(found: list[dict[str, Any]], claims: bool, width: int) -> Iterator[str
             )
             for name, said in row["verdicts"].items():
                 yield f"  {name}: {typer.style(said, fg=COLOURS.get(said))}"
+            for name, said in row["at_paper_scale"].items():
+                if said != "not run":
+                    yield f"  {name}, at the paper's scale: {typer.style(said, fg=COLOURS.get(said))}"
+    if any(EARLIER in row["verdicts"].values() for row in found):
+        yield from textwrap.wrap(f"earlier: {EARLIER}, on too few seeds for the rule of now", width)
 
 
 def _cells(row: dict[str, Any], width: int) -> Iterator[tuple[str, str]]:
-    """What stands before the title, plain and in colours."""
+    """Yield the cells before the title, each plain and coloured."""
     yield row["experiment"], row["experiment"]
     yield str(row["year"]), str(row["year"])
     if width >= WIDE:
@@ -132,20 +156,33 @@ def _cells(row: dict[str, Any], width: int) -> Iterator[tuple[str, str]]:
         yield (arms := f"{len(row['arms'])} arms"), arms
         yield tally(row["verdicts"].values())
         return
-    judged = [said for said in row["verdicts"].values() if said in JUDGED]
+    here = judged(row["verdicts"])
     run = any(said != "not run" for said in row["verdicts"].values())
     none = "checks alone" if run else "not run"
-    share = f"{judged.count('reproduced')} of {len(judged)} reproduced" if judged else none
-    yield share, share
+    share = f"{here.count('reproduced')} of {len(here)} reproduced" if here else none
+    earlier = f", {count} earlier" if (count := here.count(EARLIER)) else ""
+    yield share + earlier, share + earlier
+
+
+def judged(ruled: Mapping[str, str]) -> list[str]:
+    """Return the verdicts that rest on an interval."""
+    return [said for said in ruled.values() if said in JUDGED]
+
+
+def _at_paper_scale(row: dict[str, Any]) -> tuple[str, str]:
+    """Return `paper's scale: 2 of 3`, plain and in colour, or nothing if no claim was judged there."""
+    found = judged(row["at_paper_scale"])
+    text = f"paper's scale: {found.count('reproduced')} of {len(found)}" if found else ""
+    return text, text
 
 
 def shortened(text: str, width: int) -> str:
-    """`text`, or as much of it as fits `width` with … at its end."""
+    """Cut `text` to `width`, with … at its end."""
     return text if len(text) <= width else f"{text[: max(0, width - 1)].rstrip()}…" if width > 1 else ""
 
 
 def tally(said: Any) -> tuple[str, str]:
-    """`10 reproduced, 1 refuted`, plain and in colours; claims of other scales, which are not run, are left out."""
+    """Format counts as `10 reproduced, 1 refuted`, plain and coloured. Claims not run at this scale are left out."""
     counts = Counter(said)
     some = [(f"{counts[ruling]} {ruling}", COLOURS[ruling]) for ruling in JUDGED if counts[ruling]]
     if not some:
@@ -157,7 +194,7 @@ def tally(said: Any) -> tuple[str, str]:
 
 
 def not_run(verdicts: Mapping[str, Mapping[str, Any]], width: int) -> Iterator[str]:
-    """The claims without a verdict, for each reason: by name of one experiment, counted of several."""
+    """Yield the claims without a verdict, grouped by reason: by name for one experiment, as counts for several."""
     reasons: dict[str, dict[str, list[str]]] = {}
     for experiment, claims in verdicts.items():
         for one in claims.values():
@@ -176,7 +213,7 @@ def not_run(verdicts: Mapping[str, Mapping[str, Any]], width: int) -> Iterator[s
 
 
 def beside(lines: Iterable[tuple[str, str]], width: int) -> Iterator[str]:
-    """Each text with its comment beside it, aligned; a text that leaves too little room goes on in the lines below."""
+    """Yield each text with its comment aligned beside it, wrapping texts that leave too little room."""
     lines = list(lines)
     comments = max((len(comment) for _, comment in lines if comment), default=0)
     room = max(width - comments - len("  # "), 30)
@@ -192,11 +229,14 @@ def beside(lines: Iterable[tuple[str, str]], width: int) -> Iterator[str]:
 
 
 def values(project: Project, experiment: str, arm: str | None, scale: Scale | None = None) -> Iterator[tuple[str, str]]:
-    """Each knob as `path: value`, and where the value was written; of an arm, those it leaves to their defaults too."""
+    """Yield each knob as `path: value` with its origin; for an arm, also the knobs left at their defaults."""
     origins = project.origins(experiment, arm, scale)
     for path, value in leaves(project.resolve(experiment, arm, scale)).items():
-        yield f"{dotted(path)}: {json.dumps(value)}", str(origins.get(path, ""))
-    if arm is None:  # what all arms share may lack what each of them has
+        origin = str(origins.get(path, ""))
+        if path == ("seeds",) and origins[path].mark.file == PARAMS and project.params.seeds == "auto":
+            origin = _origin_of_auto(project, experiment, arm, scale) or f"{origins[path].mark} auto: six"
+        yield f"{dotted(path)}: {json.dumps(value)}", origin
+    if arm is None:  # the shared part may lack keys that every arm sets
         return
     config = project.config(experiment, arm, scale)
     tree = config.model_dump(mode="json")
@@ -207,8 +247,21 @@ def values(project: Project, experiment: str, arm: str | None, scale: Scale | No
         yield f"{'.'.join(path)}: {json.dumps(value)}", f"{place} default"
 
 
+def _origin_of_auto(project: Project, experiment: str, arm: str | None, scale: Scale | None) -> str | None:
+    """Return the places that `seeds: auto` follows: the most demanding claim's `seeds`, and the paper's `first_seed`.
+
+    None where there are neither: six seeds, from 1000 up.
+    """
+    paper, document = project.reading.paper(experiment), project.reading.papers[experiment]
+    claim = most_demanding(paper["claims"], arm, scale or project.params.scale)
+    paths = [("claims", claim, "seeds")] if claim else []
+    paths += [("first_seed",)] if "first_seed" in paper else []
+    marks = [document.value_mark(path) for path in paths]
+    return f"{document.file}:{', '.join(f'{mark.line}:{mark.column}' for mark in marks)} auto" if marks else None
+
+
 def _defaults(model: BaseModel, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The fields that were not given, each with the place of its default."""
+    """Yield the fields that were not given, each with the place of its default."""
     for name in type(model).model_fields:
         value = getattr(model, name)
         if name not in model.model_fields_set:
@@ -218,7 +271,7 @@ def _defaults(model: BaseModel, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
 
 
 def _place(model: type[BaseModel], field: str) -> str:
-    """`parts/vocabulary.py:24`: where the nearest class that has the field gives it its default."""
+    """Return where the default of a field is defined, in the nearest class that has it: `parts/vocabulary.py:24`."""
     for base in model.__mro__:
         file = getattr(sys.modules.get(base.__module__), "__file__", None)
         line = _fields(file).get((base.__name__, field)) if file else None
@@ -231,7 +284,7 @@ def _place(model: type[BaseModel], field: str) -> str:
 
 @cache
 def _fields(file: str) -> dict[tuple[str, str], int]:
-    """The line of each annotated name, by its class."""
+    """Return the line of each annotated name, by class."""
     classes = [node for node in ast.walk(ast.parse(Path(file).read_bytes())) if isinstance(node, ast.ClassDef)]
     return {
         (node.name, field.target.id): field.lineno

@@ -1,4 +1,4 @@
-"""The model card of an exported model, as the Hugging Face hub reads one: what it is, how good, and what it is not."""
+"""Model card of an exported model, in the Hugging Face hub's format: what it is, how good, and its limits."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ HERE = Path(__file__).parent
 def card(
     project: Project, trained: Trained, networks: dict[str, dict[str, Any]], examples: dict[str, str], code: str
 ) -> ModelCard:
-    """The card; its numbers are those of this very run, or it says that there are none.
+    """Build the card. Its numbers are those of this very run, or it says that there are none.
 
-    `examples` are inputs of the first of `networks`, as Python; `code` is the revision.
+    `examples` are inputs of the first of `networks`, as Python code; `code` is the revision.
     """
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -81,7 +81,7 @@ def card(
 
 
 def _without_tags(value: Any) -> Any:
-    """`value` as Markdown that holds no HTML; autoescape would spell out the quotation marks in code too."""
+    """Escape HTML in `value`. Jinja's autoescape would also escape quotation marks in code."""
     return value.replace("<", "&lt;") if isinstance(value, str) else value
 
 
@@ -90,9 +90,9 @@ def _onnx(networks: dict[str, dict[str, Any]]) -> bool:
 
 
 def _is_current(project: Project, run: Run) -> bool | None:
-    """Whether this code and these files of YAML would train this very run, at its own scale.
+    """Whether the current code and YAML would train this very run, at its own scale.
 
-    None where that cannot be told, as when its data are not prepared.
+    None if that cannot be determined, for example because its data are not prepared.
     """
     from reprise.stages.run_list import runs_of
 
@@ -106,20 +106,20 @@ def _is_current(project: Project, run: Run) -> bool | None:
 def _results(
     project: Project, trained: Trained
 ) -> tuple[dict[str, float], dict[str, dict[str, Any]], list[results.Verdict], str]:
-    """This run's scores, its arm's means over seeds, the verdicts that its arm had a part in; or why there are none.
+    """Return this run's scores, its arm's means over seeds, and verdicts that involve its arm; or why there are none.
 
-    Of a run whose fingerprint is not the one that was scored there are none: the numbers would be another model's.
+    If the scored run has a different fingerprint there are none, since the numbers would belong to another model.
     """
     run, folder = trained.run, project.results_folder(trained.run.experiment, trained.run.scale)
     command = f"`dvc repro evaluate@{run.experiment}`"
     if run.stage != project.pipeline.evaluate[run.experiment].model:
-        return {}, {}, [], f"Models of stage {run.stage} are not scored; those that are trained from them are."
+        return {}, {}, [], f"Models of stage {run.stage} are not scored; those trained from them are."
     if not (folder / "card.json").exists():
-        return {}, {}, [], f"It has not been scored: {command} does that."
+        return {}, {}, [], f"It has not been scored: run {command}."
     written = results.read_card(folder)
     scored = written["fingerprints"]
     if scored.get(f"{run.arm}/s{run.seed}") != run.fingerprint:
-        return {}, {}, [], f"The results at hand are of other runs than this one: {command} scores it."
+        return {}, {}, [], f"The existing results belong to other runs: {command} scores this one."
     with (
         results.reporting_damage(folder / "runs.csv"),
         (folder / "runs.csv").open(newline="", encoding="utf-8") as file,
@@ -139,7 +139,7 @@ def _results(
 
 
 def revision(root: Path) -> str:
-    """The commit of the code and the YAML, and whether something was changed since; "unknown" outside git."""
+    """Return the commit of code and YAML, noting uncommitted changes; "unknown" outside git."""
     found = tracking.revision(root)
     if found is None:
         return "unknown"

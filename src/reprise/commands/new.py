@@ -1,7 +1,7 @@
-"""The four files of a new paper, which run as they are: a perceptron on digits, to be replaced by the paper's own.
+"""Creates the four files of a new paper: a working perceptron on digits, to be replaced by the paper's experiment.
 
-Each is written whole; of other files only the stage tables of pipeline.yaml get a line each. Either all of it is
-written, or nothing. What a person has to write is marked TO WRITE: `reprise validate` lists those passages.
+Only whole new files are written, except for one line in each stage table of pipeline.yaml. Either everything is written
+or nothing. Passages for a person to write are marked TO WRITE and listed by `reprise validate`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ INFERENCE = Path(inference.__file__).parent
 TEMPLATES = Path(__file__).parent / "templates" / "new"
 RESERVED = {"config", "pretrain", "finetune", "evaluate", "data", "training", "conftest"}
 DATASET, PART = "small_images", "digits"
-"""What the template reads; any dataset with such a part will do."""
+"""Dataset that the template reads; any dataset with such a part works."""
 
 
 @dataclass(frozen=True)
 class Paper:
-    """What is known of the paper at the beginning; the rest is marked as still to be written."""
+    """What is known of the paper at the start; the rest is marked as still to be written."""
 
     key: str
     title: str = "TO WRITE: its title"
@@ -45,7 +45,7 @@ class Paper:
 
 
 def paths(root: Path, key: str) -> dict[Path, str]:
-    """The files of a paper in the project in `root`, each with its template."""
+    """Return the files of a paper in the project in `root`, each with its template."""
     return {
         experiments_dir() / f"{key}.py": "experiment.py.j2",
         root / "tests" / f"test_{key}.py": "test.py.j2",
@@ -55,7 +55,11 @@ def paths(root: Path, key: str) -> dict[Path, str]:
 
 
 def write(project: Project, paper: Paper) -> list[Path]:
-    """Write the four files, and the schemas anew; the paths but for those. UsageError if `paper.key` cannot be used."""
+    """Write the four files, update pipeline.yaml and the schemas, and return the paths without the schemas.
+
+    Raises:
+        UsageError: `paper.key` cannot be used.
+    """
     root, experiments = project.root, experiments_dir()
     if not experiments.is_relative_to(root):
         raise UsageError(f"{experiments} is not in this project: work in a checkout, with `make setup`")
@@ -81,18 +85,18 @@ def _check(project: Project, paper: Paper, files: list[Path]) -> None:
         )
     shared = {path.stem for path in INFERENCE.glob("*.py")} - {*project.reading.files}
     if keyword.iskeyword(paper.key) or paper.key in RESERVED | shared:
-        raise UsageError(f"{paper.key!r} cannot be a key: the word is taken")
+        raise UsageError(f"{paper.key!r} cannot be a key: the name is reserved")
     if paper.key in project.papers or paper.key in project.reading.knobs:
-        raise UsageError(f"there is an experiment called {paper.key}: `reprise list {paper.key}`")
+        raise UsageError(f"experiment {paper.key} already exists: `reprise list {paper.key}`")
     if paper.key in project.reading.files:
-        raise UsageError(f"there is a file for it: {project.reading.files[paper.key]}")
+        raise UsageError(f"its file already exists: {project.reading.files[paper.key]}")
     for file in files:
         if file.exists():
-            raise UsageError(f"there is a file {file.relative_to(project.root)}: another key would do")
+            raise UsageError(f"{file.relative_to(project.root)} already exists: choose another key")
     check_known(paper.data, list(project.datasets), "dataset")
     if PART not in project.datasets[paper.data].parts:
         raise UsageError(
-            f"the new files begin with digits, and {paper.data} has no part `{PART}`: change it afterwards"
+            f"the new files start with digits, and {paper.data} has no part `{PART}`: change the dataset afterwards"
         )
 
 
@@ -109,18 +113,20 @@ def _rendered(template: str, paper: Paper, **facts: bool) -> str:
 
 
 def _quoted(text: str) -> str:
-    """As a double-quoted scalar of YAML."""
+    """Quote text as a double-quoted YAML scalar."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def _in_docstring(text: str) -> str:
+    # A title must not end the docstring that it is written into.
     return " ".join(text.split()).replace("\\", "\\\\").replace('"', "'")
 
 
 def _with_stages(text: str, pipeline: Document, entries: dict[str, str]) -> str:
-    """The text of pipeline.yaml with a line more at the end of each stage table that `entries` names."""
+    """Return the text of pipeline.yaml with one more line at the end of each stage table in `entries`."""
     lines = text.split("\n")
     after = {table: _last_line(pipeline, table) for table in entries}
+    # Bottom up, so that earlier line numbers stay valid.
     for table, last in sorted(after.items(), key=lambda item: -item[1]):
         columns = [pipeline.keys[(table, key)].column - 1 for key in pipeline.data[table] or ()]
         lines.insert(last, " " * (columns[0] if columns else 2) + entries[table])
@@ -128,7 +134,11 @@ def _with_stages(text: str, pipeline: Document, entries: dict[str, str]) -> str:
 
 
 def _last_line(pipeline: Document, table: str) -> int:
-    """The line that the last entry of a stage table stands on; UsageError where none can be added below it."""
+    """Return the line of the last entry in a stage table.
+
+    Raises:
+        UsageError: no entry can be added below it.
+    """
     if table not in pipeline.data:
         raise UsageError(f"{pipeline.file} has no block `{table}`")
     head = pipeline.keys[(table,)].line
@@ -141,7 +151,7 @@ def _last_line(pipeline: Document, table: str) -> int:
 
 
 def _write_all(root: Path, key: str, files: dict[Path, str]) -> list[Path]:
-    """Write every file, check what they say together, and put all back as it was if something is wrong or stops it."""
+    """Write every file and validate them together. On any failure, restore the previous state."""
     from reprise.core.config.schema import write as write_schemas
 
     def contents() -> dict[Path, bytes]:

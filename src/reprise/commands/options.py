@@ -1,4 +1,4 @@
-"""Arguments that several commands take, each with what a shell completes them by; and how commands print."""
+"""Arguments shared by several commands, with their completion; and printing."""
 
 from __future__ import annotations
 
@@ -16,31 +16,33 @@ Overrides = Annotated[
 ]
 Experiment = Annotated[
     str,
-    typer.Argument(help="A paper's key, as `reprise list` shows them", autocompletion=completion.experiments),
+    typer.Argument(help="A paper's key, as shown by `reprise list`", autocompletion=completion.experiments),
 ]
 Experiments = Annotated[
     list[str] | None,
-    typer.Argument(help="Papers' keys; all unless given", autocompletion=completion.experiments),
+    typer.Argument(help="Papers' keys; all by default", autocompletion=completion.experiments),
 ]
-Dataset = Annotated[str, typer.Argument(help="A name in `datasets`", autocompletion=completion.datasets)]
+Dataset = Annotated[str, typer.Argument(help="Name of a dataset", autocompletion=completion.datasets)]
 StageName = Annotated[str, typer.Argument(help="pretrain or finetune", autocompletion=completion.stages)]
-Arm = Annotated[str, typer.Argument(help="As `reprise list` shows them", autocompletion=completion.arms)]
-ArmOption = Annotated[str | None, typer.Option("--arm", help="The first unless given", autocompletion=completion.arms)]
+Arm = Annotated[str, typer.Argument(help="As shown by `reprise list`", autocompletion=completion.arms)]
+ArmOption = Annotated[str | None, typer.Option("--arm", help="The first by default", autocompletion=completion.arms)]
+ArmsOption = Annotated[
+    list[str] | None,
+    typer.Option("--arm", help="Only this arm (repeatable); the others are kept", autocompletion=completion.arms),
+]
 ScaleOption = Annotated[
     str | None,
-    typer.Option(
-        "--scale", help="smoke | laptop | paper; params.yaml's unless given", autocompletion=completion.scales
-    ),
+    typer.Option("--scale", help="smoke | laptop | paper; params.yaml's by default", autocompletion=completion.scales),
 ]
 Json = Annotated[bool, typer.Option("--json", help="For scripts")]
 
 
 def width() -> int:
-    """Columns to print in: the terminal's, or $COLUMNS, or 80 where there is neither."""
+    """Return the width to print in: the terminal's, or $COLUMNS, or 80."""
     return shutil.get_terminal_size((80, 24)).columns
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Each on a line, in colours where there is a terminal."""
+    """Print each line, coloured if there is a terminal."""
     for line in lines:
         typer.echo(line)

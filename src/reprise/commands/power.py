@@ -1,7 +1,7 @@
-"""How many seeds each claim of a paper needs: a pilot on tuning seeds, the rule, and what it would cost.
+"""Estimates how many seeds each claim of a paper needs: a pilot on tuning seeds, the rule, and the cost.
 
-The pilot is a `reprise trial` of each arm that a claim names: models/ and results/ stay as they are, and a run that was
-made before is not made again.
+The pilot is a `reprise trial` of each arm that a claim names. It leaves models/ and results/ alone, and reuses runs
+that have been made before.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from reprise.commands.project import UsageError
 from reprise.commands.sweep import open_for_arm, trial
 from reprise.core.config.claim import Claim
-from reprise.core.config.judged_seeds import FIRST_JUDGED_SEED, FIRST_TUNING_SEED
+from reprise.core.config.judged_seeds import FIRST_TUNING_SEED
 from reprise.core.config.project import Project
 from reprise.core.config.yaml import Document, Path, parse
 from reprise.core.contract import Scale
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     from reprise.core.verdicts.power import Plan
 
 LEAST_PILOT = 3
-"""Runs of each arm, for a spread that means something."""
+"""Fewest runs per arm that allow a meaningful estimate of the spread."""
 
 
 @dataclass(frozen=True)
 class Pilot:
-    """What the runs on tuning seeds gave."""
+    """Results of the runs on tuning seeds."""
 
     scores: dict[tuple[str, int], Mapping[str, float]]
-    """By arm and seed, the metrics of the runs that ended well."""
+    """Metrics of the completed runs, by arm and seed."""
     failures: dict[tuple[str, int], str]
     cost: dict[str, float]
-    """By arm, core-seconds of one run."""
+    """Core-seconds of one run, by arm."""
 
     def seeds_for(self, claim: Claim) -> list[int]:
-        """The seeds of which every arm of `claim` has its metric."""
+        """Return the seeds for which every arm of `claim` has its metric."""
         by_arm = [
             {seed for (arm, seed), metrics in self.scores.items() if arm == one and claim.metric in metrics}
             for one in claim.arms_named
@@ -51,7 +51,7 @@ class Pilot:
 
 @dataclass(frozen=True)
 class Row:
-    """What the pilot says of one claim."""
+    """Result of the pilot for one claim."""
 
     claim: str
     asked: int
@@ -60,10 +60,10 @@ class Row:
     reason: str
     """Why there is no plan; else empty."""
     core_minutes: float | None
-    """Of training the arms of this claim on so many seeds."""
+    """Cost of training the claim's arms on the planned seeds."""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, for scripts."""
+        """Return plain values, for scripts."""
         entry = asdict(self)
         if self.plan is not None:
             entry["plan"]["region"] = self.plan.region.edges
@@ -79,10 +79,10 @@ def power(
     *,
     reuse: bool = False,
 ) -> list[Row]:
-    """A row for each claim that is judged at the project's scale, checks apart.
+    """Return a row for each claim that is judged at the project's scale, without checks.
 
-    With `reuse`, a claim all of whose arms stand in results/ with its metric, under seeds that are judged no more, has
-    its pilot there, and no run is made for it.
+    With `reuse`, results/ serves as the pilot of a claim if it has the metric of all its arms for at least three seeds
+    below 1000, which are no longer judged. No runs are made for such a claim.
     """
     if runs < LEAST_PILOT:
         raise UsageError(f"--runs {runs}: a pilot needs at least {LEAST_PILOT} runs of each arm")
@@ -104,15 +104,16 @@ def power(
 
 
 def _earlier(project: Project, experiment: str) -> Pilot:
-    """What results/ holds of seeds below the judged ones: of an earlier edition, which no verdict will rest on."""
+    """Return the runs in results/ on seeds below 1000, from an earlier edition. No new verdict will use them."""
     from reprise.core.verdicts import results
 
     folder = project.results_folder(experiment)
     if not (folder / "card.json").exists():
         return Pilot({}, {}, {})
     whole = results.read(folder)
+    first = project.papers[experiment].first_seed
     runs: dict[tuple[str, int], Mapping[str, float]] = {
-        key: metrics for key, metrics in results.read_runs(folder).items() if key[1] < FIRST_JUDGED_SEED
+        key: metrics for key, metrics in results.read_runs(folder).items() if key[1] < first
     }
     spent: dict[str, float] = {}
     for cost in whole.costs:
@@ -162,6 +163,7 @@ def _row(project: Project, experiment: str, name: str, claim: Claim, seeds: list
     if failed and claim.kind != "rate":
         arm, seed = failed[0]
         return Row(name, claim.seeds, None, f"{arm}, seed {seed} failed: {found.failures[arm, seed]}", None)
+    # A failed run of a rate claim counts as not converged, so NaN stands for it.
     lost: dict[str, float] = {}
     table = [[found.scores.get((arm, seed), lost).get(claim.metric, math.nan) for arm in arms] for seed in seeds]
     if claim.kind != "rate":
@@ -181,23 +183,23 @@ def _row(project: Project, experiment: str, name: str, claim: Claim, seeds: list
 
 
 def table(rows: Sequence[Row], experiment: str, runs: int) -> Table:
-    """The rows, for rich to print."""
+    """Return the rows as a table for rich."""
     from rich.table import Table
 
     from reprise.core.verdicts.power import BOUND, MOST_SEEDS
     from reprise.core.verdicts.verdict import signed
 
     caption = (
-        f"From {runs} runs of each arm on tuning seeds, or from earlier results. Effect and spread are shrunk to"
-        f" one-sided {100 * BOUND:g} % bounds; the seeds are those with 90 % power."
+        f"From {runs} runs of each arm on tuning seeds, or from earlier results. Effect and spread are taken at their"
+        f" one-sided {100 * BOUND:g} % bounds; `seeds` gives 90 % power for the expected verdict."
     )
     made = Table(title=f"Seeds for {experiment}", title_justify="left", caption=caption, caption_justify="left")
-    for column in ("claim", "effect", "shrunk", "spread", "claimed", "seeds now", "seeds", "core-minutes"):
-        made.add_column(column, justify="left" if column in ("claim", "claimed") else "right")
+    for column in ("claim", "effect", "shrunk", "spread", "claimed", "expected", "seeds now", "seeds", "core-minutes"):
+        made.add_column(column, justify="left" if column in ("claim", "claimed", "expected") else "right")
     for row in rows:
         name = row.claim.replace("_", " ")
         if row.plan is None:
-            made.add_row(name, "–", "–", "–", row.reason, str(row.asked), "–", "–")
+            made.add_row(name, "–", "–", "–", row.reason, "–", str(row.asked), "–", "–")
             continue
         one = row.plan
         made.add_row(
@@ -206,6 +208,7 @@ def table(rows: Sequence[Row], experiment: str, runs: int) -> Table:
             signed(one.shrunk, 3),
             "–" if one.spread is None else signed(one.spread, 3),
             str(one.region),
+            one.expected,
             str(row.asked),
             f"over {MOST_SEEDS}" if one.seeds is None else str(one.seeds),
             "–" if row.core_minutes is None else f"{row.core_minutes:.2g}",
@@ -217,9 +220,10 @@ def table(rows: Sequence[Row], experiment: str, runs: int) -> Table:
 
 
 def write(project: Project, experiment: str, rows: Sequence[Row]) -> Iterator[str]:
-    """Put the number of seeds into each claim of the paper's YAML; a line about each, as it is done."""
+    """Write the number of seeds into each claim of the paper's YAML, and yield a line about each."""
     document = project.reading.papers[experiment]
     file = project.root / document.file
+    # As bytes, so that line endings stay as they are.
     text = file.read_bytes().decode("utf-8-sig")
     wanted = {row.claim: row.plan.seeds for row in rows if row.plan is not None and row.plan.seeds is not None}
     changes = {name: seeds for name, seeds in wanted.items() if seeds != _asked(rows, name)}
@@ -230,7 +234,7 @@ def write(project: Project, experiment: str, rows: Sequence[Row]) -> Iterator[st
         if row.claim in changes:
             yield f"{document.file}: {row.claim}: seeds {row.asked} → {changes[row.claim]}"
         elif row.claim not in wanted:
-            yield f"{document.file}: {row.claim}: as it was; {row.reason or 'a hundred seeds do not have the power'}"
+            yield f"{document.file}: {row.claim}: unchanged; {row.reason or 'a hundred seeds are not enough'}"
 
 
 def _asked(rows: Sequence[Row], name: str) -> int:
@@ -238,6 +242,7 @@ def _asked(rows: Sequence[Row], name: str) -> int:
 
 
 def _replace(file: FilePath, text: str) -> None:
+    # Through a link: the linked file is replaced, not the link.
     target = file.resolve()
     temporary = target.with_name(f".{target.name}.new")
     temporary.write_text(text, encoding="utf-8")
@@ -245,13 +250,14 @@ def _replace(file: FilePath, text: str) -> None:
 
 
 def with_seeds(text: str, document: Document, claims: Path, changes: Mapping[str, int]) -> str:
-    """`text`, of `document`, with `seeds:` of some of its claims changed or added, and every other character as it was.
+    """Return `text` with `seeds:` of some claims changed or added, and every other character unchanged.
 
-    UsageError where a claim is written so that this cannot be done; then nothing is.
+    Raises:
+        UsageError: a claim is written in a way that prevents this; nothing is changed then.
     """
     lines = text.splitlines(keepends=True)
     places = sorted(changes, key=lambda name: document.key_mark((*claims, name)).line, reverse=True)
-    for name in places:  # from the last line upwards, so that marks stay true
+    for name in places:  # bottom up, so that earlier marks stay valid
         path, seeds = (*claims, name), changes[name]
         if (mark := document.values.get((*path, "seeds"))) is not None:
             line = lines[mark.line - 1]
@@ -260,6 +266,7 @@ def with_seeds(text: str, document: Document, claims: Path, changes: Mapping[str
             continue
         mark = document.key_mark((*path, "metric"))
         head, tail = lines[mark.line - 1][: mark.column - 1], lines[mark.line - 1][mark.column - 1 :]
+        # In braces, or with a comment, the new key goes on the same line.
         if head.strip() or not re.match(r"metric: +\w+ *(#.*)?\r?\n?$", tail):
             lines[mark.line - 1] = f"{head}seeds: {seeds}, {tail}"
         else:
@@ -271,14 +278,18 @@ def with_seeds(text: str, document: Document, claims: Path, changes: Mapping[str
 
 
 def _check(after: str, document: Document, claims: Path, changes: Mapping[str, int]) -> None:
-    """UsageError unless `after` says what `document` does, with the changes."""
+    """Check that `after` says the same as `document` except for the changes.
+
+    Raises:
+        UsageError: it does not.
+    """
     changed = Document(document.file)
     parse(after, changed)
     for name, seeds in changes.items():
         block, wanted = _at(changed.data, (*claims, name)), _at(document.data, (*claims, name))
         if changed.problems or block != {**(wanted or {}), "seeds": seeds}:
             mark = document.key_mark((*claims, name))
-            raise UsageError(f"{mark}: cannot be written here; write `seeds: {seeds}` into {name} yourself")
+            raise UsageError(f"{mark}: cannot be edited automatically; add `seeds: {seeds}` to {name} by hand")
 
 
 def _at(data: Any, path: Path) -> Any:

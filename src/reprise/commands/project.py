@@ -1,4 +1,4 @@
-"""The project that a command is about, and words that name nothing in it."""
+"""The project that a command is about, and errors for unknown names."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from typing import TYPE_CHECKING
 
 import typer
 
-if TYPE_CHECKING:  # pydantic and the schema take longer than `reprise --help` may
+if TYPE_CHECKING:  # importing pydantic would slow `reprise --help` down
     from reprise.core.config.project import Project
 
 
 class UsageError(Exception):
-    """The command names something that does not exist."""
+    """A mistake in how the command was called, such as a name that does not exist."""
 
 
 def find_root() -> Path:
-    """The nearest folder, from here upwards, with both files; UsageError if there is none."""
+    """Return the nearest folder, from here upwards, that holds both files.
+
+    Raises:
+        UsageError: there is none.
+    """
     root = find_root_if_any()
     if root is None:
         raise UsageError("no params.yaml and pipeline.yaml here, nor in any folder above: run reprise in a project")
@@ -28,7 +32,11 @@ def find_root() -> Path:
 
 
 def find_root_if_any() -> Path | None:
-    """The same, or None; UsageError where there is no more a folder to begin from."""
+    """Return the project's root, or None outside a project.
+
+    Raises:
+        UsageError: the working directory was deleted.
+    """
     root = _nearest_root()
     if root is not None:
         from reprise.core.run.run_store import share_runs
@@ -38,11 +46,11 @@ def find_root_if_any() -> Path | None:
 
 
 def _nearest_root() -> Path | None:
-    """The same, for who asks before a command is known, and loads nothing."""
+    """Find the root before the command is known, without importing anything."""
     try:
         here = Path.cwd()
     except FileNotFoundError:
-        raise UsageError("the folder that this shell is in has been deleted: cd to a project") from None
+        raise UsageError("the working directory has been deleted: cd to a project") from None
     for folder in (here, *here.parents):
         if (folder / "params.yaml").exists() and (folder / "pipeline.yaml").exists():
             return folder
@@ -55,14 +63,14 @@ def open_project(
     experiment: str | None = None,
     papers: Collection[str] | None = None,
 ) -> Project:
-    """The project here, as `core.config.load` reads it."""
+    """Open the project here, as loaded by `core.config.project.load`."""
     from reprise.core.config.project import load
 
     return load(find_root(), overrides or [], scale=scale, experiment=experiment, papers=papers)
 
 
 def check_project(overrides: list[str] | None = None) -> Project:
-    """Every paper without a mistake: those that were so before and are as they were, and the others, checked now."""
+    """Check that every paper is valid. Papers known to be valid and unchanged are skipped."""
     from reprise.core.config.project import load
     from reprise.core.config.validation_cache import remember, unchecked
 
@@ -72,10 +80,10 @@ def check_project(overrides: list[str] | None = None) -> Project:
 
 
 def run_own_code() -> None:
-    """Start the command again with the package in `src/` of the project here, if it is another that was imported.
+    """If the project here has its own package in `src/` but another was imported, restart the command with its own.
 
-    So it is in a worktree or a second clone that shares an environment with the first. A package that PYTHONPATH names
-    is what the user chose: it goes on, with a warning. Copies that DVC makes are not asked: see `stages.dvc_deps`.
+    This happens in a worktree or second clone that shares an environment with the first. A package named by PYTHONPATH
+    is the user's choice, and is used with a warning. Copies made by DVC are exempt; see `stages.dvc_deps`.
     """
     imported, root = Path(__file__).resolve().parents[2], _nearest_root()
     sources = root.resolve() / "src" if root else imported
@@ -89,23 +97,41 @@ def run_own_code() -> None:
     if {imported, sources}.isdisjoint(Path(one).resolve() for one in named):
         os.environ["PYTHONPATH"] = os.pathsep.join([str(sources), *named])
         os.execv(sys.executable, [sys.executable, "-P", "-m", "reprise", *sys.argv[1:]])
-    typer.echo(f"warning: the code of {imported} runs, which PYTHONPATH names, not that of {sources}", err=True)
+    typer.echo(f"warning: running the code of {imported}, which PYTHONPATH names, not that of {sources}", err=True)
 
 
 def check_links(root: Path, name: str) -> None:
-    """Failed where a stage of DVC is to write behind a link: DVC would refuse what it made, when all is done."""
+    """Check that a DVC stage does not write through a link, since DVC would reject the output at the end.
+
+    Raises:
+        Failed: it does.
+    """
     if "DVC_STAGE" in os.environ and (root / name).is_symlink():
         from reprise.core.contract import Failed
 
         raise Failed(
-            f"{name} is a link to {os.path.realpath(root / name)}, and DVC keeps no outputs behind a link: "
+            f"{name} is a link to {os.path.realpath(root / name)}, and DVC rejects outputs behind a link: "
             f"put DVC's cache on the other disk (`dvc cache dir`), or mount the disk at {name}"
         )
 
 
 def check_known(word: str, words: Collection[str], what: str) -> None:
-    """UsageError, with the nearest of `words` or all of them, unless `word` is one."""
+    """Check that `word` is one of `words`.
+
+    Raises:
+        UsageError: it is not. The message suggests the nearest, or lists all.
+    """
     if word not in words:
         nearest = difflib.get_close_matches(word, list(words), 1)
         hint = f"did you mean {nearest[0]}?" if nearest else f"there are: {', '.join(words)}"
         raise UsageError(f"no {what} is called {word!r}; {hint}")
+
+
+def check_suffix(out: Path | None, suffix: str, what: str) -> None:
+    """Before anything is made: UsageError for another format, or a folder that is not there."""
+    if out is None:
+        return
+    if out.suffix.lower() != suffix:
+        raise UsageError(f"--out is {out}; expected a name that ends in {suffix}: {what}")
+    if not out.parent.is_dir():
+        raise UsageError(f"--out is {out}; there is no folder {out.parent}")

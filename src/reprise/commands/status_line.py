@@ -1,7 +1,7 @@
-"""What a command says that takes longer than two seconds and trains no grid: how long it has been, and what is left.
+"""Status line of commands that take more than two seconds but train no grid: time taken and time left.
 
-What is left is told by how long the same thing took here the last time, else by the pace of its parts so far. In a
-terminal one line is redrawn; elsewhere a line is printed every ten seconds.
+The time left is estimated from how long the same work took last time, else from the pace of its parts so far. On a
+terminal the line is redrawn; elsewhere it is printed every ten seconds.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from types import TracebackType
 import typer
 
 PATIENCE = 2.0
-"""Seconds before anything is said."""
+"""Seconds before the status first appears."""
 LINE_SECONDS = 10.0
-"""Between lines where there is no terminal."""
+"""Seconds between lines if there is no terminal."""
 
 
 class Waiting:
-    """Context manager around one piece of work called `title`; `echo` prints what the work itself says."""
+    """Context manager around work called `title`. Let the work print through `echo`."""
 
     def __init__(self, title: str, root: Path | None, parts: int = 1) -> None:
-        """Of `parts` parts, each of which begins with an `echo` that is not indented; without `root` none is noted."""
+        """`parts`: number of parts, each starting with an unindented `echo`. Without `root`, no duration is kept."""
         self.title, self.parts = title, parts
         self.begun = 0
         self.file = root / ".reprise" / "durations.json" if root else None
@@ -35,6 +35,7 @@ class Waiting:
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._shown = False
+        # A thread, as the main one is busy importing or computing.
         self._thread = threading.Thread(target=self._watch, name=f"waiting for {title}", daemon=True)
 
     def __enter__(self) -> Waiting:
@@ -54,15 +55,16 @@ class Waiting:
             _write(self.file, _read(self.file) | {self.title: round(took, 1)})
 
     def echo(self, text: str) -> None:
-        """A line of the work's own."""
+        """Print a line of the work itself."""
         with self._lock:
             self._clear()
             self.begun += not text.startswith(" ")
             typer.echo(text)
 
     def status(self) -> str:
-        """`prepare mnist: 12s, about 30s left`."""
+        """Return the status, such as `prepare mnist: 12s, about 30s left`."""
         taken, left = time.monotonic() - self.started, None
+        # Once it takes longer than last time, that is no estimate any more.
         if self.last is not None and self.last > taken:
             left = self.last - taken
         elif self.begun > 1:
@@ -85,6 +87,7 @@ class Waiting:
 
     def _clear(self) -> None:
         if self._shown:
+            # Back to the start of the line, and erase it.
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
             self._shown = False
 

@@ -1,8 +1,8 @@
-"""A W&B sweep over knobs of one arm: its file, and one trial of it.
+"""W&B sweeps over knobs of one arm: the sweep's file, and one trial.
 
 `reprise sweep` writes the file. W&B's agent then calls `reprise trial <experiment> knob=value …`, which trains and
-evaluates that arm alone by the stages that `dvc repro` runs, in a folder of its own, so that neither models/ nor
-results/ of the project change. A trial is on seed 100 unless told: rates are never tuned on the seeds that judge.
+evaluates only that arm. It uses the same stages as `dvc repro` but a separate folder, so models/ and results/ of the
+project do not change. Trials use seed 100 by default: learning rates are never tuned on the seeds that judge.
 """
 
 from __future__ import annotations
@@ -31,35 +31,39 @@ from reprise.core.contract import Scale
 
 TUNING_SEED = 100
 WRITTEN = "# Written by `reprise sweep`."
-"""What the file of a sweep begins with."""
+"""First words of a sweep's file."""
 METHODS = ("grid", "random", "bayes")
 DISTRIBUTIONS = (
     "constant", "categorical", "int_uniform", "uniform", "q_uniform", "log_uniform", "log_uniform_values",
     "q_log_uniform", "q_log_uniform_values", "normal", "q_normal", "log_normal", "q_log_normal",
 )  # fmt: skip
-"""W&B's, of those whose ends say which values may come."""
+"""W&B's distributions whose range can be checked."""
 FORMS = "a list of values, [relu, tanh], or W&B's {distribution: log_uniform_values, min: 1e-5, max: 1e-2}"
 
 
 @dataclass(frozen=True)
 class Knob:
-    """One knob and what it is to be drawn from."""
+    """One knob, and what to draw it from."""
 
     name: str
-    """As on the command line: `optimizer.lr`."""
+    """Name as on the command line: `optimizer.lr`."""
     parameter: dict[str, Any]
-    """As W&B's sweep file has it."""
+    """Specification as in W&B's sweep file."""
     probes: list[Any]
-    """Values to check by the experiment's Config: every one of a list, both ends of a range."""
+    """Values to validate with the experiment's Config: every value of a list, or both ends of a range."""
 
     @property
     def finite(self) -> bool:
-        """Whether a grid can be made of it."""
+        """Whether a grid can use it."""
         return not {"values", "value"}.isdisjoint(self.parameter)
 
 
 def parse_knob(text: str) -> Knob:
-    """Read `optimizer.lr={distribution: uniform, min: 0.1, max: 1}`; UsageError says which forms there are."""
+    """Parse `optimizer.lr={distribution: uniform, min: 0.1, max: 1}`.
+
+    Raises:
+        UsageError: the form is wrong; the message lists valid ones.
+    """
     name, equals, said = (part.strip() for part in text.partition("="))
     if not equals or not name or not said:
         raise UsageError(f"--knob {text}: expected knob=…, where … is {FORMS}")
@@ -77,12 +81,16 @@ def parse_knob(text: str) -> Knob:
 
 
 def _probes(text: str, parameter: dict[str, Any]) -> list[Any]:
-    """The values that W&B may draw: all that are listed, or the ends of a range; UsageError where it can draw none."""
+    """Return values that W&B may draw: all that are listed, or the ends of a range.
+
+    Raises:
+        UsageError: it could draw none.
+    """
     distribution = parameter.get("distribution", "")
     if not isinstance(distribution, str):
         raise UsageError(f"--knob {text}: expected `distribution` to be a word")
     if distribution:
-        check_known(distribution, DISTRIBUTIONS, "distribution of W&B's")
+        check_known(distribution, DISTRIBUTIONS, "W&B distribution")
     if isinstance(values := parameter.get("values"), list) and values:
         return values
     if "value" in parameter:
@@ -91,32 +99,32 @@ def _probes(text: str, parameter: dict[str, Any]) -> list[Any]:
         parameter[key] for key in (("mu", "sigma") if "normal" in distribution else ("min", "max")) if key in parameter
     ]
     if len(ends) != 2:
-        raise UsageError(f"--knob {text}: expected `values`, both `min` and `max`, or of a normal `mu` and `sigma`")
+        raise UsageError(f"--knob {text}: expected `values`, both `min` and `max`, or `mu` and `sigma` for a normal")
     numbers = [*ends, *([parameter["q"]] if "q" in parameter else [])]
     if not all(type(number) in (int, float) and math.isfinite(number) for number in numbers):
         raise UsageError(f"--knob {text}: expected finite numbers")
     first, second = ends
     if "normal" in distribution:
         if second <= 0:
-            raise UsageError(f"--knob {text}: sigma is to be above 0")
+            raise UsageError(f"--knob {text}: sigma must be above 0")
         ends = [first]
     elif first >= second:
-        raise UsageError(f"--knob {text}: min is to be below max")
+        raise UsageError(f"--knob {text}: min must be below max")
     if parameter.get("q", 1) <= 0:
-        raise UsageError(f"--knob {text}: q is to be above 0")
+        raise UsageError(f"--knob {text}: q must be above 0")
     if "log" in distribution and distribution.endswith("_values"):
         if first <= 0:
-            raise UsageError(f"--knob {text}: a logarithm needs numbers above 0")
+            raise UsageError(f"--knob {text}: a logarithmic distribution needs numbers above 0")
     elif "log" in distribution:  # the ends are exponents of e
         try:
             return [math.exp(end) for end in ends]
         except OverflowError:
-            raise UsageError(f"--knob {text}: e to that power is beyond what a number can be") from None
+            raise UsageError(f"--knob {text}: e to that power overflows") from None
     return ends
 
 
 def _written(value: Any) -> Any:
-    """As W&B's agent can hand it over on a command line, where Python's None, True and lists would be no YAML."""
+    """Convert a value for a command line, since W&B's agent writes None, True and lists in Python's notation."""
     return value if isinstance(value, (int, float, str)) and not isinstance(value, bool) else json.dumps(value)
 
 
@@ -129,7 +137,11 @@ def sweep_file(
     method: str | None,
     overrides: list[str],
 ) -> str:
-    """The sweep's YAML. ConfigError where a knob, or a value it may take, is not the experiment's."""
+    """Return the sweep's YAML.
+
+    Raises:
+        ConfigError: a knob, or a value it may take, is not valid for the experiment.
+    """
     paper = project.papers[experiment]
     names = [knob.name for knob in knobs]
     if twice := {name for name in names if names.count(name) > 1}:
@@ -143,7 +155,7 @@ def sweep_file(
     method = method or ("grid" if all(knob.finite for knob in knobs) else "random")
     check_known(method, METHODS, "method")
     if method == "grid" and not all(knob.finite for knob in knobs):
-        raise UsageError("a grid needs a list of values for every knob; random and bayes take ranges")
+        raise UsageError("a grid needs a list of values for every knob; ranges work with random and bayes")
     better = paper.metrics[metric].better
     tracking = project.params.tracking
     content = {
@@ -158,26 +170,32 @@ def sweep_file(
         "parameters": {knob.name: knob.parameter for knob in knobs},
     }
     head = [
-        f"{WRITTEN} `wandb sweep` this file, then `wandb agent` as it says, in this project.",
+        f"{WRITTEN} Run `wandb sweep` on this file, then the `wandb agent` command it prints, in this project.",
         f"# By {metric}: {paper.metrics[metric].says}",
-        "# Tune every arm with as many trials, on data that judges nothing; write beside the knob what was tried.",
+        "# Give every arm the same number of trials, on data that judges nothing; note beside the knob what was tried.",
     ]
     if re.search(r"(\b|_)test(\b|_)", f"{metric} {paper.metrics[metric].says}"):
-        head.append(f"# {metric} seems to be of test data, which should tune nothing.")
+        head.append(f"# {metric} seems to use test data, which should not be used for tuning.")
     return "\n".join(head) + "\n" + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
 
 
 def save(path: Path, text: str) -> None:
-    """Write a sweep's file, whole; UsageError where it cannot be, or where something stands that no sweep wrote."""
+    """Write a sweep's file atomically.
+
+    Raises:
+        UsageError: it cannot be written, or another file is in its place.
+    """
     shown = os.path.relpath(path)
     if path.exists() and not path.is_file():
-        raise UsageError(f"{shown} is no file: --output takes a file's name, and - prints the sweep")
+        raise UsageError(f"{shown} is not a file: --output takes a file name, or - to print the sweep")
     target = path.resolve()
     temporary = target.with_name(f".{target.name}.new")
     try:
         before = target.read_bytes() if target.exists() else b""
         if before and not before.startswith(WRITTEN.encode()):
-            raise UsageError(f"{shown} is there already, and no sweep: --output to another file, or move it away")
+            raise UsageError(
+                f"{shown} already exists and is not a sweep: use --output for another file, or move it away"
+            )
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(target)
@@ -190,7 +208,7 @@ def save(path: Path, text: str) -> None:
 
 
 def for_arm(overrides: list[str], experiment: str, arm: str, scale: Scale) -> list[str]:
-    """The same, with each knob of the experiment's said of `arm` alone: another arm may not have it."""
+    """Return the overrides with each knob applied to `arm` only, since other arms may not have it."""
     own = {*Params.model_fields, *Section.model_fields}
     before = f"{KNOBS}/{experiment}.yaml:{scale}.arms.{arm}."
     absolute = re.compile(rf"\s*{KNOBS}/\w+\.yaml:")
@@ -199,38 +217,40 @@ def for_arm(overrides: list[str], experiment: str, arm: str, scale: Scale) -> li
 
 
 def open_for_arm(root: Path, overrides: list[str], experiment: str, arm: str) -> Project:
-    """The project with `overrides`, the knobs among them for `arm` alone, at the scale that it then has."""
+    """Load the project with `overrides`, applying knobs to `arm` only, at the scale they set."""
     scale = load(root, [text for text in overrides if text.startswith("scale=")], papers=()).params.scale
     return load(root, for_arm(overrides, experiment, arm, scale), papers=[experiment])
 
 
 def default_metric(paper: Paper) -> str:
-    """The first metric of validation data; else the first that is better one way, not of test data if possible."""
+    """Return the first metric on validation data, else the first with a direction, preferably not on test data."""
     sided = [name for name, metric in paper.metrics.items() if metric.better != "neither"]
     ranked = sorted(sided, key=lambda name: ("valid" not in name, "test" in name))
     if not ranked:
-        raise UsageError(f"no metric of this paper is better one way: say --metric, one of {', '.join(paper.metrics)}")
+        raise UsageError(
+            f"no metric of this paper has a direction: choose one with --metric: {', '.join(paper.metrics)}"
+        )
     return ranked[0]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What one trial found."""
+    """Result of one trial."""
 
     folder: Path
-    """A project of its own, which holds this arm alone."""
+    """Its own project, which contains only this arm."""
     results: Path
-    """Where its results are, in that project."""
+    """Its results in that project."""
     metrics: dict[str, float]
-    """Means over its seeds; none where it diverged."""
+    """Means over its seeds; empty if it diverged."""
     failures: dict[str, str]
     """Run name to why it diverged."""
     history: list[dict[str, float]]
-    """Of the last stage, of the first seed; the first column is the step."""
+    """History of the first seed in the last stage; its first column is the step."""
 
 
 def trial(project: Project, experiment: str, arm: str, seeds: list[int], echo: Callable[[str], None] = print) -> Trial:
-    """Train and evaluate `arm` alone, with the knobs that `project` was loaded with."""
+    """Train and evaluate only `arm`, with the knobs that `project` was loaded with."""
     from reprise.core.run import run_store, tracking
 
     tracking.check_environment(project.params.tracking)
@@ -251,20 +271,20 @@ def _trial(folder: Path, experiment: str, arm: str, seeds: list[int], echo: Call
     evaluate(alone, experiment)
     last = alone.pipeline.stages(experiment)[-1]
     history = run_store.read_history(alone.models_folder(experiment) / last / arm / f"seed{seeds[0]}.history.csv")
-    shutil.rmtree(folder / "models")  # the runs' own folders hold the weights
+    shutil.rmtree(folder / "models")  # the weights stay in the runs' own folders
     found = results.read(alone.results_folder(experiment))
     means = {name: row["mean"] for name, row in found.metrics.get(arm, {}).items() if row["mean"] is not None}
     return Trial(folder, found.folder, means, found.card["failures"], history)
 
 
 def log_trial(project: Project, experiment: str, arm: str, found: Trial) -> None:
-    """The trial as one W&B run: the sweep's, where W&B's agent started it."""
+    """Log the trial as one W&B run, which is the sweep's if W&B's agent started it."""
     from reprise.core.run import tracking
 
     settings, root = project.params.tracking, project.root
     config = {
         "experiment": experiment, "arm": arm, "scale": project.params.scale, "overrides": list(project.overrides),
-        "resolved": project.resolve(experiment, arm),  # apart: the sweep's own `optimizer.lr` is a key of the config
+        "resolved": project.resolve(experiment, arm),  # nested: W&B adds its own `optimizer.lr`
     }  # fmt: skip
     about = tracking.about(project.papers[experiment], settings, root)
     name = f"{experiment}/{arm}/{found.folder.name}"
@@ -280,7 +300,7 @@ def log_trial(project: Project, experiment: str, arm: str, found: Trial) -> None
 
 
 def _folder(project: Project, experiment: str, arm: str, seeds: list[int]) -> Path:
-    """A small project with this arm alone, its knobs written out; named by a hash of them."""
+    """Create a small project with only this arm, its knobs written out, named by their hash."""
     reading = project.reading
     config = project.resolve(experiment, arm) | {"seeds": seeds}
     params = reading.params.data
@@ -298,7 +318,7 @@ def _folder(project: Project, experiment: str, arm: str, seeds: list[int]) -> Pa
     for file, content in files.items():
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).write_text(json.dumps(content, indent=1) + "\n")
-    for shared in ("data", ".reprise/runs"):  # a run that is whole is not trained again
+    for shared in ("data", ".reprise/runs"):  # complete runs are not trained again
         (project.root / shared).mkdir(parents=True, exist_ok=True)
         (folder / shared).parent.mkdir(exist_ok=True)
         if not (folder / shared).is_symlink():
@@ -307,7 +327,7 @@ def _folder(project: Project, experiment: str, arm: str, seeds: list[int]) -> Pa
 
 
 def _measured_alone(paper: Mapping[str, Any]) -> dict[str, Any]:
-    """What a paper says, but for all that may name another arm than the one on trial."""
+    """Return a paper without anything that may name another arm."""
     metrics = {
         name: {field: said for field, said in metric.items() if field not in ("floor", "ceiling")}
         for name, metric in paper["metrics"].items()

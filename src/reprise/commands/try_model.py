@@ -1,27 +1,44 @@
-"""What `reprise try` does with each kind of model, and what it says."""
+"""Implements `reprise try` for each kind of model."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from reprise.commands.find_model import Trained, check_data, find
-from reprise.commands.project import UsageError
+from reprise.commands.find_model import Trained, check_data, find, is_trained
+from reprise.commands.project import UsageError, check_suffix
 from reprise.commands.status_line import Waiting
 from reprise.core.config.project import Project
 from reprise.core.contract import Run
-from reprise.inference.kinds import MASK, Classifier, Models, Player, Sampler, Text, Unusable, is_masked
+from reprise.core.run.integrity import Damaged
+from reprise.inference import kept
+from reprise.inference.kept import Kept
+from reprise.inference.kinds import (
+    MASK,
+    Classifier,
+    Models,
+    Opponent,
+    Player,
+    Sampler,
+    Stories,
+    Text,
+    Unusable,
+    is_masked,
+)
 from reprise.inference.lookup import by_kind, kind_of, models_of
 
 SAMPLES, IMAGES, WORDS, BETWEEN = 80, 10, 5, 3
-"""How many samples, test images and words there are unless said; and ways between two samples."""
+"""Default number of samples, test images and words; and number of interpolations between samples."""
 ROWS = 4
-"""Of samples in a terminal."""
+"""Rows of samples in a terminal."""
+RESTORED = f"`git checkout {kept.FOLDER}` brings it back"
 
 
 Kind = TypeVar("Kind", bound=Models)
@@ -29,7 +46,7 @@ Kind = TypeVar("Kind", bound=Models)
 
 @dataclass(frozen=True)
 class Asked:
-    """The command's words."""
+    """Arguments of the command."""
 
     experiment: str
     given: list[str]
@@ -41,42 +58,69 @@ class Asked:
     as_json: bool
 
     def header(self, trained: Trained) -> Iterator[str]:
-        """Which model it is and why; nothing for a script."""
+        """Yield lines on which model is used and why; none in JSON mode."""
         if not self.as_json:
             yield f"{trained.run.name}, trained at scale {trained.run.scale}"
             yield from (f"  {said}" for said in [trained.chosen, *trained.notes] if said)
 
 
 def use(project: Project, asked: Asked) -> Iterable[str]:
-    """Lines to print; pictures and films are written. UsageError for what cannot be."""
+    """Yield the lines to print, and write pictures and films.
+
+    Raises:
+        UsageError: the request cannot be met.
+    """
     kind = kind_of(asked.experiment)
+    if (found := _kept(project, asked, kind)) is not None:
+        from reprise.commands import try_kept
+
+        try:
+            yield from try_kept.use(asked, found)
+        except Unusable as error:
+            raise UsageError(str(error)) from error
+        except Damaged as error:
+            raise UsageError(f"{error}; {RESTORED}") from error
+        return
     if kind not in USES:
         pictures = project.results_folder(asked.experiment) / "pictures"
-        hint = f"; what its models do is in {pictures.relative_to(project.root)}" if pictures.exists() else ""
-        raise UsageError(f"there is nothing to try of {asked.experiment}; `reprise try --help` says of which{hint}")
+        hint = f"; its pictures are in {pictures.relative_to(project.root)}" if pictures.exists() else ""
+        raise UsageError(f"there is nothing to try for {asked.experiment}; `reprise try --help` lists the papers{hint}")
     try:
         yield from USES[kind](project, asked)
     except Unusable as error:
         raise UsageError(str(error)) from error
 
 
+def _kept(project: Project, asked: Asked, kind: type[Models]) -> Kept | None:
+    """The model that the repository keeps, where none was trained or its kind has no other way to be tried."""
+    if kind in USES and is_trained(project, asked.experiment):
+        return None
+    try:
+        found = kept.read(project.root, asked.experiment)
+    except Damaged as error:
+        raise UsageError(f"{error}; {RESTORED}") from error
+    if found is None or asked.arm not in (None, found.arm) or asked.seed not in (None, found.seed):
+        return None
+    return found
+
+
 def in_words() -> Iterator[tuple[str, str]]:
-    """Of each kind of models what is done with it, and which papers have it."""
+    """Yield what can be done with each kind of model, and the papers that have it."""
     for kind, keys in by_kind().items():
         yield kind.trying, ", ".join(keys)
 
 
 def _find(project: Project, asked: Asked, stage: Any = None) -> Trained:
     def fit(run: Run) -> bool:
-        if kind_of(run.experiment).can_be_tried is Models.can_be_tried:  # each arm alike: torch can wait
+        if kind_of(run.experiment).can_be_tried is Models.can_be_tried:  # same for every arm: no need for torch
             return True
         return models_of(run.experiment).can_be_tried(_config(run))
 
-    return find(project, asked.experiment, asked.arm, asked.seed, stage, fit, "does not look at images")
+    return find(project, asked.experiment, asked.arm, asked.seed, stage, fit, "does not classify images")
 
 
 def _offered(asked: Asked, kind: type[Kind]) -> Kind:
-    """The functions of the paper's file, which imports torch."""
+    """Return the paper's inference functions, importing torch."""
     models = models_of(asked.experiment)
     assert isinstance(models, kind)
     return models
@@ -98,7 +142,11 @@ def _opened(project: Project, trained: Trained) -> Any:
 
 
 def _check_terminal(asked: Asked) -> None:
-    """UsageError where there is neither a terminal to draw in nor a file to write, before anything is loaded."""
+    """Check, before loading anything, that there is a terminal to draw in or a file to write.
+
+    Raises:
+        UsageError: there is neither.
+    """
     if asked.out is None and not asked.as_json and not sys.stdout.isatty():
         raise UsageError("there is no terminal to draw in; --out samples.png writes the picture")
 
@@ -112,59 +160,93 @@ def _no_input(asked: Asked, hint: str) -> None:
         raise UsageError(f"`reprise try {asked.experiment}` takes no input; {hint}")
 
 
-def _check_suffix(out: Path | None, suffix: str, what: str) -> None:
-    """Before anything is made: UsageError for another format, or a folder that is not there."""
-    if out is None:
-        return
-    if out.suffix.lower() != suffix:
-        raise UsageError(f"--out is {out}; expected a name that ends in {suffix}: {what}")
-    if not out.parent.is_dir():
-        raise UsageError(f"--out is {out}; there is no folder {out.parent}")
-
-
 def _write(picture: Any, out: Path) -> None:
+    if not isinstance(picture, list):  # a still: torch can wait
+        from PIL import Image
+
+        still = out.with_name(f".{out.name}-new")
+        Image.fromarray(picture).save(still, format="PNG", optimize=True)
+        still.replace(out)
+        return
     from reprise.core.run.execution import write_picture
 
-    stem = out.with_name(f".{out.stem.replace('.', '-')}-new")  # a stem of several dots would lose its last part
+    stem = out.with_name(f".{out.stem.replace('.', '-')}-new")  # with_suffix would cut a stem that contains a dot
     write_picture(stem, picture).replace(out)
 
 
 # --- pictures made of z -----------------------------------------------------------------------------------------------
 
 
+def check_drawing(asked: Asked) -> None:
+    """UsageError for what a drawing cannot be, before anything is loaded."""
+    _no_input(asked, "--draw 1 draws other samples")
+    check_suffix(asked.out, ".png", "samples are a picture")
+    _check_terminal(asked)
+
+
 def _draw(project: Project, asked: Asked) -> Iterator[str]:
     _no_input(asked, "--draw 1 draws other samples")
-    _check_suffix(asked.out, ".png", "samples are a picture")
+    check_suffix(asked.out, ".png", "samples are a picture")
     trained = _find(project, asked)
     _check_terminal(asked)
     yield from asked.header(trained)
-    with _waiting(project, asked):
+
+    @cache
+    def opened() -> tuple[Sampler, Any]:
+        return _offered(asked, Sampler), _opened(project, trained)
+
+    def samples(count: int) -> Any:
+        models, task = opened()
+        return models.samples(task, count, asked.draw)
+
+    def between(rows: int, columns: int) -> Any:
+        models, task = opened()
+        return models.between(task, rows, columns, asked.draw).flatten(0, 1)
+
+    yield from draw(asked, trained.run.name, samples, between, _waiting(project, asked))
+
+
+def draw(
+    asked: Asked,
+    name: str,
+    samples: Callable[[int], Any],
+    between: Callable[[int, int], Any],
+    waiting: AbstractContextManager[Any],
+) -> Iterator[str]:
+    """Samples of the model `name`, and what lies between some of them.
+
+    Args:
+        asked: the command's words.
+        name: of the run.
+        samples: (count): images [count, height, width], pixels 0 to 1.
+        between: (rows, columns): images [rows × columns, height, width], each row along a line between two samples.
+        waiting: what is said meanwhile.
+    """
+    with waiting:
         from reprise.inference import pictures
 
-        models = _offered(asked, Sampler)
-        task, count = _opened(project, trained), asked.number or SAMPLES
-        columns, scale = 10, 2
+        count, columns, scale = asked.number or SAMPLES, 10, 2
         if asked.out is None and not asked.as_json:
             width = shutil.get_terminal_size().columns
             columns = max(2, min(10, width // 16))
             count = min(count, columns * ROWS)
-        images = pictures.to_bytes(models.samples(task, count, asked.draw))
+        images = pictures.to_bytes(samples(count))
         if asked.as_json and asked.out is None:
-            yield json.dumps({"model": trained.run.name, "file": None, "samples": images.tolist()})
+            yield json.dumps({"model": name, "file": None, "samples": images.tolist()})
             return
-        ways = pictures.to_bytes(models.between(task, BETWEEN, columns, asked.draw).flatten(0, 1))
+        ways = pictures.to_bytes(between(BETWEEN, columns))
     sheets = {
-        f"{count} samples of {trained.run.name}": pictures.sheet(images, min(columns, count)),
+        f"{count} samples of {name}": pictures.sheet(images, min(columns, count)),
         "from one z to another": pictures.sheet(ways, columns),
     }
     if asked.out is not None:
         _write(pictures.below(sheets, scale), asked.out)
-        yield json.dumps({"model": trained.run.name, "file": str(asked.out)}) if asked.as_json else str(asked.out)
+        yield json.dumps({"model": name, "file": str(asked.out)}) if asked.as_json else str(asked.out)
         return
     from rich.console import Console
 
     if asked.number and asked.number > count:
-        yield f"  {count} of {asked.number} samples are drawn; --out samples.png draws them all"
+        yield f"  {count} of {asked.number} samples shown; --out samples.png writes them all"
     console = Console(force_terminal=True, color_system="truecolor")
     for said, sheet in sheets.items():
         console.print(said, highlight=False)
@@ -186,7 +268,7 @@ FILM_SECONDS = 60
 
 def _play(project: Project, asked: Asked) -> Iterator[str]:
     _no_input(asked, "--draw 1 plays another game")
-    _check_suffix(asked.out, ".gif", "a game is a film")
+    check_suffix(asked.out, ".gif", "a game is a film")
     trained = _find(project, asked)
     yield from asked.header(trained)
     with _waiting(project, asked, " and film" if asked.out else ""):
@@ -202,7 +284,7 @@ def _play(project: Project, asked: Asked) -> Iterator[str]:
         return
     yield (
         f"{game.name}: {game.score:g} points in {len(game.actions):,} actions, "
-        f"{100 * game.epsilon:g} % of them random as in evaluation"
+        f"{100 * game.epsilon:g} % of them random, as in evaluation"
     )
     if not asked.out:
         yield "--out game.gif films it; --draw 1 plays another"
@@ -212,12 +294,48 @@ def _play(project: Project, asked: Asked) -> Iterator[str]:
         yield f"{asked.out}: all of it, {len(game.film) / FRAMES_A_SECOND:.0f} s"
 
 
+def _duel(project: Project, asked: Asked) -> Iterator[str]:
+    """A game against a person whose moves were given or are typed in; without either the model plays itself."""
+    typed = not asked.given and sys.stdin.isatty()
+    if asked.out or asked.as_json or not (asked.given or typed):
+        yield from _play(project, asked)
+        return
+    trained = _find(project, asked)
+    yield from asked.header(trained)
+    with _waiting(project, asked):
+        duel = _offered(asked, Opponent).begin(_opened(project, trained), asked.draw)
+    yield duel.board()
+    for word in _moves_typed() if typed else asked.given:
+        try:
+            duel.move(word)
+        except Unusable as error:
+            if not typed:
+                raise
+            yield str(error)
+            continue
+        yield duel.board()
+        if duel.result:
+            yield duel.result
+            return
+
+
+def _moves_typed() -> Iterator[str]:
+    while True:
+        try:
+            word = input("> ").strip()
+        except EOFError:
+            return
+        if not word:
+            return
+        yield word
+
+
 # --- sentences --------------------------------------------------------------------------------------------------------
 
 
 def _read(project: Project, asked: Asked) -> Iterator[str]:
     if asked.out is not None:
-        raise UsageError("what is said of sentences is printed; --json is for scripts, and there is no --out")
+        raise UsageError("results on sentences are printed; use --json for scripts, not --out")
     if len(asked.given) > 2:
         raise UsageError(f"{len(asked.given)} texts were given; expected one or two, each in quotation marks")
     readers = _Readers(project, asked)
@@ -228,14 +346,14 @@ def _read(project: Project, asked: Asked) -> Iterator[str]:
 
 
 def _typed(experiment: str) -> Iterator[list[str]]:
-    """Sentences typed in, or lines of standard input."""
+    """Yield sentences typed at a prompt, or lines of standard input."""
     if not sys.stdin.isatty():
         lines = [line.strip() for line in sys.stdin if line.strip()]
         if not lines:
-            raise UsageError(f"no sentence was given; as in `reprise try {experiment} 'the film was {MASK} .'`")
+            raise UsageError(f"no sentence given; try `reprise try {experiment} 'the film was {MASK} .'`")
         yield from ([line] for line in lines)
         return
-    print("A sentence, with [MASK] where a word is missing, or without; an empty line ends.", file=sys.stderr)
+    print("Type a sentence, with or without [MASK] for a missing word; an empty line ends.", file=sys.stderr)
     while True:
         try:
             line = input("> ").strip()
@@ -247,7 +365,7 @@ def _typed(experiment: str) -> Iterator[list[str]]:
 
 
 class _Readers:
-    """The pretrained and the fine-tuned model, each loaded when it is first needed."""
+    """The pretrained and the fine-tuned model, loaded on first use."""
 
     def __init__(self, project: Project, asked: Asked) -> None:
         self.project, self.asked = project, asked
@@ -257,7 +375,7 @@ class _Readers:
     def say(self, texts: list[str]) -> Iterator[str]:
         masked = any(is_masked(text) for text in texts)
         if masked and len(texts) > 1:
-            raise UsageError(f"{MASK} is filled in in one text; two were given")
+            raise UsageError(f"{MASK} works with one text; two were given")
         stage = "pretrain" if masked else "finetune"
         if stage not in self.open:
             trained = _find(self.project, self.asked, stage)
@@ -299,13 +417,39 @@ class _Readers:
                 )
 
 
+# --- stories ----------------------------------------------------------------------------------------------------------
+
+EXAMPLE = "Mary took the milk. Mary went to the garden. Where is the milk?"
+ANSWERS = 3
+
+
+def _tell(project: Project, asked: Asked) -> Iterator[str]:
+    if asked.out is not None:
+        raise UsageError("the answer is printed; --json is for scripts, and there is no --out")
+    text = " ".join(asked.given) or ("" if sys.stdin.isatty() else sys.stdin.read())
+    if not text.strip():
+        raise UsageError(f"no story was given; as in `reprise try {asked.experiment} '{EXAMPLE}'`")
+    trained = _find(project, asked)
+    yield from asked.header(trained)
+    with _waiting(project, asked):
+        told = _offered(asked, Stories).answer(_opened(project, trained), text, asked.number or ANSWERS)
+    if asked.as_json:
+        yield json.dumps({"model": trained.run.name, **asdict(told)}, indent=1, ensure_ascii=False)
+        return
+    if told.attention:
+        yield "attention of each look at the story, in %:"
+    for statement, *weights in zip(told.statements, *told.attention, strict=True):
+        yield "".join(f"{100 * weight:5.0f}" for weight in weights) + f"  {statement}"
+    yield f"{told.question} " + ", ".join(f"{word} ({100 * share:.1f} %)" for word, share in told.answers)
+
+
 # --- images -----------------------------------------------------------------------------------------------------------
 
 
 def _sort(project: Project, asked: Asked) -> Iterator[str]:
-    _check_suffix(asked.out, ".png", "images are a picture")
+    check_suffix(asked.out, ".png", "images are a picture")
     if asked.given and asked.number:
-        raise UsageError("--number is of test images; pictures were given")
+        raise UsageError("--number is for test images, but pictures were given")
     trained = _find(project, asked)
     check_data(project, trained.run)
     import numpy as np
@@ -331,78 +475,90 @@ def _sort(project: Project, asked: Asked) -> Iterator[str]:
     said = [done for _, done in read] or [[]] * len(images)
     if reader.says and not asked.as_json:
         yield f"  {reader.says}"
+    name = trained.run.name
     if reader.kind == "autoencoder":
-        yield from _again(asked, trained, names, images, outputs, said)
-    else:
-        yield from _sorted(asked, trained, reader, names, images, labels, outputs, said)
+        yield from again(asked, name, names, images, looking.pixels(images).numpy(), outputs.numpy(), said)
+        return
+    values = (outputs.softmax(1) if reader.probable else outputs).numpy()
+    truth = None if labels is None else [_name(int(label), reader) for label in labels]
+    yield from sort(asked, name, reader, names, images, truth, values, said)
 
 
-def _again(asked: Asked, trained: Trained, names: list[str], images: Any, outputs: Any, said: Any) -> Iterator[str]:
-    """What an autoencoder makes of images."""
-    from reprise.inference import images as looking
+def again(
+    asked: Asked, name: str, names: list[str], images: Any, given: Any, outputs: Any, said: list[list[str]]
+) -> Iterator[str]:
+    """Show what the autoencoder `name` makes of images, which it was `given` as pixels in [0, 1]."""
     from reprise.inference import pictures
 
-    errors = (outputs - looking.pixels(images)).flatten(1).square().sum(1).tolist()
+    errors = ((outputs - given) ** 2).reshape(len(images), -1).sum(1).tolist()
     if asked.out:
         made, columns = pictures.to_bytes(outputs), min(10, len(images))
         sheets = {
             "images": pictures.sheet(images, columns),
-            "what the autoencoder makes of them": pictures.sheet(made, columns),
+            "their reconstructions": pictures.sheet(made, columns),
         }
         _write(pictures.below(sheets, 2), asked.out)
     if asked.as_json:
         rows = [
-            {"image": name, "squared_error": error, "done": done}
-            for name, error, done in zip(names, errors, said, strict=True)
+            {"image": image, "squared_error": error, "done": done}
+            for image, error, done in zip(names, errors, said, strict=True)
         ]
-        yield json.dumps({"model": trained.run.name, "images": rows}, indent=1, ensure_ascii=False)
+        yield json.dumps({"model": name, "images": rows}, indent=1, ensure_ascii=False)
         return
-    yield "This arm learned to give images again, not to name them."
-    for name, error, done in zip(names, errors, said, strict=True):
-        yield from (f"{name}: {what}" for what in done)
-        yield f"{name}: squared error {error:.2f} over all pixels"
+    yield "This arm learned to reconstruct images, not to classify them."
+    for image, error, done in zip(names, errors, said, strict=True):
+        yield from (f"{image}: {what}" for what in done)
+        yield f"{image}: squared error {error:.2f} over all pixels"
     yield str(asked.out) if asked.out else "--out again.png shows them"
 
 
-def _sorted(
-    asked: Asked, trained: Trained, reader: Any, names: list[str], images: Any, labels: Any, outputs: Any, said: Any
-) -> Iterator[str]:
-    """What a classifier calls images."""
+class Sorts(Protocol):
+    """A classifier of images."""
+
+    @property
+    def classes(self) -> list[str]: ...
+
+    @property
+    def probable(self) -> bool: ...
+
+
+def sort(
+    asked: Asked, name: str, model: Sorts, names: list[str], images: Any, truth: Sequence[str] | None, values: Any,
+    said: list[list[str]],
+) -> Iterator[str]:  # fmt: skip
+    """Show what the classifier `name` calls images whose classes are `truth`, from its `values` [n, classes]."""
     from reprise.inference import pictures
 
-    values = outputs.softmax(1) if reader.probable else outputs
-    answers = [reader.classes[index] for index in values.argmax(1).tolist()]
-    best = values.amax(1).tolist()
-    truth = [None] * len(answers)
-    if labels is not None:
-        truth = [_name(int(label), reader) for label in labels]
-    measure = "probability" if reader.probable else "score"
-    strength = [f"{100 * value:.1f} %" if reader.probable else f"{value:.3g}" for value in best]
+    answers = [model.classes[index] for index in values.argmax(1).tolist()]
+    best = values.max(1).tolist()
+    labels = [None] * len(answers) if truth is None else truth
+    measure = "probability" if model.probable else "score"
+    strength = [f"{100 * value:.1f} %" if model.probable else f"{value:.3g}" for value in best]
     if asked.out:
         captions = [
             (f"{answer}, {how}", pictures.PLAIN if true is None else pictures.RIGHT)
             if true in (None, answer)
             else (f"{answer}, {how}, not {true}", pictures.WRONG)
-            for answer, how, true in zip(answers, strength, truth, strict=True)
+            for answer, how, true in zip(answers, strength, labels, strict=True)
         ]
         _write(pictures.captioned(list(images), captions), asked.out)
     if asked.as_json:
         rows = [
-            {"image": name, "answer": answer, measure: value, "label": true, "done": done,
-             "scores": dict(zip(reader.classes, every, strict=True))}
-            for name, answer, value, true, done, every in zip(
-                names, answers, best, truth, said, values.tolist(), strict=True)
+            {"image": image, "answer": answer, measure: value, "label": true, "done": done,
+             "scores": dict(zip(model.classes, every, strict=True))}
+            for image, answer, value, true, done, every in zip(
+                names, answers, best, labels, said, values.tolist(), strict=True)
         ]  # fmt: skip
-        yield json.dumps({"model": trained.run.name, "images": rows}, indent=1, ensure_ascii=False)
+        yield json.dumps({"model": name, "images": rows}, indent=1, ensure_ascii=False)
         return
-    for name, done in zip(names, said, strict=True):
-        yield from (f"{name}: {what}" for what in done)
+    for image, done in zip(names, said, strict=True):
+        yield from (f"{image}: {what}" for what in done)
     left = max(map(len, names))
-    yield f"{'':<{left}}  {'answer':<10} {measure:>11}" + ("  label" if labels is not None else "")
-    for name, answer, how, true in zip(names, answers, strength, truth, strict=True):
+    yield f"{'':<{left}}  {'answer':<10} {measure:>11}" + ("" if truth is None else "  label")
+    for image, answer, how, true in zip(names, answers, strength, labels, strict=True):
         mark = "" if true is None else f"  {true}" if true == answer else f"  {true}  wrong"
-        yield f"{name:<{left}}  {answer:<10} {how:>11}{mark}"
-    if labels is not None:
+        yield f"{image:<{left}}  {answer:<10} {how:>11}{mark}"
+    if truth is not None:
         yield f"{sum(answer == true for answer, true in zip(answers, truth, strict=True))} of {len(answers)} right"
     if asked.out:
         yield str(asked.out)
@@ -413,6 +569,6 @@ def _name(label: int, reader: Any) -> str:
 
 
 USES: dict[type[Models], Callable[[Project, Asked], Iterator[str]]] = {
-    Sampler: _draw, Player: _play, Text: _read, Classifier: _sort,
+    Sampler: _draw, Player: _play, Opponent: _duel, Text: _read, Stories: _tell, Classifier: _sort,
 }  # fmt: skip
-"""What is done with each kind."""
+"""Function for each kind of model."""

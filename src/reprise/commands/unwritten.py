@@ -1,4 +1,4 @@
-"""The passages of a paper's YAML that `reprise new` left to be written."""
+"""Finds the passages of a paper's YAML that `reprise new` left to be written."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 from reprise.core.config.yaml import Mark, dotted, load
 
 SIGNS = ("TO WRITE", "TO-WRITE")
-"""What marks them: in a value, or in a comment beside it."""
+"""Markers of such passages, in a value or in a comment beside it."""
 
 
 @dataclass(frozen=True)
 class Passage:
-    """One of them, with its place."""
+    """One passage with its position."""
 
     mark: Mark
     path: str
-    """The key that it belongs to."""
+    """Key that it belongs to."""
     message: str = "still to be written"
 
     def __str__(self) -> str:
@@ -26,14 +26,14 @@ class Passage:
 
 
 def unwritten(root: Path) -> list[Passage]:
-    """Every such passage in the YAML of the papers in `root`, by file and line."""
+    """Return every such passage in the papers' YAML in `root`, by file and line."""
     files = [path for folder in ("papers", "params") for path in sorted((root / folder).glob("*.yaml"))]
     return [passage for file in files for passage in _passages(file, file.relative_to(root).as_posix())]
 
 
 def _passages(file: Path, name: str) -> Iterator[Passage]:
     text = file.read_text(encoding="utf-8")
-    if not any(sign in text for sign in SIGNS):  # nearly always: such a file is not parsed
+    if not any(sign in text for sign in SIGNS):  # nearly always: avoid parsing the file
         return
     innermost = {mark.line: path for path, mark in load(file, name).keys.items()}  # the last key that begins on a line
     for number, line in enumerate(text.splitlines(), 1):

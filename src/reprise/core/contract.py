@@ -1,11 +1,11 @@
-"""What every paper's file agrees to, as far as it can be said without importing torch.
+"""What every paper's file must provide, expressed without importing torch.
 
-A paper is `reprise/experiments/<key>.py` (or a package of that name) that exports two names:
+A paper is `reprise/experiments/<key>.py`, or a package of that name. It exports two names:
 
 - `Config`, an `ExperimentConfig`: every knob, documented once, under the field;
-- `Task`, called as `Task(run, config)` with a `Run` and the validated `Config`, returning a
-  `reprise.core.run.task.Task`. A class is such a callable; a paper with two training stages may
-  export a function that picks the class by `run.stage`.
+- `Task`, called as `Task(run, config)` with a `Run` and the validated `Config`. It returns a
+  `reprise.core.run.task.Task`. It is usually a class; a paper with two training stages may export a function that
+  picks the class by `run.stage`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ SCALES: tuple[Scale, ...] = ("smoke", "laptop", "paper")
 
 
 class Strict(BaseModel):
-    """A block of YAML: unknown keys and wrong types are errors; only int widens to float.
+    """A block of YAML. Unknown keys and wrong types are errors; the only conversion is from int to float.
 
-    A field's documentation is the string under it; core/config/schema.py reads it from the source, which takes half
-    the time that pydantic would.
+    A field is documented by the string under it. core/config/schema.py reads these strings from the source, in half the
+    time that pydantic takes.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -42,12 +42,16 @@ class Duration:
     unit: Literal["ep", "step"]
 
     LONGEST: ClassVar[int] = 10**12
-    """More than any training lasts, and few enough that a float counts them one by one."""
+    """Longer than any training, and small enough that a float represents every integer up to it."""
     PATTERN: ClassVar[str] = r"^[0-9][0-9_]*(\.[0-9]+)?(ep|step)$"
 
     @classmethod
     def parse(cls, text: object) -> Duration:
-        """Read `text`; ValueError says which units there are."""
+        """Parse a duration such as `90ep`.
+
+        Raises:
+            ValueError: the text is not a number with a known unit, or is out of range.
+        """
         if isinstance(text, Duration):
             return text
         match = re.fullmatch(cls.PATTERN, text) if isinstance(text, str) and "\n" not in text else None
@@ -62,7 +66,7 @@ class Duration:
         return cls(amount, unit)
 
     def steps(self, steps_per_epoch: int) -> int:
-        """Parameter updates this lasts where one epoch is `steps_per_epoch` of them."""
+        """Return the duration in parameter updates, given the number of updates per epoch."""
         return int(self.amount) if self.unit == "step" else math.ceil(self.amount * steps_per_epoch)
 
 
@@ -74,19 +78,19 @@ DurationField = Annotated[
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""What the random generators of NumPy can be started from."""
+"""A seed that NumPy's random generators accept."""
 
 
 class ExperimentConfig(Strict):
-    """The base of every paper's `Config`."""
+    """Base class of every paper's `Config`."""
 
     seeds: list[Seed] = Field(min_length=1)
-    """Replicates. The top-level `seeds` of params.yaml unless the experiment says its own."""
+    """Replicates; by default the `seeds` of params.yaml."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One (experiment, stage, arm, seed): the unit of resume, of parallelism, and one W&B run."""
+    """One (experiment, stage, arm, seed): the unit of resuming and parallelism, and one W&B run."""
 
     experiment: str
     stage: Stage
@@ -94,34 +98,34 @@ class Run:
     seed: int
     scale: Scale
     config: dict[str, Any]
-    """The resolved tree of the experiment, as plain JSON-able values."""
+    """The merged configuration of the run, as JSON-serialisable values."""
     data: Path
-    """The prepared dataset: data/prepared/<dataset>."""
+    """Folder of the prepared dataset: data/prepared/<dataset>."""
     model: Path
-    """Where the weights go once the run is whole: models/<scale>/<experiment>/<stage>/<arm>/seed<N>.safetensors."""
+    """Final place of the weights: models/<scale>/<experiment>/<stage>/<arm>/seed<N>.safetensors."""
     init: Path | None = None
-    """Weights of the same arm and seed from the stage before, if there is one."""
+    """Weights of the same arm and seed from the previous stage, if there is one."""
     fingerprint: str = ""
-    """Hash of config, prepared data, source and `init`: the name of the work folder."""
+    """Hash of configuration, prepared data, source code and `init`; also the name of the work folder."""
     source: str = ""
-    """Hash of the code that trains it."""
+    """Hash of the training code."""
     scoring: str = ""
-    """Hash of the code that scores it, and of the `evaluate` block."""
+    """Hash of the scoring code and of the `evaluate` block."""
 
     @property
     def name(self) -> str:
-        """`gan/pretrain/minimax/s0`."""
+        """Name of the run, such as `gan/pretrain/minimax/s0`."""
         return f"{self.experiment}/{self.stage}/{self.arm}/s{self.seed}"
 
 
 class Failed(Exception):
-    """A stage could not be done; the message is for the user, and needs no traceback."""
+    """A stage could not complete. The message is for the user; no traceback is needed."""
 
 
 class Stopped(Exception):
-    """A signal asked to stop; what was done is kept, and the same command goes on from there."""
+    """A signal asked to stop. Work done so far is kept, and the same command resumes it."""
 
     def __init__(self, signum: int, step: int = 0) -> None:
-        """`step`: that of the checkpoint which a run goes on from, if this is about a run."""
+        """Store the signal and, if this concerns a run, the `step` of the checkpoint that it will resume from."""
         super().__init__(signal.Signals(signum).name)
         self.signum, self.step = signum, step

@@ -9,35 +9,35 @@ https://arxiv.org/abs/1606.08415; Klambauer, Unterthiner, Mayr and Hochreiter: S
 https://arxiv.org/abs/1706.02515.
 
 Claimed: rectifiers need no pre-training to be as good as tanh (2011, Table 1), give representations with true zeros
-(2011, Section 4.1), and reach 25 % of training error six times faster than tanh (2012, Figure 1). A rectifier can die,
-a leaky one cannot (2013, Section 2). ELUs bring mean activations nearer zero and learn faster than ReLUs (2015,
-Section 4.1, Figure 2); GELUs beat both (2016, Section 3.1). SELUs keep activations at mean 0 and variance 1
-through any depth (2017, Theorem 1), so that networks of 32 layers learn (2017, Section 4).
+(2011, Section 4.1), and reach 25 % training error six times faster than tanh (2012, Figure 1). A rectifier can die, a
+leaky one cannot (2013, Section 2). ELUs bring mean activations closer to zero and learn faster than ReLUs (2015,
+Section 4.1, Figure 2); GELUs beat both (2016, Section 3.1). SELUs keep activations at mean 0 and variance 1 through any
+depth (2017, Theorem 1), so that networks of 32 layers learn (2017, Section 4).
 
-One run trains networks of one activation and of several depths side by side on the same minibatches. They share nothing
-but those; each has its optimiser. Each paper has arms of its own where its experiment is another: sparse_… are those of
-2011, conv_… of 2012, adam_… of 2016; the others are the networks of 2015.
+One run trains networks with one activation and several depths side by side, on the same minibatches but otherwise
+independently, each with its own optimiser. A paper with a different experiment has its own arms: sparse_… for 2011,
+conv_… for 2012, adam_… for 2016; the other arms are the networks of 2015.
 
 Deviations, at scale paper:
-- The networks of 8 hidden layers of 128 units, on MNIST with plain gradient descent at one rate for all, are those of
-  Clevert et al. Those of 32 layers stand beside them.
-- Hendrycks and Gimpel trained on 55,000 images, we on 50,000. Their first weights have rows of norm 1; ours have it on
-  average.
-- "A four-layer convolutional network" is all that Krizhevsky et al. print of theirs. Ours is the one of that depth that
-  their program brings for CIFAR-10 (cuda-convnet, layers-19pct.cfg), without weight decay, for "no regularization of
-  any kind was employed". Momentum and minibatches are those of their ImageNet network (Section 5); the first weights
-  and the learning rates, theirs chosen to make training as fast as possible, are ours.
+- The networks with 8 hidden layers of 128 units, on MNIST with plain gradient descent at one rate for all, are those of
+  Clevert et al. Those with 32 layers are trained with them.
+- Hendrycks and Gimpel trained on 55,000 images, we train on 50,000. Each row of their initial weights has norm 1; ours
+  have it on average.
+- "A four-layer convolutional network" is all that Krizhevsky et al. say about theirs. Ours is the one with that depth
+  that comes with their program for CIFAR-10 (cuda-convnet, layers-19pct.cfg), without weight decay, since "no
+  regularization of any kind was employed". Momentum and minibatches are those of their ImageNet network (Section 5).
+  The initial weights are ours, and so are the learning rates; theirs were chosen to make training as fast as possible.
 - Klambauer et al. compared depths on 121 tables of the UCI repository and on Tox21, not on images of digits.
-- Clevert et al. drew all weights as He et al. 2015. Here each activation has the initialisation of its own paper:
-  Glorot and Bengio's for those that saturate, LeCun's for SELU, He's for the others. Glorot and Bengio's is for
-  functions of slope 1 at 0; a sigmoid's slope is 1/4, so its weights are four times as large.
-- Clevert et al. gave LReLUs a slope of 0.1; here it is Maas et al.'s 0.01.
+- Clevert et al. initialised all networks as He et al. 2015. Here each activation has the initialisation of its own
+  paper: Glorot and Bengio's for those that saturate, LeCun's for SELU, He's for the others. Glorot and Bengio's is for
+  functions with slope 1 at 0; a sigmoid's slope is 1/4, so its weights are four times as large.
+- Clevert et al. gave LReLUs a slope of 0.1; here it is 0.01, as in Maas et al.
 - Table 1's networks are trained without the unsupervised pre-training of half of its rows. Its rectifier networks
-  multiplied the output of half of their units by -1, to balance the means; here none is.
+  multiplied the output of half of their units by -1, to balance the means; ours do not.
 What a smaller scale changes is in params/activations.yaml, and nowhere else.
 
-Shapes: batch = images; width = units of a hidden layer; pixels = 28 × 28, or 3 × 32 × 32 of CIFAR-10. s are the sums
-that enter the activation function f, z = f(s) what leaves it. A filter counts as one unit, wherever it is applied.
+Shapes: batch = images; width = units of a hidden layer; pixels = 28 × 28, or 3 × 32 × 32 of CIFAR-10. s are the inputs
+of the activation function f, z = f(s) its outputs. A filter counts as one unit at all positions.
 """
 
 from __future__ import annotations
@@ -71,51 +71,51 @@ from reprise.parts.vocabulary import Count
 
 HELD_OUT = 10_000
 WORST = 10.0
-"""Nats at which a loss is cut off: a depth that cannot be trained is a result, not the end of the run."""
+"""Upper limit of a loss, in nats: a depth that cannot be trained is a result, and should not end the run."""
 
 
 class Depth(Strict):
     """One of the networks trained side by side."""
 
     hidden: Count
-    """Hidden layers."""
+    """Number of hidden layers."""
     lr: vocabulary.Rate | None = None
-    """Its learning rate. null: the optimizer's."""
+    """Learning rate of this network; null takes the optimizer's."""
 
 
 class Evaluate(Strict):
     """Settings of the evaluation."""
 
     measured: Count
-    """The depth whose network shows speed, dead units, zeros and means."""
+    """Depth of the network whose speed, dead units, zeros and means are measured."""
     target: Annotated[float, Field(gt=0, lt=100)]
-    """Training error, in %, to be reached soon."""
+    """Training error to reach, in %."""
     images: Annotated[int, Field(ge=2, le=10_000)]
-    """Training images, and test images, that a trained network is scored on."""
+    """Number of training images, and of test images, that a trained network is scored on."""
     probes: Annotated[int, Field(ge=2)]
-    """Training images that its units are watched on."""
+    """Number of training images for which its units are measured."""
 
 
 class Config(ExperimentConfig):
-    """Networks of one activation and several depths, on MNIST or CIFAR-10."""
+    """Networks with one activation and several depths, on MNIST or CIFAR-10."""
 
     dataset: vocabulary.SmallImages = "digits"
-    """Which images: MNIST's, or CIFAR-10's."""
+    """Images: MNIST's digits or CIFAR-10's objects."""
     network: Literal["perceptron", "convolutional"] = "perceptron"
-    """The only depth of the convolutional network is 3 hidden layers."""
+    """Kind of network; the convolutional one always has 3 hidden layers."""
     activation: vocabulary.Activation
     init: vocabulary.Initialization
-    """First weights, those of the output layer too."""
+    """Initial weights, those of the output layer included."""
     normalization: vocabulary.Normalization = "none"
     width: Count
-    """Units of a hidden layer; filters of the first two convolutions, half of those of the third."""
+    """Units of a hidden layer. The first two convolutions have as many filters, the third twice as many."""
     depths: Annotated[list[Depth], Field(min_length=1)]
     sparsity: vocabulary.Decay = 0.0
-    """Weight of the L1 norm of an image's hidden activations in the loss."""
+    """Weight in the loss of the L1 norm of an image's hidden activations."""
     optimizer: vocabulary.Optimizer
     schedule: vocabulary.Schedule = vocabulary.CONSTANT
     examples: Annotated[int, Field(ge=2, le=50_000)]
-    """Training images: the first of them, of objects at most 40,000. The set's last 10,000 are the validation split."""
+    """Number of training images, at most 40,000 for objects. The last 10,000 of the set are the validation split."""
     batch_size: Count
     duration: DurationField
     evaluate: Evaluate
@@ -135,10 +135,10 @@ class Config(ExperimentConfig):
 
 
 class Convolutional(nn.Module):
-    """[batch, pixels] to the logits [batch, 10]: three convolutions and a linear layer, as in cuda-convnet.
+    """Map [batch, pixels] to the logits [batch, 10] by three convolutions and a linear layer, as in cuda-convnet.
 
-    Convolutions are of 5 × 5 pixels, each followed by pooling over 3 × 3 in steps of 2: the first by the maximum, the
-    others by the mean. At the right and lower edges a window holds what there is.
+    Each convolution is 5 × 5 and followed by pooling over 3 × 3 with stride 2: first by the maximum, then by the mean.
+    Windows that cross the right or lower edge pool the pixels they contain.
     """
 
     def __init__(self, config: Config) -> None:
@@ -158,7 +158,7 @@ class Convolutional(nn.Module):
         return self.trace(x).logits
 
     def trace(self, x: Float[Tensor, "batch pixels"]) -> Trace:
-        """The logits, and every s and z, before pooling, on the way to them."""
+        """Return the logits, and every s and z before pooling."""
         x, sums, activations = x.unflatten(1, self.shape), [], []
         for layer, pool in zip(self.hidden, self.pools, strict=True):
             sums.append(layer(x))
@@ -168,7 +168,7 @@ class Convolutional(nn.Module):
 
 
 def network(config: Config, hidden: int) -> Perceptron | Convolutional:
-    """The network with that many hidden layers."""
+    """Build the network with `hidden` hidden layers."""
     if config.network == "convolutional":
         return Convolutional(config)
     widths = [math.prod(SHAPES[config.dataset]), *hidden * [config.width], CLASSES]
@@ -176,60 +176,62 @@ def network(config: Config, hidden: int) -> Perceptron | Convolutional:
 
 
 def networks(config: Config) -> dict[str, nn.Module]:
-    """The networks that are trained side by side, from the first depth to the last."""
+    """Build the networks trained side by side, in the order of `depths`."""
     return {f"depth_{depth.hidden}": network(config, depth.hidden) for depth in config.depths}
 
 
 def mean_norm(activations: Sequence[Float[Tensor, "images ..."]]) -> Float[Tensor, ""]:
-    """The L1 norm of an image's hidden activations, over images (Glorot et al. 2011, Section 4.1)."""
+    """Return the mean over images of the L1 norm of the hidden activations (Glorot et al. 2011, Section 4.1)."""
     return torch.cat([z.flatten(1) for z in activations], 1).abs().sum(1).mean()
 
 
-# What is measured of a network's units
+# Measures of a network's units
 
 
 def by_unit(values: Float[Tensor, "images units ..."]) -> Float[Tensor, "samples units"]:
-    """A layer's s or z, one sample for each image; of a convolution, for each image and place."""
+    """Reshape a layer's s or z to one sample per image or, for a convolution, per image and position."""
     return values.movedim(1, -1).flatten(0, -2)
 
 
 def slopes(function: nn.Module, sums: Float[Tensor, "*images width"]) -> Float[Tensor, "*images width"]:
-    """f'(s)."""
+    """Return f'(s)."""
+    # Evaluation runs in inference mode, in which autograd cannot record.
     with torch.inference_mode(False), torch.enable_grad():
         s = sums.clone().detach().requires_grad_()
         return torch.autograd.grad(function(s).sum(), s)[0]
 
 
 def dead_share(slopes: Sequence[Float[Tensor, "images width"]]) -> float:
-    """The share of units with f' = 0 for every image: no gradient reaches their weights (Maas et al., Section 2)."""
+    """Return the share of units with f' = 0 for every image: their weights get no gradient (Maas et al., Section 2)."""
     return float(torch.cat([(layer == 0).all(0) for layer in slopes]).float().mean())
 
 
 def zero_share(activations: Sequence[Float[Tensor, "images width"]]) -> float:
-    """The share of activations that are true zeros (Glorot et al. 2011, Section 4.1)."""
+    """Return the share of activations that are exactly zero (Glorot et al. 2011, Section 4.1)."""
     return float(torch.cat([(z == 0).flatten() for z in activations]).float().mean())
 
 
 def bias_shift(activations: Sequence[Float[Tensor, "images width"]]) -> float:
-    """How far from zero the median over units of their mean activation is (Clevert et al., Section 4.1, Figure 2)."""
+    """Return |median over units of the mean activation| (Clevert et al., Section 4.1, Figure 2)."""
     return abs(float(torch.cat([z.mean(0) for z in activations]).median()))
 
 
 def fixed_point_distance(z: Float[Tensor, "images width"]) -> float:
-    """The larger of |mean| and |variance - 1|, over units and images: 0 at SELU's fixed point (Klambauer et al.)."""
+    """Return max(|mean|, |variance - 1|) over units and images: 0 at SELU's fixed point (Klambauer et al.)."""
     return max(abs(float(z.mean())), abs(float(z.var()) - 1))
 
 
 def updates_to_target(errors: Sequence[tuple[float, float]], target: float, total: int) -> float:
-    """The first update, of pairs with the training error in %, at which the error was at most `target`.
+    """Return the first update at which the training error, in %, was at most `target`.
 
-    Where none was, twice the length of training: the truth is not known, and is above `total`.
+    `errors` are pairs (update, error). If none is low enough, the result is twice the length of training: the true
+    number is unknown, but above `total`.
     """
     return next((update for update, error in errors if error <= target), 2.0 * total)
 
 
 class Task(task.Task):
-    """Every network's own descent down the cross-entropy of the same minibatches."""
+    """Gradient descent on the cross-entropy of the same minibatches, separately for each network."""
 
     log_every = 10
     at_start: Perceptron | Convolutional
@@ -240,10 +242,10 @@ class Task(task.Task):
         self.networks = nn.ModuleDict(networks(config))
 
     def load_data(self) -> None:
-        """The images, their pixels shifted and scaled to mean 0 and variance 1 over the training images.
+        """Load images with pixels shifted and scaled to mean 0 and variance 1 over the training images.
 
-        The networks are as they were drawn when this is called, before training and before evaluation: the deepest
-        is kept.
+        This is called before training and before evaluation, when the networks still have their initial weights; the
+        deepest is kept.
         """
         config = self.config
         counts = {"train": config.examples, "test": config.evaluate.images}
@@ -255,46 +257,49 @@ class Task(task.Task):
         keep_at_start(self, self.network(max(depth.hidden for depth in self.config.depths)))
 
     def network(self, hidden: int) -> Perceptron | Convolutional:
-        """The network with that many hidden layers."""
+        """Return the network with `hidden` hidden layers."""
         found = self.networks[f"depth_{hidden}"]
         assert isinstance(found, Perceptron | Convolutional)
         return found
 
     def standardized(self, images: Tensor) -> Float[Tensor, "batch pixels"]:
-        """Bytes as the networks' input."""
+        """Convert bytes to the networks' input."""
         return (images.flatten(1).float() - self.mean) / self.std
 
     @property
     def total_steps(self) -> int:
-        """As `duration` says."""
+        """Number of updates, from `duration`."""
         return self.schedule.total_steps
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One for each depth."""
+        """Build one optimiser per depth."""
         return [build_optimizer(network, self.config.optimizer) for network in self.networks.values()]
 
     def update(self, step: int) -> dict[str, Tensor | float]:
-        """One step of each network."""
+        """Take one step with each network."""
         images, labels = self.train_set[self.sampler.indices(step, self.rank, self.world_size)]
         x, scale = self.standardized(images), self.schedule.at(step)
         settings, row = self.config.optimizer, {}
         for depth, optimizer in zip(self.config.depths, self.raw_optimizers, strict=True):
             _, activations, logits = self.network(depth.hidden).trace(x)
             loss = functional.cross_entropy(logits, labels)
+            # The history has the loss without the penalty, so that arms can be compared.
             row[f"loss_{depth.hidden}"] = loss.detach().nan_to_num(WORST).clamp(max=WORST)
             row[f"error_{depth.hidden}"] = 100 * (logits.argmax(1) != labels).float().mean()
             if self.config.sparsity:
                 loss = loss + self.config.sparsity * mean_norm(activations)
+            # The schedule is relative to the optimizer's rate; a depth may have its own.
             self.descend(loss, optimizer, settings, scale * (depth.lr or settings.lr) / settings.lr)
         return row
 
     def evaluate(self) -> Evaluation:
-        """Costs by depth, and the units of one network."""
+        """Measure losses by depth, and the units of one network."""
         settings = self.config.evaluate
         hidden, train = settings.measured, self.train_set[: settings.images]
         errors = [(row["step"], row[f"error_{hidden}"]) for row in self.history]
         probes = self.standardized(self.train_set.images[: settings.probes])
         sums, activations = (list(map(by_unit, some)) for some in self.network(hidden).trace(probes)[:2])
+        # The copy from the start is kept on the CPU.
         at_start = [by_unit(z) for z in self.at_start.trace(probes.cpu()).activations]
         deepest = self.network(max(depth.hidden for depth in self.config.depths)).trace(probes).activations
         metrics = {f"train_loss_{depth.hidden}": self.score(depth.hidden, *train).loss for depth in self.config.depths}
@@ -310,13 +315,13 @@ class Task(task.Task):
         return Evaluation(metrics, {"depths": self.portrait(at_start)})
 
     def score(self, hidden: int, images: Tensor, labels: Tensor) -> ClassificationScores:
-        """Scores of the network with that many hidden layers, its loss at most WORST."""
+        """Score the network with `hidden` hidden layers; the loss is at most WORST."""
         network = self.network(hidden)
         loss, error = classification_scores(in_blocks(lambda some: network(self.standardized(some)), images), labels)
-        return ClassificationScores(loss if loss < WORST else WORST, error)  # NaN is no less than anything
+        return ClassificationScores(loss if loss < WORST else WORST, error)  # a comparison with NaN is false
 
     def portrait(self, before: Sequence[Float[Tensor, "images width"]]) -> np.ndarray:
-        """The function and its slope; what the deepest network's layers carry at the start; learning, by depth."""
+        """Draw the function and its slope, activations by layer at the start, and learning curves by depth."""
         s = torch.linspace(-4, 4, 161)
         curve = self.at_start.function(s)
         layers = range(1, len(before) + 1)

@@ -2,28 +2,28 @@
 https://doi.org/10.1038/323533a0; and Figure 1 of Deep learning. LeCun, Bengio, Hinton. Nature 521, 436-444 (2015),
 https://doi.org/10.1038/nature14539
 
-Claimed: hidden units come to represent what a task needs. Two of them see whether a vector of six bits is symmetric, by
-weights that are equal and opposite about its middle and stand as 1:2:4 (1986, Figure 1); of two families that are alike
-a net learns 100 facts and knows the other four (1986, Figures 2 to 4). "A multi-layer neural network can distort the
-input space to make the classes of data linearly separable" (2015, Figure 1). Gradient descent rarely gets stuck in poor
-local minima, and then only in nets with just enough connections: a few more provide paths around the barriers (1986,
-p. 535); of large nets, "regardless of the initial conditions, the system nearly always reaches solutions of very
-similar quality" (2015, p. 438).
+Claimed: hidden units come to represent what a task needs. Two of them detect whether a vector of six bits is symmetric,
+by weights that are equal and opposite about its middle and in the ratio 1:2:4 (1986, Figure 1). Of two analogous
+families, a net learns 100 facts and then knows the other four (1986, Figures 2 to 4). "A multi-layer neural network can
+distort the input space to make the classes of data linearly separable" (2015, Figure 1). Gradient descent rarely gets
+stuck in poor local minima, and then only in nets with just enough connections: a few more provide paths around the
+barriers (1986, p. 535); of large nets, "regardless of the initial conditions, the system nearly always reaches
+solutions of very similar quality" (2015, p. 438).
 
 Deviations:
-- Thresholds start at zero, weights as the paper says; it does not say how thresholds start.
-- Every run trains `replicates` nets from initial conditions of their own, side by side: the claims are about
-  initial conditions, and one net per claim would say little.
-- Family trees: every net of a run holds out the same 4 facts, and every run others. A fact is known if all 24 outputs
-  are on the right side of a half; the paper does not say when it is.
+- Thresholds start at zero, as the paper does not say how they start; weights start as it says.
+- Every run trains `replicates` nets side by side, each from its own initial conditions: the claims are about initial
+  conditions, and one net per claim would say little.
+- Family trees: all nets of a run hold out the same 4 facts, drawn by its seed. A fact counts as known if all 24 outputs
+  are on the correct side of 0.5; the paper has no criterion.
 - The curves of 2015's Figure 1 are not published; ours are two parabolas, one above the other. The spirals are those of
-  Lang & Witbrock (1988), the textbook's harder case. Both are without a table to agree with.
+  Lang & Witbrock (1988), a standard and harder problem. There is no published table to compare either with.
 - "Similar quality" is tested on MNIST with one hidden layer, full-batch gradient descent and few images; the sentence
-  of 2015 is about larger nets still.
+  of 2015 is about larger nets.
 What a smaller scale changes is in params/backprop_mlp.yaml, and nowhere else.
 
 Shapes: nets = nets side by side; cases = training examples, all of them in each sweep; units = inputs, hidden units or
-outputs; outputs = 1 for two classes, else one a class.
+outputs; outputs = 1 for two classes, otherwise one per class.
 """
 
 from __future__ import annotations
@@ -61,38 +61,38 @@ ENGLISH = ["Christopher", "Andrew", "Arthur", "James", "Charles", "Colin"]
 ENGLISH += ["Penelope", "Christine", "Margaret", "Victoria", "Jennifer", "Charlotte"]
 ITALIAN = ["Roberto", "Pierro", "Emilio", "Marco", "Tomaso", "Alfonso"]
 ITALIAN += ["Maria", "Francesca", "Gina", "Lucia", "Angela", "Sophia"]
-"""Six men, then six women; each Italian in the place of an English equivalent (1986, Figure 2)."""
+"""Six men, then six women; each Italian has the position of the English equivalent (1986, Figure 2)."""
 PEOPLE = ENGLISH + ITALIAN
 MALE = ["father", "husband", "son", "uncle", "brother", "nephew"]
 FEMALE = ["mother", "wife", "daughter", "aunt", "sister", "niece"]
 RELATIONSHIPS = MALE + FEMALE
 COUPLES = {(0, 6): (2, 9), (1, 7): (3, 10), (3, 9): (5, 11), (2, 8): (), (4, 10): ()}
-"""Husband and wife, and their son and daughter, by their places in either family."""
+"""Husband and wife, then their son and daughter, as positions within either family."""
 
 
 class Symmetry(Strict):
-    """1986, Figure 1: every vector of `bits` zeros and ones; is it symmetric about its middle?"""
+    """1986, Figure 1: all vectors of `bits` zeros and ones; is a vector symmetric about its middle?"""
 
     kind: Literal["symmetry"]
     bits: Annotated[int, Field(ge=2, le=12, multiple_of=2)]
 
 
 class Curves(Strict):
-    """2015, Figure 1: a point is of the upper parabola, or of the lower."""
+    """2015, Figure 1: does a point belong to the upper or to the lower parabola?"""
 
     kind: Literal["curves"]
     points: Annotated[int, Field(ge=2)]
-    """Points of each curve."""
+    """Points on each curve."""
 
 
 class Spirals(Strict):
-    """Lang & Witbrock 1988: two spirals wound round each other."""
+    """Lang & Witbrock 1988: two intertwined spirals."""
 
     kind: Literal["spirals"]
     points: Annotated[int, Field(ge=2)]
-    """Points of each spiral: 97 in the paper."""
+    """Points on each spiral: 97 in the paper."""
     turns: vocabulary.Rate
-    """3 of them."""
+    """Turns of each spiral: 3 in the paper."""
 
 
 class Digits(Strict):
@@ -100,17 +100,17 @@ class Digits(Strict):
 
     kind: Literal["digits"]
     train: Count
-    """Images learnt."""
+    """Number of training images."""
     test: Count
-    """Images scored."""
+    """Number of test images to score."""
 
 
 class FamilyTrees(Strict):
-    """1986, Figures 2 to 4: who is a person's aunt? Two families alike, 104 facts."""
+    """1986, Figures 2 to 4: who is a person's aunt? Two analogous families, 104 facts."""
 
     kind: Literal["family_trees"]
     held_out: Annotated[int, Field(ge=1, le=100)]
-    """Facts that are not learnt, drawn by the seed: 4 in the paper."""
+    """Facts held out from training, drawn by the seed: 4 in the paper."""
 
 
 Problem = Symmetry | Curves | Spirals | Digits | FamilyTrees
@@ -121,28 +121,28 @@ class Config(ExperimentConfig):
 
     problem: Annotated[Problem, Field(discriminator="kind")]
     hidden: list[Count]
-    """Units of each hidden layer; none makes the net linear. Family trees: half of the first are for people."""
+    """Units in each hidden layer; [] makes the net linear. Family trees: half of the first layer's are for people."""
     activation: vocabulary.Activation = "sigmoid"
-    """Activation of hidden units. Outputs are logistic (Equation 2); ten classes under cross_entropy are a softmax."""
+    """Activation of hidden units. Outputs are logistic (Equation 2), for ten classes under cross_entropy a softmax."""
     normalization: vocabulary.Normalization = "none"
     dropout: vocabulary.Dropout = 0.0
-    """Share of hidden units dropped."""
+    """Fraction of hidden units dropped."""
     init: vocabulary.Initialization
     loss: Loss
-    """Equation 3, summed over cases; or the cross-entropy's mean over them."""
+    """squared: Equation 3, summed over cases; cross_entropy: the mean over cases."""
     dead_zone: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
-    """Under squared loss, an output so near to what it should be counts as right: 0.2 in 1986, Figure 4."""
+    """Under squared loss, an output this close to its target has no error: 0.2 in 1986, Figure 4."""
     decrement: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of every weight that is taken off after each change: 0.002 in 1986, Figure 4."""
+    """Fraction by which every weight is reduced after each update: 0.002 in 1986, Figure 4."""
     optimizer: vocabulary.Optimizer
-    """Its clipping sees all nets together, and adamw's decay takes biases too."""
+    """Gradients are clipped over all nets together; the weight decay of adamw applies to biases too."""
     schedule: vocabulary.Schedule = vocabulary.CONSTANT
     duration: DurationField
-    """A step is a sweep through all cases, and so is an epoch."""
+    """Length of training; a step is a sweep through all cases, and so is an epoch."""
     gentle: Annotated[int, Field(ge=0)] = 0
-    """First sweeps, at half the rate and with a momentum of 0.5, if the optimiser has any: 20 in 1986, Figure 4."""
+    """First sweeps, at half the learning rate and, under sgd, with a momentum of 0.5: 20 in 1986, Figure 4."""
     replicates: Count
-    """Nets trained side by side, alike but for their initial weights."""
+    """Nets trained side by side, alike except for their initial weights."""
 
     @model_validator(mode="after")
     def _facts_have_several_answers(self) -> Config:
@@ -155,16 +155,17 @@ class Config(ExperimentConfig):
 
 
 def networks(config: Config) -> dict[str, nn.Module]:
-    """One net of those trained side by side; a user of its representation leaves out the last layer."""
+    """Build one of the nets that are trained side by side; its representation is the input of the last layer."""
     inputs, outputs = sizes(config.problem)
     layers = mlp(inputs, config.hidden, outputs, config.activation, config.normalization, config.dropout)
     if isinstance(config.problem, FamilyTrees):
+        # The first half of the units sees only the person, the second only the relationship.
         layers[0] = TwoGroups(config.hidden[0])
     return {"network": initialize_(nn.Sequential(*layers), config.init)}
 
 
 class TwoGroups(nn.Module):
-    """1986, Figure 3: people and relationships each have hidden units of their own, the people's first."""
+    """First layer of 1986, Figure 3: separate hidden units for people and for relationships, in this order."""
 
     def __init__(self, units: int) -> None:
         super().__init__()
@@ -172,13 +173,13 @@ class TwoGroups(nn.Module):
         self.relationships = nn.Linear(len(RELATIONSHIPS), units - units // 2)
 
     def forward(self, x: Float[Tensor, "*cases inputs"]) -> Float[Tensor, "*cases units"]:
-        """The sums that enter the units of both groups."""
+        """Return the inputs of both groups' units, before the activation."""
         people, relationships = x.split([len(PEOPLE), len(RELATIONSHIPS)], -1)
         return torch.cat([self.people(people), self.relationships(relationships)], -1)
 
 
 def sizes(problem: Problem) -> tuple[int, int]:
-    """Input and output units."""
+    """Return the number of input and of output units."""
     match problem:
         case Symmetry(bits=bits):
             return bits, 1
@@ -190,40 +191,44 @@ def sizes(problem: Problem) -> tuple[int, int]:
 
 
 class Replicates(nn.Module):
-    """Nets of one shape side by side, every parameter stacked along a first axis."""
+    """Nets of one shape side by side, each parameter stacked along a first axis."""
 
     def __init__(self, nets: list[nn.Module]) -> None:
         super().__init__()
         parameters, buffers = stack_module_state(nets)
+        # Names of parameters must not contain dots.
         self.parameter_names = {name: name.replace(".", "_") for name in parameters}
         self.buffer_names = {name: name.replace(".", "_") for name in buffers}
         for name, stacked in parameters.items():
             self.register_parameter(self.parameter_names[name], nn.Parameter(stacked.detach()))
         for name, stacked in buffers.items():
             self.register_buffer(self.buffer_names[name], stacked)
-        self._skeleton = [copy.deepcopy(nets[0])]  # in a list, so that its own weights are none of ours
+        self._skeleton = [copy.deepcopy(nets[0])]  # in a list, so that its weights are not registered as ours
 
     def forward(self, x: Float[Tensor, "cases inputs"]) -> Float[Tensor, "nets cases outputs"]:
-        """The outputs of every net for the same cases."""
+        """Return the outputs of every net for the same cases."""
         return self._call(self._skeleton[0], x)
 
     def representation(self, x: Float[Tensor, "cases inputs"]) -> Float[Tensor, "nets cases units"]:
-        """The input of every net's last layer; `x` itself where there is no hidden layer."""
+        """Return the input of every net's last layer, or `x` itself if there is no hidden layer."""
         skeleton = self._skeleton[0]
         assert isinstance(skeleton, nn.Sequential)
         if len(skeleton) == 1:
+            # Without a hidden layer, all nets have the same representation.
             return x.expand(len(next(self.parameters())), *x.shape)
         return self._call(skeleton[:-1], x)
 
     def train(self, mode: bool = True) -> Replicates:
-        """As everywhere; the skeleton follows."""
+        """Set the mode of the nets and of the skeleton that they are called with."""
         self._skeleton[0].train(mode)
         return super().train(mode)
 
     def _call(self, net: nn.Module, x: Tensor) -> Tensor:
+        # Without its last layer, `net` has only part of the parameters.
         wanted = {name for name, _ in (*net.named_parameters(), *net.named_buffers())}
         names = {**self.parameter_names, **self.buffer_names}
         state = {name: getattr(self, attribute) for name, attribute in names.items() if name in wanted}
+        # Each net draws its own dropout mask.
         return vmap(lambda one: functional_call(net, one, (x,)), randomness="different")(state)
 
 
@@ -231,20 +236,20 @@ class Replicates(nn.Module):
 
 
 def symmetry(bits: int) -> tuple[Float[Tensor, "cases bits"], Int[Tensor, " cases"]]:
-    """All 2^bits vectors, and which of them read the same from either end."""
+    """Return all 2^bits vectors, and whether each reads the same in both directions."""
     vectors = torch.arange(2**bits)[:, None].bitwise_right_shift(torch.arange(bits)).bitwise_and(1)
     return vectors.float(), vectors.eq(vectors.flip(1)).all(1).long()
 
 
 def curves(points: int) -> tuple[Float[Tensor, "cases 2"], Int[Tensor, " cases"]]:
-    """y = 0.6 x² - 0.3 ± 0.15 for x in -1 to 1; 1 is the upper one."""
+    """Return points on y = 0.6 x² - 0.3 ± 0.15, for x from -1 to 1; class 1 is the upper curve."""
     x = torch.linspace(-1, 1, points)
     lower, upper = (torch.stack([x, 0.6 * x**2 - 0.3 + shift], 1) for shift in (-0.15, 0.15))
     return torch.cat([lower, upper]), torch.arange(2).repeat_interleave(points)
 
 
 def spirals(points: int, turns: float) -> tuple[Float[Tensor, "cases 2"], Int[Tensor, " cases"]]:
-    """From radius 6.5 in to 0.5, `turns` times round; 1 is 0 turned by half a circle."""
+    """Return points from radius 6.5 in to 0.5, `turns` times round; class 1 is class 0 rotated by 180°."""
     along = torch.linspace(0, 1, points)
     angle, radius = 2 * math.pi * turns * along, 6.5 - 6 * along
     first = torch.stack([radius * angle.sin(), radius * angle.cos()], 1)
@@ -252,7 +257,7 @@ def spirals(points: int, turns: float) -> tuple[Float[Tensor, "cases 2"], Int[Te
 
 
 def relatives(person: int, relationship: str) -> list[int]:
-    """Who is, within a family, the `relationship` of `person`, by places in ENGLISH."""
+    """Return who is the `relationship` of `person` within a family, as positions in ENGLISH."""
     spouse = {one: other for pair in COUPLES for one, other in (pair, pair[::-1])}
     parents = {child: pair for pair, children in COUPLES.items() for child in children}
     children = {one: list(found) for pair, found in COUPLES.items() for one in pair}
@@ -273,15 +278,21 @@ def relatives(person: int, relationship: str) -> list[int]:
         case "brother" | "sister":
             found = siblings(person)
         case "uncle" | "aunt":
+            # In these families an uncle's wife is an aunt, and an aunt's husband an uncle.
             found = with_spouses([uncle for parent in parents.get(person, ()) for uncle in siblings(parent)])
         case _:  # a nephew or niece, by blood or by marriage
             elders = siblings(person) + (siblings(spouse[person]) if person in spouse else [])
             found = [child for elder in elders for child in children.get(elder, [])]
+    # Men come first in a family, and the relationships of men first in the list.
     return [one for one in found if (one < len(ENGLISH) // 2) == (relationship in MALE)]
 
 
 def family_trees() -> tuple[Float[Tensor, "facts 36"], Int[Tensor, "facts 24"]]:
-    """1986, Figures 2 and 3: a person and a relationship, one unit each; and all who stand in it to the person."""
+    """Return the 104 facts of 1986, Figures 2 and 3.
+
+    An input has one unit on for the person and one for the relationship; an answer has 1 for everyone who stands in
+    that relationship to the person.
+    """
     inputs, answers = [], []
     for family in range(2):
         first = family * len(ENGLISH)
@@ -302,19 +313,21 @@ def family_trees() -> tuple[Float[Tensor, "facts 36"], Int[Tensor, "facts 24"]]:
 def squared_error(
     outputs: Float[Tensor, "nets cases outputs"], desired: Float[Tensor, "cases outputs"], dead_zone: float = 0.0
 ) -> Float[Tensor, " nets"]:
-    """E = ½ Σ Σ (y - d)² over cases and output units (Equation 3), y = 1 / (1 + exp(-x)) (Equation 2).
+    """Return E = ½ Σ Σ (y - d)² over cases and output units (Equation 3), y = 1 / (1 + exp(-x)) (Equation 2).
 
-    |y - d| within the dead zone is no error.
+    Where |y - d| is within the dead zone, there is no error.
     """
     errors = outputs.sigmoid() - desired
+    # The mask has no gradient, so an output within the dead zone is left alone.
     return 0.5 * (errors.square() * (errors.abs() > dead_zone)).sum((1, 2))
 
 
 def cross_entropy(
     outputs: Float[Tensor, "nets cases outputs"], labels: Int[Tensor, " cases"]
 ) -> Float[Tensor, " nets"]:
-    """-log p(label), mean over cases: p logistic for one output unit, a softmax for more."""
+    """Return the mean of -log p(label) over cases; p is logistic for one output unit, a softmax for more."""
     if outputs.shape[2] == 1:
+        # -log σ(x) = softplus(-x) for label 1, and -log(1 - σ(x)) = softplus(x) for label 0.
         return functional.softplus(outputs[:, :, 0] * (1 - 2 * labels)).mean(1)
     return -outputs.log_softmax(2).gather(2, labels.expand(len(outputs), -1)[:, :, None]).mean((1, 2))
 
@@ -322,20 +335,21 @@ def cross_entropy(
 def objective(
     loss: Loss, outputs: Float[Tensor, "nets cases outputs"], labels: Int[Tensor, "cases ..."], dead_zone: float = 0.0
 ) -> Float[Tensor, " nets"]:
-    """The loss of every net; labels are classes, or [cases, outputs] of 0 and 1."""
+    """Return the loss of every net; labels are classes, or [cases, outputs] of 0 and 1."""
     if loss == "cross_entropy":
         return cross_entropy(outputs, labels)
     classes = outputs.shape[2]
     desired = (
         labels.reshape(len(labels), -1) if labels.ndim == 2 or classes == 1 else functional.one_hot(labels, classes)
     )
+    # In the precision of the outputs: derivatives are checked in float64.
     return squared_error(outputs, desired.float().to(outputs.dtype), dead_zone)
 
 
 def correct(
     outputs: Float[Tensor, "nets cases outputs"], labels: Int[Tensor, "cases ..."]
 ) -> Float[Tensor, "nets cases"]:
-    """1 where all outputs are on the right sides of ½; of classes, where the largest is the right one."""
+    """Return 1 where all outputs are on the correct side of ½ or, with several classes, the largest is correct."""
     if labels.ndim == 2:
         return outputs.gt(0).eq(labels).all(2).float()
     guesses = outputs[:, :, 0].gt(0) if outputs.shape[2] == 1 else outputs.argmax(2)
@@ -346,10 +360,11 @@ def correct(
 
 
 def finite_difference_error(loss: Loss, net: nn.Module, x: Tensor, labels: Tensor, step: float = 1e-5) -> float:
-    """Largest difference between back-propagated and central-difference derivatives, over the largest derivative.
+    """Return the largest difference between back-propagated and central-difference derivatives.
 
-    In float64, over at most 200 weights.
+    It is relative to the largest derivative, in float64, over at most 200 weights.
     """
+    # In float64, rounding stays far below the error of the central difference.
     net, x = copy.deepcopy(net).double().eval(), x.double()
 
     def value() -> Tensor:
@@ -358,6 +373,7 @@ def finite_difference_error(loss: Loss, net: nn.Module, x: Tensor, labels: Tenso
     parameters = list(net.parameters())
     gradients = torch.cat([g.flatten() for g in torch.autograd.grad(value(), parameters)])
     places = [(p, i) for p in parameters for i in range(p.numel())]
+    # Spread over all layers, the first and the last weight included.
     chosen = torch.linspace(0, len(places) - 1, min(len(places), 200)).long().tolist()
     worst = 0.0
     with torch.no_grad():
@@ -376,11 +392,12 @@ def finite_difference_error(loss: Loss, net: nn.Module, x: Tensor, labels: Tenso
 def linear_probe(
     features: Float[Tensor, "nets cases units"], labels: Int[Tensor, " cases"], iterations: int = 50
 ) -> Float[Tensor, "nets units"]:
-    """Logistic regression on standardised features by Newton's method, all but unpenalised: weights, the last the bias.
+    """Fit logistic regression to standardised features by Newton's method, with almost no penalty.
 
-    On classes that a line can part it finds one that does.
+    Returns the weights, the bias last. If a line can separate the classes, one that does so is found.
     """
     x = _standardised(features.double())
+    # Without any ridge, the weights of separable classes grow without bound and the curvature becomes singular.
     y, ridge = labels.double(), 1e-3 * torch.eye(x.shape[2], dtype=torch.float64, device=x.device)
     weights = x.new_zeros(len(x), x.shape[2])
     for _ in range(iterations):
@@ -388,6 +405,7 @@ def linear_probe(
         slope = ((p - y)[:, None] @ x)[:, 0] + weights @ ridge
         curvature = x.mT @ ((p * (1 - p))[:, :, None] * x) + ridge
         move = torch.linalg.solve(curvature, slope)
+        # Steps longer than 10 are shortened: far from the minimum Newton's method overshoots.
         weights = weights - move * (10 / move.norm(dim=1, keepdim=True).clamp(min=10))
     return weights.to(features.dtype)
 
@@ -395,7 +413,7 @@ def linear_probe(
 def probe_accuracy(
     features: Float[Tensor, "nets cases units"], labels: Int[Tensor, " cases"]
 ) -> Float[Tensor, " nets"]:
-    """Share of cases on the right side of the line that `linear_probe` draws through the features."""
+    """Return the fraction of cases on the correct side of the line fitted by `linear_probe`."""
     weights = linear_probe(features, labels)
     side = (_standardised(features) @ weights[:, :, None])[:, :, 0].gt(0)
     return side.eq(labels).float().mean(1)
@@ -408,12 +426,12 @@ def _standardised(features: Tensor) -> Tensor:
 
 
 def antisymmetry(weights: Float[Tensor, "nets hidden bits"]) -> Float[Tensor, " nets"]:
-    """0 where weights are equal and opposite about the middle (1986, Figure 1), 1 where they are of one sign."""
+    """Return 0 for weights equal and opposite about the middle (1986, Figure 1), 1 for weights with one sign."""
     return (weights + weights.flip(2)).abs().sum((1, 2)) / (2 * weights.abs().sum((1, 2)))
 
 
 def figure_1(weights: Float[Tensor, "nets hidden bits"]) -> dict[str, float]:
-    """What the caption of 1986, Figure 1, says of the weights; medians over nets."""
+    """Return the properties of weights in the caption of 1986, Figure 1, as medians over nets."""
     found = {"antisymmetry": antisymmetry(weights)}
     if weights.shape[2] > 2:
         found["off_1_2_4"] = off_1_2_4(weights)
@@ -423,9 +441,9 @@ def figure_1(weights: Float[Tensor, "nets hidden bits"]) -> dict[str, float]:
 
 
 def off_1_2_4(weights: Float[Tensor, "nets hidden bits"]) -> Float[Tensor, " nets"]:
-    """How far from 1:2:4:... the sizes of weights are (1986, Figure 1): the largest share by which a ratio is not 2.
+    """Return how far the sizes of weights are from 1:2:4:... (1986, Figure 1).
 
-    A size is the mean over hidden units and over the two halves of the vector.
+    This is the largest relative deviation of a ratio from 2; a size is the mean over hidden units and over both halves.
     """
     sizes = weights.abs().unflatten(2, (2, -1))
     sizes = (sizes[:, :, 0] + sizes[:, :, 1].flip(2)).mean(1).sort(1).values
@@ -433,12 +451,12 @@ def off_1_2_4(weights: Float[Tensor, "nets hidden bits"]) -> Float[Tensor, " net
 
 
 def unlike_opposites(weights: Float[Tensor, "nets 2 bits"]) -> Float[Tensor, " nets"]:
-    """0 where the two hidden units have the same weights but for the sign (1986, Figure 1), 1 with the same signs."""
+    """Return 0 if the two hidden units have opposite weights (1986, Figure 1), 1 if all signs agree."""
     return weights.sum(1).abs().sum(1) / weights.abs().sum((1, 2))
 
 
 def equivalents_found(codes: Float[Tensor, "nets people units"]) -> Float[Tensor, " nets"]:
-    """Share of English people whose nearest Italian, by activities of people's hidden units, is their equivalent."""
+    """Return the share of English people whose nearest Italian, in the people's hidden units, is the equivalent."""
     english, italian = codes.split(len(ENGLISH), 1)
     return torch.cdist(english, italian).argmin(2).eq(torch.arange(len(ENGLISH), device=codes.device)).float().mean(1)
 
@@ -447,7 +465,7 @@ def equivalents_found(codes: Float[Tensor, "nets people units"]) -> Float[Tensor
 
 
 class Task(task.Task):
-    """Equations 8 and 9, on as many nets as there are replicates."""
+    """Gradient descent by Equations 8 and 9, on `replicates` nets at once."""
 
     log_every = 100
     inputs: Tensor
@@ -465,7 +483,7 @@ class Task(task.Task):
         self.register_buffer("probed_at_first", torch.zeros(config.replicates))
 
     def load_data(self) -> None:
-        """All cases, on the device with the nets."""
+        """Load all cases, to be on the device with the nets."""
         match self.config.problem:
             case Symmetry(bits=bits):
                 inputs, labels = symmetry(bits)
@@ -484,22 +502,23 @@ class Task(task.Task):
         self.register_buffer("labels", labels, persistent=False)
 
     def digits(self, split: str, count: int) -> tuple[Float[Tensor, "cases 784"], Int[Tensor, " cases"]]:
-        """Images of a split, pixels in 0 to 1: those that the seed draws to train on, the first to test on."""
+        """Return images of a split, pixels in [0, 1]: for training those drawn by the seed, for testing the first."""
         images, labels = open_images(self.run.data / "digits", split)
         which = subset(len(labels), count, self.run.seed) if split == "train" else slice(count)
         return torch.tensor(images[which]).flatten(1) / 255, torch.tensor(labels[which]).long()
 
     @property
     def total_steps(self) -> int:
-        """Sweeps, as `duration` says."""
+        """Number of sweeps, from `duration`."""
         return self.schedule.total_steps
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """One for all nets: each of those in the vocabulary treats every number alone."""
+        """Build one optimiser for all nets: each one in the vocabulary treats every parameter separately."""
         return build_optimizer(self.nets, self.config.optimizer)
 
     def update(self, step: int) -> dict[str, Tensor | float]:
-        """One sweep: the gradient of all cases, then one change of the weights."""
+        """Make one sweep: compute the gradient over all cases, then update the weights once."""
+        # Measured before training, so that the gain counts only what was learned.
         if step == 0 and self.is_plane:
             with torch.no_grad():
                 self.probed_at_first.copy_(probe_accuracy(self.nets.representation(self.inputs), self.labels))
@@ -509,10 +528,12 @@ class Task(task.Task):
             solved = correct(outputs, self.labels).amin(1).bool()
             self.solved_at[solved & self.solved_at.isinf()] = step
         optimizer, rate = self.raw_optimizers[0], self.schedule.at(step)
+        # One sweep more than `gentle`, to set the momentum back to its own value.
         if step <= self.config.gentle and isinstance(self.config.optimizer, SGD):
             gentle = step < self.config.gentle
             rate *= 0.5 if gentle else 1.0
             optimizer.param_groups[0]["momentum"] = 0.5 if gentle else self.config.optimizer.momentum
+        # The sum, so that every net gets the gradient of its own loss, whatever the number of nets.
         self.descend(losses.sum(), optimizer, self.config.optimizer, rate)
         if self.config.decrement:
             with torch.no_grad():
@@ -522,13 +543,14 @@ class Task(task.Task):
 
     @property
     def is_plane(self) -> bool:
-        """Whether cases are points of a plane, as in 2015, Figure 1."""
+        """Whether cases are points in a plane, as in 2015, Figure 1."""
         return isinstance(self.config.problem, Curves | Spirals)
 
     def evaluate(self) -> Evaluation:
-        """Scores of the nets, of the representation in their last hidden layer, and how alike the nets are."""
+        """Score the nets and the representation in their last hidden layer, and compare the nets with each other."""
         right = correct(self.nets(self.inputs), self.labels)
         solved = right.amin(1).bool()
+        # The check needs gradients, which are off here, and a fresh net: those of a trained one may vanish.
         with torch.inference_mode(False), torch.enable_grad():
             fresh = networks(self.config)["network"].to(self.inputs.device)
             gradient_error = finite_difference_error(self.config.loss, fresh, self.inputs, self.labels)
@@ -539,13 +561,14 @@ class Task(task.Task):
             errors = 100 * (1 - correct(self.nets(test), labels).mean(1))
             metrics |= {"test_error": float(errors.mean()), "error_spread": float(errors.std(correction=0))}
             return Evaluation(metrics, {"initial_conditions": strip(errors.cpu().numpy())})
+        # A net that never solved the problem counts with the length of training.
         metrics["sweeps_to_solve"] = float(self.solved_at.clamp(max=self.total_steps).median())
         if self.is_plane:
             probed = probe_accuracy(self.nets.representation(self.inputs), self.labels)
             metrics["probe_accuracy"] = float(probed.mean())
             metrics["probe_gain"] = float((probed - self.probed_at_first).mean())
         squares = torch.stack([p.flatten(1).square().sum(1) for p in self.nets.parameters()]).sum(0)
-        best = int((right.mean(1) - 1e-3 * squares / squares.max()).argmax())  # of several that solve, the gentlest
+        best = int((right.mean(1) - 1e-3 * squares / squares.max()).argmax())  # at a tie, the smallest weights
         if isinstance(self.config.problem, FamilyTrees):
             metrics |= self.family_metrics(right)
             weights = self.nets.get_parameter("0_people_weight")
@@ -560,7 +583,7 @@ class Task(task.Task):
         return Evaluation(metrics, pictures)
 
     def family_metrics(self, right: Float[Tensor, "nets facts"]) -> dict[str, float]:
-        """Facts that are known, among those learnt and those not; and whether equivalent people have alike codes."""
+        """Return the share of facts known, learned and held out, and whether equivalent people have similar codes."""
         facts, answers = (t.to(self.inputs.device) for t in self.held_out)
         people = torch.eye(len(PEOPLE), len(PEOPLE) + len(RELATIONSHIPS), device=self.inputs.device)
         weight, bias = (self.nets.get_parameter(f"0_people_{name}") for name in ("weight", "bias"))
@@ -572,9 +595,10 @@ class Task(task.Task):
         }
 
     def bending(self, index: int, frames: int = 16) -> dict[str, Picture]:
-        """2015, Figure 1: a regular grid and the cases, as inputs and as the last hidden layer of net `index` has them.
+        """Draw 2015, Figure 1: a regular grid and the cases, as inputs and in the last hidden layer of net `index`.
 
-        More than two hidden units are seen along the direction that parts the classes, and the widest one across it.
+        More than two hidden units are projected onto the direction that separates the classes, and the one with the
+        largest variance perpendicular to it.
         """
         edge = float(self.inputs.abs().amax()) * 1.1
         ticks, fine = torch.linspace(-edge, edge, 15), torch.linspace(-edge, edge, 60)
@@ -586,7 +610,7 @@ class Task(task.Task):
             hidden = self._view(hidden)
         before, after = (_fitted(points.cpu().numpy(), len(self.inputs)) for points in (every, hidden))
         if np.linalg.det(np.linalg.lstsq(before, after, rcond=None)[0]) < 0:
-            after = after * [-1, 1]  # of two mirror images the one that needs no folding
+            after = after * [-1, 1]  # of two mirror images, the one reached without folding
         shown = bent_grid(before, after, grid.shape[:2], self.labels.cpu().numpy(), frames)
         return {"bending": [*shown, *[shown[-1]] * 8], "before_and_after": np.concatenate([shown[0], shown[-1]])}
 
@@ -595,6 +619,7 @@ class Task(task.Task):
         across = linear_probe(cases[None], self.labels)[0, :-1] / cases.std(0).clamp(min=1e-6)
         across = across / across.norm()
         rest = cases - cases.mean(0)
+        # What remains has no component across, so its first principal component is perpendicular to it.
         rest = rest - (rest @ across)[:, None] * across
         along = torch.linalg.eigh(rest.mT @ rest).eigenvectors[:, -1]
         return torch.stack([hidden @ along, hidden @ across], 1)
@@ -604,7 +629,7 @@ class Task(task.Task):
 
 
 def _fitted(points: np.ndarray[Any, Any], cases: int) -> np.ndarray[Any, Any]:
-    """Moved and scaled, so that the last `cases` of the points lie within -0.85 and 0.85."""
+    """Shift and scale the points so that the last `cases` of them lie between -0.85 and 0.85."""
     low, high = points[-cases:].min(0), points[-cases:].max(0)
     return (points - (low + high) / 2) / np.maximum((high - low) / 2, 1e-6) * 0.85
 
@@ -612,9 +637,9 @@ def _fitted(points: np.ndarray[Any, Any], cases: int) -> np.ndarray[Any, Any]:
 def bent_grid(
     before: np.ndarray, after: np.ndarray, lines: Any, labels: np.ndarray, count: int
 ) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
-    """A film of `count` frames, in which points move from where they are to the net to where its hidden layer has them.
+    """Return `count` frames in which points move from their place as inputs to that in the hidden layer.
 
-    The first points are those of `lines` lines of a grid, the others are cases, in the colour of their class.
+    The first points form `lines` lines of a grid; the others are cases, coloured by class.
     """
     figure, [axes] = blank(3.0, width=3.0)
     axes.set(xlim=(-1, 1), ylim=(-1, 1), xticks=[], yticks=[])
@@ -622,7 +647,7 @@ def bent_grid(
     axes.add_collection(grid)
     cases = [axes.plot([], [], "o", color=colour, markersize=3.5)[0] for colour in (BLUE, ORANGE)]
     figure.legend(cases, ["class 0", "class 1"], loc="outside lower center", ncols=2, frameon=False, fontsize=8)
-    axes.set_title(" ")  # room for the words that change
+    axes.set_title(" ")  # keeps room for the changing text
     title = axes.text(0, 1.03, "", ha="center", fontsize=9)
     lines_of_grid, length = lines
 
@@ -639,7 +664,7 @@ def bent_grid(
 
 
 def weight_squares(weights: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """1986, Figure 1: the weight of each input to each hidden unit; the area of a square is its size."""
+    """Draw 1986, Figure 1: the weight from each input to each hidden unit, as a square whose area is its size."""
     rows, columns = weights.shape
     figure, [axes] = blank(0.7 + 0.55 * rows)
     largest = max(float(np.abs(weights).max()), 1e-6)
@@ -654,7 +679,7 @@ def weight_squares(weights: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np
 
 
 def strip(errors: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A mark for the test error of each net."""
+    """Mark the test error of each net on one axis."""
     figure, [axes] = blank(1.1)
     axes.eventplot(errors, colors=BLUE, linewidths=1, linelengths=0.8)
     axes.set(xlim=(0, 100), yticks=[], title=f"{len(errors)} nets from different starts", xlabel="test error, %")

@@ -5,25 +5,25 @@ classical bias-variance trade-off, Belkin, Hsu, Ma & Mandal, PNAS 2019 (arXiv:18
 Claimed: as a model grows, its test error falls, rises to a peak where the model is just able to interpolate its
 training set, and falls again, below where it was before (Belkin, Figure 2: random features on MNIST, with the peak at
 as many features as images; Nakkiran, Section 5: networks, most clearly with label noise). So, near that peak, more data
-hurts (Nakkiran, Section 7). The same is seen along the epochs of one large network (Nakkiran, Section 6). A tuned ridge
-takes the peak away (Nakkiran, Venkat, Kakade & Ma 2020, arXiv:2003.01897).
+hurts (Nakkiran, Section 7). The same happens along the epochs of one large network (Nakkiran, Section 6). A tuned ridge
+removes the peak (Nakkiran, Venkat, Kakade & Ma 2020, arXiv:2003.01897).
 
 Deviations:
-- Nakkiran's networks are convolutional, on CIFAR-10. So they are at paper scale, in the arms called objects_...; else
-  they have one hidden layer and learn MNIST, as in Belkin's Figure 3, with Nakkiran's label noise, cross-entropy and
-  Adam; no network starts from the weights of a smaller one.
-- The last 5,000 training images are kept back, so CIFAR-10's networks learn from 45,000 images, Nakkiran's from 50,000.
-  Pixels go from 0 to 1; whether theirs were normalised is not printed. Errors are against true test labels, as in all
-  their figures but Figure 1, which has noise in the test labels too.
-- The rate of their SGD is 0.1 / sqrt(1 + floor(t / 512)) (Appendix B.2). Here it falls as 1/sqrt(t) in every update,
-  which is the same at the end of each 512, and the first 512 are a warm-up.
-- Belkin speaks of N complex weights and of 2N real ones, but puts the threshold at N = n. So do N complex weights, of
-  whose output the real part is taken: these are ours. The solution of least norm comes from the eigenvalues of the
-  smaller Gram matrix, in complex128.
-- The height of a peak is judged at three points of its curve, which params/double_descent.yaml names before the run:
-  one of the classical regime, one at the interpolation threshold, and the last. The highest of many points would lie
-  too high by its choice alone. What the last point gains is measured against the best point before the threshold, as
-  its choice is to the disadvantage of the claim.
+- Nakkiran's networks are convolutional, on CIFAR-10. So are ours at paper scale, in the arms called objects_.... The
+  other networks have one hidden layer and learn MNIST, as in Belkin's Figure 3, with Nakkiran's label noise,
+  cross-entropy and Adam; no network starts from the weights of a smaller one.
+- The last 5,000 training images are held out, so the CIFAR-10 networks learn from 45,000 images, Nakkiran's from
+  50,000. Pixels lie in [0, 1]; the papers do not say whether theirs were normalised. Errors are measured against true
+  test labels, as in all their figures but Figure 1, which has noise in the test labels too.
+- Their SGD has learning rate 0.1 / sqrt(1 + floor(t / 512)) (Appendix B.2). Here it decays as 1/sqrt(t) at every
+  update, which agrees at the end of each 512, and the first 512 updates are a warm-up.
+- Belkin mentions both N complex weights and 2N real ones, but puts the threshold at N = n. N complex weights, with the
+  real part of the output taken, have it there; so we use these. The minimum-norm solution comes from the eigenvalues of
+  the smaller Gram matrix, in complex128.
+- The height of a peak is judged at three points of its curve, fixed in params/double_descent.yaml before the run: one
+  in the classical regime, one at the interpolation threshold, and the last. The maximum over many points would be
+  biased upwards. The gain of the last point is measured against the best point before the threshold, whose selection
+  works against the claim.
 
 Shapes: n = training images; pixels = channels × height × width of an image, in this order; width = features, hidden
 units or channels of the first layer; points = the models of one sweep, or the probes along the epochs of one network;
@@ -60,17 +60,17 @@ from reprise.parts.vocabulary import Count
 
 HELD_OUT = 5000
 BANDWIDTH = 5.0
-"""Of the Gaussian kernel that Fourier features approach, on MNIST (Belkin, Appendix C.1)."""
+"""Bandwidth of the Gaussian kernel that the Fourier features approximate, on MNIST (Belkin, Appendix C.1)."""
 SMALLEST = 1e-12
-"""Eigenvalues below this share of the largest count as 0."""
+"""Eigenvalues below this fraction of the largest count as 0."""
 
 
 class RandomFeatures(Strict):
-    """A linear readout of random features, fitted by least squares at once."""
+    """A linear readout of random features, fitted by least squares in one step."""
 
     kind: Literal["random_features"]
     ridge: vocabulary.Decay
-    """Added to the Gram matrix's eigenvalues, as a share of their mean; 0: the solution of least norm."""
+    """Added to the eigenvalues of the Gram matrix, as a share of their mean; 0 gives the minimum-norm solution."""
 
 
 class _Trained(Strict):
@@ -80,11 +80,11 @@ class _Trained(Strict):
     duration: DurationField
     """Length of training of each network."""
     probes: Annotated[int, Field(ge=0)] = 0
-    """How often, evenly spaced in the logarithm of the step, one network is scored: the epoch-wise curve."""
+    """How often one network is scored, evenly spaced in the logarithm of the step, for the epoch-wise curve."""
 
 
 class Perceptrons(_Trained):
-    """Networks of one hidden layer, trained one after another."""
+    """Networks with one hidden layer, trained one after another."""
 
     kind: Literal["perceptrons"]
     activation: vocabulary.Activation
@@ -92,10 +92,10 @@ class Perceptrons(_Trained):
 
 
 class Convolutional(_Trained):
-    """Networks of k, 2k, 4k and 8k channels (Nakkiran, Appendix B.1), trained one after another; the width is k."""
+    """Networks with k, 2k, 4k and 8k channels (Nakkiran, Appendix B.1), trained one after another. The width is k."""
 
     kind: Literal["cnn", "resnet"]
-    """Five layers, or the pre-activation ResNet-18, whose k is 64."""
+    """cnn: five layers; resnet: the pre-activation ResNet-18, which has k = 64."""
     augmented: bool
     """Whether each image is shifted by up to 4 pixels, and half of them mirrored (Nakkiran, Appendix B.2)."""
 
@@ -104,22 +104,22 @@ class Config(ExperimentConfig):
     """A sweep over widths, over sizes of the training set, or over the epochs of one network."""
 
     dataset: vocabulary.SmallImages = "digits"
-    """Which images: MNIST's digits or CIFAR-10's objects."""
+    """Images: MNIST's digits or CIFAR-10's objects."""
     model: Annotated[RandomFeatures | Perceptrons | Convolutional, Field(discriminator="kind")]
     widths: Annotated[list[Count], Field(min_length=1)]
-    """Features, hidden units, or channels of the first layer."""
+    """Widths: features, hidden units, or channels of the first layer."""
     images: Annotated[list[Annotated[int, Field(ge=1, le=60_000 - HELD_OUT)]], Field(min_length=1)]
-    """Sizes of the training set; each holds the ones before it."""
+    """Sizes of the training set; each includes the smaller ones."""
     label_noise: vocabulary.Fraction
     """Share of the training labels replaced by another class."""
     classical: Annotated[int, Field(ge=0)]
-    """Which point of the curve, from 0, stands for the classical regime ..."""
+    """Index, from 0, of the point of the curve that represents the classical regime."""
     threshold: Annotated[int, Field(ge=0)]
-    """... and which for the interpolation threshold."""
+    """Index, from 0, of the point of the curve that represents the interpolation threshold."""
     test: Annotated[int, Field(ge=1, le=10_000)]
-    """Test images to score."""
+    """Number of test images to score."""
     pooling: Literal[1, 2, 4, 7] = 1
-    """Squares of so many pixels a side are averaged into one."""
+    """Squares with this side, in pixels, are averaged into one pixel."""
 
     @model_validator(mode="after")
     def _one_sweep(self) -> Config:
@@ -138,7 +138,7 @@ class Config(ExperimentConfig):
 class Readout(nn.Module):
     """[n, pixels] to [n, 10]: least squares on `width` random Fourier features (Belkin, Section 3).
 
-    The features' directions are `draw`n from a seed and never saved; the readout is a buffer, set by `fit`.
+    The features' directions are drawn by `draw` from a seed and not saved. The readout is a buffer, set by `fit`.
     """
 
     directions: Tensor
@@ -150,7 +150,8 @@ class Readout(nn.Module):
         self.register_buffer("readout", torch.zeros(width, 10, 2, dtype=torch.float64))  # real and imaginary parts
 
     def features(self, images: Float[Tensor, "n pixels"]) -> Complex[Tensor, "n width"]:
-        """exp(i v·x) / sqrt(width)."""
+        """Features exp(i v·x) / sqrt(width)."""
+        # At the threshold the Gram matrix is almost singular, which float32 could not resolve.
         angles = (images @ self.directions).double()
         return torch.polar(angles.new_tensor(self.directions.shape[1] ** -0.5), angles)
 
@@ -158,18 +159,18 @@ class Readout(nn.Module):
         return (self.features(images) @ torch.view_as_complex(self.readout)).real.float()
 
     def draw(self, seed: int) -> None:
-        """Directions v of the features: of `width` of them always the same."""
+        """Draw the directions v of the features; the same seed and width give the same directions."""
         drawn = torch.randn(self.directions.shape, generator=torch.Generator().manual_seed(seed))
         self.directions.copy_(drawn / BANDWIDTH)
 
     def fit(self, images: Float[Tensor, "n pixels"], targets: Float[Tensor, "n 10"], ridge: float) -> None:
-        """Set the readout."""
+        """Fit the readout by least squares."""
         found = least_norm(self.features(images), targets.to(torch.complex128), ridge)
         self.readout.copy_(torch.view_as_real(found))
 
 
 def networks(config: Config) -> dict[str, nn.Module]:
-    """One model for each width and size of the training set, from the config alone."""
+    """Build one model for each width and size of the training set, from the config alone."""
     return {
         f"width_{width}_images_{size}": model_of(config.model, shape_of(config), width)
         for width in config.widths
@@ -178,13 +179,13 @@ def networks(config: Config) -> dict[str, nn.Module]:
 
 
 def shape_of(config: Config) -> tuple[int, int, int]:
-    """Channels, height and width of an image, pooled."""
+    """Channels, height and width of an image after pooling."""
     channels, height, width = SHAPES[config.dataset]
     return channels, height // config.pooling, width // config.pooling
 
 
 def model_of(model: RandomFeatures | Perceptrons | Convolutional, shape: tuple[int, int, int], width: int) -> nn.Module:
-    """[n, pixels] to [n, 10], for images of `shape`."""
+    """Build a model from [n, pixels] to [n, 10], for images of `shape`."""
     pixels = math.prod(shape)
     if isinstance(model, RandomFeatures):
         return Readout(pixels, width)
@@ -195,9 +196,9 @@ def model_of(model: RandomFeatures | Perceptrons | Convolutional, shape: tuple[i
 
 
 def five_layers(shape: tuple[int, int, int], width: int) -> list[nn.Module]:
-    """Nakkiran, Appendix B.1: four times convolution, batch norm, ReLU and pooling by 1, 2, 2, 8; and a linear layer.
+    """Nakkiran, Appendix B.1: four convolutions, each with batch norm, ReLU and pooling by 1, 2, 2, 8; a linear layer.
 
-    An image smaller than 32 × 32 is pooled by less in the end.
+    Images smaller than 32 × 32 are pooled less at the end.
     """
     inputs, height, _ = shape
     layers: list[nn.Module] = []
@@ -209,7 +210,7 @@ def five_layers(shape: tuple[int, int, int], width: int) -> list[nn.Module]:
 
 
 def resnet_18(channels: int, width: int) -> list[nn.Module]:
-    """Nakkiran, Appendix B.1: four stages of two blocks, of strides 1, 2, 2, 2; as released, no norm after the last."""
+    """Nakkiran, Appendix B.1: four stages of two blocks, strides 1, 2, 2, 2; as released, no norm after the last."""
     layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1, bias=False)]
     inputs = width
     for stage, stride in enumerate((1, 2, 2, 2)):
@@ -220,9 +221,9 @@ def resnet_18(channels: int, width: int) -> list[nn.Module]:
 
 
 class Block(nn.Module):
-    """Twice batch norm, ReLU and convolution, beside a shortcut (He et al. 2016, arXiv:1603.05027, Figure 1 b).
+    """Pre-activation block: twice batch norm, ReLU and convolution (He et al. 2016, arXiv:1603.05027, Figure 1 b).
 
-    Where the shape changes, the shortcut is a convolution of 1 × 1 after the first ReLU.
+    If the shape changes, the shortcut is a 1 × 1 convolution after the first ReLU.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -245,14 +246,16 @@ class Block(nn.Module):
 def least_norm(
     features: Num[Tensor, "n width"], targets: Num[Tensor, "n outputs"], ridge: float
 ) -> Num[Tensor, "width outputs"]:
-    """Belkin, at Figure 2: of the weights of least squared error, those of least norm; with `ridge`, ridge regression.
+    """Belkin, at Figure 2: the least-squares weights of smallest norm; with `ridge`, ridge regression.
 
-    Eigenvalues of features·features* (more features than images) or features*·features are inverted where they are not
-    0; `ridge` times their mean is added to each. * is the transpose, of complex features the conjugate transpose.
+    It inverts the non-zero eigenvalues of features·features* (more features than images) or features*·features, after
+    adding `ridge` times their mean. * is the transpose, or for complex features the conjugate transpose.
     """
+    # The two Gram matrices share their non-zero eigenvalues, so decompose the smaller one.
     wide = features.shape[1] > features.shape[0]
     gram = features @ features.mH if wide else features.mH @ features
     values, vectors = torch.linalg.eigh(gram)
+    # eigh sorts in ascending order: values[-1] is the largest.
     inverse = torch.where(values > SMALLEST * values[-1], 1 / (values + ridge * values.mean()), 0)
     right = targets if wide else features.mH @ targets
     solved = vectors @ (inverse[:, None] * (vectors.mH @ right))
@@ -260,14 +263,15 @@ def least_norm(
 
 
 def corrupted(labels: Int[Tensor, " n"], share: float, generator: torch.Generator) -> Int[Tensor, " n"]:
-    """Nakkiran, Section 4: a label is replaced by one of the nine others; here exactly the `share` of them."""
+    """Nakkiran, Section 4: replace labels by one of the nine others; here for exactly the given `share`."""
     wrong = torch.randperm(len(labels), generator=generator) < round(share * len(labels))
+    # A shift of 1 to 9 never gives the same label.
     shift = torch.randint(1, 10, (len(labels),), generator=generator)
     return torch.where(wrong, (labels + shift) % 10, labels)
 
 
 def score(model: nn.Module, images: Float[Tensor, "n pixels"], labels: Int[Tensor, " n"]) -> ClassificationScores:
-    """Loss and error of a model; the loss of random features is the squared error, summed over the classes."""
+    """Return loss and error of a model. The loss of random features is the squared error, summed over classes."""
     outputs = in_blocks(model, images, 2000)
     scores = classification_scores(outputs, labels)
     if not isinstance(model, Readout):
@@ -276,17 +280,18 @@ def score(model: nn.Module, images: Float[Tensor, "n pixels"], labels: Int[Tenso
 
 
 def largest_rise(curve: Float[np.ndarray, " points"]) -> float:
-    """How far a curve climbs at most, from any of its points to a later one; 0 where it only falls."""
+    """Largest rise of a curve from any point to a later one; 0 if it only falls."""
     return float((curve - np.minimum.accumulate(curve)).max())
 
 
 def probe_steps(probes: int, total: int) -> list[int]:
-    """The updates after which an epoch-wise curve is measured: evenly spaced in the logarithm, the last at the end."""
+    """Updates after which the epoch-wise curve is measured: evenly spaced in the logarithm, the last at the end."""
+    # Rounding can make neighbouring steps equal, hence the set.
     return sorted({int(at) for at in np.geomspace(min(10, total), total, probes).round()}) if probes else []
 
 
 class Task(task.Task):
-    """Models of a sweep, one after another."""
+    """The models of a sweep, trained one after another."""
 
     log_every = 100
     curve: Tensor
@@ -302,7 +307,7 @@ class Task(task.Task):
             self.log_every = 1
 
     def load_data(self) -> None:
-        """Images that the seed picks to learn from, under noisy labels; the training set's last 5,000 to choose on."""
+        """Open the training images chosen by the seed, with noisy labels; the last 5,000 are held out."""
         splits = open_small_images(self.run.data, self.config.dataset, HELD_OUT)
         most = len(splits.train.images)
         size = min(max(self.config.images), most)
@@ -311,6 +316,7 @@ class Task(task.Task):
             return functional.avg_pool2d(images.float() / 255, self.config.pooling).flatten(1)
 
         generator = torch.Generator().manual_seed(self.run.seed)
+        # The beginnings of one permutation, so that a larger set includes the smaller ones.
         picked = torch.randperm(most, generator=generator)[:size].numpy()
         images, labels = tensors(splits.train, picked)
         self.train_set = ImageSet(pixels(images), corrupted(labels, self.config.label_noise, generator))
@@ -319,8 +325,9 @@ class Task(task.Task):
         for model in self.models.values():
             if isinstance(model, Readout):
                 model.draw(self.run.seed)
-        self.in_turn = InTurn([1] * len(self.points))  # random features are solved for at once
+        self.in_turn = InTurn([1] * len(self.points))  # random features are solved in one step
         if not isinstance(training := self.config.model, RandomFeatures):
+            # Tests have fewer images than the config asks for.
             sizes = [min(size, len(self.train_set)) for _, size in self.points]
             self.samplers = [EpochSampler(n, min(training.batch_size, n), self.run.seed) for n in sizes]
             self.schedules = [Schedule.of(training, sampler.steps_per_epoch) for sampler in self.samplers]
@@ -332,14 +339,14 @@ class Task(task.Task):
         return self.in_turn.total_steps
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One for each network."""
+        """One optimiser per network."""
         model = self.config.model
         if isinstance(model, RandomFeatures):
             return []
         return [build_optimizer(network, model.optimizer) for network in self.models.values()]
 
     def update(self, step: int) -> dict[str, Tensor | float]:
-        """Solve for one readout, or one minibatch of one network."""
+        """Solve for one readout, or train one network on one minibatch."""
         index, own = self.in_turn.at(step)
         network, size = list(self.models.values())[index], self.points[index][1]
         model = self.config.model
@@ -362,15 +369,16 @@ class Task(task.Task):
         return {"loss": loss.detach()}
 
     def point(self, network: nn.Module, size: int) -> Float[Tensor, " scores"]:
-        """Training loss and error, on the noisy labels that it learned; test loss and error, on true ones."""
+        """Return training loss and error, on the noisy labels it learned, and test loss and error, on true ones."""
         train, test = (score(network, *part) for part in (self.train_set[:size], self.test_set[:]))
         return torch.tensor([*train, *test], dtype=torch.float64)
 
     def evaluate(self) -> Evaluation:
-        """Scores of the last weights of every model; or the curve that was measured along one model's epochs."""
+        """Score the final weights of every model, or take the curve that was measured along one model's training."""
         if len(self.points) > 1:
             models = list(self.models.values())
             curve = torch.stack([self.point(net, size) for net, (_, size) in zip(models, self.points, strict=True)])
+            # Only one of the two has several values; see _one_sweep.
             along = max(self.config.widths, self.config.images, key=len)
         else:
             along = probe_steps(len(self.curve), self.total_steps)
@@ -378,6 +386,7 @@ class Task(task.Task):
         curve = curve.cpu().numpy()
         at = self.chosen(len(curve))
         network = list(self.models.values())[-1]
+        # Columns of the curve: training loss and error, test loss and error.
         error, loss = curve[list(at), 3], curve[list(at), 2]
         metrics = {
             "rise": error[1] - error[0],
@@ -396,7 +405,7 @@ class Task(task.Task):
 
     @property
     def axis(self) -> str:
-        """The name of the curve's x axis."""
+        """Label of the curve's x axis."""
         if len(self.config.images) > 1:
             return "training images"
         if len(self.config.widths) > 1:
@@ -405,15 +414,16 @@ class Task(task.Task):
         return "updates"
 
     def chosen(self, points: int) -> tuple[int, int, int]:
-        """The three points that are compared."""
+        """Indices of the three points that are compared."""
         return min(self.config.classical, points - 1), min(self.config.threshold, points - 1), points - 1
 
 
 def curve_chart(
     axis: str, along: list[int], curve: Float[np.ndarray, "points 4"], marked: tuple[int, int, int]
 ) -> Picture:
-    """Error (left) and loss (right, cut off at the top) of training and test; the three points judged are `marked`."""
+    """Plot error and loss of training and test, the loss cut off at the top; `marked` are the three judged points."""
     marks = {str(along[at]): along[at] for at in marked}
+    # The loss at the peak can be orders of magnitude above the rest; it would flatten everything else.
     top = max(min(1.1 * float(curve[:, [0, 2]].max()), 5 * float(curve[:, 2].min())), 1e-9)
 
     def panel(title: str, train: int, test: int, bounds: tuple[float, float] | None) -> Chart:

@@ -4,20 +4,19 @@ Mnih, Kavukcuoglu, Silver, Graves, Antonoglou, Wierstra, Riedmiller: Playing Ata
 Learning, 2013, https://arxiv.org/abs/1312.5602; Mnih et al.: Human-level control through deep reinforcement
 learning, Nature 518, 2015, https://doi.org/10.1038/nature14236.
 
-What is claimed: the network outscores random play and linear function approximators (2013, Table 1; 2015,
-Extended Data Table 4), and both experience replay and a separate target network are needed for it (2015,
-Extended Data Table 3).
+Claimed: the network outscores random play and linear function approximators (2013, Table 1; 2015, Extended Data Table
+4), and needs both experience replay and a separate target network for it (2015, Extended Data Table 3).
 
 Deviations, at every scale:
-- A stack of frames does not reach back over the start of a game, but does over a lost life, as it does in play.
-- Two frames are joined by the greater luminance, not the greater red, green and blue; screens shrink by area.
+- A stack of frames does not reach back over the start of a game, but does over a lost life, as in play.
+- Two frames are joined by the larger luminance, not the larger red, green and blue; screens shrink by area averaging.
 - torch's RMSProp adds eps outside the square root (see parts/optim.py).
-- Evaluation is by the last weights, not by the best of many evaluations.
-- Without replay an update learns from as many transitions as with it: the newest ones. The paper does not say how many.
-At laptop scale: everything that `laptop` of params/dqn.yaml names. Above all 48,000 agent steps, not 50 million, on
-frames of 42×42 cut to the playing field; 8 games side by side; three-step targets; Adam. What replay and the target
-network are worth (Extended Data Table 3) is measured in MinAtar's Space Invaders (Young & Tian 2019), by one-step
-targets as in the paper.
+- Evaluation uses the last weights, not the best of many evaluations.
+- Without replay, an update learns from as many transitions as with it: the newest ones. The paper gives no number.
+At laptop scale: everything listed under `laptop` in params/dqn.yaml. Above all 48,000 agent steps instead of 50
+million, on frames of 42×42 cropped to the playing field; 8 games side by side; three-step targets; Adam. The value of
+replay and of the target network (Extended Data Table 3) is measured in MinAtar's Space Invaders (Young & Tian 2019),
+with one-step targets as in the paper.
 
 Shapes: batch; planes = stack × channels of a frame; height, width; actions; games (played side by side).
 """
@@ -53,26 +52,26 @@ class Atari(Strict):
     size: Count = 84
     """Height and width of a frame, in pixels."""
     crop: Annotated[list[Annotated[int, Field(ge=0, le=210)]], Field(min_length=2, max_length=2)]
-    """First row of the screen that is kept, and the first that is not."""
+    """First row of the screen that is kept, and the first row after those."""
     skip: Annotated[int, Field(ge=2)] = 4
-    """Frames of the game that an action lasts."""
+    """Frames of the game that an action lasts: the action is repeated."""
     noops: Annotated[int, Field(ge=0)] = 30
-    """Idle frames before a game, at most."""
+    """Largest number of idle frames at the start of a game."""
     all_actions: bool = False
-    """All 18 of the joystick, not only those with an effect."""
+    """Whether to use all 18 joystick actions, not only those with an effect."""
 
 
 class MinAtar(Strict):
-    """A game of MinAtar: 10×10, and no pixels to learn to see."""
+    """A game of MinAtar: 10×10 cells, so that seeing need not be learned from pixels."""
 
     kind: Literal["minatar"]
     name: Literal["asterix", "breakout", "freeway", "seaquest", "space_invaders"]
     sticky: Share = 0.1
-    """How often an action repeats the one before it."""
+    """Probability that an action repeats the previous one."""
 
 
 class Convolution(Strict):
-    """One layer of filters, without padding."""
+    """One convolution, without padding."""
 
     channels: Count
     kernel: Count
@@ -80,22 +79,22 @@ class Convolution(Strict):
 
 
 class Network(Strict):
-    """Convolutions, then hidden layers, then one linear output for each action. Without either: a linear Q."""
+    """Convolutions, hidden layers, and one linear output per action; without either, Q is linear."""
 
     convolutions: list[Convolution]
     hidden: list[Count]
-    """Units of each layer."""
+    """Units in each hidden layer."""
     activation: Activation = "relu"
     init: Initialization = TORCH_INIT
 
 
 class Exploration(Strict):
-    """ε falls along a straight line, then stays."""
+    """ε falls linearly and then stays constant."""
 
     start: Share
     end: Share
     over: Count
-    """Agent steps."""
+    """Agent steps over which ε falls."""
 
 
 class Evaluate(Strict):
@@ -104,41 +103,41 @@ class Evaluate(Strict):
     episodes: Count
     epsilon: Share
     longest: Count
-    """Frames of the game, of which there are 60 a second."""
+    """Longest game, in frames, of which there are 60 a second."""
 
 
 class Config(ExperimentConfig):
-    """Every knob of DQN."""
+    """Config of DQN."""
 
     game: Annotated[Atari | MinAtar, Field(discriminator="kind")]
     environments: Count
-    """Games played side by side, by each device."""
+    """Games played side by side, over all devices."""
     stack: Count
-    """Frames that make a state."""
+    """Frames per state."""
     network: Network
     duration: DurationField
-    """Steps of all environments together: one agent step in each."""
+    """Length of training; a step is one agent step in each environment."""
     learning_starts: Annotated[int, Field(ge=0)]
-    """Agent steps of random play before the first update."""
+    """Agent steps with random actions before the first update."""
     replay: Count | None
-    """Transitions kept to sample from. null: none are, and an update learns from the newest `batch` transitions."""
+    """Transitions stored for sampling; null stores none, and an update learns from the newest `batch` transitions."""
     update_every: Count
-    """Agent steps for each update of the weights."""
+    """Agent steps per update of the weights."""
     batch: Count
-    """Transitions of an update."""
+    """Transitions per update."""
     target_every: Count | None
-    """Updates after which the target network becomes a copy of the learning one. null: there is none."""
+    """Updates after which the learning network is copied to the target network; null: no target network."""
     discount: Share
     multi_step: Count = 1
     """Steps of reward before the target bootstraps (Sutton 1988)."""
     double: bool = False
-    """The learning network chooses the action that the target network rates (van Hasselt et al. 2015)."""
+    """Whether the learning network chooses the action that the target network rates (van Hasselt et al. 2015)."""
     clip_rewards: bool = True
-    """To [-1, 1], in training alone."""
+    """Whether rewards are clipped to [-1, 1] in training."""
     clip_error: Annotated[float, Field(gt=0)] | None = 1.0
-    """Where the loss turns from squared to absolute. null: it stays squared."""
+    """Error at which the loss turns from squared to absolute; null keeps it squared."""
     reduction: Literal["sum", "mean"]
-    """How the losses of a batch become one."""
+    """How the losses of a batch are combined."""
     optimizer: Optimizer
     schedule: Schedule = CONSTANT
     exploration: Exploration
@@ -156,7 +155,7 @@ class Config(ExperimentConfig):
 
 
 class QNetwork(nn.Module):
-    """Q(s, ·; θ): a value for each action, from the frames of a state (2013, Section 4.1; 2015, Methods)."""
+    """Q(s, ·; θ): a value for each action, from a stack of frames (2013, Section 4.1; 2015, Methods)."""
 
     def __init__(self, config: Network, planes: int, size: int, actions: int) -> None:
         super().__init__()
@@ -172,18 +171,18 @@ class QNetwork(nn.Module):
         self.layers = initialize_(nn.Sequential(*layers, nn.Linear(features, actions)), config.init)
 
     def forward(self, states: UInt8[Tensor, "batch planes height width"]) -> Float[Tensor, "batch actions"]:
-        """The only place where frames are scaled to [0, 1]."""
+        """Return Q for each action; `states` are bytes, which are scaled to [0, 1] here."""
         return self.layers(states.float().div_(255))
 
 
 def networks(config: Config) -> dict[str, nn.Module]:
-    """The learning network; the target network is a copy of it."""
+    """Build the learning network; the target network is a copy of it."""
     channels, size, actions = _frame(config.game)
     return {"q": QNetwork(config.network, config.stack * channels, size, actions)}
 
 
 def _frame(game: Atari | MinAtar) -> tuple[int, int, int]:
-    """Channels, and height or width, of one frame; actions."""
+    """Return channels, height or width of one frame, and the number of actions."""
     if isinstance(game, MinAtar):
         channels, actions = games.MINATAR_SHAPES[game.name]
         return channels, 10, actions
@@ -191,7 +190,7 @@ def _frame(game: Atari | MinAtar) -> tuple[int, int, int]:
 
 
 def open_games(game: Atari | MinAtar, count: int, seed: int, longest: int = 108_000) -> games.Games:
-    """`count` copies of `game`, none longer than `longest` frames."""
+    """Open `count` copies of `game`, each ending after at most `longest` frames."""
     if isinstance(game, MinAtar):
         return games.MinAtar(game.name, count, seed, sticky=game.sticky, longest=longest)
     top, bottom = game.crop
@@ -210,7 +209,7 @@ def q_target(
     next_q: Float[Tensor, "batch actions"],
     choosing_q: Float[Tensor, "batch actions"],
 ) -> Float[Tensor, " batch"]:
-    """y = r + γ Q(s′, argmax_a′ Q′(s′, a′)), γ = 0 after a terminal step (2013, Equation 2; 2015, Algorithm 1).
+    """Return y = r + γ Q(s′, argmax_a′ Q′(s′, a′)), γ = 0 after a terminal step (2013, Equation 2; 2015, Algorithm 1).
 
     `choosing_q` is `next_q` itself in DQN, and the learning network's in double DQN.
     """
@@ -223,15 +222,16 @@ def q_loss(
     target: Float[Tensor, " batch"],
     clip: float | None,
 ) -> Float[Tensor, " batch"]:
-    """½ (y − Q(s, a))², its gradient's error term clipped to ±`clip` (2013, Equations 2 and 3; 2015, Methods)."""
+    """Return ½ (y − Q(s, a))², the error in its gradient clipped to ±`clip` (2013, Equations 2, 3; 2015, Methods)."""
     chosen = q.gather(1, actions[:, None]).squeeze(1)
     if clip is None:
         return 0.5 * (target - chosen).square()
+    # The Huber loss is the one whose gradient is the clipped error.
     return F.huber_loss(chosen, target, reduction="none", delta=clip)
 
 
 def epsilon_at(agent_step: int, exploration: Exploration) -> float:
-    """The share of random actions at `agent_step`."""
+    """Return the probability of a random action at `agent_step`."""
     progress = min(agent_step / exploration.over, 1.0)
     return exploration.start + progress * (exploration.end - exploration.start)
 
@@ -240,7 +240,7 @@ def epsilon_at(agent_step: int, exploration: Exploration) -> float:
 
 
 class Task(task.Task):
-    """Deep Q-learning (2013, Algorithm 1; 2015, Algorithm 1). One update is one step of every environment."""
+    """Deep Q-learning (2013, Algorithm 1; 2015, Algorithm 1); an update is one step of every environment."""
 
     x_axis = "agent_steps"
     prefers_bf16 = True
@@ -255,25 +255,27 @@ class Task(task.Task):
         self.target: nn.Module | None = None
         if config.target_every is not None:
             self.target = copy.deepcopy(self.q).requires_grad_(False)
+        # History counts agent steps, of which each update makes one per environment.
         self.x_scale = config.environments
         self.log_every = min(max(self.total_steps // 50, 1), 1000)
         self.updates = 0
         self.late: Tensor
-        """Sum of the unclipped scores of the whole games that ended in the last third of training, and their number."""
+        """Sum of the unclipped scores of games that ended in the last third of training, and their number."""
         self.register_buffer("late", torch.zeros(2))
         self._scores: list[float] = []
         self._games: games.Games | None = None
 
     @property
     def total_steps(self) -> int:
-        """As `duration` says."""
+        """Number of updates, from `duration`."""
         return self.schedule.total_steps
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build_optimizer(self.q, self.config.optimizer)
 
     def _open(self) -> None:
-        """Start playing: a device's share of the environments, which remembers its share of what is remembered."""
+        """Start playing this device's share of the environments, with its share of the replay memory."""
+        # Every device plays other games.
         config, seed = self.config, 1000 * self.run.seed + self.rank
         if config.environments % self.world_size:
             raise ValueError(f"environments is {config.environments}; expected a multiple of {self.world_size} devices")
@@ -282,6 +284,7 @@ class Task(task.Task):
         self._games = open_games(config.game, count, seed)
         self._random = torch.Generator().manual_seed(seed)
         shape = self._games.frame_shape
+        # Without replay, the memory holds just one batch.
         remembered = (config.replay or config.batch) // self.world_size
         self._replay = Replay(remembered, count, shape, config.stack, config.multi_step)
         self._replay.start(self._games.start())
@@ -308,20 +311,23 @@ class Task(task.Task):
 
     def _updates_due(self, agent_step: int) -> int:
         config = self.config
+        # An update is due at each multiple of `update_every` that this step of all environments passes.
         return (agent_step + config.environments) // config.update_every - agent_step // config.update_every
 
     def _act(
         self, states: UInt8[Tensor, "games planes height width"], epsilon: float, random: torch.Generator
     ) -> Int64[Tensor, " games"]:
         explore = torch.rand(len(states), generator=random) < epsilon
+        # Drawn for all games, so that the stream of random numbers does not depend on ε.
         actions = torch.randint(_frame(self.config.game)[2], (len(states),), generator=random)
+        # If all actions are random, as before learning starts, the network need not run.
         if explore.all():
             return actions
         with torch.no_grad():
             return actions.where(explore, self.q(states.to(self.device)).argmax(1).cpu())
 
     def _count(self, played: games.Played, late: bool) -> None:
-        """Keep the unclipped scores of the last 50 whole games, and the sum of those that end `late`."""
+        """Keep the unclipped scores of the last 50 complete games, and the sum of those that end `late`."""
         self._running += played.rewards
         if played.over.any():
             ended = self._running[played.over]
@@ -339,6 +345,7 @@ class Task(task.Task):
         else:
             batch = replay.sample(size, config.discount, self._random)
         q, loss = self._loss(batch.to(self.device))
+        # Gradients are averaged over devices, so a sum has to be scaled up.
         total = loss.sum() * self.world_size if config.reduction == "sum" else loss.mean()
         self.descend(total, self.raw_optimizers[0], config.optimizer, self.schedule.at(step))
         self.updates += 1
@@ -348,14 +355,16 @@ class Task(task.Task):
 
     def _loss(self, batch: Transitions) -> tuple[Float[Tensor, "batch actions"], Float[Tensor, " batch"]]:
         with torch.no_grad():
+            # Without a target network, the learning network rates its own actions.
             next_q = (self.target or self.q)(batch.next_states)
             choosing_q = self.q(batch.next_states) if self.config.double and self.target is not None else next_q
+            # The target is computed in float32, whatever the precision of the network.
             target = q_target(batch.rewards, batch.discounts, next_q.float(), choosing_q)
         q = self.q(batch.states).float()
         return q, q_loss(q, batch.actions, target, self.config.clip_error)
 
     def evaluate(self) -> task.Evaluation:
-        """Whole games, one in each of as many environments, at the evaluation's ε; scores are not clipped."""
+        """Play one complete game in each of `episodes` environments, with the ε of evaluation and unclipped scores."""
         config = self.config.evaluate
         seed = 1000 * self.run.seed + 999
         evaluated = open_games(self.config.game, config.episodes, seed, config.longest)
@@ -367,6 +376,7 @@ class Task(task.Task):
         film = [evaluated.picture(0)]
         while playing.any():
             states, actions = memory.states()[playing], torch.full((config.episodes,), -1)
+            # Games that are over get no action and are not fed to the network.
             q = self.q(states.to(self.device)).cpu()
             explore = torch.rand(len(q), generator=random) < config.epsilon
             anything = torch.randint(q.shape[1], (len(q),), generator=random)
@@ -376,9 +386,11 @@ class Task(task.Task):
             memory.add(actions, played.rewards, played.life_lost, played.over, played.frames)
             scores += played.rewards
             playing &= ~played.over
+            # Every game keeps its place, so that number 0 is the one filmed.
             if playing[0] and len(film) < self.film_frames:
                 film.append(evaluated.picture(0))
         metrics = {"score": float(scores.mean()), "best_game": float(scores.max())}
+        # An arm of random play trains for no steps, and its Q values mean nothing.
         if self.total_steps == 0:
             return task.Evaluation(metrics)
         metrics |= {"predicted_value": q_sum / q_count}

@@ -5,26 +5,26 @@ Cybernetics 1 (4), 1971, https://doi.org/10.1109/TSMC.1971.4308320.
 
 Claimed: layers of quadratic polynomials of two variables, each fitted by least squares on one part of the data, build
 up a polynomial of high degree; an external criterion, the error on a part that no coefficient saw, selects the units of
-each layer and controls overfitting (1971, abstract). How many layers and units there are is learned in
-problem-dependent fashion; in 1971 there were eight layers (Schmidhuber 2015, Section 5.3). That growth ends at the
-minimum of the criterion, and that a complete polynomial would need more observations, is said of the 1971 paper by
-others; the paper itself could not be had.
+each layer and controls overfitting (1971, abstract). The number of layers and units is learned in problem-dependent
+fashion; in 1971 there were eight layers (Schmidhuber 2015, Section 5.3). That growth ends at the minimum of the
+criterion, and that a complete polynomial would need more observations, is what others say of the 1971 paper; the paper
+itself was not available to us.
 
 Deviations, at scale paper:
-- The examples of 1965 and 1971 (river flow, the British economy) are short tables that are not to be had. In their
-  place: trees of quadratic polynomials, drawn here, whose degree is known, so that it can be seen whether it is found;
-  and, as observations that nobody made up, two of MNIST's digits to be told apart, by 200 images of them.
-- A unit survives if its criterion is below that of the best unit of the layer before by the share `improvement`, and
-  among those the best `width` do. By how much is left to the
-  experimenter.
-- The criterion is relative to the squares of y about its mean, which changes nothing in what it selects.
+- The examples of 1965 and 1971 (river flow, the British economy) are short tables that are not available. Instead there
+  are trees of quadratic polynomials, drawn here, whose degree is known, so that one can see whether it is found; and,
+  as real observations, pairs of MNIST digits to be told apart, from 200 images.
+- A unit survives if its criterion is below that of the best unit of the previous layer by the share `improvement`, and
+  among these the best `width` survive. The paper leaves the threshold to the experimenter.
+- The criterion is relative to the squares of y about its mean, which does not change what it selects.
 - `training` selects by the error of the fit and has no use for a second part: it fits on both parts together.
-- `complete` has more help than the complete polynomial that is argued against, whose equations would have more unknowns
-  than rows here: it is ridge regression, its ridge chosen on the checking sequence, its last fit on both sequences.
-- `unstopped` grows all its layers: of each layer the best `width` units survive, better than those before or not.
-- A polynomial of high degree is wild where there were no data: what is scored, of every arm, is held within the range
-  of the observations that were fitted.
-- Equations are solved with a ridge of 1e-9 of their mean diagonal: two units of a layer may be nearly the same.
+- `complete` gets more help than the complete polynomial that the paper argues against, whose equations would have more
+  unknowns than rows here: it is ridge regression, with the ridge chosen on the checking sequence and the final fit on
+  both sequences.
+- `unstopped` grows all its layers: the best `width` units of each layer survive, whether better than before or not.
+- A polynomial of high degree is wild where there are no data. For every arm, predictions are therefore clamped to the
+  range of the fitted observations before they are scored.
+- Equations are solved with a ridge of 1e-9 of their mean diagonal, since two units of a layer may be nearly equal.
 What a smaller scale changes is in params/gmdh.yaml, and nowhere else.
 
 Shapes: rows = observations; inputs = variables of the problem; units = survivors of a layer; pairs = candidates.
@@ -55,21 +55,21 @@ TERMS = 6
 
 
 class Tree(Strict):
-    """A polynomial to find, from noisy observations."""
+    """A polynomial to find from noisy observations."""
 
     kind: Literal["tree"]
     degree: Literal[2, 4, 8, 16]
-    """Degree of the polynomial: a tree of quadratic ones over as many inputs; each level doubles the degree."""
+    """Degree: the polynomial is a tree of quadratic ones over as many inputs, and each level doubles the degree."""
     inputs: Annotated[int, Field(ge=2)]
-    """Variables, uniform from -1 to 1; those beyond `degree` have no part in the polynomial."""
+    """Number of variables, uniform from -1 to 1. The polynomial depends on `degree` of them."""
     noise: Annotated[float, Field(ge=0)]
-    """Standard deviation of the noise, over that of the polynomial."""
+    """Standard deviation of the noise, relative to that of the polynomial."""
     fit: Annotated[int, Field(ge=TERMS)]
-    """Observations that coefficients are fitted to: the training sequence."""
+    """Size of the training sequence: observations that coefficients are fitted to."""
     check: Count
-    """Observations that the external criterion is measured on: the checking sequence."""
+    """Size of the checking sequence: observations that the external criterion is measured on."""
     test: Count
-    """Observations without noise that the network is scored on."""
+    """Noiseless observations that the network is scored on."""
 
     @model_validator(mode="after")
     def _enough_inputs(self) -> Tree:
@@ -79,19 +79,19 @@ class Tree(Strict):
 
 
 class Digits(Strict):
-    """Images of two of the ten digits, to be told apart: 1 and -1."""
+    """Images of two of the ten digits, to be told apart as 1 and -1."""
 
     kind: Literal["digits"]
     square: Literal[2, 4, 7]
-    """Side of the squares of pixels whose mean brightness is an input, from -1 to 1."""
+    """Side, in pixels, of the squares whose mean brightness, from -1 to 1, is an input."""
     fit: Annotated[int, Field(ge=TERMS)]
-    """Images that coefficients are fitted to."""
+    """Number of images that coefficients are fitted to."""
     check: Count
-    """Images that the external criterion is measured on."""
+    """Number of images that the external criterion is measured on."""
     test: Count
-    """Images that the network is scored on, at most."""
+    """Largest number of images that the network is scored on."""
     scored_on: Literal["test", "train"] = "test"
-    """Of which set those are; for tuning, images of the training set that were neither fitted nor checked."""
+    """Split of these images. For tuning: training images that were neither fitted nor checked."""
 
 
 class Layered(Strict):
@@ -99,15 +99,15 @@ class Layered(Strict):
 
     kind: Literal["layered"]
     criterion: Literal["external", "training"]
-    """The criterion that selects and stops: the error on the checking sequence, or of the fit on both sequences."""
+    """Criterion for selecting and stopping: the error on the checking sequence, or of the fit on both sequences."""
     width: Count
-    """Units of a layer that survive, at most."""
+    """Largest number of units of a layer that survive."""
     layers: Count
-    """At most."""
+    """Largest number of layers."""
     improvement: Share
-    """By what share a unit's criterion must be below the best of the layer before."""
+    """Share by which a unit's criterion must be below the best of the previous layer."""
     stops: bool = True
-    """Whether growth ends where no unit's is; else the best `width` of every layer survive, to the last layer."""
+    """Whether growth ends when no unit qualifies; otherwise the best `width` of every layer survive."""
 
 
 class Complete(Strict):
@@ -116,30 +116,30 @@ class Complete(Strict):
     kind: Literal["complete"]
     degree: Count
     ridges: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
-    """Weights of the ridge to choose from on the checking sequence, before the last fit on both."""
+    """Ridge weights to choose from on the checking sequence, before the final fit on both."""
 
 
 class Config(ExperimentConfig):
-    """Ivakhnenko & Lapa 1965."""
+    """Knobs of Ivakhnenko & Lapa 1965."""
 
     problem: Annotated[Tree | Digits, Field(discriminator="kind")]
     model: Annotated[Layered | Complete, Field(discriminator="kind")]
     replicates: Count
-    """Polynomials to find, or pairs of digits to tell apart, one after another in each run."""
+    """Number of polynomials to find, or of pairs of digits to tell apart, one after another in each run."""
 
 
 # --- networks ---------------------------------------------------------------------------------------------------------
 
 
 def networks(config: Config) -> dict[str, nn.Module]:
-    """The networks of the arm, from its config alone."""
+    """Build the networks of the arm, from its config alone."""
     if isinstance(config.model, Complete):
         return {}
     return {"networks": Networks(config.model, config.replicates)}
 
 
 class Networks(nn.Module):
-    """Room for the units of every layer of every replicate; `widths` says how many there are."""
+    """Storage for the units of every layer of every replicate; `widths` holds the numbers of units."""
 
     origins: Tensor
     widths: Tensor
@@ -152,11 +152,11 @@ class Networks(nn.Module):
         self.register_buffer("widths", torch.zeros(replicates, model.layers, dtype=torch.int64))
 
     def depth(self, replicate: int) -> int:
-        """Layers that were grown."""
+        """Number of layers grown."""
         return int((self.widths[replicate] > 0).sum())
 
     def layers(self, x: Float[Tensor, "rows inputs"], replicate: int) -> list[Float[Tensor, "rows units"]]:
-        """The outputs of the units of each layer, the best first; before them the inputs."""
+        """Return the inputs, followed by the outputs of each layer's units, best unit first."""
         found = [x]
         for layer in range(self.depth(replicate)):
             units = int(self.widths[replicate, layer])
@@ -166,7 +166,7 @@ class Networks(nn.Module):
         return found
 
     def ancestors(self, replicate: int) -> list[set[int]]:
-        """For the inputs and each layer, which of them the best unit of the last layer depends on."""
+        """Return which inputs, and which units of each layer, the best unit of the last layer depends on."""
         used: list[set[int]] = [{0} if self.depth(replicate) else set()]
         for layer in reversed(range(self.depth(replicate))):
             origins = self.origins[replicate, layer]
@@ -180,12 +180,12 @@ class Networks(nn.Module):
 def quadratic_terms(
     first: Float[Tensor, "rows pairs"], second: Float[Tensor, "rows pairs"]
 ) -> Float[Tensor, "rows pairs 6"]:
-    """(1) The partial description y = a0 + a1 u + a2 v + a3 u v + a4 u² + a5 v² (1971), its terms."""
+    """(1) Terms of the partial description y = a0 + a1 u + a2 v + a3 u v + a4 u² + a5 v² (1971)."""
     return torch.stack([torch.ones_like(first), first, second, first * second, first.square(), second.square()], 2)
 
 
 def least_squares(terms: Float[Tensor, "rows pairs terms"], y: Float[Tensor, " rows"]) -> Float[Tensor, "pairs terms"]:
-    """(2) The coefficients of each pair with the least squared error, by the normal equations."""
+    """(2) Least-squares coefficients of each pair, by the normal equations."""
     products = torch.einsum("rpi,rpj->pij", terms, terms)
     ridge = 1e-9 * products.diagonal(dim1=1, dim2=2).mean(1)
     products = products + ridge[:, None, None] * torch.eye(terms.shape[2], dtype=terms.dtype, device=terms.device)
@@ -193,27 +193,28 @@ def least_squares(terms: Float[Tensor, "rows pairs terms"], y: Float[Tensor, " r
 
 
 def relative_error(found: Float[Tensor, "rows pairs"], y: Float[Tensor, " rows"]) -> Float[Tensor, " pairs"]:
-    """(3) The regularity criterion: squared error over the squares of y about its mean."""
+    """(3) The regularity criterion: squared error relative to the squares of y about its mean."""
     return (found - y[:, None]).square().sum(0) / (y - y.mean()).square().sum()
 
 
 def within(found: Float[Tensor, "rows pairs"], y: Float[Tensor, " observations"]) -> Float[Tensor, "rows pairs"]:
-    """`found`, held within the range of `y`; its mean where a value is none."""
+    """Clamp `found` to the range of `y`, with the mean of `y` in place of NaN."""
     return torch.where(found.isnan(), y.mean(), found).clamp(y.min(), y.max())
 
 
 def grown(
     fit: Rows, check: Rows, best: float, model: Layered
 ) -> tuple[Int[Tensor, "units 2"], Float[Tensor, "units 6"], Float[Tensor, " units"]]:
-    """One more layer over the units `fit[0]` [rows, units], whose y is `fit[1]`: the survivors among all pairs.
+    """Grow one more layer over the units `fit[0]` [rows, units], to predict `fit[1]`, selecting among all pairs.
 
-    Returns the pairs, their coefficients and their criterion on `check`, the best first. If the network stops, only
-    those below `best`.
+    Returns the surviving pairs, their coefficients and their criterion on `check`, best first. If the network stops by
+    itself, only pairs below `best` survive.
     """
     first, second = torch.triu_indices(fit[0].shape[1], fit[0].shape[1], 1, device=fit[0].device)
     coefficients = least_squares(quadratic_terms(fit[0][:, first], fit[0][:, second]), fit[1])
     checked = quadratic_terms(check[0][:, first], check[0][:, second])
     criterion = relative_error((checked * coefficients).sum(2), check[1])
+    # A stable sort keeps ties in the same order on every machine.
     kept = criterion.argsort(stable=True)[: model.width]
     if model.stops:
         kept = kept[criterion[kept] < best * (1 - model.improvement)]
@@ -227,7 +228,7 @@ def complete_polynomial(
     degree: int,
     ridge: float,
 ) -> Float[Tensor, " others"]:
-    """Ridge regression on every term to `degree`, through the kernel (1 + x·z / inputs)^degree, at the rows of `at`."""
+    """Ridge regression on all terms up to `degree`, by the kernel (1 + x·z / inputs)^degree, at the rows of `at`."""
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
         return (1 + a @ b.T / x.shape[1]) ** degree
@@ -250,20 +251,20 @@ class Data:
     check: Rows
     test: Rows
     relevant: set[int] | None = None
-    """Inputs that it depends on, where that is known."""
+    """Inputs that it depends on, if known."""
 
     @property
     def both(self) -> Rows:
-        """The fitted and the checking sequence together."""
+        """Training and checking sequence together."""
         return torch.cat([self.fit[0], self.check[0]]), torch.cat([self.fit[1], self.check[1]])
 
     def move(self, device: torch.device) -> None:
-        """Put the observations where the network is."""
+        """Move the observations to a device."""
         self.fit, self.check, self.test = [(x.to(device), y.to(device)) for x, y in (self.fit, self.check, self.test)]
 
 
 def tree_data(problem: Tree, seed: int, replicate: int) -> Data:
-    """Observations of a polynomial that is a tree of `_node`s."""
+    """Draw observations of a polynomial that is a tree of `_node`s."""
     rng = np.random.default_rng([seed, replicate, problem.degree])
     sizes = [problem.fit, problem.check, problem.test]
     x = rng.uniform(-1, 1, (sum(sizes), problem.inputs))
@@ -271,6 +272,7 @@ def tree_data(problem: Tree, seed: int, replicate: int) -> Data:
     values = [x[:, i] for i in sorted(relevant)]
     while len(values) > 1:
         values = [_node(u, v, rng) for u, v in zip(values[::2], values[1::2], strict=True)]
+    # Noise only on the fitted and checked rows; the test rows are exact.
     noise = np.r_[rng.normal(size=sum(sizes) - problem.test), np.zeros(problem.test)]
     y = torch.tensor(values[0] + problem.noise * noise)
     fit, check, test = zip(torch.tensor(x).split(sizes), y.split(sizes), strict=True)
@@ -278,14 +280,15 @@ def tree_data(problem: Tree, seed: int, replicate: int) -> Data:
 
 
 def _node(u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """b1 u + b2 v + b3 u v with each |b| from 0.5 to 1.5, to mean 0 and variance 1."""
+    """b1 u + b2 v + b3 u v with each |b| in [0.5, 1.5], scaled to mean 0 and variance 1."""
     b = rng.uniform(0.5, 1.5, 3) * rng.choice([-1.0, 1.0], 3)
     value = b[0] * u + b[1] * v + b[2] * u * v
+    # Standardised at each node, or products of products would vanish or dominate.
     return (value - value.mean()) / value.std()
 
 
 def digits_data(folder: Path, problem: Digits, seed: int, replicate: int) -> Data:
-    """Images of two digits, both drawn: what is fitted and checked out of the training set, the test out of its own."""
+    """Draw two digits, with images to fit and check from the training set, and to test from the test set."""
     rng = np.random.default_rng([seed, replicate])
     pair = rng.permutation(10)[:2]
     seen = problem.fit + problem.check
@@ -295,6 +298,7 @@ def digits_data(folder: Path, problem: Digits, seed: int, replicate: int) -> Dat
         places = rng.permutation(np.flatnonzero(np.isin(labels, pair)))[:count]
         side = images.shape[1] // problem.square
         squares = images[places].reshape(len(places), side, problem.square, side, problem.square)
+        # To [-1, 1], the range of the other problem's inputs.
         x = squares.mean((2, 4)).reshape(len(places), -1) / 127.5 - 1
         return torch.tensor(x), torch.tensor(np.where(labels[places] == pair[0], 1.0, -1.0))
 
@@ -308,7 +312,7 @@ def digits_data(folder: Path, problem: Digits, seed: int, replicate: int) -> Dat
 
 
 def Task(run: Run, config: Config) -> PolynomialTask:  # noqa: N802 (the contract's name; it makes one)
-    """The task of the arm's model."""
+    """Build the task of the arm's model."""
     match config.model:
         case Layered() as model:
             return LayeredTask(run, config, model)
@@ -317,7 +321,7 @@ def Task(run: Run, config: Config) -> PolynomialTask:  # noqa: N802 (the contrac
 
 
 class PolynomialTask(task.Task):
-    """One object after another."""
+    """Processes one object after another."""
 
     log_every = 1
 
@@ -326,7 +330,7 @@ class PolynomialTask(task.Task):
         self.config = config
 
     def load_data(self) -> None:
-        """The objects of this seed; every arm of one problem has the same."""
+        """Open the objects of this seed, the same for every arm of a problem."""
         problem, seed = self.config.problem, self.run.seed
         self.data = [
             tree_data(problem, seed, index)
@@ -336,27 +340,27 @@ class PolynomialTask(task.Task):
         ]
 
     def on_train_start(self) -> None:
-        """The data join the network."""
+        """Move the data to the network's device."""
         super().on_train_start()
         for one in self.data:
             one.move(self.device)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """None: least squares has no step."""
+        """None: least squares takes no steps."""
         return []
 
     def found(self, index: int, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows 1"]:
-        """The model's y at the rows of `x`, within the range of the y that were fitted."""
+        """Return the model's y at the rows of `x`, clamped to the range of the fitted y."""
         raise NotImplementedError
 
     def errors(self, index: int, fitted: Rows) -> dict[str, float]:
-        """Squared error over the variance of y, on what was fitted and on the test rows."""
+        """Squared error relative to the variance of y, on the fitted rows and on the test rows."""
         pairs = {"train_error": fitted, "test_error": self.data[index].test}
         return {name: float(relative_error(self.found(index, x), y)) for name, (x, y) in pairs.items()}
 
 
 class LayeredTask(PolynomialTask):
-    """One step is one more layer, for every object whose network still grows."""
+    """One step grows one layer, for every object whose network still grows."""
 
     x_axis = "layer"
 
@@ -367,22 +371,24 @@ class LayeredTask(PolynomialTask):
 
     @property
     def total_steps(self) -> int:
-        """The most layers there may be."""
+        """Largest number of layers."""
         return self.model.layers
 
     def sequences(self, data: Data) -> tuple[Rows, Rows]:
-        """The rows that are fitted, and the rows that the criterion is measured on."""
+        """Return the rows that are fitted, and the rows that the criterion is measured on."""
         return (data.fit, data.check) if self.model.criterion == "external" else (data.both, data.both)
 
     def criterion(self, index: int) -> float:
-        """The criterion of the best unit so far; 1, the error of the mean, where there is none."""
+        """Criterion of the best unit so far; without units 1, the error of the mean."""
         if not self.networks.depth(index):
+            # Without layers the network predicts the mean of y.
             return 1.0
         x, y = self.sequences(self.data[index])[1]
+        # Units are sorted by the criterion: the first one is the network's output.
         return float(relative_error(self.networks.layers(x, index)[-1][:, :1], y))
 
     def found(self, index: int, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows 1"]:
-        """The output of the best unit of the last layer, or the mean where there is no layer."""
+        """Return the output of the best unit of the last layer, or the mean if there is no layer."""
         y = self.sequences(self.data[index])[0][1]
         if not self.networks.depth(index):
             return y.mean().expand(len(x), 1)
@@ -390,10 +396,11 @@ class LayeredTask(PolynomialTask):
 
     @torch.no_grad()
     def update(self, step: int) -> dict[str, Tensor | float]:
-        """Grow a layer on every network that grew one in the step before."""
+        """Grow a layer on every network that grew one in the previous step."""
         rows = []
         for index, data in enumerate(self.data):
             fitted, checking = self.sequences(data)
+            # A network with fewer layers stopped growing earlier.
             if self.networks.depth(index) == step:
                 self.grow(index, step, fitted, checking)
             growing = float(self.networks.depth(index) == step + 1)
@@ -401,8 +408,9 @@ class LayeredTask(PolynomialTask):
         return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
     def grow(self, index: int, layer: int, fitted: Rows, checking: Rows) -> None:
-        """Put the survivors, if any, into `layer` of the network."""
+        """Store the surviving units, if any, in `layer` of the network."""
         units, seen = (self.networks.layers(x, index)[-1] for x, _ in (fitted, checking))
+        # With a single survivor there is no pair to combine.
         if units.shape[1] < 2:
             return
         before = self.criterion(index)
@@ -412,7 +420,7 @@ class LayeredTask(PolynomialTask):
         self.networks.coefficients[index, layer, : len(origins)] = coefficients
 
     def evaluate(self) -> Evaluation:
-        """How deep, how good, how narrow, and which inputs."""
+        """Score depth, error, widths and the inputs used."""
         rows = [self.score(index) for index in range(len(self.data))]
         metrics = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
         pictures: dict[str, Picture] = {"network": self.diagram(0), "criterion": self.curves()}
@@ -421,7 +429,7 @@ class LayeredTask(PolynomialTask):
         return Evaluation(metrics, pictures)
 
     def score(self, index: int) -> dict[str, float]:
-        """The metrics of one network."""
+        """Return the metrics of one network."""
         data, depth, widths = self.data[index], self.networks.depth(index), self.networks.widths[index]
         scores = self.errors(index, self.sequences(data)[0]) | {
             "depth": float(depth),
@@ -439,7 +447,7 @@ class LayeredTask(PolynomialTask):
         }
 
     def diagram(self, index: int) -> Picture:
-        """The network: inputs to the left, the survivors of each layer, and what the output depends on in colour."""
+        """Draw the network: inputs on the left, then each layer's survivors; what the output depends on is coloured."""
         depth, used = self.networks.depth(index), self.networks.ancestors(index)
         widths = [self.data[index].fit[0].shape[1], *self.networks.widths[index, :depth].tolist()]
         figure, [axes] = blank(min(1.2 + 0.16 * max(widths), 5.0))
@@ -471,7 +479,7 @@ class LayeredTask(PolynomialTask):
         return drawn(figure)
 
     def curves(self) -> Picture:
-        """The means of criterion, error of the fit and test error by layer."""
+        """Plot the means of criterion, fit error and test error by layer."""
         named = {"criterion": "loss", "fit": "train_error", "test": "test_error"}
         lines = {
             label: (range(len(self.history) + 1), [1.0, *(row[name] for row in self.history)])
@@ -480,7 +488,7 @@ class LayeredTask(PolynomialTask):
         return charts(Chart("error, of the variance of y", lines, x="layers grown", bounds=(0, 1.05)))
 
     def looks_at(self, index: int) -> Picture:
-        """Where the two digits differ on average; framed are the inputs that the network uses."""
+        """Show where the two digits differ on average, with frames around the inputs that the network uses."""
         x, y = self.data[index].fit
         difference = (x[y > 0].mean(0) - x[y < 0].mean(0)).cpu().numpy()
         side = round(len(difference) ** 0.5)
@@ -492,7 +500,7 @@ class LayeredTask(PolynomialTask):
 
 
 class CompleteTask(PolynomialTask):
-    """One step: all objects, each by one system of equations."""
+    """One step solves one system of equations for each object."""
 
     chosen: Tensor
 
@@ -503,15 +511,15 @@ class CompleteTask(PolynomialTask):
 
     @property
     def total_steps(self) -> int:
-        """One."""
+        """A single step."""
         return 1
 
     def fitted(self, rows: Rows, x: Float[Tensor, "others inputs"], ridge: float) -> Float[Tensor, "others 1"]:
-        """The values at `x` of a fit to `rows`."""
+        """Return the values at `x` of a fit to `rows`."""
         return within(complete_polynomial(*rows, x, self.model.degree, ridge)[:, None], rows[1])
 
     def found(self, index: int, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows 1"]:
-        """The values of the fit to both sequences, with the ridge that was chosen."""
+        """Return the values of the fit to both sequences, with the chosen ridge."""
         return self.fitted(self.data[index].both, x, self.model.ridges[int(self.chosen[index])])
 
     def update(self, step: int) -> dict[str, Tensor | float]:
@@ -525,7 +533,7 @@ class CompleteTask(PolynomialTask):
         return {"loss": float(np.mean(best))}
 
     def evaluate(self) -> Evaluation:
-        """Errors, and the first object against what was found."""
+        """Score the errors, and plot the first object against the fit."""
         rows = [self.errors(index, data.both) for index, data in enumerate(self.data)]
         metrics = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
         x, y = self.data[0].test

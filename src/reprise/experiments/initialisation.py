@@ -5,28 +5,27 @@ https://proceedings.mlr.press/v9/glorot10a.html; He, Zhang, Ren and Sun: Delving
 https://arxiv.org/abs/1502.01852. Equations are called G1, G2, … and H1, H2, … after the two.
 
 Claimed by Glorot and Bengio: under the standard initialisation (G1) activations shrink from layer to layer on the way
-up and gradients on the way down; under the normalised one (G16) both keep their size far better (Section 4.2.2,
-Figures 6 and 7), which "brings substantially faster convergence" (Abstract), and networks of tanh end with a lower test
-error (Section 5, Table 1). In networks of five layers of sigmoids the top one saturates, and never left that regime
-(Section 3.1), and those networks have the highest error (Table 1). Claimed by He et al.: a rectifier halves the
-variance, and G16 does not make up for it. At 14 layers neither start is more accurate (Section 2.2, Table 2); at 22
-both learn, theirs sooner (Figure 2); at 30 theirs learns where the other stalls (Figure 3), and is less accurate than
-14 layers all the same.
+up and gradients on the way down; under the normalised one (G16) both keep their size far better (Section 4.2.2, Figures
+6 and 7), which "brings substantially faster convergence" (Abstract), and tanh networks reach a lower test error
+(Section 5, Table 1). In networks with five sigmoid layers the last one saturates and never recovers (Section 3.1), and
+these networks have the highest error (Table 1). Claimed by He et al.: a rectifier halves the variance, and G16 does not
+compensate for it. With 14 layers neither initialisation is more accurate (Section 2.2, Table 2); with 22 both learn,
+theirs sooner (Figure 2); with 30 theirs learns where the other stalls (Figure 3), but is less accurate than 14 layers.
 
 Deviations, at scale paper:
-- He et al. trained convolutional networks on ImageNet. Here the nets of 14, 22 and 30 layers are fully connected, on
-  MNIST, and as wide as the filters of their added layers. Both derivations are about n Var[w], whatever the layer is.
-- MNIST, and in the arms objects_… CIFAR-10, of Glorot and Bengio's four sets; the numbers of Section 4.2.2 are of
-  another, Shapeset-3 × 2. How they scaled pixels is not printed.
-- Glorot and Bengio's learning rates, one for each network by its validation error after 5 million updates (Section
-  2.3), are not printed. Ours are in params/initialisation.yaml. MNIST's networks make 150,000 updates here.
-- He et al. lowered their rate twice while they trained; here it is constant.
-- Sigmoids saturated forever at one rate may learn at another: here each network has the best rate of four or more.
-- Figures 6 and 7 show normalised histograms; the metrics are ratios of the variances those histograms have.
+- He et al. trained convolutional networks on ImageNet. Here the nets with 14, 22 and 30 layers are fully connected, on
+  MNIST, and as wide as their added layers have filters. Both derivations are about n Var[w] in any kind of layer.
+- Only MNIST and, in the arms objects_…, CIFAR-10, of Glorot and Bengio's four sets; the numbers in Section 4.2.2 are
+  for another, Shapeset-3 × 2. How they scaled pixels is not given.
+- Glorot and Bengio's learning rates, chosen for each network by its validation error after 5 million updates (Section
+  2.3), are not given. Ours are in params/initialisation.yaml. Networks on MNIST make 150,000 updates here.
+- He et al. lowered their rate twice during training; here it is constant.
+- Sigmoids that stay saturated at one rate may learn at another: here each network has the best rate of four or more.
+- Figures 6 and 7 show normalised histograms; the metrics are ratios of the variances of these histograms.
 What a smaller scale changes is in params/initialisation.yaml, and nowhere else.
 
-Shapes: batch = images; width = units of a hidden layer; pixels = 28 × 28, or 3 × 32 × 32 of CIFAR-10. s are the sums
-that enter a layer's activation function and z what leaves it, as in Glorot and Bengio.
+Shapes: batch = images; width = units of a hidden layer; pixels = 28 × 28, or 3 × 32 × 32 of CIFAR-10. s are the inputs
+of a layer's activation function and z its outputs, as in Glorot and Bengio.
 """
 
 from __future__ import annotations
@@ -56,49 +55,49 @@ from reprise.parts.training import Schedule
 from reprise.parts.vocabulary import Count
 
 HELD_OUT = 10_000
-"""Section 2.2: the validation images, of MNIST and of CIFAR-10."""
+"""Number of validation images, for MNIST and CIFAR-10 (Section 2.2)."""
 
 
 class Network(Strict):
-    """Hidden layers of one width, each: linear, normalisation, activation. Then a linear layer to the classes."""
+    """Hidden layers with one width, each made of: linear, normalisation, activation; then a linear output layer."""
 
     depth: Annotated[int, Field(ge=2)]
-    """Hidden layers."""
+    """Number of hidden layers."""
     width: Count
-    """Units of each."""
+    """Units in each hidden layer."""
     activation: vocabulary.Activation
     normalization: vocabulary.Normalization = "none"
     init: vocabulary.Initialization
-    """First weights, those of the output layer too."""
+    """Initial weights, those of the output layer included."""
 
 
 class Evaluate(Strict):
     """Settings of the evaluation."""
 
     images: Annotated[int, Field(ge=2, le=10_000)]
-    """Training images, validation images, and test images, that the trained network is scored on."""
+    """Number of training, validation and test images that the trained network is scored on."""
     probes: Annotated[int, Field(ge=2)]
-    """Training images that show the variances of its layers."""
+    """Number of training images on which the variances of its layers are measured."""
     jacobians: Count
-    """How many of these show the singular values: one decomposition for each two neighbouring layers."""
+    """How many of these give singular values: each needs one decomposition per pair of neighbouring layers."""
 
 
 class Config(ExperimentConfig):
     """Glorot and Bengio 2010 and He et al. 2015, on MNIST and CIFAR-10."""
 
     dataset: vocabulary.SmallImages = "digits"
-    """Which images: MNIST's, or CIFAR-10's."""
+    """Images: MNIST's digits or CIFAR-10's objects."""
     network: Network
     optimizer: vocabulary.Optimizer
     schedule: vocabulary.Schedule = vocabulary.CONSTANT
     examples: Annotated[int, Field(ge=2, le=50_000)]
-    """Training images, drawn by the seed; of objects at most 40,000. The last 10,000 are the validation split."""
+    """Number of training images, drawn by the seed, at most 40,000 for objects. The last 10,000 are for validation."""
     batch_size: Count
     duration: DurationField
     early: Annotated[float, Field(gt=0, le=1)]
-    """The share of training that counts as its start."""
+    """Share of training that counts as early."""
     target_loss: vocabulary.Rate
-    """Updates are counted until the training loss, over a row of history, is this low, in nats."""
+    """Training loss in nats, as a mean over a row of history, until which updates are counted."""
     evaluate: Evaluate
 
     @model_validator(mode="after")
@@ -109,48 +108,50 @@ class Config(ExperimentConfig):
 
 
 def perceptron(config: Config) -> Perceptron:
-    """[batch, pixels] to the logits [batch, 10], through hidden layers that can be looked into."""
+    """Build the network from [batch, pixels] to logits [batch, 10], whose hidden layers can be inspected."""
     pixels, settings = math.prod(SHAPES[config.dataset]), config.network
     widths = [pixels, *settings.depth * [settings.width], CLASSES]
     return Perceptron(widths, settings.activation, settings.init, settings.normalization)
 
 
 def networks(config: Config) -> dict[str, nn.Module]:
-    """The one network of the arm."""
+    """Build the one network of the arm."""
     return {"network": perceptron(config)}
 
 
-# What the papers derive
+# Quantities from the papers' derivations
 
 
 class Signals(NamedTuple):
-    """How a network carries activations up and gradients down, layer by layer from the input."""
+    """Activations going up and gradients going down, by layer from the input."""
 
     activations: list[Tensor]
-    """z of each hidden layer [images, width]."""
+    """z in each hidden layer [images, width]."""
     gradients: list[Tensor]
-    """The gradient of the cost in s of each hidden layer [images, width]."""
+    """Gradient of the cost in s of each hidden layer [images, width]."""
 
     def activation_variances(self) -> list[float]:
-        """Var[z], over units and images: G5."""
+        """Return Var[z] over units and images: G5."""
+        # In float64: variances may be many orders of magnitude below 1.
         return [float(z.double().var()) for z in self.activations]
 
     def gradient_variances(self) -> list[float]:
-        """Var[∂Cost/∂s], over units and images: G6."""
+        """Return Var[∂Cost/∂s] over units and images: G6."""
         return [float(g.double().var()) for g in self.gradients]
 
 
 def signals(network: Perceptron, images: Float[Tensor, "images pixels"], labels: Tensor) -> Signals:
-    """Activations, and the gradients of the images' summed cross-entropy (G2), on the CPU."""
+    """Return activations, and gradients of the cross-entropy summed over images (G2), on the CPU."""
     with torch.inference_mode(False), torch.enable_grad():
         trace = network.trace(images.clone())
+        # A sum, so that each image's gradient does not depend on how many there are.
         cost = functional.cross_entropy(trace.logits, labels.clone(), reduction="sum")
         gradients = torch.autograd.grad(cost, trace.sums)
     return Signals([z.detach().cpu() for z in trace.activations], [g.cpu() for g in gradients])
 
 
 def mean_singular_value(network: Perceptron, images: Float[Tensor, "images pixels"]) -> float:
-    """The average singular value of ∂z(i+1)/∂z(i), over neighbouring hidden layers and images (Section 4.2.2)."""
+    """Return the mean singular value of ∂z(i+1)/∂z(i), over neighbouring layers and images (Section 4.2.2)."""
     with torch.inference_mode(False), torch.no_grad():
         inputs = network.trace(images.clone()).activations[:-1]
         values = [
@@ -162,12 +163,12 @@ def mean_singular_value(network: Perceptron, images: Float[Tensor, "images pixel
 
 
 def steps_to(target: float, history: list[dict[str, float]]) -> float:
-    """Updates after which a row's mean training loss is at most `target`; all of them where none is."""
+    """Return the updates until a row's mean training loss is at most `target`; all updates if none is."""
     return next((row["step"] for row in history if row["loss"] <= target), history[-1]["step"])
 
 
 class Task(task.Task):
-    """Cross-entropy by gradient descent, and what the network's layers carried before it began."""
+    """Gradient descent on the cross-entropy, and the signals in the network's layers before it began."""
 
     log_every = 25
     at_start: Perceptron
@@ -178,9 +179,10 @@ class Task(task.Task):
         self.network = perceptron(config)
 
     def load_data(self) -> None:
-        """The images, their pixels shifted and scaled to mean 0 and variance 1 over the training images.
+        """Load images with pixels shifted and scaled to mean 0 and variance 1 over the training images.
 
-        The network is as it was drawn when this is called, before training and before evaluation: a copy is kept.
+        This is called before training and before evaluation, when the network still has its initial weights; a copy is
+        kept.
         """
         config = self.config
         images = config.evaluate.images
@@ -193,20 +195,20 @@ class Task(task.Task):
         keep_at_start(self, self.network)
 
     def standardized(self, images: Tensor) -> Float[Tensor, "batch pixels"]:
-        """Bytes as the network's input."""
+        """Convert bytes to the network's input."""
         return (images.flatten(1).float() - self.mean) / self.std
 
     @property
     def total_steps(self) -> int:
-        """As `duration` says."""
+        """Number of updates, from `duration`."""
         return self.schedule.total_steps
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """One, over all layers."""
+        """Build one optimiser for all layers."""
         return build_optimizer(self.network, self.config.optimizer)
 
     def update(self, step: int) -> dict[str, Tensor | float]:
-        """One step down the cross-entropy of a minibatch."""
+        """Take one step on the cross-entropy of a minibatch."""
         images, labels = self.train_set[self.sampler.indices(step, self.rank, self.world_size)]
         logits = self.network(self.standardized(images))
         loss = functional.cross_entropy(logits, labels)
@@ -214,7 +216,7 @@ class Task(task.Task):
         return {"loss": loss.detach(), "error": (logits.argmax(1) != labels).float().mean()}
 
     def evaluate(self) -> Evaluation:
-        """Table 1's error, the cost reached and how soon, and Figures 6 and 7."""
+        """Measure the error of Table 1, the cost reached and how soon, and Figures 6 and 7."""
         settings = self.config.evaluate
         images, labels = self.train_set[: settings.probes]
         probes = self.standardized(images)
@@ -234,7 +236,7 @@ class Task(task.Task):
         return Evaluation(metrics, {"at_start": histograms(before), "by_layer": by_layer(before, after)})
 
     def score(self, images: Tensor, labels: Tensor) -> ClassificationScores:
-        """Loss and error of the network as it is."""
+        """Return the loss and error of the network as it is."""
         return classification_scores(in_blocks(lambda some: self.network(self.standardized(some)), images), labels)
 
 
@@ -242,10 +244,11 @@ class Task(task.Task):
 
 
 def histograms(found: Signals, bins: int = 61) -> np.ndarray:
-    """Figures 6 and 7: the values that activations and gradients have at the start, by layer; each area is 1.
+    """Draw Figures 6 and 7: histograms of activations and gradients at the start, by layer, each with area 1.
 
-    Gradients are in units of those that the last hidden layer receives.
+    Gradients are in units of those in the last hidden layer.
     """
+    # The small number keeps a gradient that has vanished from dividing by zero.
     gradients = [g / (found.gradients[-1].std() + 1e-30) for g in found.gradients]
     panels = []
     for title, values, reach in (
@@ -254,6 +257,7 @@ def histograms(found: Signals, bins: int = 61) -> np.ndarray:
     ):
         lines = {}
         for index in shown_layers(len(values)):
+            # What lies beyond the axis is counted in the outermost bins, so that the area stays 1.
             counts = torch.histc(values[index].clamp(-reach, reach), bins, -reach, reach)
             share = (counts / counts.sum()).tolist()
             lines[f"layer {index + 1}"] = (np.linspace(-reach, reach, bins).tolist(), share)
@@ -262,12 +266,12 @@ def histograms(found: Signals, bins: int = 61) -> np.ndarray:
 
 
 def shown_layers(depth: int) -> list[int]:
-    """At most six layers, the first and the last among them."""
+    """Return at most six layers, including the first and the last."""
     return sorted({round(i * (depth - 1) / min(5, depth - 1)) for i in range(min(6, depth))})
 
 
 def by_layer(before: Signals, after: Signals) -> np.ndarray:
-    """Variance, in decades, against the layer: up for activations, down for gradients."""
+    """Draw the logarithm of the variance by layer: of activations on the way up, of gradients on the way down."""
     panels = []
     for title, variances in (
         ("variance of activations", Signals.activation_variances),

@@ -1,30 +1,31 @@
 """Reducing the Dimensionality of Data with Neural Networks. Hinton, Salakhutdinov. Science 313, 504-507 (2006),
 https://doi.org/10.1126/science.1127647
 
-Claimed: a deep autoencoder whose weights start as a stack of restricted Boltzmann machines, learnt one on another,
-reconstructs digits far better than principal components (Figure 2: squared error 3.00 an image, logistic PCA 8.01,
-standard PCA 13.87); "without pretraining, the very deep autoencoder always reconstructs the average of the training
-data, even after prolonged fine-tuning" (p. 506); its codes of two numbers part the digits better than the first two
-principal components do (Figure 3); pretraining helps a classifier to generalise, 1.2 % of errors instead of 1.6 %,
-"because most of the information in the weights comes from modelling the images" and little from labels (p. 507).
+Claimed: a deep autoencoder that starts from the weights of a stack of restricted Boltzmann machines, trained one after
+another, reconstructs digits far better than principal components (Figure 2: squared error 3.00 per image, logistic PCA
+8.01, standard PCA 13.87); "without pretraining, the very deep autoencoder always reconstructs the average of the
+training data, even after prolonged fine-tuning" (p. 506); its codes of two numbers separate the digits better than the
+first two principal components (Figure 3); pretraining helps a classifier to generalise, with 1.2 % errors instead of
+1.6 %, "because most of the information in the weights comes from modelling the images" and little from labels (p. 507).
 
 Deviations:
-- At laptop scale fine-tuning is by stochastic gradient descent with momentum. At paper scale it is by conjugate
-  gradients, three line searches on each batch of 1,000, as in the released code (backprop.m, 200 epochs); that code's
-  line search, minimize.m, is written anew here: same conditions and constants, float32, cubic interpolation throughout.
-- Logistic principal components are an autoencoder of one linear code layer and logistic pixels: its encoder is linear,
-  where the paper may have sought each image's own best code.
-- Curves, faces and newswire stories are not here, nor retrieval of documents (Figure 4).
-- That a very deep autoencoder fails without pretraining is shown in the paper on curves; here a net of its layers
-  (784-400-200-100-50-25-6, arms `very_deep`) is to reconstruct digits. So is what it says of shallow ones (`shallow`,
-  as many parameters as `machines`). Every arm learns at its own best rate.
-- The classifier is the autoencoder's own stack with a softmax on its last hidden layer, not a net of 500, 500 and 2000
-  units of its own; it learns from 100 and 1,000 labels too, to show where the gain is.
-- Two arms are not in the paper: `scaled`, in which the weights alone start larger (Glorot & Bengio 2010), and `modern`
-  (ReLU, He et al. 2015, Adam). They show what took pretraining's place.
+- At laptop scale, fine-tuning uses stochastic gradient descent with momentum. At paper scale it uses conjugate
+  gradients with three line searches on each batch of 1,000, as in the released code (backprop.m, 200 epochs). The line
+  search of that code, minimize.m, is rewritten here with the same conditions and constants, but in float32 and with
+  cubic interpolation throughout.
+- Logistic principal components are an autoencoder with one linear code layer and logistic pixels: its encoder is
+  linear, whereas the paper may have optimised the code of each image.
+- Curves, faces and newswire stories are not included, nor is document retrieval (Figure 4).
+- The paper uses curves to show that a very deep autoencoder fails without pretraining; here a net with the same layers
+  (784-400-200-100-50-25-6, arms `very_deep`) has to reconstruct digits. The same holds for its statement on shallow
+  autoencoders (`shallow`, with as many parameters as `machines`). Every arm learns at its own best rate.
+- The classifier is the autoencoder's own stack with a softmax on its last hidden layer, instead of a separate net with
+  500, 500 and 2000 units; it also learns from 100 and 1,000 labels, to show where the gain is.
+- Two arms are not in the paper: `scaled`, in which only the initial weights are larger (Glorot & Bengio 2010), and
+  `modern` (ReLU, He et al. 2015, Adam). They show what replaced pretraining.
 What a smaller scale changes is in params/layerwise_pretraining.yaml, and nowhere else.
 
-Shapes: batch = images; 784 = 28 * 28 pixels; visible, hidden = units of a machine; code = numbers left of an image.
+Shapes: batch = images; 784 = 28 * 28 pixels; visible, hidden = units of a machine; code = numbers in an image's code.
 """
 
 from __future__ import annotations
@@ -62,46 +63,46 @@ PIXELS, CLASSES = 28 * 28, 10
 
 
 class Stack(Strict):
-    """An encoder, its mirror image as decoder, and the machines that both may start as."""
+    """An encoder, its mirror image as decoder, and the machines that both may start from."""
 
     kind: Literal["autoencoder"]
     hidden: list[Count]
-    """Units of the encoder's hidden layers; none makes logistic principal components."""
+    """Units in the encoder's hidden layers; [] gives logistic principal components."""
     code: Count
-    """Units of the code layer, which are linear."""
+    """Units in the code layer, which is linear."""
     activation: vocabulary.Activation = "sigmoid"
     normalization: vocabulary.Normalization = "none"
     dropout: vocabulary.Dropout = 0.0
-    """Share of the hidden layers' units dropped."""
+    """Fraction of the hidden layers' units dropped."""
     init: vocabulary.Initialization
-    """First weights of the machines; of the nets where there are no machines to start from."""
+    """Initial weights of the machines, or of the nets if there are no machines."""
 
 
 class Components(Strict):
-    """A baseline: the first principal components of the training images."""
+    """Baseline: the first principal components of the training images."""
 
     kind: Literal["pca"]
     code: Annotated[int, Field(ge=1, le=PIXELS)]
 
 
 class Pretraining(Strict):
-    """Contrastive divergence, machine after machine."""
+    """Contrastive divergence, one machine after another."""
 
     duration: DurationField
-    """Length of training of each machine; 0step leaves nets to start from `model.init`."""
+    """Length of training of each machine; with 0step, nets start from `model.init`."""
     batch_size: Count
     optimizer: vocabulary.Optimizer
-    """Its weight decay spares biases."""
+    """The optimiser of the machines; its weight decay does not apply to biases."""
     code_lr: vocabulary.Rate
     """Learning rate of the last machine, whose hidden units are linear, instead of optimizer.lr."""
     first_momentum: vocabulary.Fraction
-    """Under sgd, of each machine's first updates ..."""
+    """Momentum during the first updates of each machine, under sgd."""
     first: DurationField
-    """... which last so long."""
+    """Length of the period with `first_momentum`."""
 
 
 class Training(Strict):
-    """One net by gradient descent."""
+    """One net trained by gradient descent."""
 
     duration: DurationField
     batch_size: Count
@@ -110,26 +111,26 @@ class Training(Strict):
 
 
 class ConjugateGradients(Strict):
-    """Without a rate: line searches find how far to go."""
+    """Conjugate gradients: line searches determine the step size, so there is no learning rate."""
 
     kind: Literal["conjugate_gradients"]
     searches: Count
-    """Line searches on each batch."""
+    """Line searches per batch."""
 
 
 class AutoencoderTraining(Training):
-    """As of any net; or by line searches."""
+    """Training of the autoencoder, by gradient descent or by line searches."""
 
     optimizer: Annotated[vocabulary.Optimizer | ConjugateGradients, Field(discriminator="kind")]
 
 
 class Finetuning(Strict):
-    """The autoencoder, then a classifier for each number of labels; each starts from the machines."""
+    """The autoencoder, and a classifier for each number of labels; each starts from the machines."""
 
     autoencoder: AutoencoderTraining
     classifier: Training
     labels: list[Count]
-    """Labelled images. The metric label_error_<number> of each has to be in papers/layerwise_pretraining.yaml."""
+    """Numbers of labelled images. papers/layerwise_pretraining.yaml has to list label_error_<number> for each."""
 
 
 class Config(ExperimentConfig):
@@ -137,9 +138,9 @@ class Config(ExperimentConfig):
 
     model: Annotated[Stack | Components, Field(discriminator="kind")]
     images: Annotated[int, Field(ge=1, le=60_000)]
-    """Of the training set, those that the seed draws; rates are tuned on the last 10,000."""
+    """Number of training images, drawn by the seed; rates are tuned on the last 10,000."""
     test: Annotated[int, Field(ge=10, le=10_000)]
-    """Test images that are scored."""
+    """Number of test images to score."""
     pretrain: Pretraining
     finetune: Finetuning
 
@@ -154,7 +155,7 @@ class Config(ExperimentConfig):
 
 
 class Machine(nn.Module):
-    """A restricted Boltzmann machine; its hidden units are logistic, or linear with noise of variance 1."""
+    """A restricted Boltzmann machine whose hidden units are logistic, or linear with noise of variance 1."""
 
     def __init__(self, visible: int, hidden: int, linear: bool, init: vocabulary.Initialization) -> None:
         super().__init__()
@@ -164,22 +165,22 @@ class Machine(nn.Module):
         initialize_(self.up, init)
 
     def hidden(self, visible: Float[Tensor, "batch visible"]) -> Float[Tensor, "batch hidden"]:
-        """Their means: logistic of b_j + Σ v_i w_ij, or that sum itself."""
+        """Return the hidden means: the logistic of b_j + Σ v_i w_ij, or that sum itself."""
         total = self.up(visible)
         return total if self.linear else total.sigmoid()
 
     def visible(self, hidden: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch visible"]:
-        """Probabilities that pixels, or units of the layer below, are on."""
+        """Return the probabilities that pixels, or units of the layer below, are on."""
         return functional.linear(hidden, self.up.weight.T, self.visible_bias).sigmoid()
 
     def free_energy(self, visible: Float[Tensor, "batch visible"]) -> Float[Tensor, " batch"]:
-        """-log Σ_h exp(-E(v, h)) of Equation 1's energy; its slope by w_ij is -v_i <h_j>."""
+        """Return -log Σ_h exp(-E(v, h)), with E from Equation 1; its derivative by w_ij is -v_i <h_j>."""
         total = self.up(visible)
         hidden = 0.5 * total.square() if self.linear else functional.softplus(total)
         return -(visible @ self.visible_bias) - hidden.sum(1)
 
     def reconstruct(self, visible: Float[Tensor, "batch visible"]) -> Float[Tensor, "batch visible"]:
-        """Down again from hidden states drawn by chance."""
+        """Return the visible means for hidden states drawn at random."""
         mean = self.hidden(visible)
         return self.visible(mean + torch.randn_like(mean) if self.linear else mean.bernoulli())
 
@@ -187,15 +188,19 @@ class Machine(nn.Module):
 def contrastive_divergence(
     machine: Machine, data: Float[Tensor, "batch visible"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """A loss whose slope by w_ij is -(<v_i h_j>data - <v_i h_j>recon), Equation 2; and the squared error of recon."""
+    """Return the loss of contrastive divergence and the squared error of the reconstruction.
+
+    The derivative of the loss by w_ij is -(<v_i h_j>data - <v_i h_j>recon): Equation 2.
+    """
     with torch.no_grad():
+        # Constant, so that the gradient of the loss is Equation 2 and does not go through the sampling.
         recon = machine.reconstruct(data)
     loss = (machine.free_energy(data) - machine.free_energy(recon)).mean()
     return loss, (recon - data).square().sum(1).mean()
 
 
 class Autoencoder(nn.Module):
-    """The machines unrolled: encoder to a linear code, and the decoder, whose last layer gives logits of pixels."""
+    """The unrolled machines: an encoder to a linear code, and a decoder to the logits of pixels."""
 
     def __init__(self, model: Stack) -> None:
         super().__init__()
@@ -205,7 +210,7 @@ class Autoencoder(nn.Module):
         initialize_(self, model.init)
 
     def forward(self, images: Float[Tensor, "batch 784"]) -> Float[Tensor, "batch 784"]:
-        """Logits of the reconstruction."""
+        """Return the logits of the reconstruction."""
         return self.decoder(self.encoder(images))
 
     @torch.no_grad()
@@ -219,7 +224,7 @@ class Autoencoder(nn.Module):
 
 
 class Classifier(nn.Module):
-    """The encoder's hidden layers, without the code, and a softmax layer on the last of them."""
+    """The encoder's hidden layers, without the code, and a softmax layer on top."""
 
     def __init__(self, model: Stack) -> None:
         super().__init__()
@@ -229,19 +234,19 @@ class Classifier(nn.Module):
         initialize_(self, model.init)
 
     def forward(self, images: Float[Tensor, "batch 784"]) -> Float[Tensor, "batch classes"]:
-        """Logits of the digits."""
+        """Return the logits of the digits."""
         return self.head(self.body(images))
 
     @torch.no_grad()
     def unroll_(self, machines: Sequence[Machine]) -> Classifier:
-        """Take the weights of all machines but the last."""
+        """Take the weights of all machines except the last."""
         for machine, layer in zip(machines[:-1], linear_layers(self.body), strict=True):
             copy_(layer, machine.up.weight, machine.up.bias)
         return self
 
 
 class PrincipalComponents(nn.Module):
-    """The best linear autoencoder: buffers, set by `fit`."""
+    """The best linear autoencoder, as buffers set by `fit`."""
 
     mean: Tensor
     basis: Tensor
@@ -252,23 +257,24 @@ class PrincipalComponents(nn.Module):
         self.register_buffer("basis", torch.zeros(code, PIXELS))
 
     def fit(self, images: Float[Tensor, "n 784"]) -> None:
-        """From the covariance of all images."""
+        """Compute the components from the covariance of all images."""
         centred = images - images.mean(0)
+        # In float64; eigh sorts eigenvalues in ascending order, so the first components come last.
         axes = torch.linalg.eigh((centred.T @ centred).double()).eigenvectors
         self.mean.copy_(images.mean(0))
         self.basis.copy_(axes.T.flip(0)[: len(self.basis)])
 
     def encode(self, images: Float[Tensor, "batch 784"]) -> Float[Tensor, "batch code"]:
-        """Coordinates along the components."""
+        """Return the coordinates along the components."""
         return (images - self.mean) @ self.basis.T
 
     def forward(self, images: Float[Tensor, "batch 784"]) -> Float[Tensor, "batch 784"]:
-        """Reconstructions, whose pixels may lie outside 0 to 1."""
+        """Return reconstructions, whose pixels may lie outside [0, 1]."""
         return self.encode(images) @ self.basis + self.mean
 
 
 def linear_layers(net: nn.Module) -> list[nn.Linear]:
-    """In their order."""
+    """Return the linear layers of `net`, in order."""
     return [layer for layer in net.modules() if isinstance(layer, nn.Linear)]
 
 
@@ -279,19 +285,19 @@ def copy_(layer: nn.Linear, weight: Tensor, bias: Tensor) -> None:
 
 
 def machines(model: Stack) -> nn.ModuleList:
-    """One for each layer of the encoder; the last is linear."""
+    """Build one machine for each layer of the encoder; the last one is linear."""
     widths = [PIXELS, *model.hidden, model.code]
     pairs = list(itertools.pairwise(widths))
     return nn.ModuleList(Machine(v, h, i == len(pairs) - 1, model.init) for i, (v, h) in enumerate(pairs))
 
 
 def listed(stack: nn.ModuleList) -> list[Machine]:
-    """The machines of a stack, from the pixels up."""
+    """Return the machines of a stack, from the pixels up."""
     return [machine for machine in stack if isinstance(machine, Machine)]
 
 
 def networks(config: Config) -> dict[str, nn.Module]:
-    """The networks of both stages."""
+    """Build the networks of both stages."""
     if isinstance(config.model, Components):
         return {"components": PrincipalComponents(config.model.code)}
     classifiers = {f"classifier_{count}": Classifier(config.model) for count in config.finetune.labels}
@@ -302,21 +308,26 @@ def networks(config: Config) -> dict[str, nn.Module]:
 
 
 def reconstruction_loss(logits: Float[Tensor, "batch 784"], images: Float[Tensor, "batch 784"]) -> Float[Tensor, ""]:
-    """-Σ p log p̂ - Σ (1 - p) log(1 - p̂) over pixels, mean over images: nats (p. 506)."""
+    """Return -Σ p log p̂ - Σ (1 - p) log(1 - p̂) over pixels, as a mean over images, in nats (p. 506)."""
     return functional.binary_cross_entropy_with_logits(logits, images, reduction="sum") / len(images)
 
 
 def squared_error(found: Float[Tensor, "n 784"], images: Float[Tensor, "n 784"]) -> float:
-    """Sum over pixels, mean over images: the unit of the paper's numbers."""
+    """Return the sum over pixels, as a mean over images: the unit of the paper's numbers."""
     return float((found - images).square().sum(1).mean())
 
 
 def neighbour_error(codes: Float[Tensor, "n code"], labels: Int[Tensor, " n"], neighbours: int = 5) -> float:
-    """Percent of codes whose nearest others, by majority, are of another digit (the lowest digit wins ties)."""
+    """Return the percentage of codes whose nearest neighbours have a majority of another digit.
+
+    The lowest digit wins ties.
+    """
     wrong = 0
+    # In blocks: all distances between 10,000 codes take 400 MB.
     for start in range(0, len(codes), 1000):
         distances = torch.cdist(codes[start : start + 1000], codes)
         own = torch.arange(len(distances))
+        # A code is not its own neighbour.
         distances[own, own + start] = float("inf")
         nearest = labels[distances.topk(neighbours, largest=False).indices]
         votes = functional.one_hot(nearest, CLASSES).sum(1).argmax(1)
@@ -328,7 +339,7 @@ def neighbour_error(codes: Float[Tensor, "n code"], labels: Int[Tensor, " n"], n
 
 
 class Point(NamedTuple):
-    """A place on the line that is searched."""
+    """A point on the line that is searched."""
 
     step: float
     value: float
@@ -337,15 +348,15 @@ class Point(NamedTuple):
 
 
 class LineSearches(torch.optim.Optimizer):
-    """Conjugate gradients, begun anew on each batch, as the released code calls Rasmussen's minimize.m.
+    """Conjugate gradients, restarted on each batch, as the released code calls Rasmussen's minimize.m.
 
     Directions are Polak and Ribière's. A line search ends where Wolfe's conditions hold: the loss has fallen by at
-    least 0.05 of what the first slope promised, and a tenth of that slope is left.
+    least 0.05 of what the initial slope promises, and the slope is at most a tenth of the initial one.
     """
 
     FALL, SLOPE = 0.05, 0.1
     EVALUATIONS = 20
-    """Of the loss, at most, in one line search."""
+    """Largest number of loss evaluations in one line search."""
 
     def __init__(self, module: nn.Module, searches: int) -> None:
         super().__init__(module.parameters(), {})
@@ -353,29 +364,33 @@ class LineSearches(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
-        """A number of line searches on the batch whose loss and gradients `closure` gives; the loss before them."""
+        """Make line searches on the batch of `closure`, which gives loss and gradients; return the loss before them."""
         here = nn.utils.parameters_to_vector(self.weights)
         before, gradient = self.evaluate(here, closure)
         value, direction, failed = float(before), -gradient, False
+        # The first step of minimize.m, 1 / (1 + |slope|).
         step = 1 / (1 + float(gradient @ gradient))
         for _ in range(self.searches):
             start = Point(0.0, value, float(gradient @ direction), gradient)
-            if not start.slope < 0:  # nowhere to go
+            if not start.slope < 0:  # at a minimum, or not finite
                 break
             found, holds = self.search(start, here, direction, step, closure)
             assert found.gradient is not None
             here, value = here + found.step * direction, found.value
             if holds:
                 change = float(found.gradient @ found.gradient - gradient @ found.gradient)
+                # Polak and Ribière's formula.
                 direction = change / float(gradient @ gradient) * direction - found.gradient
                 gradient = found.gradient
+                # Not a descent direction, or NaN: start again from the gradient.
                 if not float(gradient @ direction) < 0:
                     direction = -gradient
+                # Keeps the quotient of slopes finite; the step grows at most tenfold from search to search.
                 slope = min(float(gradient @ direction), -1e-30)
                 step = found.step * min(10.0, start.slope / slope)
             elif failed:
                 break
-            else:  # once again, straight down from the best place seen
+            else:  # one more try, along the gradient of the best point seen
                 gradient, direction = found.gradient, -found.gradient
                 step = 1 / (1 + float(gradient @ gradient))
             failed = not holds
@@ -384,7 +399,7 @@ class LineSearches(torch.optim.Optimizer):
 
     @property
     def weights(self) -> list[Tensor]:
-        """All of the module's."""
+        """All weights of the module."""
         return self.param_groups[0]["params"]
 
     @torch.no_grad()
@@ -397,7 +412,7 @@ class LineSearches(torch.optim.Optimizer):
     def evaluate(
         self, where: Float[Tensor, " weights"], closure: Callable[[], Tensor]
     ) -> tuple[Float[Tensor, ""], Float[Tensor, " weights"]]:
-        """Loss and gradient there."""
+        """Return the loss and the gradient at `where`."""
         self.move(where)
         self.zero_grad()
         with torch.enable_grad():
@@ -412,11 +427,12 @@ class LineSearches(torch.optim.Optimizer):
         step: float,
         closure: Callable[[], Tensor],
     ) -> tuple[Point, bool]:
-        """Along `direction`: a point where Wolfe's conditions hold, or else the lowest seen; and whether they do."""
+        """Search along `direction`: return a point that satisfies Wolfe's conditions, or the lowest; and which."""
         before, low, high, lowest = start, start, None, start
         for _ in range(self.EVALUATIONS):
             loss, gradient = self.evaluate(here + step * direction, closure)
             found = Point(step, float(loss), float(gradient @ direction), gradient)
+            # Too long a step may overflow; it counts as an upper end of the bracket.
             finite = math.isfinite(found.value) and math.isfinite(found.slope)
             if finite and found.value < lowest.value:
                 lowest = found
@@ -432,7 +448,7 @@ class LineSearches(torch.optim.Optimizer):
 
 
 def between(low: Point, high: Point) -> float:
-    """The cubic's minimum, a tenth of the bracket or more from either end; the middle if there is none."""
+    """Return the cubic's minimum, at least a tenth of the bracket from either end; the middle if there is none."""
     step, width = lowest_of_cubic(low, high), high.step - low.step
     return (
         min(max(step, low.step + 0.1 * width), high.step - 0.1 * width) if math.isfinite(step) else low.step + width / 2
@@ -440,13 +456,13 @@ def between(low: Point, high: Point) -> float:
 
 
 def beyond(before: Point, last: Point) -> float:
-    """The cubic's minimum, if it lies farther on and not farther than three times; or else three times as far."""
+    """Return the cubic's minimum if it is further on, but at most three times as far; otherwise three times as far."""
     step, least, most = lowest_of_cubic(before, last), 1.1 * last.step - 0.1 * before.step, 3 * last.step
     return min(max(step, least), most) if step > last.step else most
 
 
 def lowest_of_cubic(a: Point, b: Point) -> float:
-    """Where the cubic with these two values and slopes has its minimum; NaN if it has none."""
+    """Return where the cubic with these two values and slopes has its minimum; NaN if it has none."""
     width = b.step - a.step
     mean = a.slope + b.slope - 3 * (b.value - a.value) / width
     square = mean * mean - a.slope * b.slope
@@ -461,7 +477,7 @@ def lowest_of_cubic(a: Point, b: Point) -> float:
 
 
 def Task(run: Run, config: Config) -> DigitsTask:  # noqa: N802 (the contract's name; it makes one)
-    """The task of the run's stage and model."""
+    """Build the task for the run's stage and model."""
     if run.stage == "pretrain":
         return PretrainingTask(run, config)
     return ComponentsTask(run, config) if isinstance(config.model, Components) else FinetuningTask(run, config)
@@ -475,19 +491,19 @@ class DigitsTask(task.Task):
         self.config = config
 
     def load_data(self) -> None:
-        """The training images that the seed draws, as rows of bytes; those to score, pixels in 0 to 1."""
+        """Load the training images drawn by the seed as rows of bytes, and the test images with pixels in [0, 1]."""
         train, test = (open_images(self.run.data / "digits", split) for split in ("train", "test"))
         learnt = subset(len(train.images), self.config.images, self.run.seed)
         self.train_set = ImageSet(*tensors(train, learnt)).mapped(lambda images: images.flatten(1))
         self.test_set = ImageSet(*tensors(test, slice(self.config.test))).mapped(unit_pixels)
 
     def batch(self, indices: Tensor) -> Float[Tensor, "batch 784"]:
-        """Training images, pixels in 0 to 1."""
+        """Return training images with pixels in [0, 1]."""
         return self.train_set.images[indices].float().div_(255)
 
 
 class PretrainingTask(DigitsTask):
-    """A stack of machines, each learning from the means of the one below; nothing to do for principal components."""
+    """A stack of machines, each learning from the hidden means of the one below; empty for principal components."""
 
     log_every = 50
 
@@ -497,18 +513,18 @@ class PretrainingTask(DigitsTask):
         self.machines = machines(model) if isinstance(model, Stack) else nn.ModuleList()
 
     def load_data(self) -> None:
-        """The data, and the order of batches, which every machine shares."""
+        """Load the data, and the order of batches, which all machines share."""
         super().load_data()
         self.sampler = EpochSampler(len(self.train_set), self.config.pretrain.batch_size, self.run.seed)
         self.length = self.config.pretrain.duration.steps(self.sampler.steps_per_epoch)
 
     @property
     def total_steps(self) -> int:
-        """Updates of all machines."""
+        """Number of updates of all machines."""
         return self.length * len(self.machines)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Two for each machine, of its weights and of its biases."""
+        """Build two optimisers for each machine, for its weights and for its biases."""
         found = []
         for machine, settings in zip(listed(self.machines), self.settings(), strict=True):
             no_decay = settings.model_copy(update={"weight_decay": 0.0})
@@ -517,18 +533,19 @@ class PretrainingTask(DigitsTask):
         return found
 
     def settings(self) -> list[vocabulary.Optimizer]:
-        """The optimiser of each machine: the last has a rate of its own."""
+        """Return the optimiser of each machine; the last has its own rate."""
         common = self.config.pretrain.optimizer
         code = common.model_copy(update={"lr": self.config.pretrain.code_lr})
         return [*[common] * (len(self.machines) - 1), code][: len(self.machines)]
 
     def update(self, step: int) -> dict[str, Tensor | float]:
-        """One step of contrastive divergence (Equation 2)."""
+        """Take one step of contrastive divergence (Equation 2)."""
         index, own_step = divmod(step, self.length)
         data = self.batch(self.sampler.indices(own_step, self.rank, self.world_size))
         *below, machine = listed(self.machines)[: index + 1]
         with torch.no_grad():
             for done in below:
+                # Means instead of samples: less noise for the next machine.
                 data = done.hidden(data)
         settings = self.settings()[index]
         of_weights, of_biases = self.raw_optimizers[2 * index : 2 * index + 2]
@@ -540,16 +557,17 @@ class PretrainingTask(DigitsTask):
         loss, error = contrastive_divergence(machine, data)
         of_biases.zero_grad(set_to_none=True)
         self.descend(loss, of_weights, settings)
+        # The backward pass in `descend` has also computed the gradients of the biases.
         of_biases.step()
         return {f"machine_{index + 1}_error": error}
 
     def evaluate(self) -> Evaluation:
-        """Machines are judged by what is unrolled from them."""
+        """Return no metrics: machines are judged by what is unrolled from them."""
         return Evaluation({})
 
 
 class FinetuningTask(DigitsTask):
-    """The unrolled autoencoder, then classifiers with few labels and with many."""
+    """The unrolled autoencoder, then classifiers with few and with many labels."""
 
     def __init__(self, run: Run, config: Config) -> None:
         super().__init__(run, config)
@@ -559,12 +577,13 @@ class FinetuningTask(DigitsTask):
         self.classifiers = nn.ModuleDict({str(count): Classifier(config.model) for count in config.finetune.labels})
 
     def load_data(self) -> None:
-        """The data, and the machines, if any; labelled images are nested subsets that depend on the seed alone."""
+        """Load the data, and the machines if any; labelled images are nested subsets that depend only on the seed."""
         super().load_data()
         finetune = self.config.finetune
         if self.run.init is not None and self.config.pretrain.duration.amount > 0:
             stack = machines(self.model)
             state = load_file(self.run.init)
+            # The weights of the first stage were saved by its task, under its names.
             stack.load_state_dict({name.removeprefix("machines."): value for name, value in state.items()})
             learnt = listed(stack)
             self.autoencoder.unroll_(learnt)
@@ -573,6 +592,7 @@ class FinetuningTask(DigitsTask):
                 classifier.unroll_(learnt)
         if max(finetune.labels, default=0) > len(self.train_set):
             raise ValueError(f"labels has {max(finetune.labels)}; expected at most {len(self.train_set)}, all images")
+        # Beginnings of one permutation: each set of labelled images includes the smaller ones.
         self.order = torch.from_numpy(np.random.default_rng(self.run.seed).permutation(len(self.train_set)))
         sizes = [len(self.train_set), *finetune.labels]
         self.trainings = [finetune.autoencoder, *[finetune.classifier] * len(finetune.labels)]
@@ -588,11 +608,11 @@ class FinetuningTask(DigitsTask):
 
     @property
     def total_steps(self) -> int:
-        """Updates of all nets."""
+        """Number of updates of all nets."""
         return self.in_turn.total_steps
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """The autoencoder's, then the classifiers'."""
+        """Build the optimisers of the autoencoder and of the classifiers."""
         how = self.config.finetune.autoencoder.optimizer
         if isinstance(how, ConjugateGradients):
             if self.world_size > 1:
@@ -604,7 +624,7 @@ class FinetuningTask(DigitsTask):
         return [first, *(build_optimizer(net, settings) for net in self.classifiers.values())]
 
     def update(self, step: int) -> dict[str, Tensor | float]:
-        """One step down the cross-entropy of pixels, or of digits; or the line searches on one batch of images."""
+        """Take one step of the net in turn, or all line searches on one batch of images."""
         index, own_step = self.in_turn.at(step)
         chosen = self.samplers[index].indices(own_step, self.rank, self.world_size)
         optimizer, scale = self.raw_optimizers[index], self.schedules[index].at(own_step)
@@ -629,7 +649,7 @@ class FinetuningTask(DigitsTask):
         return {"loss": loss.detach()}
 
     def evaluate(self) -> Evaluation:
-        """Errors by the number of labels; and, if the autoencoder learned, reconstructions and codes."""
+        """Measure errors by number of labels; if the autoencoder was trained, also reconstructions and codes."""
         test, labels = self.test_set[:]
         errors = {
             int(count): classification_scores(in_blocks(net, test), labels).error
@@ -638,6 +658,7 @@ class FinetuningTask(DigitsTask):
         metrics = {f"label_error_{count}": error for count, error in errors.items()}
         if len(errors) > 1:
             metrics["few_labels_cost"] = errors[min(errors)] - errors[max(errors)]
+        # Without an autoencoder, there is only the first layer of a classifier to show.
         if not self.schedules[0].total_steps:
             return Evaluation(metrics, {"filters": weight_sheet(linear_layers(self.classifiers)[0].weight[:100])})
         found = in_blocks(lambda some: self.autoencoder(some).sigmoid(), test)
@@ -650,7 +671,7 @@ class FinetuningTask(DigitsTask):
 
 
 class ComponentsTask(DigitsTask):
-    """Principal components, in one update."""
+    """Principal components, computed in one update."""
 
     log_every = 1
 
@@ -661,21 +682,21 @@ class ComponentsTask(DigitsTask):
 
     @property
     def total_steps(self) -> int:
-        """One."""
+        """One update."""
         return 1
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """None."""
+        """Build none: principal components need no gradient."""
         return []
 
     def update(self, step: int) -> dict[str, Tensor | float]:
-        """Fit to all images."""
+        """Compute the components of all images."""
         images = unit_pixels(self.train_set.images)
         self.components.fit(images)
         return {"squared_error": squared_error(self.components(images), images)}
 
     def evaluate(self) -> Evaluation:
-        """Reconstructions and codes."""
+        """Measure reconstructions and codes."""
         test, labels = self.test_set[:]
         train = self.batch(torch.arange(min(len(self.train_set), 10_000)))
         found, codes = self.components(test), self.components.encode(test)
@@ -690,7 +711,7 @@ def reconstruction_metrics(
     train: Float[Tensor, "m 784"],
     train_found: Float[Tensor, "m 784"],
 ) -> dict[str, float]:
-    """Squared errors of an image; and the share of the mean image's error that is gone, on training images."""
+    """Return squared errors per image, and the share of the mean image's error removed on training images."""
     train_error = squared_error(train_found, train)
     of_the_mean = squared_error(train.mean(0).expand_as(train), train)
     return {
@@ -710,9 +731,10 @@ def pictures(
     labels: Int[Tensor, " n"],
     filters: Float[Tensor, "units 784"],
 ) -> dict[str, Picture]:
-    """Figure 2: the first image of each digit over its reconstruction; Figure 3: the codes of 1,000 images, by digit.
+    """Draw Figures 2 and 3, and the filters of the first layer.
 
-    And what the first layer looks for. Codes of more than two numbers are seen along their first two components.
+    Figure 2 is the first image of each digit over its reconstruction; Figure 3 the codes of 1,000 images, by digit.
+    Codes of more than two numbers are projected onto their first two principal components.
     """
     firsts = torch.stack([labels.eq(digit).int().argmax() for digit in range(CLASSES)])
     some = codes[:1000] - codes[:1000].mean(0)
@@ -726,9 +748,10 @@ def pictures(
 
 
 def code_chart(codes: Float[np.ndarray, "n axes"], labels: Int[np.ndarray, " n"]) -> Picture:
-    """Figure 3: codes along one axis or two, in the colours of their digits; the outermost 2 % may be cut off."""
+    """Draw Figure 3: codes along one axis or two, coloured by digit; the outermost 2 % may be cut off."""
     points = codes if codes.shape[1] == 2 else np.repeat(codes, 2, axis=1)
     (left, bottom), (right, top) = np.percentile(points, [1, 99], axis=0).tolist()
     digits = {str(digit): points[labels == digit] for digit in range(CLASSES)}
+    # Bounds must differ, even where all codes are equal.
     bounds = ((left, right + 1e-9), (bottom, top + 1e-9))
     return scatter(digits, title="codes of test images", x="first axis", y="second axis", bounds=bounds)

@@ -1,31 +1,31 @@
 """The Lottery Ticket Hypothesis: Finding Sparse, Trainable Neural Networks. Frankle & Carbin.
 ICLR 2019, https://arxiv.org/abs/1803.03635 (2018).
 
-Claimed: a trained network, pruned of its smallest weights and put back to its *own* initial values, is a "winning
-ticket". With 21 % of LeNet's weights it comes to its lowest validation loss earlier than the whole network, and is
-more accurate there; with 3.6 % it is back where the whole network was (Section 2, Figures 3 and 4). The same mask over
-new random values learns slower and reaches less (Section 2, Figure 4), a random mask less still (Figure 1, Appendix E):
-the initial values matter, and so does the mask. Pruned over several rounds, tickets are smaller than pruned at once
-(Section 2). LeNet has tickets at every learning rate (Appendix G.2), deeper networks only at low ones (Section 4).
+Claimed: a trained network, pruned of its smallest weights and reset to its *own* initial values, is a "winning ticket".
+With 21 % of LeNet's weights it reaches its lowest validation loss earlier than the whole network, and is more accurate
+there; with 3.6 % it is as good as the whole network (Section 2, Figures 3 and 4). The same mask with new random values
+learns more slowly and reaches a lower accuracy (Section 2, Figure 4), a random mask a lower one still (Figure 1,
+Appendix E): both the initial values and the mask matter. Pruning over several rounds gives smaller tickets than pruning
+once (Section 2). LeNet has tickets at every learning rate (Appendix G.2), deeper networks only at low ones (Section 4).
 Small convolutional networks have them, too: on CIFAR-10 those of Conv-2, Conv-4 and Conv-6 learn 3.5, 3.5 and 2.5 times
 as fast and are up to 3.4, 3.5 and 3.3 points more accurate than the whole network (Section 3, Figure 5), and dropout
-adds to that (Figure 6). Conv-2, 4 and 6 are arms of the paper scale alone.
+adds to that (Figure 6). Conv-2, 4 and 6 are only trained at paper scale.
 
 Deviations:
-- Section 2 has five trials, and redraws each mask's values three times; here every seed is one trial, and a control of
-  new values draws once.
+- Section 2 has five trials and draws new values for each mask three times; here every seed is one trial, and a control
+  draws new values once.
 - Appendix B's strategy 1 is one run: a level's mask comes from the training of the level before. So every arm trains
-  all levels up to its own, and its control differs from the ticket of the same seed in the last level alone.
+  all levels up to its own, and its control differs from the ticket with the same seed only in the last level.
 - Validation images are the last 5,000 of the training set, not random ones.
-- Section 3 does not say how pixels are scaled (here from 0 to 1), which units dropout switches off (here those of the
-  two fully connected hidden layers), or that convolutions are padded (without that, the counts of weights are others).
-- Figure 2 gives Conv-6 1.7M weights, and Appendix H.6 35 % of them to fully connected layers. What Figure 2 and
-  Appendix H.1 describe has 2.26M, and 49 %, and so has ours: after 7 and 10 rounds 26.6 % and 15.3 % of them are left,
-  near Section 3's 26.4 % and 15.1 %; of 1.7M it would be 28.3 % and 16.7 %.
-- Section 4's VGG-19 and ResNet-18, pruned over all layers at once and at rates that warm up, are not here.
+- Section 3 does not say how pixels are scaled (here to [0, 1]), which units are dropped (here those of the two fully
+  connected hidden layers), or that convolutions are padded (otherwise the numbers of weights would differ).
+- Figure 2 gives Conv-6 1.7M weights, and Appendix H.6 35 % of them to fully connected layers. The network described in
+  Figure 2 and Appendix H.1 has 2.26M, and 49 %, and so has ours: after 7 and 10 rounds 26.6 % and 15.3 % of them are
+  left, close to Section 3's 26.4 % and 15.1 %; with 1.7M it would be 28.3 % and 16.7 %.
+- Section 4's VGG-19 and ResNet-18, pruned globally and trained with warm-up, are not included.
 
-Shapes: batch = images in a minibatch; n = images looked at; pixels = 784 of a digit, 3,072 of an object; levels =
-trainings in turn, each with fewer weights than the one before.
+Shapes: batch = images in a minibatch; n = images to evaluate; pixels = 784 of a digit, 3,072 of an object; levels =
+trainings one after another, each with fewer weights than the last.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ HELD_OUT = 5000
 
 
 class Network(Strict):
-    """LeNet-300-100 and its like, linear layers with an activation between; after convolutions Conv-2, 4 and 6."""
+    """Linear layers with activations, like LeNet-300-100; for Conv-2, 4 and 6 after convolutions."""
 
     modules: list[Count] = []
-    """Channels of each module, which is two 3 × 3 convolutions and a max-pool that halves the sides (Appendix H.1)."""
+    """Channels of each module: two 3 × 3 convolutions and a max-pool that halves the sides (Appendix H.1)."""
     hidden: Annotated[list[Count], Field(min_length=1)]
-    """Units of each fully connected hidden layer."""
+    """Units in each fully connected hidden layer."""
     dropout: vocabulary.Dropout = 0.0
-    """Share of the hidden layers' units switched off in training."""
+    """Fraction of the hidden layers' units dropped during training."""
     activation: vocabulary.Activation
     init: vocabulary.Initialization
 
@@ -76,46 +76,46 @@ class Pruning(Strict):
     """How each level's network follows from the one before."""
 
     rounds: Annotated[int, Field(ge=0)]
-    """Rounds of pruning; there is one level more, the whole network."""
+    """Number of pruning rounds. There is one more level, the whole network."""
     rate: Annotated[float, Field(gt=0, lt=1)]
-    """Share of a layer's remaining weights pruned in one round; half of it in the output layer."""
+    """Share of a layer's remaining weights pruned per round; in the output layer half of it."""
     convolution_rate: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """As `rate`, for a convolution."""
+    """Share pruned per round in a convolution."""
     criterion: Literal["magnitude", "random"]
-    """Which go: the smallest after training, or any."""
+    """Which weights are pruned: the smallest after training (magnitude), or random ones."""
     start: Literal["rewind", "new"]
-    """From what the last level starts: the values that the first one started from, or newly drawn ones."""
+    """Values at the start of the last level: those of the first level (rewind), or newly drawn (new)."""
 
 
 class Config(ExperimentConfig):
     """Iterative pruning of a network on small images."""
 
     dataset: vocabulary.SmallImages = "digits"
-    """Which images: MNIST's digits, or CIFAR-10's objects."""
+    """Images: MNIST's digits or CIFAR-10's objects."""
     network: Network
     pruning: Pruning
     optimizer: vocabulary.Optimizer
     schedule: vocabulary.Schedule = vocabulary.CONSTANT
     images: Annotated[int, Field(ge=1, le=60_000 - HELD_OUT)]
-    """Training images, those that the seed draws."""
+    """Number of training images, drawn by the seed."""
     batch_size: Count
     duration: DurationField
     """Length of training of each level."""
     last_duration: DurationField | None = None
-    """Length of training of the last level, if it differs."""
+    """Length of training of the last level; null takes `duration`."""
     check_every: Count
-    """Updates between two looks at the validation loss: the grain of the early-stopping iteration."""
+    """Updates between two checks of the validation loss: the resolution of the early-stopping iteration."""
     validation: Annotated[int, Field(ge=1, le=HELD_OUT)]
-    """Images of the last 5,000 of the training set to look at."""
+    """Number of validation images, from the last 5,000 of the training set."""
     test: Annotated[int, Field(ge=1, le=10_000)]
-    """Test images to score."""
+    """Number of test images to score."""
 
 
 # Networks
 
 
 def networks(config: Config) -> dict[str, nn.Module]:
-    """The network of the arm, from its config alone: [batch, pixels] to the logits of ten classes."""
+    """Build the network of the arm, from its config alone: [batch, pixels] to the logits of ten classes."""
     model, net = config.network, nn.Sequential()
     channels, height, width = SHAPES[config.dataset]
     if model.modules:
@@ -132,7 +132,7 @@ def networks(config: Config) -> dict[str, nn.Module]:
 
 
 def layers(net: nn.Module) -> list[nn.Linear | nn.Conv2d]:
-    """The layers whose weights are pruned; biases never are."""
+    """Return the layers whose weights are pruned; biases never are."""
     return [layer for layer in net.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
 
 
@@ -140,7 +140,7 @@ def layers(net: nn.Module) -> list[nn.Linear | nn.Conv2d]:
 
 
 def rates(net: nn.Module, pruning: Pruning) -> list[float]:
-    """The share that each of `layers` loses in one round (Figure 2; Appendix H.1 on the output layer)."""
+    """Return the share that each of `layers` loses per round (Figure 2; Appendix H.1 for the output layer)."""
     found = [pruning.convolution_rate if isinstance(layer, nn.Conv2d) else pruning.rate for layer in layers(net)]
     return [*found[:-1], pruning.rate / 2]
 
@@ -152,18 +152,20 @@ def pruned(
     criterion: str,
     generator: torch.Generator,
 ) -> Float[Tensor, "*shape"]:
-    """Section 1, step 3: `mask` without a share `rate` of what it keeps, the smallest |weight| or random ones."""
+    """Remove a share `rate` of the kept weights from `mask`, the smallest or random ones (Section 1, step 3)."""
+    # On the CPU, like the generator, so that the same weights go on every device.
     size = weight.detach().abs().cpu()
     if criterion == "random":
         size = torch.rand(size.shape, generator=generator)
     kept = mask.cpu().flatten().clone()
     count = round(rate * int(kept.sum()))
+    # Weights that are already pruned go last in the order.
     kept[size.flatten().masked_fill(kept == 0, torch.inf).argsort()[:count]] = 0
     return kept.view(mask.shape).to(mask.device)
 
 
 def remaining(masks: list[Tensor]) -> float:
-    """Share of all weights that the masks keep: P_m of the paper."""
+    """Return the share of all weights that the masks keep: P_m in the paper."""
     return float(sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks))
 
 
@@ -171,7 +173,7 @@ def remaining(masks: list[Tensor]) -> float:
 
 
 class Task(task.Task):
-    """Section 1's strategy: train, prune, put back, repeat."""
+    """Section 1's strategy: train, prune, reset, repeat."""
 
     log_every = 50
     levels: Tensor
@@ -182,25 +184,26 @@ class Task(task.Task):
         self.network = networks(config)["network"]
         for index, layer in enumerate(layers(self.network)):
             self.register_buffer(f"mask_{index}", torch.ones_like(layer.weight))
-        # Of each level: share of weights, early-stopping iteration, validation loss and test error there.
+        # For each level: share of weights, early-stopping iteration, and the validation loss and test error there.
         self.register_buffer("levels", torch.full((config.pruning.rounds + 1, 4), torch.inf))
+        # state_dict refers to the weights themselves, which training changes.
         self.start = copy.deepcopy(self.network.state_dict())
         self.best = copy.deepcopy(self.network.state_dict())
 
     @property
     def masks(self) -> list[Tensor]:
-        """One for each layer: 1 where a weight is, 0 where it was pruned (numbers: booleans are slow to multiply)."""
+        """One mask per layer: 1 where a weight is kept, 0 where it was pruned. As floats: booleans multiply slowly."""
         return [self.get_buffer(f"mask_{index}") for index in range(len(layers(self.network)))]
 
     def extra_state(self) -> dict[str, Any]:
-        """The values that every level starts from, and those at this level's lowest validation loss so far."""
+        """The values that every level starts from, and those with the lowest validation loss in this level so far."""
         return {"start": self.start, "best": self.best}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
         self.start, self.best = state["start"], state["best"]
 
     def load_data(self) -> None:
-        """`images` of the training set to learn from; validation loss on some of its last 5,000."""
+        """Load `images` of the training set, and some of its last 5,000 as the validation split."""
         config = self.config
         counts = {"train": config.images, "validation": config.validation, "test": config.test}
         sets = small_image_sets(self.run.data, config.dataset, HELD_OUT, seed=self.run.seed, **counts)
@@ -213,14 +216,14 @@ class Task(task.Task):
 
     @property
     def total_steps(self) -> int:
-        """Updates of all levels."""
+        """Number of updates of all levels."""
         return self.in_turn.total_steps
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build_optimizer(self.network, self.config.optimizer)
 
     def update(self, step: int) -> dict[str, Tensor | float]:
-        """One minibatch of the masked network; a level begins with pruning the one before."""
+        """Learn from one minibatch with the masked network; a level starts by pruning the one before."""
         config, optimizer = self.config, self.raw_optimizers[0]
         level, own = self.in_turn.at(step)
         schedule = self.schedules[level]
@@ -229,30 +232,35 @@ class Task(task.Task):
         images, labels = self.train_set[self.sampler.indices(step, self.rank, self.world_size)]
         loss = functional.cross_entropy(self.network(images), labels)
         self.descend(loss, optimizer, config.optimizer, schedule.at(own))
+        # The optimiser's update also moves pruned weights.
         self.apply_masks()
         last = own + 1 == schedule.total_steps
         if (own + 1) % config.check_every == 0 or last:
             self.check(level, own + 1)
         if last:
+            # Early stopping, as in the paper: a level's test error is that of its best validation loss.
             self.levels[level, 0], self.levels[level, 3] = remaining(self.masks), self.test_error(self.best)
         return {"loss": loss.detach()}
 
     @torch.no_grad()
     def prune(self, level: int) -> None:
-        """New masks from the trained weights; starting values put back or drawn anew; an optimiser without memory."""
+        """Make new masks from the trained weights, reset or redraw the weights, and clear the optimiser's state."""
         pruning, shares = self.config.pruning, rates(self.network, self.config.pruning)
+        # Another seed for each level, the same however often a run is resumed.
         generator = torch.Generator().manual_seed(1000 * self.run.seed + level)
         for layer, mask, rate in zip(layers(self.network), self.masks, shares, strict=True):
             mask.copy_(pruned(layer.weight, mask, rate, pruning.criterion, generator))
         fresh = pruning.start == "new" and level == pruning.rounds
         self.network.load_state_dict(networks(self.config)["network"].state_dict() if fresh else self.start)
+        # New values are drawn on every device, so those of the first are sent to the others.
         self.same_on_all_ranks(self.network)
         self.apply_masks()
+        # Momentum from the last level would move the weights away from their initial values.
         self.raw_optimizers[0].state.clear()
 
     @torch.no_grad()
     def apply_masks(self) -> None:
-        """Pruned weights are 0, whatever the optimiser's momentum would do to them."""
+        """Set pruned weights to 0, even where the optimiser's momentum moved them."""
         for layer, mask in zip(layers(self.network), self.masks, strict=True):
             layer.weight.mul_(mask)
 
@@ -260,9 +268,9 @@ class Task(task.Task):
     def logits(
         self, images: Float[Tensor, "n pixels"], weights: dict[str, Tensor] | None = None
     ) -> Float[Tensor, "n 10"]:
-        """Outputs of the network without dropout, with these `weights` if not its own.
+        """Return the outputs of the network without dropout, with these `weights` if any.
 
-        Convolutions take a thousand images at a time: the maps of ten thousand fill gigabytes.
+        Convolutions process a thousand images at a time: the maps of ten thousand would fill gigabytes.
         """
         training, size = self.network.training, 1000 if self.config.network.modules else len(images)
         self.network.eval()
@@ -272,7 +280,7 @@ class Task(task.Task):
 
     @torch.no_grad()
     def check(self, level: int, own: int) -> None:
-        """Note the validation loss, and keep the weights, if it is the lowest of this level."""
+        """Record the validation loss and keep the weights if it is the lowest of this level."""
         images, labels = self.validation_set[:]
         loss, _ = classification_scores(self.logits(images), labels)
         if loss < float(self.levels[level, 2]):
@@ -280,13 +288,14 @@ class Task(task.Task):
             self.best = copy.deepcopy(self.network.state_dict())
 
     def test_error(self, weights: dict[str, Tensor]) -> float:
-        """Test error of the network with these `weights`, in percent."""
+        """Return the network's test error with these `weights`, in percent."""
+        # After resuming, the best weights may be on the CPU.
         here = {name: weight.to(self.device) for name, weight in weights.items()}
         images, labels = self.test_set[:]
         return classification_scores(self.logits(images, here), labels).error
 
     def evaluate(self) -> Evaluation:
-        """Scores of the last level: at its lowest validation loss, and by its last weights."""
+        """Score the last level, both at its lowest validation loss and with its last weights."""
         images, labels = self.train_set[:5000]
         share, early_stop, loss, error = self.levels[-1].tolist()
         metrics = {
@@ -309,7 +318,7 @@ class Task(task.Task):
 
 
 def against_the_whole(levels: Float[Tensor, "levels 4"]) -> dict[str, float]:
-    """The last level, a ticket, beside the first, the whole network of the same run; both where they stop early."""
+    """Compare the last level, a ticket, with the whole network of the same run, both at early stopping."""
     (_, whole_stop, _, whole_error), (_, stop, _, error) = levels[0].tolist(), levels[-1].tolist()
     return {
         "earlier": 100 * (1 - stop / whole_stop),
@@ -319,15 +328,15 @@ def against_the_whole(levels: Float[Tensor, "levels 4"]) -> dict[str, float]:
 
 
 def mask_chart(mask: Float[Tensor, "units pixels"], shape: tuple[int, int, int]) -> Picture:
-    """How many of the first layer's weights each pixel has kept, of all its channels."""
+    """Draw how many of the first layer's weights each pixel has kept, over all its channels."""
     kept = mask.sum(0).view(shape).sum(0).cpu().numpy()
     return heat_map(kept, title="what is left of the first layer", scale="weights of a pixel")
 
 
 def level_chart(levels: Float[np.ndarray, "levels 4"], control: bool) -> Picture:
-    """Figure 4 (a): early-stopping iteration (left) and test error there (right) by percent of weights.
+    """Draw Figure 4 (a): early-stopping iteration (left) and test error there (right), by percent of weights.
 
-    With a `control` the last level is not a ticket: new values under the same mask.
+    In a `control`, the last level is not a ticket: it has new values under the same mask.
     """
     share = 100 * levels[:, 0]
     tickets = len(levels) - control
@@ -339,7 +348,7 @@ def level_chart(levels: Float[np.ndarray, "levels 4"], control: bool) -> Picture
         }
         if control:
             lines["new values"] = (share[tickets:], levels[tickets:, column])
-        top = 1.1 * levels[:, column].max() or 1.0  # no error at all leaves an axis to draw
+        top = 1.1 * levels[:, column].max() or 1.0  # an axis needs some length, even without any error
         return Chart(title, lines, x="weights left, %", logarithmic="x", bounds=(0, top))
 
     return charts(panel("updates to the lowest validation loss", 1), panel("test error there, %", 3))

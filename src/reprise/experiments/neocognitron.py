@@ -1,29 +1,29 @@
 """Neocognitron: a self-organizing neural network model for a mechanism of pattern recognition unaffected by shift in
 position. Fukushima. Biological Cybernetics 36, 1980, https://doi.org/10.1007/BF00344251 (first in Japanese, 1979).
 
-Claimed: layers of S-cells, which find features, and of C-cells, which answer to a feature wherever it lies nearby,
-organise themselves without a teacher when five patterns are shown again and again; in the end each pattern has a C-cell
-of its own in the last layer, which answers to no other, and goes on answering when the pattern is shifted or a little
-distorted (Section 5). A C-cell does, "because another presynaptic S-cell will become to respond instead" (Section 2);
-and the more stages of C-cells lie before a cell, the more tolerant of shifts it is (Section 4). That patterns are
-compared in small visual fields is what sets it apart from "a direct pattern matching in a wide visual field" (Section
-4); and that S-planes compete leaves none for a feature which another has (Section 3).
+Claimed: layers of S-cells, which detect features, and of C-cells, which respond to a feature wherever it lies nearby,
+organise themselves without a teacher when five patterns are shown again and again. In the end each pattern has a C-cell
+of its own in the last layer, which responds to no other, and keeps responding when the pattern is shifted or slightly
+distorted (Section 5). A C-cell does so "because another presynaptic S-cell will become to respond instead" (Section 2);
+and the more stages of C-cells precede a cell, the more tolerant of shifts it is (Section 4). That patterns are compared
+in small visual fields sets it apart from "a direct pattern matching in a wide visual field" (Section 4); and
+competition between S-planes leaves none for a feature that another has (Section 3).
 
 Deviations, at scale paper:
-- The patterns are digits of MNIST from 0 to 4, halved in size and of two tones, in place of five drawn by the author.
-- In the paper patterns are shown at random places, of which it says no more. In `wandering` they move by up to `wander`
-  cells either way. In the other arms they are learned in one place, which the paper calls easier: a network that then
-  answers to a shifted pattern does so by its structure alone.
-- The layers organise themselves one after another, the deeper when those before are done; in the paper all do at once.
-- The sizes of layers are the paper's. How its cells are spaced follows from them: C-cells two cells apart, their areas
-  of 5 x 5 reaching over the border; S-cells of the second stage with a border of one, of the third with none.
+- The patterns are MNIST digits from 0 to 4, halved in size and binary, instead of five drawn by the author.
+- The paper shows patterns at random places, and says no more about it. In `wandering` they move by up to `wander` cells
+  in either direction. In the other arms they are learned in one place, which the paper calls easier: a network that
+  then responds to a shifted pattern does so by its structure alone.
+- The layers organise themselves one after another, each when those before it are done; in the paper all do at once.
+- The layer sizes are the paper's. The spacing of its cells follows from them: C-cells are two cells apart, with areas
+  of 5 x 5 that reach over the border; S-cells have a border of one in the second stage and none in the third.
 - The weights c and d, in the paper "monotonically decreasing" from the centre, are powers of `falloff` by distance.
 - Initial weights a are small and uniform; in the paper they have a very weak preference for orientations.
-- An S-column, in which cells of all planes compete, is one position with `column` cells to each side.
-- Arms with fewer stages of C-cells are ours: where a stage has none, every second S-cell stands in for them, so that
-  all layers but the last keep their sizes.
-- Two opponents are ours. In `sampled` S-planes do not compete: each learns what lies at one place of one pattern, both
-  drawn at random. In `matched` there is no network: patterns, blurred, are matched with the learned ones as a whole.
+- An S-column, in which cells of all planes compete, is one position with `column` cells on each side.
+- Arms with fewer stages of C-cells are ours. A stage without them passes on every second S-cell instead, so that all
+  layers but the last keep their sizes.
+- Two baselines are ours. In `sampled` S-planes do not compete: each learns what lies at one place of one pattern, both
+  drawn at random. `matched` has no network: blurred patterns are matched with the learned ones as a whole.
 What a smaller scale changes is in params/neocognitron.yaml, and nowhere else.
 
 Shapes: planes = 24 cell-planes of a layer; height, width = cells of a plane; before = planes of the layer before.
@@ -52,83 +52,83 @@ Positive = Annotated[float, Field(gt=0)]
 RETINA = 16
 STAGES = 3
 NOISES = 8
-"""How many disturbed copies of each pattern are scored."""
+"""Number of noisy copies of each pattern that are scored."""
 
 
 class Stage(Strict):
-    """A layer of S-cells and one of C-cells."""
+    """A layer of S-cells followed by a layer of C-cells."""
 
     planes: Count
-    """Cell-planes of either layer: K."""
+    """Number of cell-planes K in either layer."""
     selectivity: Positive
-    """r: the larger, the more alike a pattern must be to the one that was learned."""
+    """Selectivity r: the larger, the more similar a pattern must be to the learned one."""
     rate: Annotated[float, Field(ge=0)]
-    """q: how much is added to the weights of a representative."""
+    """Learning rate q: how much is added to the weights of a representative."""
     pooling: bool = True
-    """Whether C-cells gather S-cells over an area; else each has the one at its place alone."""
+    """Whether C-cells pool S-cells over an area; otherwise each takes only the one at its own place."""
 
 
 class Matcher(Strict):
-    """Direct matching in one wide visual field: the cosine of the pattern shown and each that was learned."""
+    """Direct matching in one wide visual field, by the cosine of the shown pattern with each learned one."""
 
     blur: Annotated[float, Field(ge=0)]
-    """Standard deviation of a Gaussian that blurs them before, in cells."""
+    """Standard deviation, in cells, of a Gaussian that blurs patterns first."""
 
 
 class Config(ExperimentConfig):
-    """Fukushima 1980."""
+    """Knobs of Fukushima 1980."""
 
     matcher: Matcher | None = None
-    """In place of a network."""
+    """Replaces the network by direct matching."""
     learning: Literal["competition", "sampling"] = "competition"
-    """What each S-plane is reinforced by: what it represents in competition, or a place of a pattern, drawn once."""
+    """What reinforces each S-plane: what it represents in competition, or one place of a pattern, drawn once."""
     wander: Annotated[int, Field(ge=0, le=4)] = 0
-    """By how many cells at most, in either direction, each pattern is moved down and right when it is shown."""
+    """Largest shift, in cells, of each pattern down and right when it is shown."""
     stages: Annotated[list[Stage], Field(min_length=STAGES, max_length=STAGES)]
     falloff: Annotated[float, Field(gt=0, le=1)]
-    """The factor by which c and d fall, for each cell's distance from the centre."""
+    """Factor by which c and d fall per cell of distance from the centre."""
     saturation: Positive
     """α of ψ(x) = x / (α + x)."""
     initial: Positive
-    """Weights a start uniformly between 0 and this."""
+    """Initial weights a are uniform between 0 and this."""
     column: Annotated[int, Field(ge=0)]
-    """Cells to each side over which an S-column reaches."""
+    """Cells on each side that an S-column covers."""
     digits: Annotated[list[Annotated[int, Field(ge=0, le=9)]], Field(min_length=2)] = [0, 1, 2, 3, 4]
-    """A pattern of each."""
+    """Digits; there is one pattern of each."""
     presentations: Annotated[int, Field(ge=0)]
     """How often each pattern is shown to each stage."""
     sets: Count
-    """Sets of patterns, each learned by a network of its own."""
+    """Number of pattern sets, each learned by its own network."""
     shifts: Annotated[list[Annotated[int, Field(ge=1, le=4)]], Field(min_length=1)]
-    """By how many cells patterns are moved, in eight directions, when recognition is scored."""
+    """Shifts, in cells and in eight directions, under which recognition is scored."""
     flips: Count = 5
-    """Of the retina's 256 cells, how many are inverted when recognition in noise is scored."""
+    """Number of the retina's 256 cells that are inverted when recognition in noise is scored."""
 
 
 # Networks
 
 SIMPLE_PADDING = (2, 1, 0)
-"""US1 16 x 16 from 16 x 16, US2 8 x 8 from 10 x 10, US3 2 x 2 from 6 x 6."""
+"""Padding of S-layers: US1 16 x 16 from 16 x 16, US2 8 x 8 from 10 x 10, US3 2 x 2 from 6 x 6."""
 AREAS = (5, 5, 2)
-"""UC1 10 x 10 from 16 x 16, UC2 6 x 6 from 8 x 8, UC3 1 x 1 from 2 x 2."""
+"""Areas of C-cells: UC1 10 x 10 from 16 x 16, UC2 6 x 6 from 8 x 8, UC3 1 x 1 from 2 x 2."""
 
 
 def networks(config: Config) -> dict[str, nn.Module]:
-    """One network for each set of patterns, from the config alone; none for a matcher."""
+    """Build one network per set of patterns, from the config alone; none for a matcher."""
     if config.matcher:
         return {}
     return {f"neocognitron_{index}": Neocognitron(config) for index in range(config.sets)}
 
 
 def falling(size: int, falloff: float) -> Float[Tensor, "size size"]:
-    """Weights over an area that sum to 1 and fall from its centre."""
+    """Weights over an area that sum to 1 and fall off from its centre."""
     axis = torch.arange(size) - (size - 1) / 2
     weights = falloff ** torch.hypot(axis[:, None], axis[None, :])
     return weights / weights.sum()
 
 
 def shunted(excitation: Tensor, inhibition: Tensor) -> Tensor:
-    """(2) φ[(1 + excitation) / (1 + inhibition) - 1], φ the positive part; written so that small ones keep digits."""
+    """(2) φ[(1 + excitation) / (1 + inhibition) - 1], φ the positive part, in a form precise for small values."""
     return functional.relu((excitation - inhibition) / (1 + inhibition))
 
 
@@ -137,7 +137,7 @@ Samples = list[list[tuple[int, int, int]]]
 
 
 class Simple(nn.Module):
-    """A layer of S-cells: weights `a` and `b`, shared by all cells of a plane."""
+    """A layer of S-cells, with weights `a` and `b` shared by all cells of a plane."""
 
     c: Tensor
 
@@ -151,6 +151,7 @@ class Simple(nn.Module):
     def inhibition(self, below: Float[Tensor, "batch before h w"]) -> Float[Tensor, "batch 1 height width"]:
         """(3) v = sqrt(Σ c u²), over the whole receptive field."""
         kernel = self.c.expand(1, below.shape[1], 5, 5)
+        # Rounding in the convolution can make a sum slightly negative.
         return functional.conv2d(below.square(), kernel, padding=self.padding).clamp(min=0).sqrt()
 
     def forward(self, below: Float[Tensor, "batch before h w"]) -> Float[Tensor, "batch planes height width"]:
@@ -161,12 +162,12 @@ class Simple(nn.Module):
 
     @torch.no_grad()
     def reinforce(self, below: Float[Tensor, "1 before h w"], column: int) -> int:
-        """(7) Δa = q c u and (8) Δb = q v / 2 at each representative; returns how many there were."""
+        """(7) Δa = q c u and (8) Δb = q v / 2 at each representative. Returns the number of representatives."""
         return self.reinforce_at(below, representatives(self(below)[0], column))
 
     @torch.no_grad()
     def reinforce_at(self, below: Float[Tensor, "1 before h w"], chosen: list[tuple[int, int, int]]) -> int:
-        """(7) and (8) at the S-cells `chosen`, as (plane, row, column); returns how many there were."""
+        """Apply (7) and (8) at the S-cells `chosen`, as (plane, row, column), and return their number."""
         inhibition, padded = self.inhibition(below)[0, 0], functional.pad(below[0], [self.padding] * 4)
         for plane, row, col in chosen:
             self.a[plane] += self.stage.rate * self.c * padded[:, row : row + 5, col : col + 5]
@@ -174,7 +175,7 @@ class Simple(nn.Module):
         return len(chosen)
 
     def samples(self, below: Float[Tensor, "patterns before h w"], generator: np.random.Generator) -> Samples:
-        """For each pattern the cells of `Config.learning`'s sampling: every plane has one, at a place with input."""
+        """Sample cells for `Config.learning`: for every plane one place with input, in one of the patterns."""
         places = self.inhibition(below)[:, 0].nonzero().tolist()
         found: Samples = [[] for _ in below]
         for plane in range(self.stage.planes):
@@ -185,7 +186,7 @@ class Simple(nn.Module):
 
 
 class Complex(nn.Module):
-    """A layer of C-cells; nothing in it learns."""
+    """A layer of C-cells, in which nothing is learned."""
 
     d: Tensor
 
@@ -193,6 +194,8 @@ class Complex(nn.Module):
         super().__init__()
         self.saturation = config.saturation
         area = size if pooling else 1
+        # The last layer reduces 2 x 2 cells to one; the others take every second cell, with areas reaching over the
+        # border.
         self.padding, self.stride = (size // 2 + area // 2, 2) if size > 2 else (0, 1)
         self.register_buffer("d", falling(area, config.falloff), persistent=False)
 
@@ -206,7 +209,7 @@ class Complex(nn.Module):
 
 
 class Neocognitron(nn.Module):
-    """U0, and three stages."""
+    """The input layer U0 and three stages."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -220,18 +223,19 @@ class Neocognitron(nn.Module):
         )
 
     def forward(self, u: Float[Tensor, "batch 1 16 16"], stages: int = STAGES) -> Float[Tensor, "batch planes h w"]:
-        """The C-cells after `stages` stages; U0 after none."""
+        """Return the C-cells after `stages` stages; after none, U0."""
         for index in range(stages):
             u = self.complex[index](self.simple[index](u))
         return u
 
 
 def representatives(cells: Float[Tensor, "planes height width"], column: int) -> list[tuple[int, int, int]]:
-    """The S-cells that are reinforced, as (plane, row, column); at most one of a plane (Section 3).
+    """Return the S-cells to reinforce, as (plane, row, column), at most one per plane (Section 3).
 
-    Of every S-column, the cells of all planes within `column` of a position, the strongest is a candidate if it answers
-    at all; columns overlap. Of the candidates of one plane the strongest is its representative.
+    An S-column holds the cells of all planes within `column` of a position; columns overlap. The strongest cell of a
+    column is a candidate if it responds at all. The strongest candidate of a plane is its representative.
     """
+    # Across planes first: only the strongest plane at a position can win a column there.
     strongest, plane = cells.max(0)
     columns = functional.max_pool2d(strongest[None], 2 * column + 1, stride=1, padding=column, return_indices=True)[1]
     best: dict[int, tuple[float, int]] = {}
@@ -242,36 +246,37 @@ def representatives(cells: Float[Tensor, "planes height width"], column: int) ->
 
 
 def moved(patterns: Float[Tensor, "batch 1 16 16"], down: int, right: int) -> Float[Tensor, "batch 1 16 16"]:
-    """The patterns elsewhere on the retina; what leaves it is lost."""
+    """Shift the patterns on the retina; whatever leaves it is lost."""
+    # A negative padding crops.
     return functional.pad(patterns, [right, -right, down, -down])
 
 
 def winners(answers: Float[Tensor, "patterns cells"]) -> Int[Tensor, " patterns"]:
-    """The cell that answers most to each pattern; -1 where none does."""
+    """Return the cell with the strongest response to each pattern, or -1 if none responds."""
     strongest, cell = answers.max(1)
     return torch.where(strongest > 0, cell, -1)
 
 
 def own(cells: Int[Tensor, " patterns"]) -> Bool[Tensor, " patterns"]:
-    """Whether each pattern's winner is that of no other."""
+    """Whether each pattern's winner is the winner of no other pattern."""
     return (cells[:, None] == cells).sum(1).eq(1) & (cells >= 0)
 
 
 def only(answers: Float[Tensor, "patterns cells"]) -> Bool[Tensor, " patterns"]:
-    """Whether each pattern elicits an answer of one cell only, and that cell answers to no other pattern."""
+    """Whether each pattern makes exactly one cell respond, which responds to no other pattern."""
     answering = answers > 0
     alone = answering & (answering.sum(0) == 1)
     return (answering.sum(1) == 1) & alone.any(1)
 
 
 def shared(answers: Float[Tensor, "patterns cells"]) -> float:
-    """The share of cells that answer to more than one pattern, among those that answer to any."""
+    """Share of cells that respond to several patterns, among those that respond to any."""
     patterns_of_each = (answers > 0).sum(0)
     return float((patterns_of_each > 1).sum() / (patterns_of_each > 0).sum().clamp(min=1))
 
 
 def noisy(patterns: Float[Tensor, "batch 1 16 16"], flips: int, generator: np.random.Generator) -> Tensor:
-    """The patterns, of each `flips` cells inverted."""
+    """Return the patterns with `flips` cells of each inverted."""
     found = patterns.clone()
     for one in found.flatten(1):
         places = torch.from_numpy(generator.permutation(one.numel())[:flips]).to(one.device)
@@ -282,7 +287,7 @@ def noisy(patterns: Float[Tensor, "batch 1 16 16"], flips: int, generator: np.ra
 def matched(
     shown: Float[Tensor, "shown 1 16 16"], learned: Float[Tensor, "patterns 1 16 16"], blur: float
 ) -> Float[Tensor, "shown patterns"]:
-    """The cosine of each pattern shown with each that was learned, all blurred."""
+    """Cosine of each shown pattern with each learned one, all blurred."""
     if blur:
         axis = torch.arange(-RETINA, RETINA + 1, device=shown.device)
         kernel = torch.exp(-(axis**2) / (2 * blur**2))
@@ -295,7 +300,7 @@ def matched(
 
 
 class Task(task.Task):
-    """One step shows all patterns of all sets once to the stage whose turn it is."""
+    """One step shows all patterns of all sets once, to the stage that is learning."""
 
     log_every = 5
     patterns: Tensor
@@ -307,7 +312,7 @@ class Task(task.Task):
         self.seen: dict[tuple[int, int], Tensor] = {}
 
     def load_data(self) -> None:
-        """Draw the sets: [sets, patterns, 1, 16, 16] of 0 and 1; every arm of a seed has the same."""
+        """Draw the sets, [sets, patterns, 1, 16, 16] of 0 and 1. Every arm of a seed has the same."""
         images, labels = open_images(self.run.data / "digits", "train")
         rng = np.random.default_rng([self.seed, 2])
         drawn = [
@@ -317,16 +322,17 @@ class Task(task.Task):
         digits = torch.tensor(np.stack(drawn)).float() / 255
         halved = functional.avg_pool2d(digits.flatten(0, 1)[:, None], 2)
         edge = (RETINA - halved.shape[-1]) // 2
+        # Fukushima's patterns are black and white, and surrounded by empty cells.
         patterns = functional.pad((halved > 0.5).float(), [edge] * 4)
         self.register_buffer("patterns", patterns.unflatten(0, digits.shape[:2]), persistent=False)
 
     @property
     def total_steps(self) -> int:
-        """Presentations to each stage in its turn; none to a matcher."""
+        """Presentations to the stages in turn; none for a matcher."""
         return 0 if self.config.matcher else STAGES * self.config.presentations
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """None: representatives are reinforced."""
+        """None: weights are reinforced without gradients."""
         return []
 
     @torch.no_grad()
@@ -348,15 +354,16 @@ class Task(task.Task):
         return {"strongest_answer": torch.stack(strongest).mean(), "representatives": float(np.mean(counts))}
 
     def below(self, index: int, stage: int, step: int) -> Tensor:
-        """What the stage sees of one set's patterns at `step`: kept while it stays the same, as earlier stages have."""
+        """Return a stage's input for one set of patterns at `step`, cached if it does not change over time."""
         if self.config.wander:
             return self.networks[index](self.shown(self.patterns[index], index, step), stage)
+        # Earlier stages have finished learning, so their responses are constant.
         if (index, stage) not in self.seen:
             self.seen[index, stage] = self.networks[index](self.patterns[index], stage)
         return self.seen[index, stage]
 
     def shown(self, patterns: Float[Tensor, "patterns 1 16 16"], index: int, step: int) -> Tensor:
-        """The patterns of one set as they are presented at `step`, each at a place of its own."""
+        """Return the patterns of one set as presented at `step`, each at its own place."""
         most = self.config.wander
         moves = np.random.default_rng([self.seed, 4, index, step]).integers(-most, most + 1, (len(patterns), 2))
         return torch.cat(
@@ -364,13 +371,13 @@ class Task(task.Task):
         )
 
     def respond(self, index: int, shown: Float[Tensor, "shown 1 16 16"]) -> Float[Tensor, "shown cells"]:
-        """The answers of the last layer of one set's network, or what takes its place."""
+        """Return the last layer's responses of one set's network, or of the matcher."""
         if self.config.matcher:
             return matched(shown, self.patterns[index], self.config.matcher.blur)
         return self.networks[index](shown).flatten(1)
 
     def evaluate(self) -> Evaluation:
-        """Which cells answer, and whether they still do when patterns move or are disturbed."""
+        """Score which cells respond, and whether they still do when patterns are shifted or noisy."""
         counts = dict.fromkeys(("own", "only", "silent", "shared", "shifted", "disturbed"), 0.0)
         moves = [move for shift in self.config.shifts for move in directions(shift)]
         for index, patterns in enumerate(self.patterns):
@@ -397,6 +404,7 @@ class Task(task.Task):
             "silent": means["silent"],
             "shared": means["shared"],
             "shifted_recognised": means["shifted"],
+            # Relative to the patterns that were learned: others cannot be recognised when shifted.
             "shift_kept": means["shifted"] / max(means["own"], 1e-9),
             "noise_kept": means["disturbed"] / max(means["own"], 1e-9),
         }
@@ -406,18 +414,20 @@ class Task(task.Task):
         return Evaluation(metrics, pictures)
 
     def features(self) -> Picture:
-        """The pattern that each plane of the first S-layer has learned to find; black if it was never chosen."""
+        """Show the pattern that each plane of the first S-layer has learned, black if it was never chosen."""
         simple = self.networks[0].get_submodule("simple.0")
         assert isinstance(simple, Simple)
+        # b is positive only after reinforcement; before that a plane has only its random initial weights.
         weights = simple.a[:, 0] / simple.a.amax((1, 2, 3))[:, None, None] * simple.b.gt(0)[:, None, None]
         names = [f"plane {index + 1}" for index in range(len(weights))]
         title = "first S-layer: what each plane finds"
         return mosaic([grey(one) for one in weights], names, columns=6, title=title, tile_height=0.55)
 
     def answers(self) -> Picture:
-        """The first set's patterns, in the middle and moved, and which cell of the last layer answers most to each."""
+        """Show the first set's patterns, centred and shifted, with the strongest cell of the last layer for each."""
         patterns = self.patterns[0]
         tiles, names = [], []
+        # Every second of the eight directions, so that the picture stays readable.
         for down, right in [(0, 0), *directions(max(self.config.shifts))[::2]]:
             shown = moved(patterns, down, right)
             tiles += [grey(one[0]) for one in shown]
@@ -428,12 +438,12 @@ class Task(task.Task):
 
 
 def directions(shift: int) -> list[tuple[int, int]]:
-    """Eight moves by `shift` cells, straight and aslant."""
+    """Eight moves by `shift` cells, straight and diagonal."""
     return [
         (round(shift * math.sin(turn * math.pi / 4)), round(shift * math.cos(turn * math.pi / 4))) for turn in range(8)
     ]
 
 
 def grey(values: Float[Tensor, "height width"]) -> Picture:
-    """Values from 0 to 1 as shades of grey."""
+    """Convert values in [0, 1] to grey levels."""
     return (values.clamp(0, 1) * 255).round().byte().cpu().numpy()

@@ -3,29 +3,31 @@ ICML 2015, https://arxiv.org/abs/1502.03167. With what followed it: Layer Normal
 (arXiv:1607.06450); Instance Normalization, Ulyanov, Vedaldi & Lempitsky 2016 (arXiv:1607.08022); Group Normalization,
 Wu & He 2018 (arXiv:1803.08494).
 
-Claimed: a network of three sigmoid layers learns MNIST faster with batch normalisation, and to a higher accuracy, and
-what enters its last sigmoid keeps its distribution (BN, Section 4.1 and Figure 1); on ImageNet it needs 14 times fewer
-steps (BN, Abstract); normalised networks bear learning rates at which others fail (BN, Section 4.2). Layer
-normalisation, too, speeds training up (LN, Abstract), and on MNIST more than batch normalisation (LN, Section 6.6).
-Batch normalisation's error grows as fewer images share its statistics, 23.6 % at 32 of them and 34.7 % at 2, where
-group normalisation stays at 24.1 % (GN, Table 2), is close behind at 32 and ahead of the others (GN, Table 1).
+Claimed: with batch normalisation, a network of three sigmoid layers learns MNIST faster and becomes more accurate, and
+the input of its last sigmoid keeps its distribution (BN, Section 4.1 and Figure 1); on ImageNet 14 times fewer steps
+are needed (BN, Abstract); normalised networks tolerate learning rates at which others fail (BN, Section 4.2). Layer
+normalisation, too, accelerates training (LN, Abstract), on MNIST more than batch normalisation (LN, Section 6.6). The
+error of batch normalisation grows as fewer images share its statistics, from 23.6 % at 32 of them to 34.7 % at 2, where
+group normalisation stays at 24.1 % (GN, Table 2). At 32, group normalisation comes close behind batch normalisation and
+is ahead of the others (GN, Table 1).
 
 Deviations:
-- The last 5,000 training images are kept back: rates are chosen on them. Neither rates nor the standard deviation of
-  the "small random Gaussian values" that weights start from are in BN's Section 4.1. What comes out hangs on the
-  latter: plain_glorot is the same network from a start that suits it.
-- LN compares with batch normalisation in 784-1000-1000-10 under Adam. Here both are in BN's network, by plain descent.
-- GN's Table 2 is of ResNet-50 on ImageNet, which is not to be had here. A convolutional network on MNIST stands in,
-  at paper scale too, so no number of Table 2 is compared with one of ours.
-- GN varies the images per worker, and with them the batch, its eight workers' sum, and the learning rate. Here the
-  batch stays as it is and only the images that share statistics vary: arms see the same images in the same updates,
-  and a difference is the statistics' own. Networks without batch statistics are then the same at every such size.
-- Workers' running averages are themselves averaged; Wu & He keep one worker's.
-- Figure 1 (b, c) is drawn with the running averages, as inference sees it. Over a minibatch, batch normalisation's
-  own output has the same mean and variance by construction, and would show nothing.
+- The last 5,000 training images are held out to choose learning rates. BN's Section 4.1 gives neither the rates nor the
+  standard deviation of its "small random Gaussian values" for initial weights. The outcome depends on the latter:
+  plain_glorot is the same network with an initialisation that suits it.
+- LN compares with batch normalisation in 784-1000-1000-10 under Adam. Here both are in BN's network, under plain SGD.
+- GN's Table 2 is of ResNet-50 on ImageNet, which is not available here. A convolutional network on MNIST replaces it,
+  at paper scale too, so our results are not compared with any number in Table 2.
+- GN varies the images per worker and, with them, the batch, which is the sum over eight workers, and the learning rate.
+  Here the batch stays the same and only the number of images that share statistics varies: arms see the same images in
+  the same updates, so differences come from the statistics alone. Networks without batch statistics are then the same
+  for all these numbers.
+- The running averages of all workers are averaged; Wu & He keep those of one worker.
+- Figure 1 (b, c) is drawn with the running averages, as in inference. Over a minibatch, the output of batch
+  normalisation has the same mean and variance by construction, and would show nothing.
 
-Shapes: batch = images in a minibatch; units = features or channels of the last hidden layer; probes = moments of
-training, evenly spaced, at which their distribution is looked at.
+Shapes: batch = images in a minibatch; units = features or channels of the last hidden layer; probes = evenly spaced
+times during training at which their distribution is recorded.
 """
 
 from __future__ import annotations
@@ -54,53 +56,53 @@ from reprise.parts.vocabulary import Count
 
 PROBES, PERCENTILES = 40, (0.15, 0.5, 0.85)
 REACH = 6.0
-"""Ends of the y axis of every arm's chart: a logistic unit is saturated beyond them."""
+"""Ends of the y axis in every arm's chart: a logistic unit is saturated beyond them."""
 
 
 class Perceptron(Strict):
-    """Fully connected layers, each: linear, normalisation, activation."""
+    """Fully connected layers, each made of: linear, normalisation, activation."""
 
     kind: Literal["perceptron"]
     hidden: Annotated[list[Count], Field(min_length=1)]
-    """Units of each hidden layer."""
+    """Units in each hidden layer."""
     activation: vocabulary.Activation
     normalization: Literal["none", "batch", "layer", "group"]
-    """There is no instance normalisation without space."""
+    """Normalisation. Instance normalisation is missing: it needs a spatial dimension."""
     dropout: vocabulary.Dropout = 0.0
-    """Share of hidden units dropped, after each activation."""
+    """Fraction of hidden units dropped, after each activation."""
     init: vocabulary.Initialization
 
 
 class Convolutional(Strict):
-    """3 x 3 convolutions of stride 2, each followed by normalisation and activation; then the mean over space."""
+    """3 x 3 convolutions with stride 2, each followed by normalisation and activation; then a spatial mean."""
 
     kind: Literal["convolutional"]
     channels: Annotated[list[Count], Field(min_length=1)]
     activation: vocabulary.Activation
     normalization: vocabulary.Normalization
     images_per_worker: Count | None = None
-    """Images over which batch normalisation takes its statistics; null: all of the batch."""
+    """Number of images over which batch normalisation takes its statistics; null takes the whole batch."""
     dropout: vocabulary.Dropout = 0.0
-    """Share of the means over space dropped, before the last layer."""
+    """Fraction of the spatial means dropped, before the last layer."""
     init: vocabulary.Initialization
 
 
 class Config(ExperimentConfig):
-    """Digits learned with and without normalisation."""
+    """Handwritten digits, learned with and without normalisation."""
 
     network: Annotated[Perceptron | Convolutional, Field(discriminator="kind")]
     optimizer: vocabulary.Optimizer
     schedule: vocabulary.Schedule = vocabulary.CONSTANT
     binary: bool
-    """Whether pixels are 0 or 1, as in BN's Section 4.1, or shades between."""
+    """Whether pixels are 0 or 1, as in BN's Section 4.1, or grey values."""
     images: Annotated[int, Field(ge=1, le=55_000)]
-    """Training images, drawn by the seed."""
+    """Number of training images, drawn by the seed."""
     batch_size: Count
     duration: DurationField
     target_loss: vocabulary.Rate
-    """Steps are counted until the training loss, over a row of history, is this low, in nats."""
+    """Training loss in nats, as a mean over a row of history, until which steps are counted."""
     test: Annotated[int, Field(ge=1, le=10_000)]
-    """Test images to score."""
+    """Number of test images to score."""
 
     @model_validator(mode="after")
     def _whole_workers(self) -> Config:
@@ -113,9 +115,9 @@ class Config(ExperimentConfig):
 
 
 class WorkerBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation as data-parallel workers do it, each over its own `images`; one set of parameters.
+    """Batch normalisation in data-parallel training: each worker normalises its own `images`, with shared parameters.
 
-    BN, Algorithm 1, once for each worker. The running averages are the mean of the workers'.
+    BN, Algorithm 1, once per worker. The running averages are means over the workers.
     """
 
     def __init__(self, channels: int, images: int) -> None:
@@ -129,6 +131,7 @@ class WorkerBatchNorm(nn.BatchNorm2d):
         assert self.running_var is not None
         assert self.momentum is not None
         workers = len(input) // self.images
+        # With each worker's channels as channels of their own, a single call normalises all workers.
         side_by_side = input.unflatten(0, (workers, self.images)).transpose(0, 1).flatten(1, 2)
         mean, variance = self.running_mean.repeat(workers), self.running_var.repeat(workers)
         normalised = functional.batch_norm(
@@ -141,9 +144,9 @@ class WorkerBatchNorm(nn.BatchNorm2d):
 
 
 class Classifier(nn.Module):
-    """[batch, 28, 28] to the logits of ten digits.
+    """Map [batch, 28, 28] to the logits of ten digits.
 
-    `body` ends with what enters the last hidden activation, `head` begins with that activation.
+    `body` ends before the last hidden activation, `head` begins with it.
     """
 
     def __init__(self, body: nn.Sequential, head: nn.Sequential) -> None:
@@ -155,21 +158,22 @@ class Classifier(nn.Module):
 
 
 def networks(config: Config) -> dict[str, nn.Module]:
-    """The classifier of the arm, from its config alone."""
+    """Build the classifier of the arm, from its config alone."""
     return {"classifier": classifier(config.network)}
 
 
 def classifier(network: Perceptron | Convolutional) -> Classifier:
-    """With its first weights."""
+    """Build a classifier with its initial weights."""
     net = perceptron(network) if isinstance(network, Perceptron) else convolutional(network)
     initialize_(net, network.init)
     return net
 
 
 def perceptron(network: Perceptron) -> Classifier:
-    """BN, Section 4.1. Before batch normalisation a layer has no bias: its mean is taken away (BN, Section 3.2)."""
+    """Build BN's network (Section 4.1). With batch norm, layers have no bias, as it would cancel (Section 3.2)."""
     body, inputs, bias = nn.Sequential(nn.Flatten()), 28 * 28, network.normalization != "batch"
     for units in network.hidden:
+        # Activations come between two layers: the last one belongs to the head.
         if len(body) > 1:
             body.extend([activation(network.activation), nn.Dropout(network.dropout)])
         body.extend([nn.Linear(inputs, units, bias=bias), normalization(network.normalization, units, 0)])
@@ -179,7 +183,7 @@ def perceptron(network: Perceptron) -> Classifier:
 
 
 def convolutional(network: Convolutional) -> Classifier:
-    """Each convolution halves the picture: 28, 14, 7, 4."""
+    """Build a convolutional network; each convolution halves the sides: 28, 14, 7, 4."""
     body, inputs, bias = nn.Sequential(nn.Unflatten(1, (1, 28))), 1, network.normalization != "batch"
     for channels in network.channels:
         if len(body) > 1:
@@ -197,25 +201,25 @@ def convolutional(network: Convolutional) -> Classifier:
 
 
 def unit_percentiles(inputs: Float[Tensor, "batch units ..."]) -> Float[Tensor, "3 units"]:
-    """BN, Figure 1 (b, c): the 15th, 50th and 85th percentiles of what enters each unit's activation."""
+    """Return the 15th, 50th and 85th percentiles of the input to each unit's activation (BN, Figure 1 b, c)."""
     of_units = inputs.transpose(0, 1).flatten(1).float()
     return of_units.quantile(torch.tensor(PERCENTILES, device=inputs.device), dim=1)
 
 
 def internal_shift(probed: Float[Tensor, "probes 3 units"]) -> float:
-    """How far the median of a unit's input wanders over training, in its own mean spreads of 15-85 %; mean of units."""
+    """Return how far the median of a unit's input moves in training, over its mean 15-85 % range; mean over units."""
     low, median, high = probed.unbind(1)
     spread = (high - low).mean(0).clamp(min=1e-6)
     return float(((median.amax(0) - median.amin(0)) / spread).mean())
 
 
 def steps_to(target: float, history: list[dict[str, float]]) -> float:
-    """Updates after which a row's mean training loss is at most `target`; all of them where none is."""
+    """Return the updates until a row's mean training loss is at most `target`; all updates if none is."""
     return next((row["step"] for row in history if row["loss"] <= target), history[-1]["step"])
 
 
 class Task(task.Task):
-    """Supervised training; the same minibatches in every arm."""
+    """Supervised training; every arm sees the same minibatches."""
 
     log_every = 10
     probe_images: Tensor
@@ -230,10 +234,11 @@ class Task(task.Task):
         self.register_buffer("probed", torch.zeros(PROBES, len(PERCENTILES), units))
 
     def load_data(self) -> None:
-        """`images` of the training set to learn from, its last 5,000 to choose on."""
+        """Load `images` of the training set, and its last 5,000 as the validation split."""
         config, seed = self.config, self.run.seed
         sets = small_image_sets(self.run.data, "digits", seed=seed, train=config.images, test=config.test)
         self.train_set, self.validation_set, self.test_set = sets
+        # Validation images, so that the distribution is not that of images just learned.
         self.register_buffer("probe_images", self.validation_set.images[-200:], persistent=False)
         self.sampler = EpochSampler(len(self.train_set), self.config.batch_size, self.run.seed)
         self.schedule = Schedule.of(self.config, self.sampler.steps_per_epoch)
@@ -246,13 +251,14 @@ class Task(task.Task):
         return build_optimizer(self.classifier, self.config.optimizer)
 
     def pixels(self, images: UInt8[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch 28 28"]:
-        """Bytes as numbers of 0 to 1."""
+        """Convert bytes to pixels in [0, 1]."""
         images = images.squeeze(1)
         return images.gt(127).float() if self.config.binary else images.float() / 255
 
     def update(self, step: int) -> dict[str, Tensor | float]:
-        """One minibatch; at PROBES evenly spaced moments, the percentiles of Figure 1 first."""
+        """Learn from one minibatch; at PROBES evenly spaced times, record the percentiles of Figure 1 first."""
         if step * PROBES // self.total_steps > (step - 1) * PROBES // self.total_steps:
+            # With the running averages, as in inference.
             self.classifier.eval()
             with torch.no_grad():
                 inputs = self.classifier.body(self.pixels(self.probe_images))
@@ -264,11 +270,11 @@ class Task(task.Task):
         return {"loss": loss.detach()}
 
     def scores(self, images: Tensor, labels: Tensor) -> ClassificationScores:
-        """Loss and error of the classifier; in eval mode by its running averages."""
+        """Return the classifier's loss and error; in eval mode it uses running averages."""
         return classification_scores(in_blocks(lambda some: self.classifier(self.pixels(some)), images, 500), labels)
 
     def evaluate(self) -> Evaluation:
-        """Scores of the last weights."""
+        """Score the last weights."""
         metrics = {
             "steps_to_target": steps_to(self.config.target_loss, self.history),
             "train_loss": self.scores(*self.train_set[:5000]).loss,
@@ -280,7 +286,7 @@ class Task(task.Task):
 
 
 def percentile_chart(probed: Float[Tensor, "probes 3 units"]) -> Picture:
-    """BN, Figure 1 (b, c), for several units; every arm has the same y axis, so that they can be compared."""
+    """Draw BN, Figure 1 (b, c), for several units, on the same y axis in every arm."""
     probes, _, units = probed.shape
     return percentiles(
         probed.numpy(),

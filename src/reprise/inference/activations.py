@@ -1,4 +1,4 @@
-"""Of the networks of all depths the one that is measured."""
+"""Picks, among networks of all depths, the one that is measured."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from reprise.inference.kinds import Classifier, Parts
 
 
 def parts(task: Task) -> Parts:
-    """The network of the depth that evaluation measures."""
+    """Return the network of the depth that evaluation measures."""
     hidden = task.config.evaluate.measured
     return Parts(standardized(task.mean, task.std), task.network(hidden), f"the network of {hidden} hidden layers")
 

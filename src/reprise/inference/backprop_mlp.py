@@ -1,4 +1,4 @@
-"""Of the nets trained side by side the one with the lowest loss on what it was trained on."""
+"""Picks, among networks trained in parallel, the one with the lowest training loss."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from reprise.inference.models import Composed, Network
 
 
 def output(config: Any) -> Output | None:
-    """Arms of other problems than digits look at no images."""
+    """Return what the arm does with images; arms on problems other than digits take none."""
     return "classifier" if config.problem.kind == "digits" else None
 
 
 def lowest_of(task: backprop_mlp.Task) -> tuple[nn.Module, str]:
-    """One of the nets side by side, by itself, and which it is."""
+    """Return the best of the parallel networks as a module of its own, and a description of it."""
     losses = backprop_mlp.objective(task.config.loss, task.nets(task.inputs), task.labels)
     best = int(losses.argmin())
     network = backprop_mlp.networks(task.config)["network"]
@@ -29,12 +29,12 @@ def lowest_of(task: backprop_mlp.Task) -> tuple[nn.Module, str]:
 
 
 def parts(task: backprop_mlp.Task) -> Parts:
-    """The net on the pixels in a row."""
+    """Return the network, which takes flattened pixels."""
     return Parts(flat, *lowest_of(task))
 
 
 def networks(task: backprop_mlp.Task) -> list[Network]:
-    """The net on images, or on the cases of its problem."""
+    """Return the network as a function of images, or of the cases of its problem."""
     if output(task.config):
         return image_networks(MODELS, task, task.config)
     network, which = lowest_of(task)

@@ -1,4 +1,4 @@
-"""BERT on sentences typed in: missing words filled in, and what the fine-tuned models say of a sentence or of two."""
+"""BERT on sentences typed by a user: filling in missing words, and applying fine-tuned models."""
 
 from __future__ import annotations
 
@@ -23,9 +23,12 @@ EXAMPLES = ("the film was good .", "a long and boring story , badly told .", "sh
 
 
 def fill(task: PretrainingTask, text: str, best: int = 5) -> list[list[Guess]]:
-    """For each [MASK] of `text`, the `best` most probable WordPieces; Unusable if the text is too long.
+    """Return, for each [MASK] of `text`, the `best` most probable WordPieces.
 
-    A left-to-right model guesses from what stands before the place alone.
+    A left-to-right model predicts only from what precedes the position.
+
+    Raises:
+        Unusable: the text is too long.
     """
     words = WordPiece(task.vocabulary.pieces)
     ids, segments, places = masked(words, text, task.config.model.positions)
@@ -33,7 +36,7 @@ def fill(task: PretrainingTask, text: str, best: int = 5) -> list[list[Guess]]:
     with torch.no_grad():
         hidden = task.model.encoder(ids, segments, causal=bool(causal))[0, places - causal]
         shares = task.model.token_logits(hidden).float().softmax(-1)
-    known = shares[:, : len(words)]  # a small text gives fewer pieces than the model has room for
+    known = shares[:, : len(words)]  # a small corpus yields fewer pieces than the model has outputs
     found = known.topk(min(best, known.shape[1]))
     return [
         [Guess(words.pieces[index], share) for index, share in zip(indices, values, strict=True)]
@@ -42,7 +45,7 @@ def fill(task: PretrainingTask, text: str, best: int = 5) -> list[list[Guess]]:
 
 
 def masked(words: WordPiece, text: str, longest: int) -> tuple[Tensor, Tensor, Tensor]:
-    """[CLS] text [SEP] as ids and segments [1, seq], and the places [masks] of [MASK] in it."""
+    """Return [CLS] text [SEP] as ids and segments [1, seq], and the positions of [MASK] [masks]."""
     ids = [words.cls]
     for index, stretch in enumerate(words.encode(BLANK.split(text))[i] for i in range(len(BLANK.findall(text)) + 1)):
         ids += [words.mask] * (index > 0) + stretch.tolist()
@@ -53,16 +56,20 @@ def masked(words: WordPiece, text: str, longest: int) -> tuple[Tensor, Tensor, T
 
 
 def answers(task: FinetuningTask, texts: list[str]) -> list[Answer]:
-    """What every model says that reads so many texts: one or two. Unusable if none does, or if they are too long."""
+    """Return the output of every fine-tuned model that takes this number of texts, one or two.
+
+    Raises:
+        Unusable: no model takes that many, or the texts are too long.
+    """
     fitting = {name: sub for name, sub in task.tasks.items() if reads(task, sub) == len(texts)}
     if not fitting:
         known = ", ".join(f"{name} ({reads(task, sub) or 'passages'})" for name, sub in task.tasks.items())
-        raise Unusable(f"no task of this model reads {len(texts)} texts; how many each reads: {known}")
+        raise Unusable(f"no task of this model takes {len(texts)} texts; the number that each takes: {known}")
     return [_answer(task, name, sub, texts) for name, sub in fitting.items()]
 
 
 def reads(task: FinetuningTask, sub: Subtask) -> int:
-    """How many texts one example of a task is; 0 for a question and its passage, which is not tried."""
+    """Return how many texts one example of a task has; 0 for question answering on passages, which `try` leaves out."""
     if sub.kind == "span":
         return 0
     pairs = (task.run.data / sub.part / "train_first_text.npy").exists()
@@ -113,7 +120,7 @@ class MaskedWords(nn.Module):
 
 
 class NextSentence(nn.Module):
-    """Scores of B following A, and of its being a random sentence."""
+    """Scores for B following A, and for B being a random sentence."""
 
     def __init__(self, model: Pretrainer) -> None:
         super().__init__()
@@ -124,7 +131,7 @@ class NextSentence(nn.Module):
 
 
 def networks(task: Task) -> list[Network]:
-    """The pretrained model's heads, or each fine-tuned model; each has an encoder of its own in it."""
+    """Return the heads of the pretrained model, or each fine-tuned model; each includes its own encoder."""
     if isinstance(task, PretrainingTask):
         ids, segments, _ = _batch(WordPiece(task.vocabulary.pieces), task.config.model.positions)
         causal = int(task.settings.objective == "left_to_right")
@@ -156,7 +163,7 @@ def _finetuned(task: FinetuningTask, name: str, sub: Subtask) -> Network:
 
 
 class OfSequence(nn.Module):
-    """A classifier of sequences whose last block computes every position: the exporters fix what it picks itself."""
+    """A sequence classifier whose last block computes every position, since exporters would freeze a selection."""
 
     def __init__(self, model: Finetuned) -> None:
         super().__init__()
@@ -173,7 +180,7 @@ class OfSequence(nn.Module):
 
 
 def _batch(words: WordPiece, longest: int) -> tuple[Tensor, Tensor, Tensor]:
-    """A few sentences, and two of them as a pair: ids, segments, and mask [4, seq]."""
+    """Return a few sentences, and two of them as a pair: ids, segments and mask [4, seq]."""
     encoded = [row.tolist() for row in map(words.encode(EXAMPLES).__getitem__, range(len(EXAMPLES)))]
     rows = [[words.cls, *row, words.sep] for row in encoded]
     second = [len(row) for row in rows] + [len(rows[0])]
@@ -189,7 +196,7 @@ def _batch(words: WordPiece, longest: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def files(task: Task) -> dict[str, str]:
-    """The WordPieces, one a line, by their number."""
+    """Return the WordPieces, one per line, in order of their ids."""
     assert isinstance(task, PretrainingTask | FinetuningTask)
     return {"vocab.txt": "\n".join(task.vocabulary.pieces)}
 

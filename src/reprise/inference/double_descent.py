@@ -1,4 +1,4 @@
-"""Of the sweep's models the last: the widest, or that of the most images."""
+"""Picks the last model of the sweep: the widest, or the one with the most training images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reprise.inference.kinds import Classifier, Parts
 
 
 def parts(task: Task) -> Parts:
-    """The model, on pooled pixels."""
+    """Return the model, which takes pooled pixels."""
     pooling = task.config.pooling
     width, size = task.points[-1]
 

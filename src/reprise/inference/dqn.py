@@ -1,4 +1,4 @@
-"""A game played by a trained network, and filmed."""
+"""Plays games with a trained network, and films them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from reprise.parts.replay import Replay
 
 
 def play(task: Task, draw: int = 0, frames: int = 0, epsilon: float | None = None) -> Game:
-    """One game at the evaluation's ε unless another is given; another number `draw` is another game.
+    """Play one game, by default with the ε of evaluation. Each number `draw` gives a different game.
 
     It ends by its rules, or after the longest duration that evaluation allows.
     """
     settings = task.config.evaluate
     epsilon = settings.epsilon if epsilon is None else epsilon
-    seed = 1_000_000 + draw  # far from those of training and evaluation
+    seed = 1_000_000 + draw  # far from the seeds of training and evaluation
     games = open_games(task.config.game, 1, seed, settings.longest)
     random = torch.Generator().manual_seed(seed)
     memory = Replay(1, 1, games.frame_shape, task.config.stack)
@@ -41,13 +41,13 @@ def play(task: Task, draw: int = 0, frames: int = 0, epsilon: float | None = Non
         actions.append(action)
         rewards.append(float(played.rewards[0]))
         over = bool(played.over[0])
-        if last is not None:  # a game that is over has begun anew: its last screen is shown again, with the last points
+        if last is not None:  # a finished game has restarted, so show its last screen with the final score
             film.append(with_score(last if over else games.picture(0), sum(rewards)))
     return Game(task.config.game.name, epsilon, actions, rewards, film)
 
 
 def networks(task: Task) -> list[Network]:
-    """Q, with states out of a game."""
+    """Return Q, with example states from a game."""
     network = task.q
     states = _states(task, 8)
     planes, height, width = states.shape[1:]
@@ -59,7 +59,7 @@ def networks(task: Task) -> list[Network]:
 
 
 def _states(task: Task, count: int) -> Tensor:
-    """uint8 [count, planes, height, width], of a random game."""
+    """Return states of a random game, uint8 [count, planes, height, width]."""
     games = open_games(task.config.game, 1, 1)
     memory, random = Replay(1, 1, games.frame_shape, task.config.stack), torch.Generator().manual_seed(1)
     memory.start(games.start())

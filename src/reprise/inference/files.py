@@ -1,4 +1,4 @@
-"""A network in a file that needs no Reprise: written, loaded back, and compared with the live one."""
+"""Networks in portable files: written, loaded back, and compared with the live network."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from reprise.inference.models import Network, agree
 Format = Literal["onnx", "torch"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
 TOLERANCE = 1e-4
-"""Of 1, or of the largest output."""
+"""Relative to the largest output, or to 1 if that is larger."""
 
 
 def write(network: Network, folder: Path, kind: Format) -> tuple[Path, float]:
-    """The network's file in `folder`, and by how much it differs from the live network at most.
+    """Write the network to `folder`, and return the file and its largest difference from the live network.
 
-    Failed if the format cannot hold it, or what is loaded back gives other outputs for some batch of its inputs.
+    Raises:
+        Failed: the format cannot represent it, or the loaded file gives different outputs.
     """
     path = folder / f"{network.name}{SUFFIXES[kind]}"
     network.module.eval()
@@ -40,9 +41,10 @@ def write(network: Network, folder: Path, kind: Format) -> tuple[Path, float]:
 
 
 def check(network: Network, path: Path, kind: Format) -> float:
-    """The largest difference of the file's outputs from the live network's, over batches of several sizes.
+    """Return the largest difference between outputs of the file and the live network, over several batch sizes.
 
-    Failed if one is beyond TOLERANCE.
+    Raises:
+        Failed: a difference exceeds TOLERANCE.
     """
     first = next(iter(network.inputs.values()))
     batches = [tuple(value[:size] for value in network.inputs.values()) for size in (len(first), len(first) - 1, 1)]
@@ -59,7 +61,7 @@ def check(network: Network, path: Path, kind: Format) -> float:
             raise Failed(f"{path.name} was written, but does not run on {size} inputs: {_first_line(error)}") from error
         if not agree(found, expected, TOLERANCE):
             raise Failed(
-                f"{path.name} does not give what {network.name} does: for {size} inputs the outputs differ by "
+                f"{path.name} disagrees with {network.name}: for {size} inputs the outputs differ by "
                 f"{_difference(found, expected)}, more than {TOLERANCE:g} of the largest or of 1"
             )
         differences.append(_largest_difference(found, expected))
@@ -107,7 +109,7 @@ def _run_onnx(path: Path, network: Network, inputs: tuple[Tensor, ...]) -> Tenso
 
 
 def inputs_of(path: Path, network: Network) -> list[str]:
-    """The inputs of `network` that its file takes: of ONNX's one that changes nothing is left out."""
+    """Return the inputs that the file takes. ONNX drops inputs that have no effect."""
     if path.suffix != SUFFIXES["onnx"]:
         return list(network.inputs)
     import onnxruntime
@@ -136,7 +138,7 @@ def _free(network: Network) -> tuple[dict[int, torch.export.Dim], ...]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporters' reports and warnings, of which there are many about nothing."""
+    """Silence the exporters' many irrelevant reports and warnings."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):

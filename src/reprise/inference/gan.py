@@ -1,4 +1,4 @@
-"""Samples of the generative models, and what lies between two of them."""
+"""Samples of the generative models, and interpolations between them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ SIDE = 28
 
 
 def samples(task: GenerativeTask, count: int, draw: int) -> Tensor:
-    """[count, 28, 28], pixels in 0 to 1; other numbers `draw` give other ones."""
+    """Return samples [count, 28, 28] with pixels in [0, 1]; each number `draw` gives different ones."""
     with torch.no_grad():
         return task.decode(task.fixed_noise(count, seed=draw)).unflatten(1, (SIDE, SIDE))
 
 
 def between(task: GenerativeTask, rows: int, columns: int, draw: int) -> Tensor:
-    """[rows, columns, 28, 28]: images along straight lines from one z to another, as in the paper's Figure 3."""
+    """Return images along straight lines between latents, [rows, columns, 28, 28], as in the paper's Figure 3."""
     start, end = task.fixed_noise(2 * rows, seed=draw).chunk(2)
     share = torch.linspace(0, 1, columns)[:, None]
     with torch.no_grad():
@@ -28,8 +28,13 @@ def between(task: GenerativeTask, rows: int, columns: int, draw: int) -> Tensor:
     return images.unflatten(1, (SIDE, SIDE)).unflatten(0, (rows, columns))
 
 
+def noise(task: GenerativeTask, count: int) -> Tensor:
+    """[count, size]: what the model is given."""
+    return task.fixed_noise(count, seed=0)
+
+
 def networks(task: GenerativeTask) -> list[Network]:
-    """What makes images of z, and what it was trained with."""
+    """Return the generator or decoder, and the network it was trained with."""
     z = task.fixed_noise(8, seed=0)
     images = samples(task, 8, 0)
     decoder = f"{{}} z [batch, {z.shape[1]}] to images [batch, 28, 28], pixels 0 to 1"
@@ -57,7 +62,7 @@ def networks(task: GenerativeTask) -> list[Network]:
 
 
 class Images(nn.Module):
-    """What a network makes of z, as images; logits are squashed to pixels first."""
+    """A network's output for z as images; logits go through a sigmoid first."""
 
     def __init__(self, network: nn.Module, squashed: bool) -> None:
         super().__init__()
@@ -68,4 +73,4 @@ class Images(nn.Module):
         return (images.sigmoid() if self.squashed else images).unflatten(1, (SIDE, SIDE))
 
 
-MODELS = Sampler(samples=samples, between=between, networks=networks)
+MODELS = Sampler(samples=samples, between=between, noise=noise, networks=networks)

@@ -1,4 +1,4 @@
-"""A polynomial as a network of GMDH grew it."""
+"""The polynomial that a GMDH network represents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reprise.inference.models import Network
 
 
 class Polynomial(nn.Module):
-    """A network of GMDH, grown and done: what its best unit depends on, layer by layer, held within a range."""
+    """A grown GMDH network, reduced to what its best unit depends on, with its output clamped to a range."""
 
     def __init__(self, networks: gmdh.Networks, replicate: int, low: float, high: float) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Polynomial(nn.Module):
 
 
 def polynomial(task: gmdh.PolynomialTask) -> list[Network]:
-    """The first object's polynomial; none where it is a system of equations, or where no layer was grown."""
+    """Return the polynomial of the first object; none for a system of equations, or if no layer was grown."""
     networks: Any = getattr(task, "networks", None)
     if networks is None or not networks.depth(0):
         return []

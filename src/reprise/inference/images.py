@@ -1,6 +1,6 @@
-"""Models that look at images, each as one function of pixels, whatever its paper makes of them first.
+"""Models on images, each as one function of pixels, including its paper's preprocessing.
 
-Pixels are from 0 to 1: digits [batch, 28, 28], light on dark, and objects [batch, 3, 32, 32].
+Pixels are in [0, 1]: digits [batch, 28, 28], light on dark, and objects [batch, 3, 32, 32].
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ Array = np.ndarray[Any, np.dtype[np.uint8]]
 
 @dataclass(frozen=True)
 class Reader:
-    """A model that looks at images."""
+    """A model on images."""
 
     kind: Output
     network: nn.Module
-    """Pixels to the scores [batch, classes] of a classifier; of an autoencoder, to pixels again."""
+    """Maps pixels to scores [batch, classes] or, for an autoencoder, to pixels."""
     classes: list[str]
     dataset: Literal["digits", "objects"]
     says: str
-    """Which of several models it is; empty where there is one."""
+    """Which of several models it is; empty if there is only one."""
     probable: bool
-    """Whether the softmax of its scores is a probability: it was trained on their cross-entropy."""
+    """Whether the softmax of its scores is a probability, because it was trained with cross-entropy."""
 
 
 class Seen(nn.Module):
-    """A function of pixels as a module: what a paper makes of them before its network."""
+    """A function of pixels as a module: a paper's preprocessing."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Seen(nn.Module):
 
 
 def reader(models: Classifier, task: Task, config: Any) -> Reader:
-    """The model of a task whose data is open."""
+    """Return the model of a task whose data are open."""
     kind = models.output(config)
     assert kind is not None
     parts = models.parts(task)
@@ -67,19 +67,19 @@ def _is_probable(config: Any) -> bool:
 
 
 def test_images(task: Task, dataset: str) -> tuple[Array, Array]:
-    """uint8 images [n, 28, 28] or [n, 32, 32, 3], and labels [n], none of them seen in training."""
+    """Return images, uint8 [n, 28, 28] or [n, 32, 32, 3], and labels [n], none of them seen in training."""
     found = open_images(task.run.data / dataset, "test")
     return found.images, found.labels
 
 
 def pixels(images: Array) -> Tensor:
-    """uint8 images as what a `Reader.network` takes."""
+    """Convert uint8 images to the input of a `Reader.network`."""
     found = torch.tensor(images).float() / 255
     return found.permute(0, 3, 1, 2).contiguous() if found.ndim == 4 else found
 
 
 def image_networks(models: Classifier, task: Task, config: Any) -> list[Network]:
-    """The model with what stands before it, as a function of pixels."""
+    """Return the model, including its preprocessing, as a function of pixels."""
     found = reader(models, task, config)
     images = pixels(test_images(task, found.dataset)[0][:8])
     shape = "28, 28" if found.dataset == "digits" else "3, 32, 32"
@@ -94,10 +94,10 @@ def image_networks(models: Classifier, task: Task, config: Any) -> list[Network]
 
 
 def flat(images: Tensor) -> Tensor:
-    """[batch, pixels]."""
+    """Flatten to [batch, pixels]."""
     return images.flatten(1)
 
 
 def standardized(mean: Tensor | float, std: Tensor | float) -> Callable[[Tensor], Tensor]:
-    """Pixels as bytes, flat, less their mean, over their standard deviation."""
+    """Return a function that flattens pixels and standardises them, in units of a byte."""
     return lambda images: (images.flatten(1) * 255 - mean) / std

@@ -8,7 +8,7 @@ from reprise.inference.kinds import Classifier, Parts
 
 
 def parts(task: Task) -> Parts:
-    """The one network there is."""
+    """Return the only network."""
     return Parts(standardized(task.mean, task.std), task.network)
 
 

@@ -1,6 +1,6 @@
-"""The kinds of finished models, each with the functions that a paper's file offers for it.
+"""The kinds of finished models, each with the functions that a paper's file provides for it.
 
-Nothing here imports torch: commands ask for a paper's kind before they know whether there is a model of it.
+Nothing here imports torch, because commands ask for a paper's kind before they know whether there is a model.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Unusable(Exception):
-    """What the user gave a model cannot be given to it."""
+    """The model cannot use the user's input."""
 
 
 Output = Literal["classifier", "autoencoder"]
@@ -28,23 +28,23 @@ Output = Literal["classifier", "autoencoder"]
 
 @dataclass(frozen=True, kw_only=True)
 class Models:
-    """Networks to export, and nothing to try."""
+    """Networks to export, with nothing to try."""
 
     networks: Callable[[Any], list[Network]] | None = None
-    """Every network of a trained task that plays a part of its own, as a function of a batch of real inputs."""
+    """(task): every network of a trained task that has a role of its own, as a function of a batch of real inputs."""
     files: Callable[[Any], dict[str, str]] = lambda task: {}
-    """The text of files that a user of the networks needs beside them, by name."""
+    """(task): the text of additional files that users of the networks need, by name."""
     needs_data: ClassVar[bool] = True
-    """Whether the prepared data must be there; the others need nothing but their weights."""
+    """Whether the prepared data are needed, and not only the weights."""
     trying: ClassVar[str] = ""
-    """What `reprise try` does with them; empty where there is nothing to try."""
+    """What `reprise try` does with these models; empty if nothing."""
 
     def can_be_tried(self, config: Any) -> bool:
-        """Whether there is something to try of an arm, by its knobs."""
+        """Whether there is something to try for an arm, given its knobs."""
         return bool(self.trying)
 
     def of(self, task: Any, config: Any) -> list[Network]:
-        """The networks of a trained task, its data open if they are needed."""
+        """Return the networks of a trained task, whose data are open if needed."""
         if self.networks is not None:
             return self.networks(task)
         from reprise.inference.models import default_networks
@@ -52,18 +52,20 @@ class Models:
         return default_networks(task, config)
 
     def hub_task(self, config: Any, stage: str) -> str | None:
-        """The Hugging Face hub's name of what the models of an arm do, where it has one."""
+        """Return the Hugging Face hub's name for the task of an arm's models, if it has one."""
         return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler(Models):
-    """Models that make images of noise."""
+    """Models that generate images from noise."""
 
     samples: Callable[[Any, int, int], Tensor]
-    """(task, count, draw): images [count, height, width], pixels 0 to 1; another draw is other noise."""
+    """(task, count, draw): images [count, height, width] with pixels in [0, 1]; each draw uses different noise."""
     between: Callable[[Any, int, int, int], Tensor]
-    """(task, rows, columns, draw): images [rows, columns, height, width], each row along a line between two samples."""
+    """(task, rows, columns, draw): images [rows, columns, height, width]; each row interpolates between two samples."""
+    noise: Callable[[Any, int], Tensor]
+    """(task, count): z [count, size], with independent numbers."""
     needs_data: ClassVar[bool] = False
     trying: ClassVar[str] = "samples, and images between two of them"
 
@@ -73,20 +75,20 @@ class Sampler(Models):
 
 @dataclass(frozen=True)
 class Game:
-    """One whole game."""
+    """One complete game."""
 
     name: str
     epsilon: float
-    """The share of random actions."""
+    """Share of random actions."""
     actions: list[int]
     rewards: list[float]
-    """Of each action, in the game's own points."""
+    """Reward of each action, in the game's own points."""
     film: Film
-    """The screen before the first action and after each, as many as were asked for, with the score so far below."""
+    """Screens before the first action and after each, up to the number requested, with the score so far below."""
 
     @property
     def score(self) -> float:
-        """All points."""
+        """Total score."""
         return sum(self.rewards)
 
 
@@ -95,7 +97,7 @@ class Player(Models):
     """Models that play a game."""
 
     play: Callable[[Any, int, int], Game]
-    """(task, draw, frames): one game, of which so many frames are filmed; another draw is another game."""
+    """(task, draw, frames): one game, filmed for up to that many frames; each draw is a different game."""
     needs_data: ClassVar[bool] = False
     trying: ClassVar[str] = "one game, filmed"
 
@@ -103,45 +105,71 @@ class Player(Models):
         return "reinforcement-learning"
 
 
+class Duel(Protocol):
+    """A game between a person, who has the first move, and a model."""
+
+    def move(self, word: str) -> None:
+        """The person's move or command, and the model's answer; Unusable if it is none, and nothing has changed."""
+        ...
+
+    def board(self) -> str:
+        """Lines of text: the position, and what was last played."""
+        ...
+
+    @property
+    def result(self) -> str | None:
+        """Who has won, once the game is over."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opponent(Player):
+    """Models that play a game against themselves, or against a person."""
+
+    begin: Callable[[Any, int], Duel]
+    """(task, draw): a game at its beginning; another draw may be answered otherwise."""
+    trying: ClassVar[str] = "a game against you in the terminal, or against itself, filmed"
+
+
 MASK = "[MASK]"
 BLANK = re.compile(r"\[MASK\]", re.IGNORECASE)
 
 
 def is_masked(text: str) -> bool:
-    """Whether a word is missing."""
+    """Whether the text contains [MASK]."""
     return bool(BLANK.search(text))
 
 
 @dataclass(frozen=True)
 class Guess:
-    """A word that may stand in one place."""
+    """A candidate word for one position."""
 
     word: str
-    """A WordPiece: one that begins with ## continues the word before."""
+    """A WordPiece; one that begins with ## continues the previous word."""
     probability: float
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one fine-tuned model says."""
+    """Output of one fine-tuned model."""
 
     task: str
     words: list[str]
-    """What it speaks of: each word of the sentence, or the one text that the sentences make."""
+    """What the labels refer to: each word of the sentence, or the whole input as one text."""
     labels: list[str]
-    """For each of them; of a regression, the number."""
+    """Label of each; for a regression, the number."""
     probabilities: list[float]
-    """Of those labels; none of a regression."""
+    """Probabilities of the labels; empty for a regression."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Text(Models):
-    """Language models, fine-tuned for tasks of sentences."""
+    """Language models with fine-tuned models for sentences."""
 
     fill: Callable[[Any, str, int], list[list[Guess]]]
-    """(pretrained task, text, count): for each [MASK] of the text, its `count` most probable words."""
+    """(pretrained task, text, count): the `count` most probable words for each [MASK] of the text."""
     answers: Callable[[Any, list[str]], list[Answer]]
-    """(fine-tuned task, texts): what each model says that reads so many texts."""
+    """(fine-tuned task, texts): outputs of the models that take this number of texts."""
     needs_data: ClassVar[bool] = False
     trying: ClassVar[str] = "a word filled in for [MASK], or what a sentence is"
 
@@ -151,30 +179,30 @@ class Text(Models):
 
 @dataclass(frozen=True)
 class Parts:
-    """A network that looks at images, and what its paper makes of pixels before it."""
+    """A network on images, with its paper's preprocessing."""
 
     see: Callable[[Tensor], Tensor]
-    """Pixels from 0 to 1, digits [batch, 28, 28] and objects [batch, 3, 32, 32], to the network's inputs."""
+    """Maps pixels in [0, 1], digits [batch, 28, 28] or objects [batch, 3, 32, 32], to the network's inputs."""
     network: nn.Module
-    """To the scores [batch, classes] of a classifier; of an autoencoder, to pixels again."""
+    """Maps these to scores [batch, classes] or, for an autoencoder, to pixels."""
     says: str = ""
-    """Which of several models it is; empty where there is one."""
+    """Which of several models it is; empty if there is only one."""
 
 
 def classifies(config: Any) -> Output | None:
-    """Every arm sorts images."""
+    """Default: every arm classifies images."""
     return "classifier"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Classifier(Models):
-    """Models that sort images, or give them again."""
+    """Models that classify images, or reconstruct them."""
 
     parts: Callable[[Any], Parts]
-    """Of a trained task the model that is judged: of several that differ in one number, one."""
+    """(task): the model that is judged; one of several that differ in a single number."""
     output: Callable[[Any], Output | None] = classifies
-    """What an arm does with images, by its knobs; None where it looks at something else."""
-    trying: ClassVar[str] = "your own picture, or test images, sorted"
+    """(config): what an arm does with images; None if it takes other inputs."""
+    trying: ClassVar[str] = "your own picture, or test images, classified"
 
     def can_be_tried(self, config: Any) -> bool:
         return self.output(config) is not None
@@ -190,5 +218,32 @@ class Classifier(Models):
         return "image-classification" if self.output(config) == "classifier" else None
 
 
-KINDS: dict[str, type[Models]] = {kind.__name__: kind for kind in (Sampler, Player, Text, Classifier, Models)}
-"""Each kind by its name, in the order of `reprise try --help`."""
+@dataclass(frozen=True)
+class Told:
+    """A story, a question about it, and what a network answers."""
+
+    statements: list[str]
+    question: str
+    answers: list[tuple[str, float]]
+    """Most probable words, with their probabilities."""
+    attention: list[list[float]]
+    """Weight of every statement, for each hop; empty for a network without attention."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stories(Models):
+    """Models that answer questions about stories."""
+
+    answer: Callable[[Any, str, int], Told]
+    """(task, story and question as one text, count): the `count` most probable answers."""
+    needs_data: ClassVar[bool] = False
+    trying: ClassVar[str] = "a story and a question about it, answered"
+
+    def hub_task(self, config: Any, stage: str) -> str | None:
+        return "question-answering"
+
+
+KINDS: dict[str, type[Models]] = {
+    kind.__name__: kind for kind in (Sampler, Player, Opponent, Text, Stories, Classifier, Models)
+}
+"""Kinds by name, in the order of `reprise try --help`."""

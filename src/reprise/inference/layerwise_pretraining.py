@@ -1,4 +1,4 @@
-"""The classifier with the most labels, and the autoencoder that it shares its start with; the machines before both."""
+"""The classifier with the most labels, the autoencoder that shares its initialisation, and the pretrained machines."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from reprise.inference.models import Network
 
 
 def output(config: Any) -> Output | None:
-    """An arm without labels, or of principal components, gives images again."""
+    """Return what the arm does; without labels, or with principal components, it reconstructs images."""
     return "autoencoder" if config.model.kind == "pca" or not config.finetune.labels else "classifier"
 
 
 def parts(task: Any) -> Parts:
-    """The classifier with the most labels; in an arm without any the autoencoder, or principal components."""
+    """Return the classifier with the most labels or, without labels, the autoencoder or principal components."""
     if task.config.model.kind == "pca":
         return Parts(flat, nn.Sequential(task.components, nn.Unflatten(1, (28, 28))))
     if not task.config.finetune.labels:
@@ -27,13 +27,13 @@ def parts(task: Any) -> Parts:
 
 
 def autoencoder(task: Any) -> nn.Module:
-    """Pixels to pixels, through the code."""
+    """Return the autoencoder as a network from pixels to pixels."""
     back = nn.Sequential(nn.Flatten(), task.autoencoder, nn.Sigmoid(), nn.Unflatten(1, (28, 28)))
     return back.eval()
 
 
 def networks(task: Any) -> list[Network]:
-    """The model that is judged, and beside a classifier the autoencoder; of the first stage, the machines."""
+    """Return the judged model and, with a classifier, also the autoencoder; for the first stage, the machines."""
     if task.run.stage == "pretrain":
         return machines(task)
     whole = image_networks(MODELS, task, task.config)
@@ -45,7 +45,7 @@ def networks(task: Any) -> list[Network]:
 
 
 def machines(task: Any) -> list[Network]:
-    """The machines of the first stage, one on another, as the encoder they will be."""
+    """Return the machines of the first stage, stacked into the encoder that they initialise."""
     if not len(task.machines):
         return []
     images = task.test_images()[0][:8]
@@ -54,7 +54,7 @@ def machines(task: Any) -> list[Network]:
 
 
 class Stacked(nn.Module):
-    """The hidden means of each machine, given those of the one below."""
+    """Hidden means of each machine, computed from those of the machine below."""
 
     def __init__(self, machines: nn.ModuleList) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Which kind of models a paper has, by the file of its name in this folder."""
+"""Finds the kind of a paper's models, from the file of its name in this folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAME = "MODELS"
 
 @cache
 def kind_of(experiment: str) -> type[Models]:
-    """The kind that the paper's file declares, read without running it: the file imports torch."""
+    """Return the kind that the paper's file declares, without running the file, which imports torch."""
     try:
         source = (HERE / f"{experiment}.py").read_bytes()
     except FileNotFoundError:
@@ -32,14 +32,14 @@ def kind_of(experiment: str) -> type[Models]:
 
 
 def models_of(experiment: str) -> Models:
-    """The functions of the paper's file; a paper without one has its networks alone."""
+    """Return the paper's functions; for a paper without a file, only its networks can be exported."""
     if not (HERE / f"{experiment}.py").exists():
         return Models()
     return getattr(importlib.import_module(f"reprise.inference.{experiment}"), NAME, None) or Models()
 
 
 def by_kind() -> dict[type[Models], list[str]]:
-    """The papers that there is something to try of, by what it is."""
+    """Return the papers with something to try, by kind."""
     found = {kind: [] for kind in KINDS.values() if kind.trying}
     for path in sorted(HERE.glob("*.py")):
         if (kind := kind_of(path.stem)) in found:

@@ -1,4 +1,4 @@
-"""The network of the last level: what is pruned is 0."""
+"""Picks the network of the last pruning level, in which pruned weights are 0."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from reprise.inference.kinds import Classifier, Parts
 
 
 def parts(task: Task) -> Parts:
-    """The network, and how much is left of it."""
+    """Return the network, and how much of it is left."""
     return Parts(flat, task.network, f"{100 * remaining(task.masks):.3g} % of its weights left")
 
 

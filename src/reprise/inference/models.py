@@ -1,4 +1,4 @@
-"""A finished run, and its task with the weights in it."""
+"""Loading finished runs: a task with its trained weights."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from reprise.core.run.task import Task
 
 @dataclass(frozen=True)
 class Network:
-    """A network as a function of a batch: what `reprise export` writes, one file each."""
+    """A network as a function of a batch; `reprise export` writes one file for each."""
 
     name: str
-    """Of the file."""
+    """Name of the file."""
     module: nn.Module
-    """In evaluation; its inputs are those below, in their order, and it has one output."""
+    """In evaluation mode, with the inputs below, in order, and one output."""
     inputs: dict[str, Tensor]
-    """A batch of real ones, at least 4 of them; the first axis is free."""
+    """A batch of at least 4 real inputs; the first axis is dynamic."""
     output: str
     says: str
-    """What goes in and what comes out, with shapes."""
+    """Description of inputs and output, with shapes."""
     longest: int | None = None
-    """Where the second axis of every input is free too, and of one length in all of them: how long it may be."""
+    """Maximum of the second axis, if that is dynamic too, with one length for all inputs."""
     labels: tuple[str, ...] = ()
-    """What the outputs along the last axis stand for, where they have names."""
+    """Names of the outputs along the last axis, if they have any."""
     live: nn.Module | None = None
-    """The network as it was trained, where `module` is written otherwise: what files are compared with."""
+    """The network as trained, if `module` is a rewritten version; files are compared with it."""
 
 
 class Composed(nn.Module):
-    """`last` after `first`: a network with what stands before it, as one."""
+    """`first` followed by `last`: a network with its preprocessing, as one module."""
 
     def __init__(self, first: nn.Module, last: nn.Module) -> None:
         super().__init__()
@@ -52,7 +52,11 @@ class Composed(nn.Module):
 
 
 def read_config(run: Run) -> ExperimentConfig:
-    """The knobs that `run` was trained with; Failed if this code does not know them."""
+    """Return the knobs that `run` was trained with.
+
+    Raises:
+        Failed: they are not valid in this version of the code.
+    """
     module = importlib.import_module(f"reprise.experiments.{run.experiment}")
     try:
         return module.Config.model_validate(run.config)
@@ -63,9 +67,10 @@ def read_config(run: Run) -> ExperimentConfig:
 
 
 def load(run: Run, *, with_data: bool = True) -> Task:
-    """The task of `run` with its trained weights, in evaluation; its data are opened only if they are asked for.
+    """Return the task of `run` with its trained weights, in evaluation mode. Data are opened only with `with_data`.
 
-    Failed if the weights are not those of the networks that this code makes.
+    Raises:
+        Failed: the weights do not fit the networks of this version of the code.
     """
     config = read_config(run)
     pl.seed_everything(run.seed, verbose=False)
@@ -80,14 +85,14 @@ def load(run: Run, *, with_data: bool = True) -> Task:
 
 
 class _Seen(Exception):
-    """Every network has been given a batch."""
+    """Every network has received a batch."""
 
 
 def default_networks(task: Task, config: Any) -> list[Network]:
-    """The networks that the paper's `networks(config)` names and the task has under the same names.
+    """Return the networks in the paper's `networks(config)` that the task has under the same names.
 
-    Their inputs are what evaluation gives them first. A network is left out that takes or returns more than one tensor,
-    or whose outputs are not one row for each row of its input.
+    Their example inputs are the first that evaluation feeds them. Networks that take or return more than one tensor, or
+    do not give one output row per input row, are left out.
     """
     named = importlib.import_module(f"reprise.experiments.{task.run.experiment}").networks(config)
     modules = {name: task.get_submodule(name) for name in named if _has(task, name)}
@@ -118,13 +123,13 @@ def _has(task: Task, name: str) -> bool:
 
 
 def _by_rows(name: str, module: nn.Module, inputs: tuple[Any, ...]) -> Network | None:
-    """The network as a function of rows of its one input; None if it is no such function."""
+    """Return the network as a function of the rows of its only input, or None if it is not one."""
     if len(inputs) != 1 or not isinstance(inputs[0], Tensor) or not inputs[0].ndim:
         return None
     batch = inputs[0].detach()[:8]
     batch = (
         batch.repeat(8, *(1,) * (batch.ndim - 1))[:8] if 0 < len(batch) < 8 else batch
-    )  # exporters fix sizes 0 and 1
+    )  # exporters treat sizes 0 and 1 as constants
     with torch.no_grad():
         whole, some = module(batch), module(batch[:3])
     if not isinstance(whole, Tensor) or whole.shape[:1] != batch.shape[:1] or not agree(some, whole[:3]):
@@ -140,12 +145,12 @@ def _sizes(batch: Tensor) -> str:
 def _of_another_version(run: Run, what: str) -> str:
     return (
         f"{run.name} cannot be loaded by this version of the code: {what}. "
-        f"`dvc repro {run.stage}@{run.experiment}` trains it anew"
+        f"`dvc repro {run.stage}@{run.experiment}` trains it again"
     )
 
 
 def agree(found: Tensor, expected: Tensor, tolerance: float = 1e-4) -> bool:
-    """Whether all numbers are the same within `tolerance`, of 1 or of the largest of them."""
+    """Whether all values agree within `tolerance`, relative to the largest or to 1."""
     return found.shape == expected.shape and torch.allclose(
         found.double(), expected.double(), rtol=0, atol=tolerance * max(1.0, _largest(expected)), equal_nan=True
     )

@@ -1,4 +1,4 @@
-"""What the last cells of a neocognitron answer."""
+"""Outputs of a neocognitron's last cells."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reprise.inference.models import Network
 
 
 class Neocognitrons(nn.Module):
-    """What the first network's last cells answer."""
+    """Outputs of the last cells, flattened."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class Neocognitrons(nn.Module):
 
 
 def first(task: neocognitron.Task) -> list[Network]:
-    """The first network, of those that each learned a set of patterns."""
+    """Return the first network; each learned its own set of patterns."""
     digits = ", ".join(map(str, task.config.digits))
     says = (
         "patterns of 0 and 1 [batch, 1, 16, 16] to the answer of the last stage's cell of each plane; "

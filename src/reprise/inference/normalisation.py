@@ -1,4 +1,4 @@
-"""The classifier, on binary pixels where it learned from these."""
+"""The classifier, on binarised pixels if it was trained on these."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from reprise.inference.kinds import Classifier, Parts
 
 
 def parts(task: Task) -> Parts:
-    """The one network there is."""
+    """Return the only network."""
     binary = task.config.binary
     return Parts(lambda images: (images > 0.5).float() if binary else images, task.classifier)
 

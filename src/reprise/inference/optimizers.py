@@ -1,4 +1,4 @@
-"""Of the copies at all rates the one that was best on other seeds; of a grid, with the lowest decay."""
+"""Picks, among copies at all learning rates, the best on other seeds; in a grid, the one with the lowest decay."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reprise.inference.kinds import Classifier, Parts
 
 
 def parts(task: Task) -> Parts:
-    """The copy, on what its network takes."""
+    """Return the copy, with its preprocessing."""
     settings = task.copies[task.best]
     says = f"the copy at the rate {settings.lr:g}"
     if len(task.config.sweep.decays) > 1:

@@ -1,4 +1,4 @@
-"""Perceptrons that read digits; and the networks and units of the other arms, which are exported alone."""
+"""Perceptrons on digits, and the networks and units of other arms, which can only be exported."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from reprise.inference.models import Network
 
 
 def output(config: Any) -> Output | None:
-    """Arms of other problems than digits look at no images."""
+    """Return what the arm does with images; arms on problems other than digits take none."""
     return "classifier" if config.problem.kind == "digits" else None
 
 
 def parts(task: Any) -> Parts:
-    """The retina is the middle of the image, each cell lit or not."""
+    """Return the perceptron. Its retina is the centre of the image, with binary cells."""
     part = slice((28 - SIDE) // 2, (28 + SIDE) // 2)
     return Parts(lambda images: (images[:, part, part] > 0.5).flatten(1).float(), task.perceptron)
 
 
 def networks(task: Any) -> list[Network]:
-    """All networks of two inputs, side by side; or all threshold units; or what reads digits."""
+    """Return all networks of two inputs in parallel, or all threshold units, or the reader of digits."""
     match task.config.problem.kind:
         case "digits":
             return image_networks(MODELS, task, task.config)
@@ -39,7 +39,7 @@ def networks(task: Any) -> list[Network]:
 
 
 class Sideways(nn.Module):
-    """Networks first to batch first."""
+    """Swaps the networks' axis and the batch axis."""
 
     def __init__(self, population: nn.Module) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Sideways(nn.Module):
 
 
 class Added(nn.Module):
-    """What every unit adds up, for the same points."""
+    """Weighted sums of all units for the same points."""
 
     weight: Tensor
 

@@ -1,4 +1,4 @@
-"""Pictures into what models look at, and what models make into pictures, in a file or in a terminal."""
+"""Converts pictures to the input of models, and models' output to pictures, for files and terminals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Picture = np.ndarray[Any, np.dtype[np.uint8]]
 """uint8 [height, width] or [height, width, 3]."""
 RIGHT, WRONG, PLAIN = (20, 120, 60), (190, 40, 40), (60, 60, 60)
 FRAMES_A_SECOND = 15
-"""Of a film, as `core.run.execution.write_picture` writes one."""
+"""Frame rate of films, as in `core.run.execution.write_picture`."""
 STRIP = 18
 """Pixels below a game's screen, for the score."""
 _TILE = 84
@@ -25,11 +25,13 @@ _CAPTION = 16
 
 
 def read(path: Path, dataset: Literal["digits", "objects"]) -> tuple[Picture, list[str]]:
-    """A picture of any size and colours as the dataset's are, and what was done to it, in words.
+    """Read any picture and convert it to the dataset's format. Returns it with a description of the changes made.
 
-    Digits: uint8 [28, 28], light on dark, made as MNIST's were: scaled to fit 20 × 20 and moved so that the centre of
-    mass is in the middle. Objects: uint8 [32, 32, 3], the middle square. Unusable if there is no picture at `path`, or
-    nothing in it.
+    Digits: uint8 [28, 28], light on dark, prepared like MNIST's: scaled to fit 20 × 20 and centred by its centre of
+    mass. Objects: uint8 [32, 32, 3], the central square.
+
+    Raises:
+        Unusable: there is no picture at `path`, or it is blank.
     """
     done = []
     try:
@@ -37,25 +39,25 @@ def read(path: Path, dataset: Literal["digits", "objects"]) -> tuple[Picture, li
             opened.load()
             image = ImageOps.exif_transpose(opened)
             if opened.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-                done.append("turned as its camera was held")
+                done.append("rotated by its EXIF orientation")
     except FileNotFoundError:
         raise Unusable(f"{path}: there is no such file") from None
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise Unusable(f"{path} is no picture that can be read: {error}") from None
+        raise Unusable(f"{path} is not a readable picture: {error}") from None
     if image.mode[0] in "IF":
         image = _in_bytes(image)
-        done.append("its shades scaled to 8 bits")
+        done.append("grey levels scaled to 8 bits")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-        done.append("what is transparent made white")
+        done.append("transparency filled with white")
     return _as_digit(image, done) if dataset == "digits" else _as_object(image, done)
 
 
 def _in_bytes(image: Image.Image) -> Image.Image:
-    """A grey picture of more than 8 bits, which convert("L") would cut off at 255."""
+    """Convert a grey picture of more than 8 bits, which convert("L") would clip at 255."""
     values = np.asarray(image).astype(np.float64)
-    tops = (1, 255, 65535) if image.mode == "F" else (65535,)  # Pillow gives 16 bits as I too
+    tops = (1, 255, 65535) if image.mode == "F" else (65535,)  # Pillow may load 16 bits as mode I
     top = next((top for top in tops if values.max() <= top), values.max())
     return Image.fromarray((values * (255 / top)).clip(0, 255).round().astype(np.uint8))
 
@@ -66,7 +68,7 @@ def _as_object(image: Image.Image, done: list[str]) -> tuple[Picture, list[str]]
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         image = image.crop((left, top, left + side, top + side))
-        done.append("cut to the square in the middle")
+        done.append("cropped to the central square")
     if image.size != (32, 32):
         done.append(f"{image.width} × {image.height} scaled to 32 × 32")
         image = image.resize((32, 32), Image.Resampling.LANCZOS)
@@ -77,19 +79,20 @@ def _as_digit(image: Image.Image, done: list[str]) -> tuple[Picture, list[str]]:
     if image.mode not in ("L", "1"):
         grey = image.convert("L")
         if image.mode != "RGB" or np.ptp(np.asarray(image).astype(int), axis=2).max() > 0:
-            done.append("colours turned to grey")
+            done.append("converted to grey")
     else:
         grey = image.convert("L")
     values = np.asarray(grey).astype(np.float32)
+    # Most of a picture's border is background, whatever its colour.
     edge = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
     if np.median(edge) > 127:
         values = 255 - values
-        done.append("inverted, as digits are light on dark")
+        done.append("inverted, since digits are light on dark")
     if values.shape == (28, 28):
         return values.round().astype(np.uint8), done
     values = values - np.median(values) if np.median(values) < 127 else values
     if values.max() < 32:
-        raise Unusable("the picture is of one shade; expected a digit that stands out")
+        raise Unusable("the picture has almost no contrast; expected a visible digit")
     values = (values * (255 / values.max())).clip(0, 255)
     rows, columns = (np.flatnonzero((values > 64).any(axis)) for axis in (1, 0))
     cut = values[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -98,7 +101,7 @@ def _as_digit(image: Image.Image, done: list[str]) -> tuple[Picture, list[str]]:
     small = np.asarray(
         Image.fromarray(cut).resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR)
     )
-    small = small * (255 / small.max())  # thin strokes fade when they are scaled down
+    small = small * (255 / small.max())  # thin strokes fade when scaled down
     weight = small / small.sum()
     centre = [float((np.arange(length) * weight.sum(1 - axis)).sum()) for axis, length in enumerate(small.shape)]
     top, left = (
@@ -107,14 +110,14 @@ def _as_digit(image: Image.Image, done: list[str]) -> tuple[Picture, list[str]]:
     digit = np.zeros((28, 28), np.float32)
     digit[top : top + small.shape[0], left : left + small.shape[1]] = small
     done.append(
-        f"{image.width} × {image.height} cut to what is drawn, scaled to fit 20 × 20, "
-        "its centre of mass in the middle, as MNIST's were"
+        f"{image.width} × {image.height} cropped to the drawing, scaled to fit 20 × 20, "
+        "centred by its centre of mass, like MNIST's"
     )
     return digit.round().clip(0, 255).astype(np.uint8), done
 
 
 def sheet(images: Picture, columns: int) -> Picture:
-    """[n, height, width] or [n, height, width, 3] as rows of `columns`, a grey line between; the last may be short."""
+    """Tile [n, height, width] or [n, height, width, 3] in rows of `columns`, with grey lines between."""
     rows = -(-len(images) // columns)
     blank = np.zeros((rows * columns - len(images), *images.shape[1:]), np.uint8)
     tiles = np.concatenate([images, blank]).reshape(rows, columns, *images.shape[1:])
@@ -124,7 +127,7 @@ def sheet(images: Picture, columns: int) -> Picture:
 
 
 def below(parts: dict[str, Picture], scale: int) -> Picture:
-    """Sheets, `scale` times as large, one below the other, each under its caption: [height, width, 3]."""
+    """Stack sheets vertically, enlarged `scale` times, each under its caption: [height, width, 3]."""
     grown = {
         said: np.kron(part, np.ones((scale, scale, *(1,) * (part.ndim - 2)), np.uint8)) for said, part in parts.items()
     }
@@ -142,7 +145,7 @@ def below(parts: dict[str, Picture], scale: int) -> Picture:
 def captioned(
     images: Sequence[Picture], captions: Sequence[tuple[str, tuple[int, int, int]]], columns: int = 5
 ) -> Picture:
-    """Each image, enlarged, with its caption below it in its colour: [height, width, 3]."""
+    """Draw each image, enlarged, with its coloured caption below: [height, width, 3]."""
     rows = -(-len(images) // columns)
     across, down = _TILE + 56, _TILE + _CAPTION + 12
     sheet = Image.new("RGB", (min(columns, len(images)) * across + 10, rows * down + 10), "white")
@@ -156,7 +159,7 @@ def captioned(
 
 
 def with_score(screen: Picture, score: float) -> Picture:
-    """A game's screen with the score below it: [height + STRIP, width, 3]."""
+    """Draw a game's screen with the score below: [height + STRIP, width, 3]."""
     height, width, _ = screen.shape
     image = Image.new("RGB", (width, height + STRIP))
     image.paste(Image.fromarray(screen))
@@ -166,7 +169,7 @@ def with_score(screen: Picture, score: float) -> Picture:
 
 
 def half_blocks(picture: Picture) -> Text:
-    """For a terminal of true colours: a character for two pixels, one above the other."""
+    """Render for a true-colour terminal, with one character for two pixels, one above the other."""
     pixels = np.asarray(Image.fromarray(picture).convert("RGB"))
     if len(pixels) % 2:
         pixels = np.concatenate([pixels, np.zeros_like(pixels[:1])])
@@ -180,6 +183,6 @@ def half_blocks(picture: Picture) -> Text:
 
 
 def to_bytes(pixels: Any) -> Picture:
-    """A tensor of pixels from 0 to 1, [n, height, width] or [n, 3, height, width], as uint8 images."""
-    found = (pixels.clamp(0, 1) * 255).round().byte()
-    return (found.permute(0, 2, 3, 1) if found.ndim == 4 else found).cpu().numpy()
+    """Convert pixels in [0, 1], [n, height, width] or [n, 3, height, width], of torch or NumPy, to uint8 images."""
+    found = (np.asarray(pixels).clip(0, 1) * 255).round().astype(np.uint8)
+    return np.moveaxis(found, 1, -1) if found.ndim == 4 else found

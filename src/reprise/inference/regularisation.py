@@ -1,4 +1,4 @@
-"""The classifier, or the autoencoder, on digits or on whitened objects."""
+"""The classifier or the autoencoder, on digits or on whitened objects."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from reprise.inference.kinds import Classifier, Output, Parts
 
 
 def output(config: Any) -> Output | None:
-    """Some arms give images again."""
+    """Return what the arm does; some arms reconstruct images."""
     return "autoencoder" if config.network.reconstructs else "classifier"
 
 
 def parts(task: Task) -> Parts:
-    """The one network there is."""
+    """Return the only network."""
     if not task.config.network.reconstructs:
         return Parts(_see(task), task.network)
     shape = (28, 28) if task.config.dataset == "digits" else (3, 32, 32)

@@ -1,4 +1,4 @@
-"""Of all sizes of the training set the model that learnt from the largest."""
+"""Picks, among sizes of the training set, the model trained on the largest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reprise.inference.kinds import Classifier, Parts
 
 
 def parts(task: LearningCurve) -> Parts:
-    """A network, or support vectors with the examples that have weight."""
+    """Return a network, or a support-vector machine reduced to its support vectors."""
     size = max(task.config.sizes)
     network: nn.Module = task.models[f"at_{size}"]
     if task.config.model.kind == "svm":
@@ -21,7 +21,7 @@ def parts(task: LearningCurve) -> Parts:
 
 
 class SupportVectors(nn.Module):
-    """A support-vector network with the examples that have weight, as a function of images alone."""
+    """A support-vector machine with its support vectors, as a function of images alone."""
 
     examples: Tensor
     coefficients: Tensor

@@ -1,8 +1,8 @@
-"""Games played many at a time: Atari 2600 through ale-py, and MinAtar.
+"""Batches of games: Atari 2600 through ale-py, and MinAtar.
 
-Both are a `Games`: frames are uint8 with 255 for full, rewards are the game's own points, and a game that
-is over starts again by itself. Their whole state, random generators included, goes into `state_dict` as
-tensors and plain values: a run that is resumed plays on exactly where it stopped.
+Both implement `Games`: frames are uint8 with 255 for full intensity, rewards are the game's own points, and a game that
+is over restarts by itself. The whole state, random generators included, goes into `state_dict` as tensors and plain
+values, so a resumed run continues exactly where it stopped.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ATARI_ACTIONS = {
     "seaquest": 18,
     "space_invaders": 6,
 }
-"""How many actions have an effect in each of the seven games of Mnih et al. 2013."""
+"""Number of actions with an effect, in each of the seven games of Mnih et al. 2013."""
 ALL_ATARI_ACTIONS = 18
 MINATAR_SHAPES = {
     "asterix": (4, 5),
@@ -38,59 +38,59 @@ MINATAR_SHAPES = {
     "seaquest": (10, 6),
     "space_invaders": (6, 4),
 }
-"""Channels of the 10×10 grid, and actions that have an effect, of each game of Young & Tian 2019."""
+"""For each game of Young & Tian 2019: channels of the 10×10 grid, and number of actions with an effect."""
 
 
 @dataclass(frozen=True)
 class Played:
-    """The outcome of one step of all games."""
+    """Result of one step of all games."""
 
     frames: UInt8[Tensor, "games channels height width"]
-    """After the step; the first frame of the next game where this one is over."""
+    """Frames after the step. If a game is over, this is the first frame of its next game."""
     rewards: Float32[Tensor, " games"]
-    """In the game's own points, unclipped."""
+    """Rewards in the game's own points, unclipped."""
     life_lost: Bool[Tensor, " games"]
-    """A life went, the last one included. A game that its longest duration cut off lost none by that."""
+    """Whether a life was lost, the last one included. Being cut off at the longest duration loses none."""
     over: Bool[Tensor, " games"]
-    """The game ended, by its rules or at its longest duration."""
+    """Whether the game ended, by its rules or at its longest duration."""
 
 
 class Games(Protocol):
-    """`count` copies of one game, each at its own place in it."""
+    """`count` independent copies of one game."""
 
     count: int
     actions: int
-    """Choices at each step, numbered from 0."""
+    """Number of actions, which are numbered from 0."""
     frame_shape: tuple[int, int, int]
     """Channels, height, width."""
 
     def start(self) -> UInt8[Tensor, "games channels height width"]:
-        """Begin every game anew; its first frames."""
+        """Restart every game, and return its first frames."""
         ...
 
     def step(self, actions: Sequence[int]) -> Played:
-        """One action in each game; an action of -1 leaves that game as it is."""
+        """Take one action in each game. An action of -1 leaves that game unchanged."""
         ...
 
     def picture(self, game: int) -> np.ndarray:
-        """The screen of one game as a person sees it: uint8 [height, width, 3]."""
+        """Return the screen of one game as people see it, uint8 [height, width, 3]."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next step depends on: tensors and plain values."""
+        """Return everything that the next step depends on, as tensors and plain values."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         ...
 
 
 class Atari:
-    """Atari 2600 games by the Arcade Learning Environment, without sticky actions.
+    """Atari 2600 games of the Arcade Learning Environment, without sticky actions.
 
-    Each action is repeated for `skip` frames; a frame given out is the greater luminance of the last two,
-    because sprites flicker, averaged by area down to `size`×`size` from rows `crop` of the 210×160 screen.
-    A game begins with 1 to `noops` idle frames and ends after `longest` frames at the latest.
+    Each action is repeated for `skip` frames. The frame returned is the maximum luminance of the last two, because
+    sprites flicker. It takes rows `crop` of the 210×160 screen and is area-averaged to `size`×`size`. A game starts
+    with 1 to `noops` idle frames and ends after `longest` frames at the latest.
     """
 
     def __init__(
@@ -113,8 +113,10 @@ class Atari:
         for game in self._games:
             game.setFloat("repeat_action_probability", 0.0)
             game.setInt("max_num_frames_per_episode", longest)
+            # Without sticky actions the emulator is deterministic; idle frames at the start make games differ.
             game.setInt("random_seed", 0)
             game.loadROM(Path(ale_py.__file__).parent / "roms" / f"{name}.bin")
+        # Every game starts from this state, so that only its idle frames make it differ.
         self._first_states = [game.cloneState() for game in self._games]
         first = self._games[0]
         self._action_set = first.getLegalActionSet() if all_actions else first.getMinimalActionSet()
@@ -135,21 +137,25 @@ class Atari:
         for _ in range(int(torch.randint(1, self.noops + 1, (), generator=self._random)) if self.noops else 0):
             game.act(0)
         game.getScreenGrayscale(self._screens[0, index])
+        # A new game has only one screen, so both are the same.
         self._screens[1, index] = self._screens[0, index]
 
     def step(self, actions: Sequence[int]) -> Played:
         rewards = np.zeros(self.count, np.float32)
         life_lost, over = np.zeros(self.count, bool), np.zeros(self.count, bool)
         for index, action in enumerate(actions):
+            # -1 marks a game that is over and waits.
             if action < 0:
                 continue
             game, move = self._games[index], self._action_set[action]
             lives, points = game.lives(), 0
             for left in range(self.skip - 1, -1, -1):
                 points += game.act(move)
+                # Keep the screens of the last two repeats only.
                 if left < 2:
                     game.getScreenGrayscale(self._screens[left, index])
             rewards[index], over[index] = points, game.game_over()
+            # ALE sets game_over also on truncation, which costs no life.
             life_lost[index] = game.game_over(with_truncation=False) or game.lives() < lives
             if over[index]:
                 self._start(index)
@@ -184,7 +190,7 @@ class Atari:
 class MinAtar:
     """The games of Young & Tian 2019 on a 10×10 grid, with sticky actions and rising difficulty, as published.
 
-    An action repeats the one before it with probability `sticky`. There are no lives: the game is over.
+    An action is replaced by the previous one with probability `sticky`. There are no lives: losing one ends the game.
     """
 
     def __init__(self, name: str, count: int, seed: int, *, sticky: float = 0.1, longest: int = 108_000) -> None:
@@ -223,10 +229,12 @@ class MinAtar:
 
     def _frames(self) -> UInt8[Tensor, "games channels 10 10"]:
         grids = np.stack([game.state() for game in self._games])
+        # Times 255, as networks divide by 255 whatever the game.
         return torch.from_numpy(np.ascontiguousarray(grids.transpose(0, 3, 1, 2), dtype=np.uint8) * np.uint8(255))
 
     def picture(self, game: int) -> np.ndarray:
         grid = self._games[game].state()
+        # If several channels are active in a cell, the highest is drawn; 0 is an empty cell.
         highest = (grid * np.arange(1, grid.shape[2] + 1)).max(axis=2)
         return _COLOURS[highest].repeat(16, axis=0).repeat(16, axis=1)
 
@@ -248,7 +256,7 @@ class MinAtar:
 
 
 def area_weights(inputs: int, outputs: int) -> Float32[Tensor, "outputs inputs"]:
-    """The share of each of `outputs` equal cells that each of `inputs` pixels fills, along a line; rows sum to 1."""
+    """Return weights that average `inputs` pixels along a line into `outputs` equal cells; rows sum to 1."""
     edges = torch.arange(outputs + 1, dtype=torch.float64) * inputs / outputs
     pixels = torch.arange(inputs, dtype=torch.float64)
     overlap = torch.minimum(edges[1:, None], pixels + 1) - torch.maximum(edges[:-1, None], pixels)
@@ -256,7 +264,7 @@ def area_weights(inputs: int, outputs: int) -> Float32[Tensor, "outputs inputs"]
 
 
 def _minatar_module(name: str) -> ModuleType:
-    """The file of one game by itself: importing the package would bring in its plotting."""
+    """Load the module of one game without importing its package, which would import plotting libraries."""
     full_name = f"minatar.environments.{name}"
     package = importlib.util.find_spec("minatar")
     if full_name not in sys.modules:
@@ -273,7 +281,7 @@ def _minatar_module(name: str) -> ModuleType:
 
 
 def _plain(value: Any) -> Any:
-    """Arrays as tensors, numpy's scalars as Python's, and a copy of every list and dict."""
+    """Convert arrays to tensors and NumPy scalars to Python's, and copy every list and dict."""
     match value:
         case np.ndarray():
             return torch.from_numpy(value.copy())

@@ -1,8 +1,8 @@
-"""Measures that several papers share: of classifiers, and of generated images.
+"""Metrics shared by several papers, for classifiers and for generated images.
 
-An Inception network says nothing about digits, so features come from a LeNet of our own, trained once by
-`reprise.parts.assets.lenet_v1` and frozen; two extractors trained from different seeds disagree by a third, so
-its weights are kept as a file and checked by hash, and its name is part of the metric: `fd_lenet_v1`.
+An Inception network is of no use on digits, so features come from our own LeNet, trained once by
+`reprise.parts.assets.lenet_v1` and frozen. Two extractors trained from different seeds disagree by a third. So the
+weights are kept as a file and checked by hash, and the extractor's name is part of the metric's: `fd_lenet_v1`.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ LENET_V1_SHA256 = "bdee0f9cc3bf3bb8f5932187fdb0490cda1fb3a9c06964a75a602c4bde27b
 
 
 def in_blocks(function: Callable[[Tensor], Tensor], inputs: Tensor, size: int = 1000) -> Tensor:
-    """`function` of all `inputs`, computed `size` of them at a time: the memory of all at once may not suffice."""
+    """Apply `function` to `inputs` in blocks of `size`, since there may not be enough memory for all at once."""
     return torch.cat([function(block) for block in inputs.split(size)])
 
 
 class ClassificationScores(NamedTuple):
-    """How well a classifier does."""
+    """Scores of a classifier."""
 
     loss: float
     """Mean cross-entropy, in nats."""
     error: float
-    """Share of wrong answers, in %."""
+    """Error rate, in %."""
 
 
 def classification_scores(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> ClassificationScores:
-    """Loss and error of the class probabilities softmax(logits)."""
+    """Return loss and error rate of the class probabilities softmax(logits)."""
     wrong = (logits.argmax(1) != labels).float().mean()
     return ClassificationScores(float(functional.cross_entropy(logits, labels)), 100 * float(wrong))
 
 
 class LeNet(nn.Module):
-    """LeCun et al. 1998's layout, with ReLU and max pooling; its features are the 84 units before the last layer."""
+    """The layout of LeCun et al. 1998 with ReLU and max pooling. Features are the 84 units before the last layer."""
 
     feature_dim = 84
 
@@ -59,16 +59,20 @@ class LeNet(nn.Module):
         self.head = nn.Linear(self.feature_dim, 10)
 
     def forward(self, images: Float[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch 10"]:
-        """Logits of the ten digits; pixels lie in 0 to 1."""
+        """Return the logits of the ten digits; pixels lie in [0, 1]."""
         return self.head(self.body(images))
 
     def features(self, images: Float[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch 84"]:
-        """The input of `head`, computed for as many images at a time as a cache holds."""
+        """Return the input of `head`, computed in blocks small enough for the cache."""
         return torch.cat([self.body(block) for block in images.split(100)])
 
 
 def lenet_v1() -> LeNet:
-    """The frozen LeNet, in eval mode; ValueError if its file is not the one the metric is named after."""
+    """Return the frozen LeNet, in eval mode.
+
+    Raises:
+        ValueError: the file is not the one that the metric is named after.
+    """
     content = LENET_V1.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != LENET_V1_SHA256:
@@ -79,10 +83,11 @@ def lenet_v1() -> LeNet:
 
 
 class _Given(nn.Module):
-    """Stands where torchmetrics wants an extractor: the features are there already."""
+    """A feature extractor for torchmetrics that returns its input: the features are already computed."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
+        # torchmetrics reads this attribute of a feature extractor.
         self.num_features = num_features
 
     def forward(self, features: Tensor) -> Tensor:
@@ -92,7 +97,7 @@ class _Given(nn.Module):
 def frechet_distance(real: Float[Tensor, "n dim"], generated: Float[Tensor, "m dim"]) -> float:
     """Fréchet distance of two Gaussians fitted to the features, in float64 (Heusel et al. 2017, Equation 6).
 
-    It is biased upwards by about 1/n: compare at one n, beside the distance between two real sets.
+    It is biased upwards by about 1/n. Compare only at equal n, and beside the distance between two sets of real data.
     """
     distance = FrechetInceptionDistance(feature=_Given(real.shape[1])).set_dtype(torch.float64).to(real.device)
     distance.update(real.double(), real=True)
@@ -103,14 +108,19 @@ def frechet_distance(real: Float[Tensor, "n dim"], generated: Float[Tensor, "m d
 def density_and_coverage(
     real: Float[Tensor, "n dim"], generated: Float[Tensor, "m dim"], neighbours: int = 5
 ) -> tuple[float, float]:
-    """Naeem et al. 2020: how many balls of real points (radius: the k-th neighbour) hold a generated point.
+    """Density and coverage of Naeem et al. 2020: how balls around real points contain the generated points.
 
-    Density: balls around a generated point, over the `neighbours` that a real one would see; about 1 for real
-    data, unbounded above. Coverage: the share of real points whose ball holds a generated one. ValueError unless
-    there are more real points than `neighbours`.
+    The radius of a ball is the distance to the `neighbours`-th nearest real point.
+
+    Density: mean number of balls around a generated point, divided by `neighbours`; about 1 for real data, unbounded
+    above. Coverage: share of real points whose ball contains a generated point.
+
+    Raises:
+        ValueError: there are not more real points than `neighbours`.
     """
     if len(real) <= neighbours:
         raise ValueError(f"{len(real)} real points; expected more than the {neighbours} neighbours")
+    # + 1 because the nearest point to a real point is itself.
     radii = torch.cdist(real, real).kthvalue(neighbours + 1).values
     inside = torch.cdist(real, generated) < radii[:, None]
     return float(inside.sum() / (neighbours * len(generated))), float(inside.any(1).float().mean())
@@ -119,16 +129,18 @@ def density_and_coverage(
 def parzen_log_likelihood(
     points: Float[Tensor, "points dim"], samples: Float[Tensor, "samples dim"], sigmas: list[float], block: int = 250
 ) -> Float[Tensor, "sigmas points"]:
-    """log of the mean over `samples` of N(point; sample, σ² I), in nats, for each σ (Breuleux et al. 2011).
+    """Log of the mean over `samples` of N(point; sample, σ² I), in nats, for each σ (Breuleux et al. 2011).
 
-    Works through `block` points at a time, whose distances to 10,000 samples then stay in a processor's cache.
+    Processes `block` points at a time: their distances to 10,000 samples then fit in the processor's cache.
     """
+    # |x - y|² = |x|² - 2 x·y + |y|²: one matrix product per block instead of all differences.
     offsets, found = samples.square().sum(1), points.new_empty(len(sigmas), len(points))
     for start in range(0, len(points), block):
         rows = points[start : start + block]
-        distances = torch.addmm(offsets, rows, samples.T, alpha=-2)  # squared, less the point's own square
+        distances = torch.addmm(offsets, rows, samples.T, alpha=-2)  # squared, less the point's own norm (below)
         for index, sigma in enumerate(sigmas):
             exponents = distances * (-0.5 / sigma**2)
+            # A sum of exponentials of large negative numbers would underflow to 0.
             found[index, start : start + block] = exponents.logsumexp(1)
     widths = torch.tensor(sigmas, dtype=points.dtype, device=points.device)[:, None]
     log_volume = points.shape[1] * (widths * math.sqrt(2 * math.pi)).log()

@@ -1,4 +1,4 @@
-"""Optimisers, built from their blocks of YAML."""
+"""Optimisers, built from their YAML blocks."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ Parameters = nn.Module | Iterable[Tensor]
 
 
 def build_optimizer(module_or_params: Parameters, config: vocabulary.Optimizer) -> torch.optim.Optimizer:
-    """The optimiser `config` asks for, over the parameters that take a gradient.
+    """Build the optimiser that `config` describes, over the parameters that require gradients.
 
-    Under adamw, a module's biases and normalisation parameters (fewer than two axes) do not decay;
-    given bare parameters, all of them do. Elsewhere weight decay is L2: added to the gradient of
-    every parameter.
+    With adamw, the biases and normalisation parameters of a module (fewer than two axes) are not decayed; if bare
+    parameters are given, all are. For the others weight decay is L2, added to the gradient of every parameter.
 
-    torch's RMSprop divides by sqrt(v) + eps. DeepMind's DQN divides by sqrt(v + 0.01); to come
-    nearest where v is small, take eps = sqrt(0.01) = 0.1.
+    torch's RMSprop divides by sqrt(v) + eps, DeepMind's DQN by sqrt(v + 0.01). The closest match for small v is eps =
+    sqrt(0.01) = 0.1.
     """
     return _OPTIMIZERS[config.kind](module_or_params, config)
 
@@ -55,6 +54,7 @@ def _adamw(module_or_params: Parameters, config: vocabulary.AdamW) -> torch.opti
     groups: Any = params
     if isinstance(module_or_params, nn.Module):
         groups = [
+            # Biases and the scales of normalisation are not decayed, as is usual.
             {"params": [p for p in params if p.ndim >= 2]},
             {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
         ]
@@ -66,7 +66,7 @@ def _adagrad(module_or_params: Parameters, config: vocabulary.Adagrad) -> torch.
     return torch.optim.Adagrad(_trainable(module_or_params), eps=config.eps, **_common(config))
 
 
-# A run's source hash counts those entries alone whose key is in its configuration: see core/run/source_hash.py.
+# A run's source hash counts only the entries whose key is in its configuration: see core/run/source_hash.py.
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": _sgd,
     "rmsprop": _rmsprop,
@@ -86,21 +86,21 @@ def _common(config: vocabulary.Optimizer) -> dict[str, Any]:
 
 
 def _fused(params: list[Tensor]) -> dict[str, Any]:
-    """torch's one kernel for the whole update, where it has one for all of `params`."""
+    """Select torch's fused kernel for the whole update, if it supports all of `params`."""
     return {"fused": True} if params and all(_fusible(p) for p in params) else {}
 
 
 class RMSprop(torch.optim.RMSprop):
-    """torch's RMSprop, with one difference: the mean square is not let below 1e-20 before its root is taken.
+    """torch's RMSprop with one change: the mean square is clamped to at least 1e-20 before its root is taken.
 
-    The update is the same to float32's last digits (the root is added to eps, and where the mean square is
-    that small so is the gradient). But a processor's vector unit takes the root of 0 and of denormal numbers
-    six to thirty times more slowly than of others, and the gradients of a small Q-network are mostly 0.
+    The update agrees to float32 precision: the root is added to eps, and where the mean square is that small, so is the
+    gradient. But vector units take the root of 0 and of denormals six to thirty times more slowly than of other
+    numbers, and most gradients of a small Q-network are 0.
     """
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One update of every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             if not params:
@@ -113,11 +113,13 @@ class RMSprop(torch.optim.RMSprop):
             torch._foreach_add_([state["step"] for state in states], 1)
             torch._foreach_mul_(squares, group["alpha"])
             torch._foreach_addcmul_(squares, grads, grads, value=1 - group["alpha"])
+            # With `centered` this becomes the variance, else it stays the mean square: both estimate the scale.
             scales = squares
             if group["centered"]:
                 means = [state["grad_avg"] for state in states]
                 torch._foreach_lerp_(means, grads, 1 - group["alpha"])
                 scales = torch._foreach_addcmul(squares, means, means, value=-1)
+            # This also covers a variance that rounding has made negative.
             scales = torch._foreach_clamp_min(scales, _LEAST_SQUARE)
             torch._foreach_sqrt_(scales)
             torch._foreach_add_(scales, group["eps"])
@@ -132,7 +134,7 @@ class RMSprop(torch.optim.RMSprop):
     def _state_of(self, parameter: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
         state = self.state[parameter]
         if not state:
-            state["step"] = torch.zeros(())  # torch's own, when it loads a state, asks for it
+            state["step"] = torch.zeros(())  # torch's load_state_dict expects it
             state["square_avg"] = torch.zeros_like(parameter)
             if group["centered"]:
                 state["grad_avg"] = torch.zeros_like(parameter)

@@ -1,7 +1,7 @@
 """Charts, mosaics and films, as the uint8 arrays that `evaluate` and `snapshot` return.
 
-A chart is as wide as a telephone, so that its letters can be read there; several charts stand one below the other.
-Drawings have few colours, which makes their files small, and the same bytes whenever they are drawn.
+A chart is as wide as a phone's screen, so that its labels can be read there. Several charts are stacked vertically.
+Drawings have few colours, which keeps their files small, and their bytes are reproducible.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from torch.nn import functional
 
 Picture = np.ndarray[Any, np.dtype[np.uint8]]
 Line = tuple[ArrayLike, ArrayLike]
-"""x and y of its points."""
+"""x and y coordinates of a line's points."""
 Colour = str | tuple[float, ...]
 
 WIDTH = 3.9
-"""Inches, at 100 pixels an inch."""
+"""Width in inches, at 100 pixels per inch."""
 ORANGE, BLUE, GREY = "tab:orange", "tab:blue", "0.78"
 _HEIGHT, _DPI = 2.6, 100
 _FEW = 20
-"""A line of at most so many points shows each of them."""
+"""Lines with at most this many points also show markers."""
 _LEVELS = 16
-"""Levels of each colour channel."""
+"""Levels per colour channel."""
 _FONTS: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 10,
@@ -46,8 +46,9 @@ _FONTS: dict[Any, Any] = {
 
 
 def blank(height: float = _HEIGHT, rows: int = 1, columns: int = 1, width: float = WIDTH) -> tuple[Figure, list[Axes]]:
-    """An empty figure of so many inches, and its axes, row by row."""
+    """Create an empty figure of the given size in inches, and return it with its axes, row by row."""
     with mpl.rc_context(_FONTS):
+        # Without pyplot, which keeps every figure and has global state.
         figure = Figure((width, height), dpi=_DPI, layout="constrained")
         FigureCanvasAgg(figure)
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -58,7 +59,7 @@ def blank(height: float = _HEIGHT, rows: int = 1, columns: int = 1, width: float
 
 
 def drawn(figure: Figure) -> Picture:
-    """[height, width, 3]: what a figure of `blank` shows."""
+    """Render a figure made by `blank`, as [height, width, 3]."""
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)
     canvas.draw()
@@ -66,7 +67,7 @@ def drawn(figure: Figure) -> Picture:
 
 
 def film(figure: Figure, moving: Sequence[Artist], count: int, show: Callable[[int], None]) -> list[Picture]:
-    """`count` frames: before each, `show(index)` moves the artists `moving`; all else stands still."""
+    """Render `count` frames. Before each, `show(index)` moves the artists `moving`; everything else is drawn once."""
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)
     for artist in moving:
@@ -87,7 +88,8 @@ def _pixels(canvas: FigureCanvasAgg) -> Picture:
 
 
 def few_colours(picture: Picture) -> Picture:
-    """The picture with each channel at the nearest of 16 levels."""
+    """Round each channel to the nearest of 16 levels."""
+    # Few levels compress well, and anti-aliased edges still look smooth.
     step = 255 // (_LEVELS - 1)
     return ((picture.astype(np.uint16) + step // 2) // step * step).astype(np.uint8)
 
@@ -101,21 +103,21 @@ class Chart:
 
     title: str
     lines: Mapping[str, Line]
-    """By name; a line called "" is not in the legend. If the first one's x falls, so does the axis."""
+    """Lines by name. One called "" has no legend entry. The x axis is inverted if the first line's x decreases."""
     x: str = ""
-    """Name of the axis, with its unit."""
+    """Label of the axis, with its unit."""
     y: str = ""
     logarithmic: Literal["", "x", "y", "xy"] = ""
     bounds: tuple[float, float] | None = None
-    """The ends of the y axis; lines are cut off there."""
+    """Limits of the y axis; lines are clipped there."""
     marks: Mapping[str, float] = field(default_factory=dict)
-    """Places on the x axis that have a name."""
+    """Named positions on the x axis."""
     ordered: bool = False
-    """Whether the lines are a sequence, as layers are: colours then go from dark to light."""
+    """Whether the lines form a sequence, such as layers. Colours then go from dark to light."""
 
 
 def charts(*shown: Chart) -> Picture:
-    """[height, width, 3]: one chart below another."""
+    """Draw charts below one another, as [height, width, 3]."""
     figure, axes = blank(_HEIGHT * len(shown), rows=len(shown))
     for one, chart in zip(axes, shown, strict=True):
         _draw(one, chart)
@@ -133,11 +135,13 @@ def _draw(axes: Axes, chart: Chart) -> None:
         axes.set(**{f"{name}scale": "log"})
         axis = axes.xaxis if name == "x" else axes.yaxis
         low, high = axis.get_view_interval()
+        # Over less than three decades, powers of ten alone would give too few ticks.
         if high < 1000 * low:
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter(NullFormatter())
     x = np.asarray(next(iter(chart.lines.values()))[0])
+    # A falling x axis, such as shares left after pruning, is read from left to right.
     if x[0] > x[-1]:
         axes.invert_xaxis()
     for name, place in chart.marks.items():
@@ -152,6 +156,7 @@ def _draw(axes: Axes, chart: Chart) -> None:
 
 def _colours(count: int, ordered: bool) -> list[Colour]:
     if ordered:
+        # The end of viridis is too light on white.
         return [mpl.colormaps["viridis"](0.85 * index / max(count - 1, 1)) for index in range(count)]
     cycle = mpl.colormaps["tab10"]
     return [cycle(index % 10) for index in range(count)]
@@ -166,9 +171,10 @@ def percentiles(
     panels: Sequence[str],
     bounds: tuple[float, float],
 ) -> Picture:
-    """[height, width, 3]: in a panel each, the middle of a distribution as a line and its spread as a band.
+    """Draw one panel per distribution, with its median as a line and its spread as a band, as [height, width, 3].
 
-    `values` holds a lower percentile, the median and an upper one; all panels have one y axis, cut off at `bounds`.
+    `values` holds a lower percentile, the median and an upper percentile. All panels share a y axis, clipped at
+    `bounds`.
     """
     rows = -(-len(panels) // 2)
     figure, axes = blank(0.6 + 1.5 * rows, rows=rows, columns=2)
@@ -200,7 +206,7 @@ def scatter(
     bounds: tuple[tuple[float, float], tuple[float, float]],
     diagonal: bool = False,
 ) -> Picture:
-    """[height, width, 3]: points x, y in the colour of their group; `diagonal` adds the line on which x = y."""
+    """Draw points x, y coloured by group, as [height, width, 3]. `diagonal` adds the line x = y."""
     figure, [axes] = blank(3.6)
     if diagonal:
         axes.axline((0, 0), slope=1, color="0.6", linewidth=1)
@@ -222,10 +228,10 @@ def heat_map(
     framed: Sequence[tuple[int, int]] = (),
     signed: bool = False,
 ) -> Picture:
-    """[height, width, 3]: each value as the colour of a cell, row 0 at the top.
+    """Draw each value as a coloured cell, with row 0 at the top, as [height, width, 3].
 
-    `rows` and `columns` are the name of each axis, and of each place on it; `scale` is what the colours mean. The
-    cells `framed`, by row and column, have a frame. `signed` values have zero in the middle of the colours.
+    `rows` and `columns` give the label of each axis and of each position on it, `scale` the meaning of the colours. The
+    cells `framed`, as (row, column), get a frame. `signed` centres the colour map at zero.
     """
     figure, [axes] = blank(3.1)
     most = max(float(np.abs(values).max()), 1e-12)
@@ -247,7 +253,7 @@ def heat_map(
 def mosaic(
     tiles: Sequence[Picture], names: Sequence[str], *, columns: int, title: str, tile_height: float = 0.8
 ) -> Picture:
-    """[height, width, 3]: pictures of one size row by row, grey or coloured, each under its name."""
+    """Draw equally sized pictures, grey or coloured, row by row, each under its name, as [height, width, 3]."""
     rows = -(-len(tiles) // columns)
     figure, axes = blank(0.35 + (tile_height + 0.22) * rows, rows=rows, columns=columns)
     for one in axes:
@@ -260,13 +266,13 @@ def mosaic(
 
 
 def sheet(images: Float[Tensor, "n 784"], columns: int = 10) -> Picture:
-    """[height, width]: rows of `columns` images of 28 × 28, in 0 to 1; an incomplete row is left out."""
+    """Tile images of 28 × 28 pixels in [0, 1] in rows of `columns`, as [height, width]. A partial row is dropped."""
     tiles = (images[: len(images) // columns * columns].detach().cpu() * 255).round().byte()
     framed = functional.pad(tiles.reshape(-1, columns, 28, 28), (0, 2, 0, 2), value=68)
     return few_colours(framed.permute(0, 2, 1, 3).reshape(-1, columns * 30)[:-2, :-2].numpy())
 
 
 def weight_sheet(weights: Float[Tensor, "n 784"], columns: int = 10) -> Picture:
-    """A sheet of the weights with which units see an image: grey is 0, white or black a unit's largest weight."""
+    """Tile the incoming weights of units. Grey is 0; white and black are ± the unit's largest weight."""
     largest = weights.abs().amax(1, keepdim=True).clamp(min=1e-12)
     return sheet(0.5 + 0.5 * weights / largest, min(columns, len(weights)))

@@ -1,7 +1,7 @@
-"""How well predictions agree with the truth, where torchmetrics departs from the field's own scripts.
+"""Agreement of predictions with the truth, where torchmetrics differs from the field's own scripts.
 
-A predictor that says one thing whatever it sees is what a run that failed looks like: these score it 0, as scikit-learn
-does, so that no claim is judged by what rounding leaves.
+A failed run typically predicts the same value for every input. These functions then score 0, as scikit-learn does, so
+that no claim is judged by rounding errors.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from torchmetrics.functional import pearson_corrcoef, spearman_corrcoef
 
 
 def matthews_correlation(predicted: Int[Tensor, " n"], truth: Int[Tensor, " n"]) -> float:
-    """Matthews' correlation of any number of classes (Gorodkin 2004, Equation 8), as scikit-learn has it.
+    """Matthews correlation for any number of classes (Gorodkin 2004, Equation 8), as in scikit-learn.
 
-    It is 0 where the prediction or the truth has one class alone, as in GLUE's script. There torchmetrics gives what
-    rounding leaves, or 0.84 and more for a skewed pair of classes.
+    It is 0 if the predictions or the truth contain a single class, as in GLUE's script. There torchmetrics returns
+    rounding errors, or 0.84 and more for two unbalanced classes.
     """
     classes = torch.unique(torch.cat([predicted, truth]))
     counts = [[int(((truth == t) & (predicted == p)).sum()) for p in classes] for t in classes]
@@ -30,14 +30,14 @@ def matthews_correlation(predicted: Int[Tensor, " n"], truth: Int[Tensor, " n"])
 
 
 def pearson_correlation(predicted: Float[Tensor, " n"], truth: Float[Tensor, " n"]) -> float:
-    """Pearson's correlation, in float64; 0 where either side is one value alone, which tells nothing of the other."""
+    """Pearson correlation, in float64; 0 if either side is constant."""
     if _constant(predicted) or _constant(truth):
         return 0.0
     return float(pearson_corrcoef(predicted.double(), truth.double()))
 
 
 def spearman_correlation(predicted: Float[Tensor, " n"], truth: Float[Tensor, " n"]) -> float:
-    """Spearman's correlation of ranks; 0 where either side is one value alone."""
+    """Spearman rank correlation; 0 if either side is constant."""
     if _constant(predicted) or _constant(truth):
         return 0.0
     return float(spearman_corrcoef(predicted.double(), truth.double()))

@@ -1,4 +1,4 @@
-"""Text as numbers: WordPieces learned from a text, documents packed into one row of tokens, batches of like lengths.
+"""Text as numbers: learned WordPieces, documents packed into one row of tokens, batches of similar lengths.
 
 Shapes: `batch` sequences of `seq` tokens, special tokens included.
 """
@@ -29,14 +29,14 @@ _FORMAT = "1"
 
 
 class Ragged(NamedTuple):
-    """Sequences of unequal lengths in one row: the i-th is `values[offsets[i] : offsets[i + 1]]`."""
+    """Sequences of different lengths in one array: the i-th is `values[offsets[i] : offsets[i + 1]]`."""
 
     values: np.ndarray
     offsets: np.ndarray
 
     @property
     def lengths(self) -> np.ndarray:
-        """int64 [sequences]."""
+        """Length of each sequence, int64 [sequences]."""
         return np.diff(self.offsets)
 
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
@@ -44,10 +44,14 @@ class Ragged(NamedTuple):
 
 
 class WordPiece:
-    """A vocabulary of WordPieces (Wu et al. 2016), with BERT's lower-casing and splitting at punctuation."""
+    """A WordPiece vocabulary (Wu et al. 2016), with BERT's lower-casing and splitting at punctuation."""
 
     def __init__(self, pieces: Sequence[str]) -> None:
-        """`pieces` in the order of their numbers; ValueError if one occurs twice, or a special token is missing."""
+        """Build the vocabulary from `pieces`, in the order of their ids.
+
+        Raises:
+            ValueError: a piece occurs twice, or a special token is missing.
+        """
         numbers = {piece: number for number, piece in enumerate(pieces)}
         if len(numbers) < len(pieces):
             raise ValueError("the vocabulary has a piece twice")
@@ -62,14 +66,15 @@ class WordPiece:
         return len(self.pieces)
 
     def encode(self, texts: Iterable[str]) -> Ragged:
-        """The pieces of each text, without special tokens."""
+        """Tokenise each text, without special tokens."""
+        # The fast version does not track character positions.
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         ids = [encoding.ids for encoding in encodings]
         offsets = np.cumsum([0] + [len(one) for one in ids], dtype=np.int64)
         return Ragged(np.fromiter((i for one in ids for i in one), np.int32, int(offsets[-1])), offsets)
 
     def encode_with_characters(self, texts: Iterable[str]) -> tuple[Ragged, np.ndarray]:
-        """As `encode`, and int64 [pieces, 2]: from which character to which of its text each piece stands for."""
+        """Tokenise like `encode`, and also return int64 [pieces, 2]: the character span of each piece in its text."""
         encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         offsets = np.cumsum([0] + [len(encoding) for encoding in encodings], dtype=np.int64)
         ids = np.fromiter((i for encoding in encodings for i in encoding.ids), np.int32, int(offsets[-1]))
@@ -85,16 +90,18 @@ def _tokenizer(numbers: dict[str, int] | None = None) -> Tokenizer:
 
 
 def train_wordpiece(parts: Sequence[Sequence[str]], vocab_size: int) -> list[str]:
-    """The `vocab_size` pieces learned from the texts of `parts`, special tokens first; the same on every call.
+    """Learn `vocab_size` pieces from the texts of `parts`, special tokens first. The result is deterministic.
 
-    The trainer numbers the single characters in the random order of a hash map, and lets the numbers
-    break ties. Handing them over as special tokens, sorted, leaves it no choice.
+    The trainer numbers single characters in the random order of a hash map, and breaks ties by these numbers. Passing
+    the characters as special tokens, sorted, fixes their order.
     """
     normalize = normalizers.BertNormalizer(lowercase=True).normalize_str
     characters: Counter[str] = Counter()
     for text in chain.from_iterable(parts):
         characters.update(normalize(text))
+    # Ties are broken by the character, so that the vocabulary is reproducible.
     frequent = sorted((c for c in characters if not c.isspace()), key=lambda c: (-characters[c], c))
+    # Rare characters become [UNK]; the vocabulary is for words.
     alphabet = sorted(frequent[: min(_ALPHABET, vocab_size // 8)])
     first = [*SPECIAL, *alphabet, *("##" + character for character in alphabet)]
     trainer = trainers.WordPieceTrainer(
@@ -111,16 +118,16 @@ def train_wordpiece(parts: Sequence[Sequence[str]], vocab_size: int) -> list[str
 
 
 class Packed(NamedTuple):
-    """Documents one after another, [SEP] after each."""
+    """Documents in sequence, each followed by [SEP]."""
 
     ids: np.ndarray
     """uint16 or int32 [tokens], memory-mapped."""
     starts: np.ndarray
-    """int64 [sentences], memory-mapped: where sentences begin, which is after . ! ? and [SEP]."""
+    """int64 [sentences], memory-mapped: where sentences begin, after . ! ? or [SEP]."""
 
 
 def pack(parts: Sequence[Sequence[str]], vocabulary: WordPiece, folder: Path) -> Packed:
-    """Write the texts of `parts` into `folder` as tokens, in the memory of a thousand documents."""
+    """Write the texts of `parts` to `folder` as tokens, holding a thousand documents in memory at a time."""
     kind = np.uint16 if len(vocabulary) <= 1 << 16 else np.int32
     stops = np.array([i for i, piece in enumerate(vocabulary.pieces) if piece in {".", "!", "?"}] + [vocabulary.sep])
     written, ended = 0, True
@@ -130,6 +137,7 @@ def pack(parts: Sequence[Sequence[str]], vocabulary: WordPiece, folder: Path) ->
             texts = vocabulary.encode(some)
             ids = np.insert(texts.values, texts.offsets[1:], vocabulary.sep).astype(kind)
             stop = np.isin(ids, stops)
+            # A sentence begins at a token that is no stop but follows one; runs of stops such as ... begin none.
             begins = ~stop & np.concatenate([[ended], stop[:-1]])
             (written + np.flatnonzero(begins)).astype(np.int64).tofile(starts_file)
             ids.tofile(ids_file)
@@ -144,10 +152,10 @@ def _open_packed(folder: Path, kind: type) -> Packed:
 def packed_with_vocabulary(
     parts: Sequence[Texts], cache: Path, *, vocab_size: int, pieces: list[str] | None = None
 ) -> tuple[list[str], Packed]:
-    """The texts of `parts` packed, in WordPieces learned from them unless `pieces` are given; kept in `cache`.
+    """Pack the texts of `parts`, in WordPieces learned from them unless `pieces` are given. Results are cached.
 
-    An entry of the cache is named by the hash of what it is made from, and is whole or absent; where
-    two runs make it at a time, the first one's stays.
+    A cache entry is named by the hash of its inputs, and is complete or absent. If two runs create it at the same time,
+    the first one wins.
     """
     digest = hashlib.sha256(f"{_FORMAT} {vocab_size} {pieces}".encode())
     for part in parts:
@@ -172,14 +180,18 @@ def packed_with_vocabulary(
 
 
 class BucketSampler:
-    """Batches of like lengths, without replacement, in a new order every epoch; a last partial batch is dropped.
+    """Batches of similar lengths, without replacement, in a new order every epoch. A last partial batch is dropped.
 
-    Batch k is a pure function of (seed, k). An epoch is shuffled and cut into pools of `pool` batches; a pool is
-    sorted by length before it is cut into batches, and the batches are shuffled.
+    Batch k is a pure function of (seed, k). An epoch is shuffled and cut into pools of `pool` batches. Each pool is
+    sorted by length and cut into batches; finally all batches are shuffled.
     """
 
     def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, pool: int = 32) -> None:
-        """Over examples of `lengths` (int64 [examples]); ValueError unless 1 <= batch_size <= examples."""
+        """`lengths`: int64 [examples].
+
+        Raises:
+            ValueError: unless 1 <= batch_size <= examples.
+        """
         if not 1 <= batch_size <= len(lengths):
             raise ValueError(f"batch_size is {batch_size}; expected 1 to {len(lengths)}, the number of examples")
         self.lengths, self.batch_size, self.seed, self.pool = lengths, batch_size, seed, pool
@@ -188,15 +200,17 @@ class BucketSampler:
         self._batches: list[np.ndarray] = []
 
     def indices(self, step: int, rank: int = 0, world_size: int = 1) -> np.ndarray:
-        """int64 [batch_size / world_size]: the share of `rank` in the batch of update `step` (from 0).
+        """Return the share of `rank` in the batch of update `step` (from 0), int64 [batch_size / world_size].
 
-        ValueError if the shares cannot be equal.
+        Raises:
+            ValueError: the batch cannot be shared equally.
         """
         if self.batch_size % world_size:
             raise ValueError(f"batch_size is {self.batch_size}; expected a multiple of the {world_size} devices")
         epoch, batch = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._epoch, self._batches = epoch, list(self._cut(epoch))
+        # Strided, not contiguous: a sorted batch then gives every rank similar lengths.
         return self._batches[batch][rank::world_size]
 
     def _cut(self, epoch: int) -> Iterator[np.ndarray]:
@@ -211,10 +225,10 @@ class BucketSampler:
 
 
 def padded(sequences: Ragged, indices: np.ndarray, fill: int) -> Tensor:
-    """int64 [len(indices), width]: the sequences at `indices`, filled up on the right.
+    """Return the sequences at `indices`, padded on the right: int64 [len(indices), width].
 
-    The width is that of the longest of them, rounded up to a multiple of 8 unless none of all sequences is so long:
-    a CPU's kernels are kept for each shape, and fewer shapes take half the memory and a tenth less time.
+    The width is the longest of these lengths, rounded up to a multiple of 8 but not beyond the longest of all
+    sequences. CPU kernels are cached per shape, and fewer shapes take half the memory and a tenth less time.
     """
     lengths = sequences.lengths[indices]
     columns = np.arange(min(-(-int(lengths.max()) // 8) * 8, int(sequences.lengths.max())))
@@ -225,12 +239,12 @@ def padded(sequences: Ragged, indices: np.ndarray, fill: int) -> Tensor:
 
 
 class Corruption(NamedTuple):
-    """Which tokens of a batch are to be predicted, and what the model is shown in their stead."""
+    """Tokens of a batch to be predicted, and what the model sees in their place."""
 
     shown: np.ndarray
-    """int64 [batch, seq]."""
+    """Input of the model, int64 [batch, seq]."""
     positions: np.ndarray
-    """int64 [batch, predicted]."""
+    """Positions to predict, int64 [batch, predicted]."""
 
 
 def corrupt(
@@ -242,11 +256,12 @@ def corrupt(
     mask_share: float = 0.8,
     random_share: float = 0.1,
 ) -> Corruption:
-    """Choose `predicted` tokens of each sequence, none of them special (BERT, Section 3.1 and Appendix A.1).
+    """Choose `predicted` tokens of each sequence, excluding special ones (BERT, Section 3.1 and Appendix A.1).
 
-    Of these a share becomes [MASK], a share a random token, and the rest stays as it is.
+    A share of them becomes [MASK], a share a random token, and the rest stays unchanged.
     """
     scores = generator.random(ids.shape, dtype=np.float32)
+    # Scores lie in [0, 1), so special tokens come last and are never chosen.
     scores[np.isin(ids, vocabulary.special)] = 2.0
     positions = np.argpartition(scores, predicted, axis=1)[:, :predicted]
     fate = generator.random(positions.shape, dtype=np.float32)

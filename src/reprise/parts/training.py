@@ -1,4 +1,4 @@
-"""How a training goes on: the learning rate of each update, and several trainings in turn."""
+"""Learning-rate schedules, and several trainings in sequence."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from reprise.parts import vocabulary
 
 
 class Training(Protocol):
-    """The keys of a block of YAML that say how long a network is trained, and at which learning rates."""
+    """Keys of a YAML block that set how long a network is trained, and at which learning rates."""
 
     @property
     def duration(self) -> Duration:
-        """The length of training."""
+        """Length of training."""
         ...
 
     @property
     def schedule(self) -> vocabulary.Schedule:
-        """The schedule of the learning rate."""
+        """Learning-rate schedule."""
         ...
 
 
@@ -35,37 +35,39 @@ class Schedule:
     total_steps: int
     """Updates in the training."""
     steps_per_epoch: int
-    """Updates in an epoch, the unit in which milestones and warm-ups may be given."""
+    """Updates per epoch, the unit in which milestones and warm-ups may be given."""
 
     @classmethod
     def of(cls, training: Training, steps_per_epoch: int) -> Schedule:
-        """The schedule that `training` asks for, as long as its `duration`."""
+        """Return the schedule that `training` describes, over its `duration`."""
         return cls(training.schedule, training.duration.steps(steps_per_epoch), steps_per_epoch)
 
     def at(self, step: int) -> float:
-        """The factor of the learning rate in update `step`, counted from 0.
+        """Factor on the learning rate at update `step`, counted from 0.
 
-        A warm-up of w updates gives 1/w, 2/w, ..., 1; the schedule then runs from update w to the end of training.
-        Milestones of `step` count from the start of training.
+        A warm-up of w updates gives 1/w, 2/w, ..., 1. The schedule proper runs from update w to the end of training,
+        but milestones of `step` count from the start of training.
         """
         settings = self.settings
         warmup = settings.warmup.steps(self.steps_per_epoch) if settings.warmup else 0
         if step < warmup:
+            # From 1 / warmup, so that the first update is not without effect.
             return (step + 1) / warmup
         since = step - warmup
+        # Without updates after the warm-up there is nothing to divide by.
         progress = min(since / max(self.total_steps - warmup, 1), 1.0)
         moment = _Moment(step, since, progress, warmup, self.steps_per_epoch)
         return _SCHEDULES[settings.kind](settings, moment)
 
 
 class _Moment(NamedTuple):
-    """How far training is at an update."""
+    """Progress of training at one update."""
 
     step: int
     since: int
-    """Updates since the warm-up."""
+    """Updates since the end of the warm-up."""
     progress: float
-    """0 at the warm-up's end, 1 at the last update."""
+    """0 at the end of the warm-up, 1 at the end of training."""
     warmup: int
     steps_per_epoch: int
 
@@ -87,6 +89,7 @@ def _linear(settings: vocabulary.Linear, at: _Moment) -> float:
 
 
 def _inverse_sqrt(settings: vocabulary.InverseSqrt, at: _Moment) -> float:
+    # Equals 1 at the last update of the warm-up, so the rate is continuous.
     return math.sqrt(max(at.warmup, 1) / (at.step + 1))
 
 
@@ -105,10 +108,10 @@ _SCHEDULES: dict[str, Callable[..., float]] = {
 
 
 class InTurn:
-    """Several trainings within one run, one after another."""
+    """Several trainings in sequence within one run."""
 
     def __init__(self, lengths: Sequence[int]) -> None:
-        """`lengths`: the updates of each training; one of 0 updates is skipped."""
+        """`lengths`: updates of each training; trainings with 0 updates are skipped."""
         self.lengths = list(lengths)
         self._ends = list(accumulate(self.lengths))
 
@@ -118,9 +121,10 @@ class InTurn:
         return sum(self.lengths)
 
     def at(self, step: int) -> tuple[int, int]:
-        """The training that update `step` of the run belongs to, and the update's number within it, both from 0.
+        """Return which training update `step` of the run belongs to, and its index within that training, both from 0.
 
-        IndexError from the end of the last training on.
+        Raises:
+            IndexError: `step` is past the end of the last training.
         """
         index = bisect_right(self._ends, step)
         if index == len(self.lengths):

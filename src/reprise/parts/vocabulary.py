@@ -1,6 +1,6 @@
-"""The closed vocabularies of YAML: what an optimiser, a schedule, an activation, ... can be.
+"""The closed vocabularies of YAML: optimisers, schedules, activations, normalisations and initialisations.
 
-Pydantic only. `reprise.parts.optim` and `reprise.parts.nn` build the torch objects.
+This module needs only pydantic. `reprise.parts.optim` and `reprise.parts.nn` build the torch objects.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ Decay = Annotated[float, Field(ge=0)]
 
 class _OptimizerBase(Strict):
     lr: Rate
-    """Learning rate at its height; the schedule multiplies it."""
+    """Peak learning rate, which the schedule multiplies by a factor."""
     weight_decay: Decay = 0.0
-    """Coupled (added to the gradient) but for adamw, where it is decoupled."""
+    """Weight decay: L2 (added to the gradient), except for adamw, where it is decoupled."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
-    """Largest global L2 norm of the gradient."""
+    """Largest global L2 norm of the gradient; null: no clipping."""
     clip_value: Annotated[float, Field(gt=0)] | None = None
-    """Largest absolute value of one element of the gradient."""
+    """Largest absolute value of a gradient element; null: no clipping."""
 
 
 class SGD(_OptimizerBase):
-    """Stochastic gradient descent, with Polyak's or Nesterov's momentum."""
+    """Stochastic gradient descent, optionally with Polyak or Nesterov momentum."""
 
     kind: Literal["sgd"]
     momentum: Fraction = 0.0
@@ -43,7 +43,7 @@ class SGD(_OptimizerBase):
 
 
 class RMSProp(_OptimizerBase):
-    """Tieleman & Hinton 2012; `centered` subtracts the mean gradient (Graves 2013)."""
+    """RMSProp (Tieleman & Hinton 2012); `centered` subtracts the mean gradient (Graves 2013)."""
 
     kind: Literal["rmsprop"]
     alpha: Fraction = 0.99
@@ -53,7 +53,7 @@ class RMSProp(_OptimizerBase):
 
 
 class Adam(_OptimizerBase):
-    """Kingma & Ba 2014."""
+    """Adam (Kingma & Ba 2014)."""
 
     kind: Literal["adam"]
     betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)] = [0.9, 0.999]
@@ -61,7 +61,7 @@ class Adam(_OptimizerBase):
 
 
 class AdamW(_OptimizerBase):
-    """Loshchilov & Hutter 2017: decoupled weight decay, not applied to biases and norms."""
+    """AdamW (Loshchilov & Hutter 2017): decoupled weight decay, not applied to biases and normalisation parameters."""
 
     kind: Literal["adamw"]
     betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)] = [0.9, 0.999]
@@ -69,7 +69,7 @@ class AdamW(_OptimizerBase):
 
 
 class Adagrad(_OptimizerBase):
-    """Duchi, Hazan & Singer 2011: each coordinate's rate falls with the root of the sum of its squared gradients."""
+    """Adagrad (Duchi, Hazan & Singer 2011): rates fall with the root of each coordinate's sum of squared gradients."""
 
     kind: Literal["adagrad"]
     eps: Rate = 1e-10
@@ -80,17 +80,17 @@ Optimizer = Annotated[SGD | RMSProp | Adam | AdamW | Adagrad, Field(discriminato
 
 class _ScheduleBase(Strict):
     warmup: DurationField | None = None
-    """Linear rise from 0 to the full rate, before the schedule itself begins."""
+    """Linear warm-up from 0 to the peak rate, before the schedule proper."""
 
 
 class Constant(_ScheduleBase):
-    """The full rate throughout."""
+    """The peak rate throughout."""
 
     kind: Literal["constant"]
 
 
 class Step(_ScheduleBase):
-    """Multiply by `gamma` at each of `milestones`."""
+    """Multiply the rate by `gamma` at each of `milestones`."""
 
     kind: Literal["step"]
     milestones: Annotated[list[DurationField], Field(min_length=1)]
@@ -98,21 +98,21 @@ class Step(_ScheduleBase):
 
 
 class Cosine(_ScheduleBase):
-    """Half a cosine from the full rate to `floor` times it (Loshchilov & Hutter 2016)."""
+    """Half a cosine from the peak rate to `floor` times it (Loshchilov & Hutter 2016)."""
 
     kind: Literal["cosine"]
     floor: Fraction = 0.0
 
 
 class Linear(_ScheduleBase):
-    """A straight line from the full rate to `floor` times it."""
+    """A straight line from the peak rate to `floor` times it."""
 
     kind: Literal["linear"]
     floor: Fraction = 0.0
 
 
 class InverseSqrt(_ScheduleBase):
-    """Vaswani et al. 2017, Section 5.3: falls as 1/sqrt(step) after `warmup`, which it needs."""
+    """Decay as 1/sqrt(step) after `warmup`, which is required (Vaswani et al. 2017, Section 5.3)."""
 
     kind: Literal["inverse_sqrt"]
 
@@ -124,7 +124,7 @@ class InverseSqrt(_ScheduleBase):
 
 
 class Exponential(_ScheduleBase):
-    """Multiply by `gamma` every step, down to `floor` times the full rate."""
+    """Multiply the rate by `gamma` at every step, down to `floor` times the peak rate."""
 
     kind: Literal["exponential"]
     gamma: Annotated[float, Field(gt=0, lt=1)]
@@ -152,17 +152,17 @@ Normalization = Literal["none", "batch", "layer", "instance", "group"]
 
 
 class _InitBase(Strict):
-    """How weight matrices start; biases start at zero but under `torch`."""
+    """Initialisation of weight matrices. Biases start at zero, except under `torch`."""
 
 
 class TorchInit(_InitBase):
-    """The initialisation that torch.nn does by itself."""
+    """torch.nn's default initialisation."""
 
     kind: Literal["torch"]
 
 
 class NormalInit(_InitBase):
-    """N(0, std²), cut at two standard deviations if `truncated` (BERT: std 0.02)."""
+    """N(0, std²), truncated at two standard deviations if `truncated` (BERT: std 0.02)."""
 
     kind: Literal["normal"]
     std: Rate
@@ -170,18 +170,18 @@ class NormalInit(_InitBase):
 
 
 class UniformInit(_InitBase):
-    """U(-bound, bound): pylearn2's irange."""
+    """U(-bound, bound), as pylearn2's irange."""
 
     kind: Literal["uniform"]
     bound: Rate
 
 
 class ScaledInit(_InitBase):
-    """LeCun 1998, Glorot & Bengio 2010, He et al. 2015, Saxe et al. 2013."""
+    """Variance scaled to the layer's size: LeCun 1998, Glorot & Bengio 2010, He et al. 2015, Saxe et al. 2013."""
 
     kind: Literal["lecun", "glorot", "he", "orthogonal"]
     distribution: Literal["normal", "uniform"] = "normal"
-    """Not used by orthogonal."""
+    """Distribution of the weights; orthogonal ignores it."""
     gain: Rate = 1.0
 
 
@@ -189,4 +189,4 @@ Initialization = Annotated[TorchInit | NormalInit | UniformInit | ScaledInit, Fi
 TORCH_INIT = TorchInit(kind="torch")
 Dropout = Fraction
 SmallImages = Literal["digits", "objects"]
-"""MNIST's or CIFAR-10's; what they are to a network is in `reprise.parts.data.small_images`."""
+"""Image set: MNIST's digits or CIFAR-10's objects. `reprise.parts.data.small_images` describes them."""

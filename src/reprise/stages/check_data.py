@@ -1,6 +1,6 @@
-"""Whether prepared data is still what `prepare` left: its card lists the SHA-256 of every file.
+"""Checks that prepared data is still as `prepare` left it, by the SHA-256 of every file listed in its card.
 
-A file whose size, times and inode are those of the last check is not read again.
+A file is not read again while its size, times and inode are those of the last check.
 """
 
 from __future__ import annotations
@@ -17,29 +17,33 @@ from reprise.core.contract import Failed
 from reprise.core.run.integrity import Damaged, is_digest, sha256
 
 SEAL = "card.sha256"
-"""Beside a dataset's card.json: its SHA-256. Data that an earlier version prepared has none."""
+"""File next to a dataset's card.json with the card's SHA-256. Data prepared by earlier versions has none."""
 _NAME = re.compile(r"[\w-][\w.-]*", re.ASCII)
 
 
 def check_prepared(root: Path, data: Path) -> None:
-    """Failed, with the file and what makes it anew, unless all of data/prepared/<dataset>/ is as it was prepared."""
+    """Check that everything in data/prepared/<dataset>/ is as it was prepared.
+
+    Raises:
+        Failed: a file is damaged. The message names it, and the command that prepares it again.
+    """
     stamps = _Stamps(root / ".reprise" / "checked.json")
     try:
         for path, digest in _listed(data).items():
             stamps.check(path, digest)
     except Damaged as error:
-        raise Failed(f"{error}; `reprise prepare {data.name}` makes it anew") from error
+        raise Failed(f"{error}; `reprise prepare {data.name}` prepares it again") from error
     finally:
         stamps.save()
 
 
 def seal_card(folder: Path) -> None:
-    """Note the checksum of a dataset's card, once it is written."""
+    """Record the checksum of a dataset's card after it has been written."""
     (folder / SEAL).write_text(sha256(folder / "card.json") + "\n")
 
 
 def _listed(data: Path) -> dict[Path, str]:
-    """The SHA-256 of each file of a dataset, by its path, from cards that agree."""
+    """Return the SHA-256 of each file of a dataset by path, after checking that the cards agree."""
     card, seal = data / "card.json", data / SEAL
     if os.path.lexists(seal) and _read(seal) != (sha256(card) + "\n").encode():
         raise Damaged(card)
@@ -49,7 +53,7 @@ def _listed(data: Path) -> dict[Path, str]:
             raise Damaged(data / name / "card.json", f"it is not what {data.name}/card.json says")
         for file, digest in _dict(card, _dict(card, part).get("files")).items():
             if not _NAME.fullmatch(file) or not is_digest(digest):
-                raise Damaged(card, f"{file!r} is no file of prepared data")
+                raise Damaged(card, f"{file!r} is not a file of prepared data")
             files[data / name / file] = digest
     return files
 
@@ -75,7 +79,7 @@ def _dict(path: Path, value: Any) -> dict[str, Any]:
 
 
 class _Stamps:
-    """The files whose bytes were compared with their checksums before, and what the disk said of them then."""
+    """File stats recorded when contents were last compared with their checksums."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -90,6 +94,7 @@ class _Stamps:
             told = path.stat()
         except OSError as error:
             raise Damaged(path, error.strerror or str(error)) from error
+        # A file with the same stamp is not read again: hashing all data before every command would take long.
         stamp = [told.st_size, told.st_mtime_ns, told.st_ctime_ns, told.st_ino, digest]
         if self.known.get(str(path)) != stamp:
             if not path.is_file():
@@ -99,9 +104,10 @@ class _Stamps:
         self.found[str(path)] = stamp
 
     def save(self) -> None:
-        """A folder that cannot be written to is left alone: then they are compared again."""
+        """Save the stats. If the folder is read-only this is skipped, and files will be checked again."""
         if all(self.known.get(path) == stamp for path, stamp in self.found.items()):
             return
+        # Several commands may write at the same time.
         temporary = self.file.with_suffix(f".{os.getpid()}.new")
         with suppress(OSError):
             self.file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
-"""What a run takes: its task is built on torch's meta device, where tensors have shapes and no numbers.
+"""Cost of a run, found by building its task on torch's meta device, where tensors have shapes but no values.
 
-A few of its updates, made there, say the FLOPs and what is held for the backward pass.
+A few updates made there give the FLOPs and the memory held for backward passes.
 """
 
 from __future__ import annotations
@@ -32,49 +32,49 @@ from reprise.stages.stand_ins import SHARE, StandIn
 aten = torch.ops.aten
 
 PLACES = 10
-"""Updates that are counted, evenly spread, where all cost the same ..."""
+"""Number of updates counted, evenly spread, if all cost the same."""
 EACH = 40
-"""... and where they do not; where there are no more, each one is."""
+"""Number of updates counted if costs vary. With fewer updates in all, each one is counted."""
 STRETCH = 4
-"""Neighbours that are looked at first."""
+"""Number of consecutive updates counted first."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run takes; memory in bytes; None where it could not be counted."""
+    """Cost of one run, with memory in bytes. None means that it could not be counted."""
 
     parameters: int
     weights: int
-    """Parameters, and what else is saved with them."""
+    """Parameters, and the buffers saved with them."""
     gradients: int
-    """Of what one update trains, the most there are; of all networks where updates could not be counted."""
+    """Gradients of the parameters that one update trains, at most; of all networks if updates could not be counted."""
     optimizer_state: int | None
-    """The same of the optimisers."""
+    """Optimiser state of those parameters."""
     gradients_of_all: int
-    """If every network keeps its own, as where several are trained in turn."""
+    """Gradients if every network keeps its own, for several networks trained in turn."""
     optimizer_state_of_all: int | None
     data: int | None
-    """Of the training set, what is held beside the weights."""
+    """Training data held besides the weights."""
     activations: int | None
-    """Held for a backward pass, the most at once."""
+    """Peak memory held for backward passes."""
     updates: int | None
     flops: float | None
-    """Of an update, in the mean."""
+    """FLOPs of an update, on average."""
     fp64: float
-    """The share of them that is in float64."""
+    """Share of the FLOPs that is in float64."""
     prefers_bf16: bool
     counted: int
-    """Updates that were counted."""
+    """Number of updates counted."""
     values_read: int
-    """How often these looked at a number, which is 0 here."""
+    """How often these updates read a value, which is 0 on the meta device."""
     notes: list[str]
 
 
 class Shapes(TorchDispatchMode):
-    """Computes shapes alone: whatever meets a tensor of the meta device becomes one, and a number read off it is 0.
+    """Computes only shapes: an operation with a meta tensor gives a meta tensor, and values read from it are 0.
 
-    What has not met one, such as the order of batches or the state of a game, is computed as ever. With `strict` whole
-    tensors may not leave the device: ValueError.
+    Everything else, such as the order of batches or the state of a game, is computed normally. With `strict`, moving a
+    whole tensor off the device raises ValueError.
     """
 
     def __init__(self, strict: bool = False) -> None:
@@ -91,6 +91,7 @@ class Shapes(TorchDispatchMode):
         tensors = [each for each in leaves if isinstance(each, Tensor)]
         if not any(each.is_meta for each in tensors):
             return func(*args, **kwargs)
+        # A value is read, as by float(tensor); meta tensors have none, so it is taken to be 0.
         if func is aten._local_scalar_dense.default:
             self.reads += 1
             return torch.zeros((), dtype=tensors[0].dtype).item()
@@ -100,7 +101,7 @@ class Shapes(TorchDispatchMode):
             self.reads += 1
             return torch.zeros(tensors[0].shape, dtype=kwargs.get("dtype") or tensors[0].dtype)
         key = (func, *kwargs, *map(_signature, leaves))
-        if (known := self.seen.get(key)) is not None:  # torch's own rules for shapes are in Python, and take their time
+        if (known := self.seen.get(key)) is not None:  # torch computes shapes in Python, which is slow
             made, several, flops = known
             fresh = [torch.empty_strided(size, stride, dtype=dtype, device="meta") for size, stride, dtype in made]
             out = tuple(fresh) if several else fresh[0]
@@ -115,12 +116,13 @@ class Shapes(TorchDispatchMode):
                 made = [(each.shape, each.stride(), each.dtype) for each in outs]
                 self.seen[key] = made, isinstance(out, tuple), flops
         self.flops += flops
+        # Counted apart, as most GPUs are far slower in float64.
         self.fp64 += flops * (tensors[0].dtype == torch.float64)
         return out
 
 
 def _leaves(values: Iterable[Any]) -> Iterator[Any]:
-    """Arguments, with those in lists one by one: no operator has lists of lists."""
+    """Yield arguments, expanding lists; no operator takes nested lists."""
     for each in values:
         if isinstance(each, list | tuple):
             yield from each
@@ -135,12 +137,12 @@ def _signature(leaf: Any) -> Any:
 
 
 def _is_pure(func: Any) -> bool:
-    """Whether an operator writes to none of its arguments, and gives a view of none."""
+    """Whether an operator neither modifies its arguments nor returns views of them."""
     return all(each.alias_info is None for each in (*func._schema.arguments, *func._schema.returns))
 
 
 class FusedAttention(TorchFunctionMode):
-    """Attention by one kernel that keeps no matrix of scores, as on a GPU; on the meta device torch writes it out."""
+    """Replaces attention by one fused kernel that keeps no score matrix, as on a GPU. torch's meta kernel keeps it."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is not functional.scaled_dot_product_attention:
@@ -162,22 +164,22 @@ def _fused_attention(
 
 
 def eigh_flops(a: Tensor, *_: Any, out_val: Any, **__: Any) -> int:
-    """9 n³ for the eigenvalues and vectors of a symmetric matrix (Golub & Van Loan, Section 8.3)."""
+    """9 n³ for eigenvalues and eigenvectors of a symmetric matrix (Golub & Van Loan, Section 8.3)."""
     return 9 * a.shape[-1] ** 3 * a.shape[:-2].numel()
 
 
 def solve_flops(a: Tensor, b: Tensor, *_: Any, out_val: Any, **__: Any) -> int:
-    """2/3 n³ to factorise, 2 n² for each right-hand side (Golub & Van Loan, Section 3.2)."""
+    """2/3 n³ for the factorisation and 2 n² per right-hand side (Golub & Van Loan, Section 3.2)."""
     n = a.shape[-1]
     return 2 * n**3 // 3 * a.shape[:-2].numel() + 2 * n * b.numel()
 
 
 FORMULAS = {**flop_registry, aten._linalg_eigh: eigh_flops, aten._linalg_solve_ex: solve_flops}
-"""torch's own formulas, of matrix products, convolutions and attention, and two more."""
+"""torch's formulas for matrix products, convolutions and attention, and two more."""
 
 
 class Held:
-    """Bytes that backward passes wait for, each storage once; what is in `known` does not count."""
+    """Bytes held for backward passes, counting each storage once and leaving out those in `known`."""
 
     def __init__(self, known: Sequence[Tensor]) -> None:
         self.known = {each.untyped_storage()._cdata for each in known}
@@ -185,12 +187,12 @@ class Held:
         self.now = self.peak = 0
 
     def pack(self, tensor: Tensor) -> _Holding:
-        """For `saved_tensors_hooks`."""
+        """Pack hook for `saved_tensors_hooks`."""
         return _Holding(self, tensor)
 
 
 class _Holding:
-    """One tensor that a graph holds, for as long as it does."""
+    """One tensor held by a graph; it is released with the graph."""
 
     def __init__(self, held: Held, tensor: Tensor) -> None:
         self.held, self.tensor, storage = held, tensor, tensor.untyped_storage()
@@ -210,16 +212,16 @@ class Opened(NamedTuple):
 
     task: Task
     updates: int | None
-    """In its whole training; None where the data could not be opened."""
+    """Updates in the whole training; None if the data could not be opened."""
     why: Exception | None = None
-    """What kept the data from being opened."""
+    """Error that kept the data from being opened."""
 
 
 def opened(run: Run) -> Opened:
-    """The task of `run`, its data open if they can be.
+    """Build the task of `run`, and open its data if possible.
 
-    Data become shapes as they are read, unless the task looks at their values. Weights of the stage before, `run.init`,
-    are done without where they do not fit.
+    Data become shapes as they are read, unless the task inspects their values. Weights of the previous stage,
+    `run.init`, are skipped if they do not fit.
     """
     module = importlib.import_module(f"reprise.experiments.{run.experiment}")
     config = module.Config.model_validate(run.config)
@@ -236,7 +238,7 @@ def opened(run: Run) -> Opened:
             with torch.device(device):
                 task.load_data()
                 updates = task.total_steps
-        except Exception as error:  # whatever a library raises that needs values
+        except Exception as error:  # libraries that need values raise all sorts of errors
             why = error
         else:
             return Opened(task.to("meta"), updates)
@@ -244,7 +246,7 @@ def opened(run: Run) -> Opened:
 
 
 def cost_of(run: Run, data: StandIn) -> Cost:
-    """What `run` takes, with `data` in place of its own."""
+    """Return the cost of `run`, with `data` in place of its own data."""
     task, total, why = opened(replace(run, data=data.folder))
     notes = [] if why is None else [f"FLOPs not counted: {data.needed or _said(why)}"]
     try:
@@ -285,7 +287,7 @@ def cost_of(run: Run, data: StandIn) -> Cost:
     try:
         return _with_updates_counted(cost, task, total, optimizers, states)
     except Exception as error:
-        said = f"FLOPs not counted, as an update needs numbers and not shapes alone ({_said(error)})"
+        said = f"FLOPs not counted, because an update needs values, not only shapes ({_said(error)})"
         return replace(cost, notes=[*cost.notes, said])
 
 
@@ -297,7 +299,7 @@ def _with_updates_counted(
     )
     task.on_train_start()
     task._plain_backward = True
-    # What learns without gradients, and takes its numbers elsewhere, does its work there.
+    # A task without optimisers does its work outside torch if its values leave the device. Then counting must fail.
     shapes, held = Shapes(strict=not optimizers), Held([*task.parameters(), *task.buffers()])
     gradients = state = counted = 0
 
@@ -314,14 +316,14 @@ def _with_updates_counted(
         return shapes.flops - before
 
     def spread(places: int) -> list[int]:
-        # Beside round numbers, where rare things happen; and shifted, lest every fourth update alone do something.
+        # Just past round numbers, where rare events happen, and shifted in case every fourth update is special.
         return [count(min((2 * i + 1) * total // (2 * places) + 1 + i % STRETCH, total - 1)) for i in range(places)]
 
     if total <= EACH:
         costs = [count(step) for step in range(total)]
     else:
         stretch, costs = range(total)[total // (2 * PLACES) :][:STRETCH], list[int]()
-        for _ in range(STRETCH):  # as long as an update leaves behind what later ones need, such as a memory of play
+        for _ in range(STRETCH):  # until updates no longer change what later ones do, as when a replay memory fills
             before, costs = costs, [count(step) for step in stretch]
             if len(set(costs)) == 1 or costs == before:
                 break
@@ -342,11 +344,12 @@ def _with_updates_counted(
 
 
 def _state_sizes(optimizers: Sequence[torch.optim.Optimizer]) -> dict[int, int]:
-    """Bytes of an optimiser's state by the id of the parameter; from here on a step does nothing."""
+    """Return the bytes of optimiser state by parameter id. Afterwards `step` does nothing."""
     sizes: dict[int, int] = {}
     for optimizer in optimizers:
         parameters = [each for group in optimizer.param_groups for each in group["params"]]
         for each in parameters:
+            # Optimisers make their state at the first step, and only for parameters with a gradient.
             each.grad = torch.empty_like(each)
         optimizer.step()
         for each in parameters:
@@ -354,14 +357,15 @@ def _state_sizes(optimizers: Sequence[torch.optim.Optimizer]) -> dict[int, int]:
             sizes[id(each)] = sum(value.nbytes for value in kept if isinstance(value, Tensor))
             each.grad = None
         optimizer.state.clear()
+        # Updates count the network's operations; the optimiser's are few, and state was counted above.
         optimizer.step = lambda closure=None: None  # type: ignore[method-assign]
     return sizes
 
 
 def _of_the_whole(total: int, run: Run, data: StandIn) -> tuple[int | None, str | None]:
-    """Updates in the whole training, if there are `total` by a stand-in; and how they were estimated if they were.
+    """Return the updates in the whole training, given `total` for a stand-in, and a note on how they were estimated.
 
-    Where the stand-in holds a share of the examples, they lie on the straight line through that and half the share.
+    If the stand-in has a share of the examples, extrapolate the line through it and a stand-in with half that share.
     """
     if data.half is None:
         return total, None
@@ -372,7 +376,7 @@ def _of_the_whole(total: int, run: Run, data: StandIn) -> tuple[int | None, str 
     if rise == 0:
         return total, None
     if data.unknown:
-        return None, "updates not counted: how many make an epoch, only the text itself says"
+        return None, "updates not counted: the number per epoch depends on the text itself"
     return round(total + 2 * rise * (1 - SHARE) / SHARE), f"updates estimated from 1/{round(1 / SHARE)} of the examples"
 
 

@@ -1,6 +1,6 @@
-"""What each stage of an experiment depends on, in one small file a stage: what DVC watches.
+"""Dependencies of each stage of an experiment, as one small file per stage for DVC to watch.
 
-Named one by one under `params:`, DVC would read whole files of YAML again for every stage, by a slow reader.
+If they were listed under `params:`, DVC would read whole YAML files for every stage, with a slow reader.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from reprise.core.run.run_store import checkout
 from reprise.core.run.source_hash import evaluation_hash, read_code, reader_hash, source_hash, text_hash
 
 STAGE_BLOCKS = ("pretrain", "finetune", "evaluate")
-"""A block of a Config that has a stage's name counts for that stage and those after it."""
+"""Blocks of a Config named after a stage affect that stage and later ones."""
 
 PAGE = ("stages/report.py", "stages/page", "stages/templates")
-"""What makes the page. The papers' own files are shown on it, with their docstrings and comments."""
+"""What makes the page. It also shows the papers' own files, with their docstrings and comments."""
 
 
 def knobs_of_stage(config: dict[str, Any], stage: str) -> dict[str, Any]:
-    """The knobs that `stage` depends on."""
+    """Return the knobs that `stage` depends on."""
     later = STAGE_BLOCKS[STAGE_BLOCKS.index(stage) + 1 :]
     return {key: value for key, value in config.items() if key not in later}
 
 
 def validated(project: Project, experiment: str, arm: str) -> dict[str, Any]:
-    """The configuration of an arm with every default in it, as plain values."""
+    """Return the configuration of an arm with all defaults filled in, as plain values."""
     classes = project.reading.classes
-    if experiment not in classes:  # it was found without a mistake before, so its file was not read this time
+    if experiment not in classes:  # known to be free of mistakes, so its file was not read this time
         file = project.reading.files[experiment]
         classes[experiment] = config_class(experiment, file, file.name)
     return project.config(experiment, arm).model_dump(mode="json")
 
 
 def write_all(project: Project) -> list[Path]:
-    """Write .reprise/source/<stage>/<key>.json where it changed, and remove what is stale; the files changed."""
+    """Write changed files .reprise/source/<stage>/<key>.json, remove stale ones, and return the files changed."""
     folder = project.root / ".reprise" / "source"
     wanted = {folder / name: text.encode() for name, text in _texts(project).items()}
     for stale in set(folder.rglob("*.json")) - wanted.keys():
@@ -62,10 +62,10 @@ def write_all(project: Project) -> list[Path]:
 
 
 def _texts(project: Project) -> dict[str, str]:
-    """The text of each file by its name below .reprise/source.
+    """Return the text of each file by its name below .reprise/source.
 
-    DVC deletes the files before it calls for them, at every `dvc repro`. So they are also kept in .reprise/source.json
-    with a hash of everything that they are made from, and made anew only where that has changed.
+    DVC deletes these files before calling for them at every `dvc repro`. So they are also cached in
+    .reprise/source.json, with a hash of everything that they are made from, and recomputed only if that has changed.
     """
     memory, stamp = project.root / ".reprise" / "source.json", _stamp(project)
     with suppress(OSError, ValueError, LookupError, TypeError):
@@ -82,7 +82,7 @@ def _texts(project: Project) -> dict[str, str]:
 
 
 def _stamp(project: Project) -> str:
-    """A hash of the YAML, of what the command line changes in it, and of every file of the package."""
+    """Hash the YAML, the overrides, and every file of the package."""
     reading, digest = project.reading, hashlib.sha256(json.dumps(project.overrides).encode())
     files = [project.root / PARAMS, project.root / PIPELINE]
     files += [
@@ -97,7 +97,7 @@ def _stamp(project: Project) -> str:
 
 
 def other_code(project: Project) -> list[str]:
-    """The papers whose code, as DVC copied it for an experiment, is not the installed package's, which is what runs."""
+    """Return the papers whose code, as copied by DVC for an experiment, differs from the installed code that runs."""
     copied = project.root / "src" / "reprise"
     if checkout(project.root) == project.root or not copied.exists():
         return []
@@ -106,7 +106,7 @@ def other_code(project: Project) -> list[str]:
 
 
 def _inputs(project: Project) -> list[tuple[str, str, dict[str, Any]]]:
-    """(stage, key, content of its file) for every stage of dvc.yaml that is made once for each key."""
+    """Return (stage, key, content of its file) for every stage of dvc.yaml that exists per key."""
     pipeline, scale = project.reading.pipeline.data, project.params.scale
     found: list[tuple[str, str, dict[str, Any]]] = []
     code = read_code()
@@ -133,9 +133,10 @@ def _inputs(project: Project) -> list[tuple[str, str, dict[str, Any]]]:
             }
             if stage == "evaluate":
                 content["scoring"] = {arm: code.evaluation(key, config)[0] for arm, config in knobs.items()}
-                said = project.reading.paper(key).items()  # what the page says first decides nothing
+                said = project.reading.paper(key).items()  # the page's introduction affects no verdict
                 content["paper"] = {name: value for name, value in said if name != "page"}
             found.append((stage, key, content))
+    # The page quotes these files whole, with their comments.
     yaml = {
         folder.file(key): hashlib.sha256(folder.text(key)).hexdigest()
         for folder in (project.reading.knobs, project.reading.papers)

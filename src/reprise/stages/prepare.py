@@ -1,4 +1,4 @@
-"""`prepare`: a dataset, from wherever it can be had, to data/prepared/<dataset>/ with its card."""
+"""`prepare`: fetches a dataset and converts it to data/prepared/<dataset>/, with a card."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ Echo = Callable[[str], None]
 
 
 def prepare(project: Project, dataset: str, echo: Echo = print) -> None:
-    """Make data/prepared/<dataset>/ at the project's scale: whole, or not at all.
+    """Create data/prepared/<dataset>/ at the project's scale, completely or not at all.
 
     Raises:
-        ValueError: an unknown dataset, reader or option, no source that can be had, or bytes other than declared.
+        ValueError: unknown dataset, reader or option; no available source; or wrong checksums.
     """
     with stage_lock(project.root, "prepare", dataset):
         _prepare(project, dataset, echo)
@@ -42,7 +42,9 @@ def prepare(project: Project, dataset: str, echo: Echo = print) -> None:
 def _prepare(project: Project, dataset: str, echo: Echo) -> None:
     entry = _known("dataset", dataset, project.datasets)
     parts = entry.parts_at(project.params.scale)
+    # Before any download, so that wrong options are reported at once.
     ready = {name: _readers(f"{dataset}/{name}", part) for name, part in parts.items()}
+    # Copies of the project, as DVC makes for experiments, share its downloads.
     raw, prepared = checkout(project.root) / "data" / "raw", project.root / "data" / "prepared"
     prepared.mkdir(parents=True, exist_ok=True)
     for left_by_a_kill in prepared.glob(f".{dataset}-*"):
@@ -52,13 +54,14 @@ def _prepare(project: Project, dataset: str, echo: Echo) -> None:
         cards = {part: _prepare_part(dataset, part, parts[part], ready[part], raw, work, echo) for part in parts}
         write_card(made, {"dataset": dataset, "title": entry.title, "about": entry.about, "parts": cards})
         seal_card(made)
+        # At once and complete: a stage must never see half a dataset.
         swap_in(made, prepared / dataset)
 
 
 def _prepare_part(
     dataset: str, name: str, part: Part, ready: list[_Ready], raw: Path, work: Path, echo: Echo
 ) -> dict[str, Any]:
-    """Write one part below `work` and return its card, which holds nothing of when or where it was made."""
+    """Write one part below `work` and return its card, which does not depend on when or where it was made."""
     echo(f"{dataset}/{name}")
     started = time.perf_counter()
     folder, scratch = work / dataset / name, work / "scratch"
@@ -94,10 +97,10 @@ class _Ready:
     options: Any
 
     def read(self, files: list[Path], out: Path) -> dict[str, Any]:
-        """Write the arrays of `files` below `out`, and return what the card should say.
+        """Convert `files` to arrays in `out`, and return the contents of the card.
 
         Raises:
-            ValueError: the files are not what the reader reads.
+            ValueError: the files are not in the reader's format.
         """
         try:
             return self.module.read(files, out, self.options)
@@ -105,15 +108,15 @@ class _Ready:
             raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno is not None:
-                raise  # the disk, not the file
-            # Any other error of a library that is given another format than it expects.
+                raise  # the disk is at fault, not the file
+            # Libraries raise all sorts of errors when given a format that they do not expect.
             names = ", ".join(path.name for path in files) or "what is installed"
             said = f"{type(error).__name__}: {error}".splitlines()[0]
             raise ValueError(f"reader {self.name} cannot read {names}: {said}") from error
 
 
 def _readers(where: str, part: Part) -> list[_Ready]:
-    """For each source of a part its reader, with validated options."""
+    """Return the reader for each source of a part, with validated options."""
     return [_reader(where, *part.reading(source)) for source in part.sources]
 
 

@@ -1,10 +1,8 @@
-"""The report stage: reports/, a folder that needs no network, from results/ and YAML.
+"""The report stage: writes reports/, a folder that works offline, from results/ and YAML.
 
-index.html              the papers from the oldest to the newest, with their verdicts
-<experiment>.html       one paper: claims, numbers, curves, pictures, deviations, configuration, cost
-source/<experiment>.html
-pictures/<experiment>/
-assets/                 the style sheet, and what draws the curves
+index.html              the papers, oldest first, with their verdicts <experiment>.html       one paper: claims,
+numbers, curves, pictures, deviations, configuration, cost source/<experiment>.html pictures/<experiment>/ assets/
+the style sheet, and the scripts that draw curves
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,7 @@ from reprise.core.verdicts import listings
 from reprise.core.verdicts.multiplicity import count
 from reprise.core.verdicts.rulings import MARKS
 from reprise.core.verdicts.verdict import signed
-from reprise.stages.page import charts, interval_svg, knobs
+from reprise.stages.page import charts, interval_svg, knobs, share_card
 from reprise.stages.page.cards import Card, cards, count_of
 from reprise.stages.page.gallery import copy_picture
 
@@ -41,32 +40,52 @@ LIBRARIES = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
 
 
 def report(project: Project, echo: Callable[[str], None] = print) -> Path:
-    """Write reports/ from whatever results there are, whole or not at all; the path of its index.html."""
+    """Write reports/ from all existing results, completely or not at all, and return the path of its index.html."""
     folder = project.root / "reports"
     with stage_lock(project.root, "report", "page"), naming(folder, "what was there is kept"):
         return _write(folder, cards(project), echo)
 
 
 def _write(folder: Path, made: list[Card], echo: Callable[[str], None]) -> Path:
+    # The old pages stay until the new ones are complete.
     temporary = folder.with_name(".reports.new")
     clear(temporary)
-    (temporary / "source").mkdir(parents=True)
-    (temporary / "assets").mkdir()
-    for name, text in render(made).items():
-        (temporary / name).write_text(text, encoding="utf-8")
-    for file in (*(TEMPLATES / name for name in ASSETS), *(VENDOR / name for name in (*LIBRARIES, "LICENSE"))):
-        shutil.copyfile(file, temporary / "assets" / file.name)
-    for card in made:
-        for picture in (picture for gallery in card.galleries for row in gallery.rows.values() for picture in row):
-            copy_picture(picture, temporary / "pictures" / card.key)
+    fill(temporary, made)
     swap_in(temporary, folder)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     echo(f"reports/index.html: {count_of(len(made), 'experiment')}, {size / 1e6:.1f} MB")
     return folder / "index.html"
 
 
-def render(made: list[Card]) -> dict[str, str]:
-    """Every page, by its name in reports/."""
+@dataclass(frozen=True)
+class Site:
+    """The site that the page belongs to, if it is hosted with the docs."""
+
+    address: str = ""
+    """Future address, with a slash at the end; empty if unknown."""
+    picture: str = ""
+    """Picture for previews of links to the first page, by its path in the site."""
+
+
+def fill(folder: Path, made: list[Card], site: Site | None = None) -> None:
+    """Write the page into the new `folder`. In a site, its index links to the docs and each paper has a card."""
+    (folder / "source").mkdir(parents=True)
+    (folder / "assets").mkdir()
+    for name, text in render(made, site).items():
+        (folder / name).write_text(text, encoding="utf-8")
+    for file in (*(TEMPLATES / name for name in ASSETS), *(VENDOR / name for name in (*LIBRARIES, "LICENSE"))):
+        shutil.copyfile(file, folder / "assets" / file.name)
+    for card in made:
+        for picture in (picture for gallery in card.galleries for row in gallery.rows.values() for picture in row):
+            copy_picture(picture, folder / "pictures" / card.key)
+    if site is not None:
+        (folder / "cards").mkdir()
+        for card in made:
+            share_card.write(card, folder / "cards" / f"{card.key}.png")
+
+
+def render(made: list[Card], site: Site | None = None) -> dict[str, str]:
+    """Return the text of every page by its name in reports/."""
     environment = template_environment()
     index = environment.get_template("index.html.j2")
     paper, source = environment.get_template("experiment.html.j2"), environment.get_template("source.html.j2")
@@ -75,6 +94,7 @@ def render(made: list[Card]) -> dict[str, str]:
     decades = Counter(decade(card.paper.year) for card in made)
     known = {
         "cards": made,
+        "site": site,
         "tally": +claims,
         "count": count({card.key: card.results.verdicts for card in made if card.results}),
         "families": families,
@@ -84,13 +104,13 @@ def render(made: list[Card]) -> dict[str, str]:
     pages = {"index.html": index.render(known)}
     for place, card in enumerate(made):
         before, after = made[place - 1] if place else None, made[place + 1] if place + 1 < len(made) else None
-        pages[f"{card.key}.html"] = paper.render(card=card, before=before, after=after)
+        pages[f"{card.key}.html"] = paper.render(card=card, before=before, after=after, site=site)
         pages[f"source/{card.key}.html"] = source.render(card=card)
     return pages
 
 
 def template_environment() -> Environment:
-    """The templates, and what they call."""
+    """Return the Jinja environment with our filters and globals."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -126,12 +146,12 @@ def template_environment() -> Environment:
 
 
 def decade(year: int) -> int:
-    """1986 is of the 1980s."""
+    """Return the decade of a year: 1980 for 1986."""
     return year // 10 * 10
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """`12,345`, `0.001234`, `−3.5`, `∞`, `NaN`; a dash for nothing."""
+    """Format as `12,345`, `0.001234`, `−3.5`, `∞` or `NaN`; a dash for None."""
     if value is None:
         return "–"
     if not math.isfinite(value):
@@ -140,23 +160,24 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def words(name: str) -> str:
-    """A name of YAML as it is spoken."""
+    """Return a YAML name as words."""
     return name.replace("_", " ")
 
 
 def span(seconds: float) -> str:
-    """`0.4 s`, `31 s`, `12 min`, `3.4 h`."""
+    """Format seconds as `0.4 s`, `31 s`, `12 min` or `3.4 h`."""
     if float(shown := f"{seconds:.2g}") < 100:
         return f"{shown} s"
     return f"{seconds / 60:.0f} min" if round(seconds / 60) < 100 else f"{seconds / 3600:.1f} h"
 
 
 def inline(text: str) -> Markup:
-    """Text of a docstring: `code` and *stress*."""
+    """Render `code` and *emphasis* in the text of a docstring."""
+    # Escaped first, so that a paper's text cannot contain HTML.
     marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
     return Markup(re.sub(r"(?<!\w)\*(\w[^*]*)\*(?!\w)", r"<em>\1</em>", marked))
 
 
 def script(value: Any) -> Markup:
-    """JSON that cannot end the element it stands in."""
+    """Serialise to JSON that cannot close the script element it is in."""
     return Markup(json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"))

@@ -1,4 +1,4 @@
-"""The runs of a stage, each with its fingerprint, and which of them models/ holds as they are asked for now."""
+"""Runs of a stage with their fingerprints, and which of them are up to date in models/."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ class _Arm:
     """What all seeds of an arm share."""
 
     config: dict[str, Any]
-    """As `Run.config`."""
+    """Same as `Run.config`."""
     knobs: dict[str, Any]
-    """The validated configuration: defaults count with what is written, and a new spelling of a value does not."""
+    """Validated configuration: defaults are included, and different spellings of a value are equal."""
     sources: dict[Stage, str]
-    """The hash of the code that trains the arm in each stage."""
+    """Hash of the arm's training code, by stage."""
     scoring: str
 
 
 def runs_of(project: Project, experiment: str, stage: Stage) -> list[Run]:
-    """Every run of a stage, seed by seed, with its fingerprint."""
+    """Return every run of a stage, seed by seed, with its fingerprint."""
     code = read_code()
     arms = {arm: _arm(project, experiment, arm, code) for arm in project.arms(experiment)}
+    # Seed by seed: after an interruption, whole comparisons are done rather than whole arms.
     seeds = list(dict.fromkeys(seed for arm in arms.values() for seed in arm.config["seeds"]))
     return [
         _run(project, experiment, stage, name, seed, arm)
@@ -65,7 +66,7 @@ def _run(project: Project, experiment: str, stage: Stage, name: str, seed: int, 
     data = project.root / "data" / "prepared" / getattr(project.pipeline, stage)[experiment].data
     card = data / "card.json"
     if not card.exists():
-        raise Failed(f"{card.relative_to(project.root)} is not there: run `reprise prepare {data.name}` first")
+        raise Failed(f"{card.relative_to(project.root)} is missing: run `reprise prepare {data.name}` first")
     runtime = project.params.runtime
     identity = {
         "run": [experiment, stage, name, seed, project.params.scale],
@@ -74,6 +75,7 @@ def _run(project: Project, experiment: str, stage: Stage, name: str, seed: int, 
         "source": arm.sources[stage],
         "init": before.fingerprint if before else None,
         "precision": runtime.precision,
+        # Left out at 1, so that fingerprints from before this knob stay valid.
         **({"threads": runtime.threads} if runtime.threads != 1 else {}),
     }
     return Run(
@@ -92,12 +94,26 @@ def _run(project: Project, experiment: str, stage: Stage, name: str, seed: int, 
     )
 
 
+def untrained(runs: Sequence[Run]) -> set[str]:
+    """Return the arms for which models/ lacks one of `runs`, or has one with other knobs, code or data."""
+    lacking: set[str] = set()
+    for run in runs:
+        path = run.model.with_suffix(".run.json")
+        try:
+            if not path.exists() or run_store.read_published(path)["fingerprint"] != run.fingerprint:
+                lacking.add(run.arm)
+        except Damaged:
+            lacking.add(run.arm)
+    return lacking
+
+
 def check_trained(
     project: Project, experiment: str, stage: Stage, runs: Sequence[Run]
 ) -> dict[tuple[str, int], dict[str, Any]]:
-    """The records of `runs` in models/, by arm and seed.
+    """Return the records of `runs` in models/, by arm and seed.
 
-    Failed unless each is there as it is asked for now, by these knobs, this code and these data, and as it was left.
+    Raises:
+        Failed: a run is missing, damaged, or was made with other knobs, code or data.
     """
     records: dict[tuple[str, int], dict[str, Any]] = {}
     missing, others, damaged = 0, [], []
@@ -114,15 +130,15 @@ def check_trained(
                 run_store.check_published(path, record)
         except Damaged as error:
             damaged.append(str(error))
-    lacking = [f"{missing} of {len(runs)} runs are not there"] if missing else []
+    lacking = [f"{missing} of {len(runs)} runs are missing"] if missing else []
     if others:
         named = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
-        lacking.append(f"{len(others)} of {len(runs)} runs are of other knobs, code or data ({named})")
+        lacking.append(f"{len(others)} of {len(runs)} runs were made with other knobs, code or data ({named})")
     lacking += [*damaged[:3], *([f"{len(damaged) - 3} more are damaged"] if len(damaged) > 3 else [])]
     if lacking:
         folder = f"models/{project.params.scale}/{experiment}/{stage}"
         raise Failed(
             f"{folder}: {'; '.join(lacking)}: `dvc repro {stage}@{experiment}` or "
-            f"`reprise {stage} {experiment}` trains what is asked for"
+            f"`reprise {stage} {experiment}` trains them"
         )
     return records

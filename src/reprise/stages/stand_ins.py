@@ -1,4 +1,4 @@
-"""Made-up data where none is prepared: as many examples, of the same shapes, for a task that is only planned."""
+"""Made-up data with the right sizes and shapes, to plan with before anything is prepared."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ import numpy as np
 from reprise.core.config.dataset import Part
 from reprise.core.config.project import Project
 from reprise.parts.data import store
+from reprise.parts.data.readers import babi
 from reprise.parts.data.readers.glue import TASKS
 
 SHARE = 1 / 16
-"""Of labelled texts, how many a stand-in has."""
+"""Share of labelled texts that a stand-in has."""
 LONGEST_TEXT = 64 << 20
-"""Bytes; text that is longer has a stand-in although it is prepared: to open a text is to tokenise it."""
+"""In bytes. Longer text gets a stand-in even if it is prepared, because opening it means tokenising it."""
 COLOURS: dict[str, tuple[int, ...]] = {"csv_images": (), "idx": (), "png_batches": (3,)}
-"""The last axis of pictures, by their reader."""
+"""Last axis of images, by reader."""
 TEXT_WORDS = 500_000
-GLUE = {  # training examples as in the hub's card; WordPieces of the first and second text, about their mean
+GLUE = {  # training examples from the hub's card; approximate mean WordPieces of the first and second text
     "cola": (8_551, 11),
     "sst2": (67_349, 12),
     "mrpc": (3_668, 26, 26),
@@ -33,26 +34,26 @@ GLUE = {  # training examples as in the hub's card; WordPieces of the first and 
     "rte": (2_490, 56, 12),
 }
 SQUAD = (87_599, 18_891, 150, 13)
-"""Questions, contexts, and WordPieces of a context and a question, about their mean."""
+"""Questions, contexts, and approximate mean WordPieces of a context and a question."""
 
 
 @dataclass(frozen=True)
 class StandIn:
-    """A dataset to plan by."""
+    """A dataset to plan with."""
 
     folder: Path
-    """The prepared one if every part of it is there."""
+    """The prepared dataset if it is complete, else the stand-in."""
     half: Path | None = None
-    """The same with half of the texts, if texts are stood in for."""
+    """A stand-in with half of the texts, if texts are stood in for."""
     stood_in: tuple[str, ...] = ()
     unknown: bool = False
-    """Whether the size of a text is not known."""
+    """Whether the size of a text is unknown."""
     needed: str | None = None
-    """What to do for a part that is not there, and that nothing stands in for."""
+    """What to do about a missing part for which there is no stand-in."""
 
 
 def stand_in(project: Project, dataset: str, below: Path) -> StandIn:
-    """`dataset` at the project's scale, what is not prepared of it made up below `below`."""
+    """Return `dataset` at the project's scale, with stand-ins in `below` for parts that are not prepared."""
     prepared = project.root / "data" / "prepared" / dataset
     parts = project.datasets[dataset].parts_at(project.params.scale)
     made_up = {
@@ -83,19 +84,19 @@ def stand_in(project: Project, dataset: str, below: Path) -> StandIn:
 
 
 def is_prepared(folder: Path, part: Part) -> bool:
-    """Whether `folder` holds `part` as it is declared, from any of its sources."""
+    """Whether `folder` holds `part` as declared, from any of its sources."""
     try:
         card = store.open_card(folder)
         return any(
             card["reader"] == reader and all(card["options"].get(key) == value for key, value in options.items())
             for reader, options in map(part.reading, part.sources)
         )
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # there is none, or it is damaged
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # missing or damaged
         return False
 
 
 def _has_stand_in(part: Part) -> bool:
-    """Of pictures one can be made up where YAML says how many there are, and how large."""
+    """Whether a part can be made up. For images, YAML must give their number and size."""
     return part.reader in STAND_INS and (part.reader not in COLOURS or {"height", "width"} <= {*_expected(part)})
 
 
@@ -109,16 +110,16 @@ def _is_long(folder: Path) -> bool:
 
 
 def _images(folder: Path, options: Mapping[str, Any], share: float, channels: tuple[int, ...]) -> None:
-    """Black, of all classes."""
+    """Write black images of all classes."""
     expected, classes = options["expect"], len(options.get("labels", ())) or 10
-    for split in ("train", "test"):  # the system's empty pages: they take no room
+    for split in ("train", "test"):  # sparse files, which take no disk space
         count, shape = expected.get(split, 0), (expected["height"], expected["width"], *channels)
         np.lib.format.open_memmap(folder / f"{split}_images.npy", "w+", np.uint8, (count, *shape))
         np.save(folder / f"{split}_labels.npy", (np.arange(count) % classes).astype(np.uint8))
 
 
 def _texts(count: int, mean: int, seed: int = 0) -> Iterator[str]:
-    """Made-up words: from a half to one and a half times `mean` of them."""
+    """Yield texts of made-up words, between half and one and a half times `mean` words long."""
     random = np.random.default_rng(seed)
     syllables = np.array([a + b for a in "bdfgklmnprstvz" for b in "aeiou"])
     words = random.choice(syllables, 10_000).tolist()
@@ -155,10 +156,16 @@ def _squad(folder: Path, options: Mapping[str, Any], share: float) -> None:
     )
 
 
+def _stories(folder: Path, options: Mapping[str, Any], share: float) -> None:
+    """The real ones: nothing is fetched for them."""
+    babi.read([], folder, babi.Options.model_validate(options))
+
+
 STAND_INS: dict[str, Callable[[Path, Mapping[str, Any], float], None]] = {
     **{reader: partial(_images, channels=channels) for reader, channels in COLOURS.items()},
     "parquet_texts": _plain_text,
     "glue": _glue,
     "squad": _squad,
+    "babi": _stories,
 }
-"""By the reader of a part: what makes one up from its options, and the share of labelled texts to have."""
+"""By reader, a function that makes up a part, given a folder, the part's options, and the share of labelled texts."""

@@ -1,4 +1,4 @@
-"""The pretrain and finetune stages: the arms × seeds of one experiment, trained and put into models/."""
+"""The pretrain and finetune stages: train the arms × seeds of one experiment and publish them to models/."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 from importlib.util import find_spec
@@ -24,11 +24,15 @@ from reprise.stages.check_data import check_prepared
 from reprise.stages.run_list import check_trained, runs_of
 
 LOCKED = "REPRISE_RUN_LOCKED"
-"""In the environment of a run that the stage which started it has locked: its fingerprint."""
+"""Environment variable with the fingerprint of the run that the parent stage has locked."""
 
 
 def _lost(project: Project, experiment: str, stage: Stage, waiting: Sequence[Run]) -> list[tuple[Run, str]]:
-    """Those of `waiting` whose weights to start from diverged, and why; Failed where models/ has none, or others."""
+    """Return runs of `waiting` whose initial weights come from a diverged run, with the reason.
+
+    Raises:
+        Failed: the previous stage is missing or out of date in models/.
+    """
     stages = project.pipeline.stages(experiment)
     place = stages.index(stage)
     if not waiting or not place:
@@ -42,16 +46,28 @@ def _lost(project: Project, experiment: str, stage: Stage, waiting: Sequence[Run
     ]
 
 
-def train(project: Project, experiment: str, stage: Stage, echo: Callable[[str], None]) -> None:
-    """Train what is not trained yet, and leave models/<scale>/<experiment>/<stage>/ whole; Failed names what failed."""
+def train(
+    project: Project, experiment: str, stage: Stage, echo: Callable[[str], None], arms: Collection[str] = ()
+) -> None:
+    """Train the runs not trained yet, and publish models/<scale>/<experiment>/<stage>/ as a whole.
+
+    With `arms` only these are trained. Of the others, those that are whole are published beside them.
+
+    Raises:
+        Failed: names the runs that failed.
+    """
     tracking.check_environment(project.params.tracking)
     with run_store.stage_lock(project.root, stage, experiment):
-        _train(project, experiment, stage, echo)
+        _train(project, experiment, stage, echo, arms)
 
 
-def _train(project: Project, experiment: str, stage: Stage, echo: Callable[[str], None]) -> None:
+def _train(project: Project, experiment: str, stage: Stage, echo: Callable[[str], None], arms: Collection[str]) -> None:
     runs = runs_of(project, experiment, stage)
     known: dict[str, str] = _outcomes(project.root, runs)
+    if arms:
+        partial_arms = {run.arm for run in runs if run.name not in known}
+        runs = [run for run in runs if run.arm in arms or run.arm not in partial_arms]
+        known = {run.name: known[run.name] for run in runs if run.name in known}
     unknown = [run for run in runs if run.name not in known]
     if unknown:
         check_prepared(project.root, unknown[0].data)
@@ -85,14 +101,14 @@ def _train(project: Project, experiment: str, stage: Stage, echo: Callable[[str]
 
 
 def _outcomes(root: Path, runs: Sequence[Run]) -> dict[str, str]:
-    """How those of `runs` ended that are whole."""
+    """Return how the complete runs among `runs` ended."""
     return {run.name: ended for run in runs if (ended := run_store.outcome(root, run)) is not None}
 
 
 def _publish(project: Project, runs: Sequence[Run], target: Path) -> None:
-    """Put what `runs` left into the folder `target` of models/, in place of what is there."""
+    """Copy the files of `runs` to the folder `target` in models/, replacing its contents."""
     temporary = target.with_name(f".{target.name}.tmp")
-    kept = f"all {len(runs)} runs are trained and kept in .reprise/runs, and the same command publishes them"
+    kept = f"all {len(runs)} runs are trained and kept in .reprise/runs, and the same command will publish them"
     try:
         with naming(target, kept):
             clear(temporary)
@@ -104,9 +120,9 @@ def _publish(project: Project, runs: Sequence[Run], target: Path) -> None:
 
 
 def grid(project: Project, modules: Sequence[str]) -> Callable[..., Outcomes]:
-    """The grid of the engine that params.yaml asks for, called with title, runs, job and runtime.
+    """Return the grid of the engine set in params.yaml, to be called with title, runs, job and runtime.
 
-    On this machine its processes have imported `modules` before they start.
+    On this machine its processes import `modules` before they start.
     """
     logs = project.root / ".reprise" / "errors"
     if project.params.runtime.engine == "local":
@@ -121,12 +137,12 @@ def grid(project: Project, modules: Sequence[str]) -> Callable[..., Outcomes]:
 
 
 def preload(experiment: str) -> list[str]:
-    """What the grid's processes have imported before they start."""
+    """Return the modules that the grid's processes import before they start."""
     return ["torch", "pytorch_lightning", "reprise.core.run.execution", f"reprise.experiments.{experiment}"]
 
 
 def about(project: Project, experiment: str) -> tracking.About:
-    """What the W&B page of each of `experiment`'s runs says."""
+    """Return what the W&B page of each of `experiment`'s runs shows."""
     return tracking.about(project.papers[experiment], project.params.tracking, project.root)
 
 
@@ -139,7 +155,7 @@ def train_one(
     root: Path,
     about: tracking.About | None = None,
 ) -> str:
-    """One run, in this process; or a rank's part of it."""
+    """Train one run, or a rank's part of it, in this process."""
     from reprise.core.run.execution import execute
 
     tracker = partial(tracking.open_tracker, run, settings, root, run.fingerprint, run.source, about)
@@ -147,7 +163,7 @@ def train_one(
 
 
 def train_alone(run: Run, report: Any, *, root: Path, **how: Any) -> str:
-    """One run of the grid, in a process of its own; ranks, which work at one run side by side, do not come here."""
+    """Train one run of the grid in its own process. Not for ranks, which share a run and would block on its lock."""
     with run_store.run_lock(root, run):
         ended = train_one(run, report, root=root, **how)
         run_store.note(root, run, **hardware(how["runtime"]))
@@ -155,9 +171,9 @@ def train_alone(run: Run, report: Any, *, root: Path, **how: Any) -> str:
 
 
 def hardware(runtime: dict[str, Any]) -> dict[str, Any]:
-    """What a run was trained on, for its record: `cores` of all its devices together, one for each thread.
+    """Describe the hardware of a run for its record.
 
-    And `device`: the processor's name, or the GPUs'.
+    `cores`: cores of all its devices together, one per thread. `device`: name of the processor or GPUs.
     """
     import torch
 
@@ -174,12 +190,12 @@ def _spread(runtime: dict[str, Any]) -> bool:
 
 
 def _processes(runtime: dict[str, Any]) -> int:
-    """One for each device of each node; `auto` is one device."""
+    """Return the number of processes of a run, one per device and node; `auto` is one device."""
     return runtime["num_nodes"] * (1 if runtime["devices"] == "auto" else runtime["devices"])
 
 
 def raise_failures(outcomes: Outcomes, known: int) -> None:
-    """Failed, with each failed run and its cause, if there is one; `known` runs were whole before."""
+    """Raise Failed with every failed run and its cause, if there are any. `known` runs were complete before."""
     if outcomes.failed:
         lines = [f"{name}: {cause}" for name, cause in sorted(outcomes.failed.items())]
         others = len(outcomes.ended) + known
@@ -188,7 +204,7 @@ def raise_failures(outcomes: Outcomes, known: int) -> None:
 
 
 def _one_after_another(project: Project, runs: list[Run]) -> Outcomes:
-    """Runs spread over several devices each; Lightning starts the other ranks by this same command."""
+    """Train runs that each take several devices; Lightning starts the other ranks with this same command."""
     outcomes = Outcomes()
     with Signals() as signals:
         for run in runs:
@@ -203,7 +219,7 @@ def _one_after_another(project: Project, runs: list[Run]) -> Outcomes:
 
 
 def _by_a_command(project: Project, run: Run, signals: Signals) -> int:
-    """The status of `reprise run`, which holds the run's lock as long as it lives, and is told to stop if we are."""
+    """Run `reprise run` and return its exit status. It inherits the run's lock, and receives our stop signals."""
     words = ["run", run.experiment, run.stage, run.arm, str(run.seed), *project.overrides]
     command = [sys.executable, "-m", "reprise", *words]
     with run_store.run_lock(project.root, run) as lock:
@@ -220,7 +236,7 @@ def _by_a_command(project: Project, run: Run, signals: Signals) -> int:
 def train_here(
     project: Project, experiment: str, stage: Stage, arm: str, seed: int, echo: Callable[[str], None]
 ) -> None:
-    """Train one run in this process: what torchrun, SLURM and Lightning's ranks start."""
+    """Train one run in this process, as started by torchrun, SLURM or Lightning's ranks."""
     from pytorch_lightning.utilities import rank_zero_only
 
     [run] = [r for r in runs_of(project, experiment, stage) if (r.arm, r.seed) == (arm, seed)]
@@ -241,7 +257,7 @@ def train_here(
         echo(f"{run.name}  {step}/{total}  {numbers}{left}")
 
     settings, said = project.params.tracking, about(project, experiment)
-    first_rank = not _spread(runtime) or rank_zero_only.rank == 0  # one device is the first, whatever SLURM_PROCID says
+    first_rank = not _spread(runtime) or rank_zero_only.rank == 0  # a lone device is rank 0, despite SLURM_PROCID
     ours = first_rank and os.environ.get(LOCKED) != run.fingerprint
     with run_store.run_lock(project.root, run) if ours else nullcontext():
         train_one(run, report, runtime=runtime, settings=settings, root=project.root, about=said)

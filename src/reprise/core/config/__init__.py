@@ -1,1 +1,1 @@
-"""YAML, read with positions, merged, validated."""
+"""Reading, merging and validating YAML, with the position of every value."""

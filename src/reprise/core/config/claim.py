@@ -1,7 +1,7 @@
-"""What a claim can say: a comparison over runs, with its margin.
+"""Schema of claims: comparisons over runs, with margins.
 
-In a difference, contrast, trend, peak or equivalence of a metric whose `scale` is log or share, `margin` is a factor:
-`margin: 2` asks that one arm have more than twice the other's number, or twice its odds. Without one it is 1.
+For a metric whose `scale` is log or share, the `margin` of a difference, contrast, trend, peak or equivalence is a
+factor: `margin: 2` requires one arm to have more than twice the other's value, or twice its odds. The default is 1.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from reprise.core.config.names import Name, NotNegative, Share, Text
 from reprise.core.contract import Scale, Strict
 
 ArmPath = tuple[tuple[str | int, ...], str]
-"""Where in a claim an arm is named, and its name: (("higher",), "minimax")."""
+"""Path at which a claim names an arm, and the arm: (("higher",), "minimax")."""
 ARM_FIELDS = ("higher", "lower", "arm", "baseline", "more_than", "arms", "weights")
-"""The fields of claims that name arms."""
+"""Fields of claims that name arms."""
 LEAST_SEEDS = 6
-"""Of each arm, for a claim about a median."""
+"""Fewest seeds per arm for a claim about a median."""
 
 
 def arm_paths(claim: Mapping[str, Any]) -> list[ArmPath]:
-    """Every arm that a claim names, valid or not, with its place: ("arms", 1) for the second of a trend."""
+    """Return every arm that a claim names, with its path; ("arms", 1) is the second of a trend. It may be invalid."""
     named: list[ArmPath] = []
     for field in ARM_FIELDS:
         said = claim.get(field)
@@ -40,33 +40,34 @@ def arm_paths(claim: Mapping[str, Any]) -> list[ArmPath]:
 
 class _Claim(Strict):
     says: Text
-    """The paper's sentence, in its words or nearly."""
+    """The paper's sentence, verbatim or nearly."""
     where: Text
     """Section, table or figure of the paper."""
     metric: Name
     """One of the paper's `metrics`."""
     check: bool = False
-    """A theorem, an identity or a sanity test: it must hold in every seed, is shown apart and never counted."""
+    """Whether it is a theorem, identity or sanity test: it must hold for every seed and is shown apart, not counted."""
     seeds: Annotated[int, Field(ge=1)] = LEAST_SEEDS
-    """Runs of each arm that a verdict needs; 6 or more, as many for a rate as its exact test needs."""
+    """Runs of each arm that a verdict needs: at least 6; for a rate, as many as its exact test needs."""
     scales: Annotated[list[Scale], Field(min_length=1)] = ["laptop", "paper"]
-    """Where the claim is judged."""
+    """Scales at which the claim is judged."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    """Of the interval that is printed; the exact test decides at half of what it leaves, 0.025."""
+    """Level of the interval shown. The exact test decides at half of the remainder, 0.025."""
 
     @property
     def arms_named(self) -> list[str]:
-        """Every arm the claim names."""
+        """Every arm that the claim names."""
         return [arm for _, arm in arm_paths(vars(self))]
 
     @property
     def tail(self) -> float:
-        """The largest p at which the exact test says that the claim holds."""
+        """Largest p at which the exact test finds that the claim holds."""
         return (1 - self.confidence) / 2
 
     @property
     def least_seeds(self) -> int | None:
-        """The fewest runs of each arm whose exact test can reach `tail`; None if no number can."""
+        """Fewest runs of each arm with which the exact test can reach `tail`; None if no number can."""
+        # The smallest p of a one-sided sign test over n pairs is 2 ** -n.
         return max(LEAST_SEEDS, math.ceil(-math.log2(self.tail)))
 
     @model_validator(mode="after")
@@ -75,7 +76,7 @@ class _Claim(Strict):
         if self.check:
             return self
         if least is None:
-            raise ValueError("no number of runs can show this share: expected one below 1")
+            raise ValueError("no number of runs can show a share above 1: expected at_least below 1")
         if self.seeds < least:
             rest = f"{least} is the fewest whose exact test can reach p = {self.tail:.3g}"
             raise ValueError(f"seeds: expected {least} or more, found {self.seeds}; {rest}")
@@ -87,26 +88,26 @@ class DifferenceClaim(_Claim):
 
     kind: Literal["difference"] = "difference"
     higher: Name
-    """The arm that has more of the metric."""
+    """Arm with the larger value."""
     lower: Name
-    """The arm that has less."""
+    """Arm with the smaller value."""
     margin: NotNegative = 0.0
-    """In the metric's unit, declared before the run."""
+    """Margin in the metric's unit, fixed before the run."""
 
 
 class _Threshold(_Claim):
     arm: Name
-    """The arm that lies above or below."""
+    """Arm that lies above or below."""
     value: float | None = None
-    """Against a number, such as chance."""
+    """A number to compare with, such as chance."""
     baseline: Name | None = None
-    """Against another arm, paired by seed."""
+    """Another arm to compare with, paired by seed."""
     published: Text | None = None
-    """Against a published number, by its `what`."""
+    """A published number to compare with, by its `what`."""
     margin: NotNegative = 0.0
-    """How far beyond the number or the baseline, in the metric's unit; a factor beyond a baseline on a log scale."""
+    """Distance required beyond the number or baseline, in the metric's unit; a factor for a baseline on a log scale."""
     tolerance: NotNegative = 0.0
-    """How far short of a published number still counts, in the metric's unit."""
+    """Accepted shortfall from a published number, in the metric's unit."""
 
     @model_validator(mode="after")
     def _one_target(self) -> _Threshold:
@@ -132,17 +133,17 @@ class BelowClaim(_Threshold):
 
 
 class WithinClaim(_Claim):
-    """`arm` lies within `tolerance` of a published number, above or below; a published one at the paper's scale."""
+    """`arm` lies within `tolerance` of a number, on either side. A published number is compared at paper scale only."""
 
     kind: Literal["within"]
     arm: Name
-    """The arm that is compared."""
+    """Arm that is compared."""
     published: Text | None = None
-    """A published number, by its `what`; or:"""
+    """A published number, by its `what`. Give this or `value`."""
     value: float | None = None
-    """Another number."""
+    """Any other number."""
     tolerance: Annotated[float, Field(gt=0)]
-    """How far off still counts, either way, in the metric's unit."""
+    """Accepted distance in either direction, in the metric's unit."""
 
     @model_validator(mode="after")
     def _one_number(self) -> WithinClaim:
@@ -156,9 +157,9 @@ class ContrastClaim(_Claim):
 
     kind: Literal["contrast"]
     weights: Annotated[dict[Name, float], Field(min_length=2)]
-    """By arm; they sum to 0, as in {plain_44: 1, plain_8: -1, residual_44: -1, residual_8: 1}."""
+    """Weights by arm, summing to 0, such as {plain_44: 1, plain_8: -1, residual_44: -1, residual_8: 1}."""
     margin: NotNegative = 0.0
-    """In the metric's unit, or a factor where its scale is log or share."""
+    """Margin in the metric's unit, or a factor if its scale is log or share."""
 
     @model_validator(mode="after")
     def _balanced(self) -> ContrastClaim:
@@ -169,17 +170,17 @@ class ContrastClaim(_Claim):
 
 class _OverArms(_Claim):
     arms: Annotated[list[Name], Field(min_length=3)]
-    """In their order."""
+    """Arms in order."""
 
 
 class TrendClaim(_OverArms):
-    """The metric rises, or falls, along the ordered arms: the slope over them, seed by seed, and Page's trend test."""
+    """The metric rises or falls along the ordered arms: the slope of each seed, and Page's trend test."""
 
     kind: Literal["trend"]
     direction: Literal["increasing", "decreasing"]
-    """Which way the metric goes along the arms."""
+    """Direction of the metric along the arms."""
     margin: NotNegative = 0.0
-    """The slope that must be exceeded, per step from one arm to the next; in the metric's unit, or a factor."""
+    """Slope to exceed, per step from one arm to the next, in the metric's unit or as a factor."""
 
 
 class PeakClaim(_OverArms):
@@ -187,23 +188,23 @@ class PeakClaim(_OverArms):
 
     kind: Literal["peak"]
     margin: NotNegative = 0.0
-    """How far the peak stands above both ends, in the metric's unit."""
+    """Required height of the peak above both ends, in the metric's unit."""
 
 
 class RateClaim(_Claim):
-    """The share of `arm`'s seeds that converge: above a number (binomial test), or above another arm's (Fisher's)."""
+    """The share of `arm`'s seeds that converge exceeds a number (binomial test) or another arm's share (Fisher's)."""
 
     kind: Literal["rate"]
     arm: Name
-    """The arm whose seeds are counted."""
+    """Arm whose seeds are counted."""
     above: float | None = None
-    """A seed converged if its metric is above this; or:"""
+    """A seed has converged if its metric is above this. Give this or `below`."""
     below: float | None = None
-    """A seed converged if its metric is below this."""
+    """A seed has converged if its metric is below this."""
     at_least: Share | None = None
-    """The share that must be exceeded; or:"""
+    """Share to exceed. Give this or `more_than`."""
     more_than: Name | None = None
-    """The arm that converges less often."""
+    """Arm that converges less often."""
 
     @model_validator(mode="after")
     def _one_each(self) -> RateClaim:
@@ -215,12 +216,18 @@ class RateClaim(_Claim):
 
     @property
     def least_seeds(self) -> int | None:
-        """The fewest runs of each arm that can be told from the share claimed, or from as many that all fail."""
+        """Fewest runs of each arm with which the exact test can reach `tail`; None if no number can.
+
+        The most favourable outcome is that all of the arm's runs converge and, against another arm, that none of its
+        runs do.
+        """
         share = self.at_least
         if share is None:
+            # Fisher's smallest p with n runs each is 1 / C(2n, n).
             return next(runs for runs in itertools.count(1) if self.tail * math.comb(2 * runs, runs) >= 1)
         if share == 1:
             return None
+        # The binomial test's smallest p with n runs is share ** n.
         return max(1, math.ceil(math.log(self.tail) / math.log(share))) if share else 1
 
 
@@ -229,18 +236,18 @@ class EquivalentClaim(_Claim):
 
     kind: Literal["equivalent"]
     arms: Annotated[list[Name], Field(min_length=2, max_length=2)]
-    """The two."""
+    """The two arms."""
     margin: Annotated[float, Field(gt=0)]
-    """In the metric's unit, declared before the run."""
+    """Margin in the metric's unit, fixed before the run."""
 
 
 def scale_problems(claim: Mapping[str, Any], metric: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The fields of a claim, valid or not, that contradict the scale of its metric, each with the reason."""
+    """Yield each field of a claim that contradicts its metric's scale, with the reason. The claim may be invalid."""
     scale, margin = metric.get("scale", "linear"), claim.get("margin")
     if scale == "linear" or not isinstance(margin, int | float) or not margin:
         return
     if claim.get("value") is not None:
-        return  # one arm against a number: there the margin is in the metric's unit, whatever its scale
+        return  # against a number the margin is in the metric's unit, whatever its scale
     what = "numbers" if scale == "log" else "odds"
     if margin < 1 or (margin == 1 and claim.get("kind") == "equivalent"):
         least = "above 1" if claim.get("kind") == "equivalent" else "of at least 1"
@@ -263,4 +270,4 @@ Claim = Annotated[
     | Annotated[EquivalentClaim, Tag("equivalent")],
     Discriminator(_claim_kind),
 ]
-"""Told apart by `kind`; without one it is a difference."""
+"""Any claim, told apart by `kind`; a difference by default."""

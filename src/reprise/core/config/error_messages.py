@@ -1,4 +1,4 @@
-"""Pydantic's errors in plain English, each at the path of the YAML that it is about."""
+"""Pydantic's errors in plain English, each with the path of the YAML it concerns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reprise.core.config.names import NAME_OF_WANDB
 from reprise.core.config.yaml import Path, did_you_mean
 
 Place = Literal["key", "value", "parent", "block"]
-"""What is wrong: a key, a value, a key that its parent lacks, or a block that contradicts itself."""
+"""What is at fault: a key, a value, a parent that lacks a key, or a block that contradicts itself."""
 
 PATTERNS = {
     r"^[a-z][a-z0-9_]*/[a-z][a-z0-9_]*$": "a part of another dataset, as in mnist/digits",
@@ -37,7 +37,7 @@ PATTERNS = {
 
 @dataclass(frozen=True)
 class Mistake:
-    """One mistake in plain data: where, in which respect, and what to say."""
+    """One mistake in plain data: its path, what is at fault, and the message."""
 
     path: Path
     place: Place
@@ -45,7 +45,7 @@ class Mistake:
 
 
 def mistakes_in(kind: Any, data: Any) -> list[Mistake]:
-    """What keeps `data` from being a `kind`, a model or any other type; nothing if it is one."""
+    """Return everything that keeps `data` from validating as `kind`, a model or any other type."""
     try:
         TypeAdapter(kind).validate_python(data)
     except ValidationError as error:
@@ -85,14 +85,14 @@ def _translated(kind: Any, data: Any, error: ValidationError) -> Iterator[Mistak
     paths = [*expected, *(mistake.path for mistake in others)]
     for path, wanted in expected.items():
         if any(other[: len(path)] == path and other != path for other in paths):
-            continue  # another member of the union came further
+            continue  # another member of the union matched further down
         said = f"expected {' or '.join(dict.fromkeys(wanted))}, found {shown(found[path])}"
         yield Mistake(path, "value", said + _hint(wanted, found[path]))
     yield from others
 
 
 def _expected(item: Any) -> str | None:
-    """What pydantic wanted to see, in words; None for what is not about one value."""
+    """Describe what pydantic expected; None if the error is not about a single value."""
     limits = item.get("ctx", {})
     words = {
         "int_type": "a whole number",
@@ -132,7 +132,7 @@ def _expected(item: Any) -> str | None:
 
 
 def _hint(wanted: list[str], found: Any) -> str:
-    """What may have been meant."""
+    """Return a suggestion of what may have been meant, or the empty string."""
     if isinstance(found, str):
         words = [word for text in wanted for word in text.removeprefix("one of ").split(", ")]
         if "true or false" in wanted and found.lower() in ("yes", "no", "on", "off", "y", "n"):
@@ -146,7 +146,7 @@ def _hint(wanted: list[str], found: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as a message quotes it."""
+    """Format a value for a message."""
     if isinstance(value, dict):
         return "a block of keys" if value else "an empty block"
     if isinstance(value, list):
@@ -163,10 +163,12 @@ def _nearest(word: object, known: list[str], introduction: str) -> str:
 
 
 def _path(data: Any, loc: tuple[str | int, ...]) -> Path:
-    """The part of `loc` that exists in `data`: without the tags of unions and the names of types."""
+    """Return the part of `loc` that exists in `data`, without pydantic's union tags and type names."""
     path: Path = ()
     tagged = False
     for key in loc:
+        # Pydantic inserts the tag of a union into `loc`. Skip it once per block, unless it is itself a key of that
+        # block.
         if isinstance(data, dict) and not tagged and key == data.get("kind", "difference") and "kind" not in path[-1:]:
             tagged = True
         elif (isinstance(data, dict) and key in data) or (
@@ -177,7 +179,7 @@ def _path(data: Any, loc: tuple[str | int, ...]) -> Path:
 
 
 def _members(kind: Any) -> list[Any]:
-    """The members of a union, or the type itself, without annotations and None."""
+    """Return the members of a union, or the type itself, without Annotated and None."""
     if get_origin(kind) is Annotated:
         return _members(get_args(kind)[0])
     if get_origin(kind) in (Union, types.UnionType):
@@ -186,7 +188,7 @@ def _members(kind: Any) -> list[Any]:
 
 
 def _tags(kind: Any, loc: tuple[str | int, ...]) -> str:
-    """The kinds that a block at `loc` can be."""
+    """List the kinds that a block at `loc` can have."""
     tags = [tag for member in _reached(kind, loc) if isinstance(member, type) for tag in _kinds_of(member)]
     return ", ".join(dict.fromkeys(tags))
 
@@ -198,13 +200,13 @@ def _kinds_of(member: Any) -> list[str]:
 
 
 def _fields(kind: Any, loc: tuple[str | int, ...]) -> list[str]:
-    """The keys that the block at `loc` can have."""
+    """Return the keys that a block at `loc` can have."""
     models = [member for member in _reached(kind, loc) if isinstance(member, type) and issubclass(member, BaseModel)]
     return list(dict.fromkeys(name for model in models for name in model.model_fields))
 
 
 def _reached(kind: Any, loc: tuple[str | int, ...]) -> list[Any]:
-    """The types that can stand at `loc`, which may hold the tags of unions and the names of types."""
+    """Return the types allowed at `loc`, which may include pydantic's union tags and type names."""
     if not loc:
         return _members(kind)
     members = _members(kind)

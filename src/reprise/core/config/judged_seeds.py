@@ -1,7 +1,9 @@
-"""The seeds of an arm that follow from its claims: as many as the most demanding claim that names it.
+"""Seeds of an arm, derived from its claims: as many as the most demanding claim that names it.
 
-For `seeds: auto` in params.yaml. It works on the plain data of a paper's `claims`, valid or not, as merging does.
-Judged seeds begin at 1000; 100 and above are for tuning, so that no verdict rests on a run that somebody has looked at.
+Used for `seeds: auto` in params.yaml. Like merging, it works on plain data, valid or not. Judged seeds start at 1000,
+and seeds from 100 up are for tuning, so no verdict rests on a run that somebody has already looked at. A paper that is
+judged again with more seeds names a later start, `first_seed`: adding runs to those already seen until a verdict comes
+out as hoped would be optional stopping.
 """
 
 from __future__ import annotations
@@ -17,22 +19,37 @@ FIRST_JUDGED_SEED = 1000
 
 
 def seeds_needed(claims: Mapping[str, Any], arm: str | None, scale: Scale) -> int:
-    """How many seeds `arm` needs at `scale`: the most that a claim which names it there asks for, or else six.
+    """Return how many seeds `arm` needs at `scale`: the most that a claim naming it asks for, and six by default.
 
-    Of no arm in particular (None) it is the most that any arm needs.
+    With `arm` None, return the most that any arm needs.
     """
-    judged = [claim for claim in claims.values() if isinstance(claim, Mapping) and _judged_at(claim, scale)]
-    naming = [claim for claim in judged if arm is None or arm in {name for _, name in arm_paths(claim)}]
-    asked = [claim.get("seeds", LEAST_SEEDS) for claim in naming]
-    return max((number for number in asked if isinstance(number, int)), default=LEAST_SEEDS)
+    return max(_asked(claims, arm, scale).values(), default=LEAST_SEEDS)
 
 
-def judged_seeds(claims: Mapping[str, Any], arm: str | None, scale: Scale) -> list[int]:
-    """The seeds themselves: the first so many from 1000 on, so that arms share them and are compared pair by pair."""
-    return list(range(FIRST_JUDGED_SEED, FIRST_JUDGED_SEED + seeds_needed(claims, arm, scale)))
+def most_demanding(claims: Mapping[str, Any], arm: str | None, scale: Scale) -> str | None:
+    """Return the first claim that asks for as many seeds as `arm` needs, or None if none asks for more than six."""
+    asked = _asked(claims, arm, scale)
+    most = max(asked.values(), default=LEAST_SEEDS)
+    return next((name for name, number in asked.items() if number == most > LEAST_SEEDS), None)
+
+
+def judged_seeds(paper: Mapping[str, Any], arm: str | None, scale: Scale) -> list[int]:
+    """Return the seeds, counting from `first_seed`. All arms share them, so that they can be compared in pairs."""
+    claims, first = paper.get("claims"), paper.get("first_seed", FIRST_JUDGED_SEED)
+    start = first if isinstance(first, int) else FIRST_JUDGED_SEED
+    return list(range(start, start + seeds_needed(claims if isinstance(claims, Mapping) else {}, arm, scale)))
+
+
+def _asked(claims: Mapping[str, Any], arm: str | None, scale: Scale) -> dict[str, int]:
+    """Return how many seeds each claim asks for, of those that are judged at `scale` and name `arm`."""
+    judged = {name: one for name, one in claims.items() if isinstance(one, Mapping) and _judged_at(one, scale)}
+    naming = {name: one for name, one in judged.items() if arm is None or arm in {each for _, each in arm_paths(one)}}
+    asked = {name: one.get("seeds", LEAST_SEEDS) for name, one in naming.items()}
+    return {name: number for name, number in asked.items() if isinstance(number, int)}
 
 
 def _judged_at(claim: Mapping[str, Any], scale: Scale) -> bool:
     scales = claim.get("scales", ("laptop", "paper"))
+    # At a smaller scale there is nothing to compare a published number with.
     compared_at_paper = claim.get("published") is None or scale == "paper"
     return isinstance(scales, list | tuple) and scale in scales and compared_at_paper

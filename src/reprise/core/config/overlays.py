@@ -1,4 +1,4 @@
-"""Overlays: how a run's config comes about from params.yaml, and where each value of it was written."""
+"""Overlays: how a run's configuration is merged, and where each of its values was written."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ class Layer:
 
     document: Document
     path: Path
-    """Where in the document the block stands."""
+    """Path of the block in the document."""
     tree: dict[str, Any]
     """The block, without `arms`."""
 
     def key_mark(self, path: Path) -> Mark:
-        """The place of the key at `path` of the overlay."""
+        """Return the position of the key at `path` within the overlay."""
         return self.document.key_mark((*self.path, *path))
 
     def value_mark(self, path: Path) -> Mark:
-        """The place of the value at `path` of the overlay."""
+        """Return the position of the value at `path` within the overlay."""
         return self.document.value_mark((*self.path, *path))
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a value of a resolved config was written."""
+    """Where a value of a resolved configuration was written."""
 
     layer: str
-    """`laptop`, or `seeds`, or `command line`."""
+    """Name of the layer: `laptop`, `seeds` or `command line`."""
     mark: Mark
 
     def __str__(self) -> str:
@@ -43,17 +43,17 @@ class Origin:
 
 @dataclass(frozen=True)
 class Merged:
-    """The result of merging layers, and for each path in it which layer did what."""
+    """A merged configuration, with the layers responsible for each path."""
 
     tree: dict[str, Any]
     made: dict[Path, Layer]
-    """The layer that made a block, or gave a value; the first block of all made the whole."""
+    """Layer that created the block or gave the value at a path. The entry at () is the first non-empty layer."""
     touched: dict[Path, Layer]
-    """The last layer that says anything at or within a path."""
+    """Last layer that mentions a path or anything inside it."""
 
     @property
     def origins(self) -> dict[Path, Origin]:
-        """Where every value stands that is not itself a block of keys."""
+        """Origin of every value that is not a non-empty block."""
         return {
             path: Origin(dotted(layer.path) or str(path[0]), layer.value_mark(path))
             for path, layer in self.made.items()
@@ -62,7 +62,7 @@ class Merged:
 
 
 def merge(layers: Iterable[Layer]) -> Merged:
-    """What `resolve` gives, with the origin of every value, and fast enough to check every arm at every scale."""
+    """Merge layers by the same rules as `resolve`, tracking origins, and fast enough to check every arm."""
     layers = list(layers)
     merged = Merged({}, {(): next((layer for layer in layers if layer.path), layers[0])}, {})
     for layer in layers:
@@ -72,14 +72,15 @@ def merge(layers: Iterable[Layer]) -> Merged:
 
 
 def resolve(layers: Iterable[Layer]) -> dict[str, Any]:
-    """The config that a run gets: OmegaConf.merge of the layers.
+    """Merge layers with OmegaConf into the configuration that a run receives.
 
-    Blocks merge deep, lists and values replace; a block that names another `kind` replaces the one before.
+    Blocks merge recursively; lists and scalars replace. A block with a different `kind` replaces the old block.
     """
     from omegaconf import OmegaConf
 
     tree: dict[str, Any] = {}
     for layer in layers:
+        # OmegaConf would merge blocks of different kinds and keep fields of the old one.
         merged = OmegaConf.merge(_without_replaced(tree, layer.tree), layer.tree)
         tree = OmegaConf.to_container(merged, resolve=True)  # type: ignore[assignment]
     return tree
@@ -115,7 +116,7 @@ def _lay(merged: Merged, below: dict[str, Any], overlay: dict[str, Any], path: P
 
 
 def _forget(merged: Merged, path: Path, old: Any) -> None:
-    """Drop what is known about the blocks within a block that is replaced."""
+    """Drop the records of everything inside a block that is being replaced."""
     for key, value in old.items() if isinstance(old, dict) else ():
         _forget(merged, (*path, key), value)
         merged.made.pop((*path, key), None)

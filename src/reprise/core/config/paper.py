@@ -1,4 +1,4 @@
-"""A paper apart from its knobs: what it measures, published and claims."""
+"""Schema of a paper apart from its knobs: metrics, published numbers and claims."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from reprise.core.config.claim import Claim
+from reprise.core.config.judged_seeds import FIRST_JUDGED_SEED
 from reprise.core.config.names import Name, NotNegative, Text
 from reprise.core.contract import Strict
 
 
 class Level(Strict):
-    """A floor or ceiling of a metric: a number and how it was measured, or the arm that measures it."""
+    """A floor or ceiling of a metric: either a number with its source, or the arm that measures it."""
 
     says: Text
-    """What reaches it: a constant predictor, a random player, raw pixels; real data against real data."""
+    """What scores this: a constant predictor, a random player, raw pixels, or real data against real data."""
     value: float | None = None
-    """In the metric's unit; or:"""
+    """The number, in the metric's unit. Give this or `arm`."""
     arm: Name | None = None
-    """The arm whose mean it is."""
+    """Arm whose mean is the level."""
     where: Text | None = None
-    """Of a `value`: how it was measured, or the paper's table."""
+    """How `value` was measured, or the table it comes from."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Level:
@@ -36,101 +37,103 @@ class Metric(Strict):
     """A number that evaluation returns for every run."""
 
     says: Text
-    """What it measures, on which split."""
+    """What it measures, and on which split."""
     unit: str = ""
-    """Of the number, as % or nats; empty where it has none."""
+    """Unit, such as % or nats; empty if it has none."""
     better: Literal["higher", "lower", "neither"]
-    """Which way is an improvement: the report's colours, and what a sweep seeks."""
+    """Direction of improvement, used for the report's colours and by sweeps."""
     scale: Literal["linear", "log", "share"] = "linear"
-    """How two values are compared: by difference, by ratio, or by the ratio of their odds (shares near 0 or 1)."""
+    """How two values are compared: by difference, by ratio, or by odds ratio (for shares near 0 or 1)."""
     floor: Level | None = None
-    """What does not take learning: a constant predictor, a random player."""
+    """Score without learning, such as a constant predictor or a random player."""
     ceiling: Level | None = None
-    """What cannot be exceeded here: real data against real data, a teacher against itself."""
+    """Best possible score here, such as real data against real data or a teacher against itself."""
 
 
 class Published(Strict):
-    """A number of the paper."""
+    """A number published in the paper."""
 
     what: Text
-    """Names it: claims refer to it so."""
+    """Its name, by which claims refer to it."""
     value: float
-    """In `unit`."""
+    """Value, in `unit`."""
     error: NotNegative | None = None
-    """As the paper gives it."""
+    """Error, as given in the paper."""
     unit: str = ""
-    """As the paper gives it."""
+    """Unit, as given in the paper."""
     where: Text
-    """Table, figure or section."""
+    """Table, figure or section of the paper."""
     arm: Name | None = None
-    """The arm it belongs to, if there is one."""
+    """Arm that it corresponds to, if any."""
     metric: Name | None = None
-    """The metric of ours that measures the same: the page sets that arm's mean beside it."""
+    """Our metric for the same quantity. The page shows that arm's mean beside the number."""
 
 
 class ParameterCount(Strict):
-    """How many parameters a model of the paper has; checked on the meta device at paper scale."""
+    """Parameter count of one of the paper's models, checked on the meta device at paper scale."""
 
     count: Annotated[int, Field(gt=0)]
-    """As the paper gives it."""
+    """Count, as given in the paper."""
     where: Text
-    """Table or section; or how it was counted."""
+    """Table or section, or how the count was obtained."""
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """As a share of `count`, where the paper rounds."""
+    """Relative tolerance, for counts that the paper rounds."""
     arm: Name | None = None
-    """The arm whose config it starts from; the first one unless said."""
+    """Arm whose configuration is the starting point; the first by default."""
     config: dict[str, Any] = {}
-    """What differs from that arm's config at paper scale."""
+    """Changes to that arm's configuration at paper scale."""
 
 
 class Hero(Strict):
-    """The picture or film that comes first on the paper's page, and stands for it on the first page."""
+    """The picture or film at the top of the paper's page and on its card of the index."""
 
     picture: Name
-    """Its name, as `snapshot` or `evaluate` gave it."""
+    """Name of the picture, as `snapshot` or `evaluate` returned it."""
     arm: Name
-    """The arm it is of."""
+    """Arm it was made by."""
     caption: Text
-    """What is to be seen in it, in a sentence."""
+    """What it shows, in one sentence."""
 
 
 class Presentation(Strict):
-    """What the page says first of a paper. Nothing here decides anything."""
+    """What the page shows first. Nothing here affects a verdict."""
 
     idea: Text
     """What the paper proposed and why it mattered, in three sentences for a student."""
     headline: Name
-    """The claim whose verdict is told first."""
+    """Claim whose verdict comes first."""
     hero: Hero | None = None
-    """Without one it is the first picture of the first arm."""
+    """Lead picture; the first picture of the first arm by default."""
     pictures: dict[Name, Text] = {}
-    """By name of picture, what is to be seen in it."""
+    """What each picture shows, by its name."""
     curves: dict[Name, Text] = {}
-    """By column of the history, what it is, in words. These come first, in this order; the page folds the others."""
+    """What each column of the history is, in words. These curves come first, in this order; the page folds the rest."""
 
 
 class Paper(Strict):
     """One landmark paper, apart from its knobs."""
 
     title: Text
-    """As published; of several papers, the first or what they share."""
+    """Title as published; for several papers, that of the first or of what they share."""
     authors: Text
-    """Surnames, with commas between."""
+    """Surnames, separated by commas."""
     year: Annotated[int, Field(ge=1940)]
-    """Of publication: the order of every list."""
+    """Year of publication, by which every list is sorted."""
     venue: Text
     """Journal or conference."""
     link: Annotated[str, Field(pattern=r"^https?://")]
-    """To the paper."""
+    """Link to the paper."""
     family: Name
     """vision, language, generative, rl, ...: how the report groups papers."""
     metrics: Annotated[dict[Name, Metric], Field(min_length=1)]
-    """What evaluation returns for every run, by name."""
+    """Metrics that evaluation returns for every run, by name."""
     published: list[Published] = []
-    """Numbers of the paper, to compare with at its scale."""
+    """Numbers of the paper, to compare with at paper scale."""
     parameters: dict[Name, ParameterCount] = {}
-    """By model, how many parameters it has at paper scale."""
+    """Parameter counts at paper scale, by model."""
     page: Presentation | None = None
-    """What the page says first."""
+    """What the page shows first."""
+    first_seed: Annotated[int, Field(ge=FIRST_JUDGED_SEED)] = FIRST_JUDGED_SEED
+    """First seed that judges. Raised, in a commit before the run, to judge a paper again on runs nobody has seen."""
     claims: dict[Name, Claim] = {}
     """What the paper says, each as a comparison with its margin, fixed before the run that judges it."""

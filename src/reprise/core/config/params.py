@@ -1,4 +1,4 @@
-"""What params.yaml and each experiment's params/<key>.yaml can say."""
+"""Schema of params.yaml and of each experiment's params/<key>.yaml."""
 
 from __future__ import annotations
 
@@ -14,75 +14,79 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Runtime(Strict):
-    """On what, and how, runs execute; none of it but `precision` and `threads` changes what they compute."""
+    """How and on which hardware runs execute. Only `precision` and `threads` change what they compute."""
 
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    """What runs compute on; auto: a GPU where there is one."""
+    """Hardware that runs use; auto takes a GPU if there is one."""
     devices: Count | Literal["auto"] = "auto"
-    """Devices of one run. With more than one, runs go one after another, each by DDP."""
+    """Devices per run. With more than one, runs go one after another, each with DDP."""
     num_nodes: Count = 1
-    """Machines that one run is spread over."""
+    """Machines per run."""
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
-    """How a run is spread over devices; auto: as Lightning chooses."""
+    """How a run is distributed over devices; auto leaves the choice to Lightning."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
-    """auto: bfloat16 autocast where the experiment allows it and the processor has it, else float32."""
+    """auto: bfloat16 autocast if the experiment allows it and the hardware supports it, else float32."""
     engine: Literal["local", "ray"] = "local"
-    """Where the grid of arms and seeds runs: processes of this machine, or a Ray cluster."""
+    """Where runs execute: as processes on this machine, or on a Ray cluster."""
     address: Annotated[str, Field(pattern=r"^(auto|[^/\s]+:[0-9]+)$")] = "auto"
-    """The head of the Ray cluster, host:port; auto: of the cluster that this machine is a node of."""
+    """Head of the Ray cluster as host:port; auto: the cluster that this machine belongs to."""
     workers: Count | Literal["auto"] = "auto"
-    """Runs side by side; auto: one for each core, or each GPU."""
+    """Number of runs in parallel; auto: one per core, or one per GPU, or as many per GPU as `gpu_memory` allows."""
+    gpu_memory: Annotated[float, Field(gt=0)] | None = None
+    """GPU memory per run, in GiB. With it, `workers: auto` starts as many runs per GPU as fit into its free memory."""
     threads: Count = 1
-    """Threads of each run, or of each of its devices; another number changes the last bits, and makes another run."""
+    """Threads per run, or per device of a run. Changing it changes the last bits of results, so it makes a new run."""
     checkpoint_every: Annotated[float, Field(gt=0)] = 60.0
-    """Seconds: the most that a kill can cost."""
+    """Seconds between checkpoints: the most work that a kill can lose."""
 
     @model_validator(mode="after")
     def _one_device_on_ray(self) -> Runtime:
         if self.engine == "ray" and (self.devices not in (1, "auto") or self.num_nodes > 1):
             raise ValueError("engine: ray gives each run one device, so devices and num_nodes are 1")
+        if self.engine == "ray" and self.gpu_memory is not None:
+            raise ValueError("engine: ray gives each run one device, so gpu_memory is null")
         return self
 
 
 class Tracking(Strict):
-    """Weights & Biases."""
+    """Settings of Weights & Biases."""
 
     wandb: Literal["auto", "online", "offline", "off"] = "auto"
-    """auto: online where there is a key, else offline."""
+    """auto: online if there is an API key, else offline."""
     project: Annotated[str, Field(pattern=NAME_OF_WANDB)] = "reprise"
-    """The W&B project that runs go to; WANDB_PROJECT in the environment goes before it."""
+    """W&B project for the runs. The environment variable WANDB_PROJECT takes precedence."""
     entity: Annotated[str, Field(pattern=NAME_OF_WANDB)] | None = None
-    """The W&B team or user; null: WANDB_ENTITY, or your own."""
+    """W&B team or user; null: WANDB_ENTITY, or your default entity."""
 
 
 OWN_ARMS = "own_arms"
 
 
 class Section(Strict):
-    """The whole of params/<key>.yaml: the knobs of one experiment. Beside its knobs each scale may hold:
+    """Contents of params/<key>.yaml: the knobs of one experiment. Besides knobs, each scale may hold:
 
-    - `arms`: overlays on arms of all scales; null takes an arm away;
-    - `own_arms`: arms that this scale alone has.
+    - `arms`: overlays on arms of all scales; null removes an arm;
+    - `own_arms`: arms that exist at this scale only.
     """
 
     paper: dict[str, Any]
-    """Every knob at the paper's value."""
+    """Every knob, at the paper's value."""
     arms: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
-    """The variants: what each of them changes."""
+    """The variants compared: what each one changes."""
     laptop: dict[str, Any]
     """What is smaller on a laptop: an overlay on `paper`."""
     smoke: dict[str, Any]
-    """What is smaller still in tests: an overlay on `laptop`."""
+    """What is smaller still, for tests: an overlay on `laptop`."""
 
 
 class Params(Strict):
-    """The whole of params.yaml."""
+    """Contents of params.yaml."""
 
     scale: Scale
-    """How large the problem is: smoke for seconds, laptop for minutes on two cores, paper as in the paper."""
+    """Problem size: smoke runs in seconds, laptop in minutes on two cores, paper at the paper's own size."""
     seeds: Seeds | Literal["auto"] = "auto"
-    """Replicates; arms are compared paired by seed. auto: for each arm as many as its claims need, from 1000 up."""
+    """Replicates, which also pair the arms. auto: from 1000 up, as many for each arm as its claims need."""
     runtime: Runtime = Runtime()
-    """On what, and how, runs execute."""
+    """How and on which hardware runs execute."""
     tracking: Tracking = Tracking()
-    """Weights & Biases."""
+    """Settings of Weights & Biases."""

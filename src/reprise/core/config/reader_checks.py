@@ -1,7 +1,7 @@
-"""Readers of datasets as YAML names them: whether there is such a reader, and whether it has such options.
+"""Checks that the readers named in YAML exist and accept the options given.
 
-No reader is imported, and so neither numpy nor what decodes its files: only that part of its module runs which its
-`Options` is made of, as with a paper's `Config`.
+No reader is imported, so neither is numpy nor any decoder. As with a paper's `Config`, only the part of the module that
+`Options` depends on is executed.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from reprise.core.config.yaml import ConfigError, Document, Mark, Path, Problem,
 from reprise.core.contract import Strict
 
 ALLOWED = ("pydantic", "reprise.core.contract", "reprise.parts.data.csv_table", "reprise.parts.data.readers")
-"""What a reader's Options may be made of, beside the standard library."""
+"""What a reader's Options may import besides the standard library."""
 
 
 def readers_dir() -> FilePath:
-    """The folder of the readers' modules, found without importing any of them."""
+    """Return the folder of the readers' modules, without importing any of them."""
     found = importlib.util.find_spec("reprise")
     assert found is not None
     assert found.submodule_search_locations
@@ -30,28 +30,33 @@ def readers_dir() -> FilePath:
 
 
 def reader_files(directory: FilePath | None = None) -> dict[str, FilePath]:
-    """The module of each reader, by the name that YAML calls it by."""
+    """Return the module file of each reader, by the reader's name in YAML."""
     return {file.stem: file for file in sorted((directory or readers_dir()).glob("[a-z]*.py"))}
 
 
 def reader_options(file: FilePath) -> type[Strict]:
-    """The `Options` of the reader in `file`; ConfigError if it cannot be had."""
+    """Return the `Options` of the reader in `file`.
+
+    Raises:
+        ConfigError: the class cannot be loaded.
+    """
     return _options(file, file.stat().st_mtime_ns)
 
 
 @cache
+# `_modified` is part of the cache key, so an edited reader is read again.
 def _options(file: FilePath, _modified: int) -> type[Strict]:
     return sliced_class("Options", f"reprise.readers.{file.stem}", file, f"readers/{file.name}", Strict, ALLOWED)
 
 
 def reader_problems(document: Document, path: Path, part: Any, directory: FilePath | None = None) -> Iterator[Problem]:
-    """What is wrong with the readers and options of a part, and of its sources, which stands at `path` of `document`.
+    """Yield what is wrong with the readers and options of a part at `path` of `document`, and of its sources.
 
-    `part` is plain data, as it was read; what is wrong with its shape is for the schema to say. A mistake in options
-    that a source takes over from its part is told once, where it stands.
+    `part` is plain data as read; the schema checks its shape. A mistake in options that sources inherit from the part
+    is reported once, where it is written.
     """
     if not isinstance(part, Mapping):
-        return  # the name of another dataset's part, or no part at all
+        return  # a reference to another dataset's part, or null
     files = reader_files(directory)
     places = [(path, part), *(((*path, "sources", index), one) for index, one in enumerate(_sources(part)))]
     for place, block in places:
@@ -71,7 +76,7 @@ def reader_problems(document: Document, path: Path, part: Any, directory: FilePa
 
 
 def _combinations(path: Path, part: Mapping[str, Any]) -> Iterator[tuple[Path, Any, dict[str, Any], set[str]]]:
-    """For each source that is there: its place, its reader, its options, and which of these it says itself."""
+    """Yield the path, reader and merged options of each source, and the keys of the options it sets itself."""
     shared = part.get("options")
     shared = dict(shared) if isinstance(shared, Mapping) else {}
     for index, source in enumerate(_sources(part)):
@@ -85,7 +90,7 @@ def _combinations(path: Path, part: Mapping[str, Any]) -> Iterator[tuple[Path, A
 def _option_problems(
     document: Document, path: Path, place: Path, file: FilePath, options: dict[str, Any], own: set[str]
 ) -> Iterator[Problem]:
-    """What is wrong with a reader's options, each at the block that says it: the source's, or else its part's."""
+    """Yield what is wrong with a reader's options, located at the block that sets them: the source or its part."""
     try:
         kind = reader_options(file)
     except ConfigError as error:
@@ -100,7 +105,7 @@ def _located(document: Document, block: Path, mistake: Mistake, reader: str) -> 
     path = (*block, "options", *mistake.path)
     if mistake.place == "value":
         return _problem(document.value_mark(path), path, mistake.message)
-    if mistake.place == "parent":  # the mark is that of the options, or where there are none of what they belong to
+    if mistake.place == "parent":  # mark the options or, if there are none, their owner
         return _problem(document.key_mark(path[:-1]), path, f"{mistake.message}; reader {reader} needs it")
     return _problem(document.key_mark(path), path, mistake.message)
 

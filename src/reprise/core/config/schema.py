@@ -1,4 +1,4 @@
-"""JSON Schemas of the files of YAML, by which editors complete and check them."""
+"""JSON Schemas of the YAML files, with which editors complete and check them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def write(root: Path, experiments: Path | None = None) -> list[str]:
-    """Write schemas/ below `root`; the paths of the files, relative to it."""
+    """Write schemas/ below `root`, and return the paths of the files relative to it."""
     written = schemas(experiments or experiments_dir())
     for stale in {*(root / "schemas").rglob("*.schema.json")} - {root / name for name in written}:
         stale.unlink()
@@ -39,13 +39,13 @@ def write(root: Path, experiments: Path | None = None) -> list[str]:
 
 
 def current(root: Path, experiments: Path | None = None) -> bool:
-    """Whether the schemas below `root` are what `write` would write."""
+    """Whether the schemas below `root` are up to date."""
     files = schemas(experiments or experiments_dir()).items()
     return all((root / name).exists() and (root / name).read_text() == text for name, text in files)
 
 
 def schemas(experiments: Path) -> dict[str, str]:
-    """The text of each schema file by its path: one for each kind of file, and one for the knobs of each experiment."""
+    """Return the text of each schema file by its path: one per kind of file, and one per experiment's knobs."""
     named = {
         "params": _schema(Params),
         "pipeline": _schema(Pipeline),
@@ -61,22 +61,22 @@ def schemas(experiments: Path) -> dict[str, str]:
 
 
 def knobs_schema(config: type[ExperimentConfig]) -> dict[str, Any]:
-    """The schema of params/<key>.yaml: the knobs of one experiment; an overlay needs none of them."""
+    """Return the schema of params/<key>.yaml, the knobs of one experiment. In an overlay no knob is required."""
     whole = _schema(config)
     overlay = _partial(whole)
     definitions = whole.pop("$defs", {}) | overlay.pop("$defs", {}) | {"overlay": overlay}
     docs, reference = _field_docs(Section), {"$ref": "#/$defs/overlay"}
     arms = {
-        "description": "Arms that this scale changes or, by null, takes away.",
+        "description": "Arms that this scale changes or, with null, removes.",
         "type": "object",
         "additionalProperties": {"anyOf": [reference, {"type": "null"}]},
     }
     own_arms = {
-        "description": "Arms that this scale alone has.",
+        "description": "Arms that exist at this scale only.",
         "type": "object",
         "additionalProperties": reference,
     }
-    # An arm may hold what `paper` lacks, so `paper` need not hold every knob.
+    # Not every knob is required in `paper`: an arm may supply one instead.
     blocks: dict[str, Any] = {
         scale: {
             "description": docs[scale],
@@ -102,7 +102,7 @@ def knobs_schema(config: type[ExperimentConfig]) -> dict[str, Any]:
 
 
 class _Documented(GenerateJsonSchema):
-    """Takes the docstring under a field for its description, read from the source only when it is needed."""
+    """Uses the docstring under each field as its description, read from the source only when needed."""
 
     def model_schema(self, schema: Any) -> dict[str, Any]:
         described = super().model_schema(schema)
@@ -118,7 +118,7 @@ def _schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _renamed(schema: Any, rename: Callable[[str], str]) -> Any:
-    """The same with every definition, and every reference to one, renamed."""
+    """Return the schema with every definition, and every reference to one, renamed."""
     if isinstance(schema, list):
         return [_renamed(item, rename) for item in schema]
     if not isinstance(schema, dict):
@@ -132,7 +132,7 @@ def _renamed(schema: Any, rename: Callable[[str], str]) -> Any:
 
 
 def _plain(schema: Any) -> Any:
-    """Without titles and OpenAPI's discriminators; a union is one that editors can complete."""
+    """Drop titles and OpenAPI discriminators, and turn oneOf into anyOf, which editors can complete."""
     if isinstance(schema, list):
         return [_plain(item) for item in schema]
     if not isinstance(schema, dict):
@@ -145,7 +145,7 @@ def _plain(schema: Any) -> Any:
 
 
 def _partial(schema: Any) -> Any:
-    """The same with nothing required, at any depth."""
+    """Return the schema with nothing required, at any depth."""
     return _renamed(_without_required(schema), "{}.partial".format)
 
 
@@ -159,7 +159,7 @@ def _without_required(schema: Any) -> Any:
 
 
 def _field_docs(model: type) -> dict[str, str]:
-    """The docstring under each field of `model` and its bases."""
+    """Return the docstring under each field of `model` and its bases."""
     docs: dict[str, str] = {}
     for base in reversed(model.__mro__):
         if issubclass(base, BaseModel) and base is not BaseModel:
@@ -169,7 +169,7 @@ def _field_docs(model: type) -> dict[str, str]:
 
 @cache
 def _class_docs(file: str) -> dict[str, dict[str, str]]:
-    """For each class of a file, the docstring under each annotated name."""
+    """Return, for each class of a file, the docstring under each annotated name."""
     classes = [node for node in ast.walk(ast.parse(Path(file).read_bytes())) if isinstance(node, ast.ClassDef)]
     return {node.name: dict(_docs_in(node)) for node in classes}
 

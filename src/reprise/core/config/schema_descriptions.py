@@ -1,6 +1,6 @@
-"""What an editor shows beside a key: what it is and in what unit.
+"""What an editor shows for a key: its meaning and unit.
 
-That is the docstring under the field. A word that means the same in every paper is explained here, once.
+Normally that is the docstring under the field. Keys that mean the same in every paper are described here, once.
 """
 
 from __future__ import annotations
@@ -10,39 +10,39 @@ from typing import Any
 from reprise.core.contract import Duration
 
 WORDS = {
-    "activation": "Of the hidden units.",
-    "alpha": "Decay of the average of the squared gradient, an update: 0 to 1.",
-    "batch_size": "Examples an update.",
-    "betas": "Decay, an update, of the averages of the gradient and of its square: β1 and β2, 0 to 1.",
-    "bound": "The largest weight: uniform in ± this.",
-    "centered": "Whether the squared mean of the gradient is taken off its mean square.",
-    "channels": "Filters.",
-    "dropout": "Share of units dropped while it trains: 0 to 1.",
+    "activation": "Activation function of the hidden units.",
+    "alpha": "Decay rate per update of the running average of the squared gradient, 0 to 1.",
+    "batch_size": "Examples per update.",
+    "betas": "Decay rates per update of the running averages of the gradient (β1) and its square (β2), 0 to 1.",
+    "bound": "Weights are drawn uniformly from ± this value.",
+    "centered": "Whether to divide by the gradient's standard deviation instead of its root mean square.",
+    "channels": "Number of filters.",
+    "dropout": "Probability of dropping a unit in training, 0 to 1.",
     "duration": "Length of training.",
-    "eps": "Added to the divisor, so that it is never 0.",
-    "evaluate": "What it is scored by; a change here trains nothing again.",
-    "floor": "The rate at the end, as a share of the full rate: 0 to 1.",
-    "gain": "Multiplies the standard deviation.",
+    "eps": "Added to the denominator for numerical stability.",
+    "evaluate": "Settings of the evaluation. Changing them does not retrain anything.",
+    "floor": "Final learning rate as a fraction of the peak, 0 to 1.",
+    "gain": "Factor on the standard deviation.",
     "hidden": "Units of each hidden layer.",
-    "init": "How the weights start.",
-    "kernel": "Side of a filter, in pixels.",
-    "kind": "Which of them it is; another kind replaces the whole block.",
-    "milestones": "When the rate is multiplied by gamma.",
-    "momentum": "Share of the last move that goes into the next: 0 to 1.",
-    "nesterov": "Whether the gradient is taken where momentum leads (Nesterov's), not where it starts.",
-    "norm_eps": "Added to the variance by normalisation, so that it is never 0.",
-    "normalization": "Between a layer's sums and its activation.",
-    "optimizer": "How a gradient becomes a step.",
+    "init": "Initialisation of the weights.",
+    "kernel": "Side length of a filter, in pixels.",
+    "kind": "Which variant this is. A different kind replaces the whole block.",
+    "milestones": "When the learning rate is multiplied by gamma.",
+    "momentum": "Momentum coefficient: the fraction of the last step added to the next, 0 to 1.",
+    "nesterov": "Whether to use Nesterov momentum: the gradient at the point that momentum leads to.",
+    "norm_eps": "Added to the variance in normalisation, for numerical stability.",
+    "normalization": "Normalisation between a layer's weighted sums and its activation.",
+    "optimizer": "Optimiser, with its learning rate.",
     "schedule": "How the learning rate changes over training.",
     "std": "Standard deviation of the weights.",
-    "stride": "Pixels from one place of a filter to the next.",
-    "truncated": "Whether it is cut at two standard deviations.",
+    "stride": "Stride of the filter, in pixels.",
+    "truncated": "Whether the distribution is truncated at two standard deviations.",
 }
 LENGTH = "In epochs (90ep) or updates (50_000step)."
 
 
 def fill(schema: dict[str, Any]) -> None:
-    """Give every key of the blocks in `schema` a description, and every length its unit."""
+    """Give every key of the blocks in `schema` a description, and append its unit to every duration."""
     blocks = {"": schema, **schema.get("$defs", {})}
     for block in blocks.values():
         for name, key in block.get("properties", {}).items():
@@ -53,7 +53,7 @@ def fill(schema: dict[str, Any]) -> None:
 
 
 def _of_kinds(key: dict[str, Any], blocks: dict[str, Any]) -> str:
-    """`One of sgd, adam.`, or what the block is that it can hold."""
+    """Return `One of sgd, adam.`, or the description of the block that the key holds."""
     members = _members(key, blocks)
     kinds = [kind for member in members for kind in _kinds(member)]
     if kinds:
@@ -70,7 +70,7 @@ def _is_length(key: dict[str, Any]) -> bool:
 
 
 def _members(key: dict[str, Any], blocks: dict[str, Any]) -> list[dict[str, Any]]:
-    """The blocks that a key can hold."""
+    """Return the blocks that a key can hold."""
     references = [one["$ref"] for one in (key, *key.get("anyOf", ())) if "$ref" in one]
     names = [reference.removeprefix("#/$defs/") for reference in references]
     return [blocks[name] for name in names if name in blocks]

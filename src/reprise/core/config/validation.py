@@ -1,4 +1,4 @@
-"""Every mistake in the project's YAML: each file by itself, and the files against each other."""
+"""Finds every mistake in the project's YAML: within each file, and between files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pydantic import ValidationError
 
 from reprise.core.config.claim import LEAST_SEEDS, arm_paths, scale_problems
 from reprise.core.config.config_loader import config_class
-from reprise.core.config.dataset import Dataset, resolved
 from reprise.core.config.documents import (
     DATASETS,
     KNOBS,
@@ -35,9 +34,9 @@ from reprise.core.contract import SCALES, Scale, Strict
 
 
 def problems_in(reading: Reading, papers: Collection[str] | None) -> list[Problem]:
-    """Every mistake in the files and on the command line; fills `reading.classes` on the way.
+    """Return every mistake in the files and on the command line, and fill `reading.classes`.
 
-    Where `papers` is given, only the files of these papers are read and checked.
+    If `papers` is given, only the files of those papers are read and checked.
     """
     documents = [reading.params, reading.pipeline, *_read_for(reading, papers)]
     unreadable = [problem for document in documents for problem in document.problems]
@@ -59,12 +58,11 @@ def problems_in(reading: Reading, papers: Collection[str] | None) -> list[Proble
         if reading.papers[key].data is not None:
             found += _whole(reading.papers[key], PAPERS)
             found += _Paper(reading, key).problems()
-    for name in _datasets_of(reading, papers):
-        if reading.datasets[name].data is not None:
-            found += _against(Dataset, reading.datasets[name])
-            found += _reader_problems(reading.datasets[name])
+    if names := _datasets_of(reading, papers):
+        found += _dataset_problems(reading, names)
     if papers is None:
         found += _reference_problems(reading)
+    # Text that cannot be parsed is reported once, not again as a missing or wrong value.
     return unreadable + [problem for problem in found if problem.mark not in known]
 
 
@@ -73,14 +71,14 @@ def _chosen(folder: Folder, papers: Collection[str] | None) -> list[str]:
 
 
 def _datasets_of(reading: Reading, papers: Collection[str] | None) -> list[str]:
-    """The datasets that the stages of `papers` read; all of them unless papers are given."""
+    """Return the datasets that the stages of `papers` read, or all of them if `papers` is None."""
     if papers is None:
         return list(reading.datasets)
     return [name for name in dict.fromkeys(n for key in papers for n in reading.data(key)) if name in reading.datasets]
 
 
 def _read_for(reading: Reading, papers: Collection[str] | None) -> list[Document]:
-    """The documents that are checked for `papers`, beside params.yaml and pipeline.yaml."""
+    """Return the documents to check for `papers`, besides params.yaml and pipeline.yaml."""
     return [
         *(folder[key] for folder in (reading.knobs, reading.papers) for key in _chosen(folder, papers)),
         *(reading.datasets[name] for name in _datasets_of(reading, papers)),
@@ -94,14 +92,18 @@ HOME = {
     KNOBS: (Section, "params/<key>.yaml"),
     PAPERS: (Paper, "papers/<key>.yaml"),
 }
-"""The block that each kind of file holds, and what the file is called."""
+"""The model and the name of each kind of file."""
 MOVED = {"experiments": "params/<key>.yaml or papers/<key>.yaml", "datasets": "datasets/<name>.yaml"}
-"""Blocks of earlier versions' files, and where their content belongs."""
+"""Blocks used in files of earlier versions, and where their contents belong now."""
 
 
 def _file_problems(reading: Reading) -> Iterator[Problem]:
-    """An experiment is a row of the stage tables, two YAML files and a Python file; a dataset is a line and a file."""
-    if reading.pipeline.data is None or reading.pipeline.partial:  # what is not named may stand where it cannot be read
+    """Yield missing and stray files.
+
+    Each experiment needs a row in the stage tables, two YAML files and a Python file; each dataset needs an entry in
+    the list and a YAML file.
+    """
+    if reading.pipeline.data is None or reading.pipeline.partial:  # a missing name may be in an unreadable line
         return
     experiments, listed = reading.experiments(), reading.pipeline.data.get("datasets")
     datasets = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
@@ -124,29 +126,27 @@ def _file_problems(reading: Reading) -> Iterator[Problem]:
 
 
 def _stray_files(folder: Folder, named: Collection[str]) -> Iterator[Problem]:
-    """Files of a folder that pipeline.yaml does not name, and those whose ending keeps them from being read."""
+    """Yield the files of a folder that pipeline.yaml does not name, and files ignored because they end in .yml."""
     what = "dataset" if folder.name == DATASETS else "experiment"
     for key in folder:
         if key not in named:
             near = did_you_mean(key, [one for one in named if one not in folder])
             yield Problem(Mark(folder.file(key), 1, 1), "", f"{PIPELINE} names no {what} {key}{near}")
     for path in sorted((folder.root / folder.name).glob("*.yml")):
-        twice = (
-            f"; {path.stem} stands in two files, this one and {folder.file(path.stem)}" if path.stem in folder else ""
-        )
-        message = f"a file of this folder ends in .yaml{twice}"
+        twice = f"; {path.stem} is in two files, this one and {folder.file(path.stem)}" if path.stem in folder else ""
+        message = f"files in this folder must end in .yaml{twice}"
         yield Problem(Mark(f"{folder.name}/{path.name}", 1, 1), "", message)
 
 
 def _whole(document: Document, home: str) -> list[Problem]:
-    """The mistakes in a file that is of the kind `home`; a key that belongs elsewhere is told where, once."""
+    """Return the mistakes in a file of kind `home`. A misplaced key is reported once, with the file it belongs in."""
     misplaced = list(_misplaced(document, home))
     marks = {problem.mark for problem in misplaced}
     return misplaced + [problem for problem in _against(HOME[home][0], document) if problem.mark not in marks]
 
 
 def _misplaced(document: Document, home: str) -> Iterator[Problem]:
-    """Keys that belong to another kind of file, which is named."""
+    """Yield the keys that belong in another kind of file, and name that file."""
     own = HOME[home][0].model_fields
     for key in document.data:
         if key in own:
@@ -158,23 +158,23 @@ def _misplaced(document: Document, home: str) -> Iterator[Problem]:
 
 
 def _key_of(document: Document) -> str:
-    """The experiment whose file it is; a placeholder for a file that all share."""
+    """Return the experiment that the file belongs to, or a placeholder if the file is shared."""
     return FilePath(document.file).stem if "/" in document.file else "<key>"
 
 
 def _repeated(document: Document, key: str) -> Iterator[Problem]:
-    """Entries that stand in a list twice."""
+    """Yield the entries that occur twice in a list."""
     entries = document.data.get(key)
     for index, entry in enumerate(entries if isinstance(entries, list) else ()):
         if entry in entries[:index]:
-            yield _at_value(document, (key, index), f"{shown(entry)} stands here twice")
+            yield _at_value(document, (key, index), f"{shown(entry)} is listed twice")
 
 
 # --- params/<key>.yaml ------------------------------------------------------------------------------------------------
 
 
 def _section_problems(reading: Reading, key: str) -> Iterator[Problem]:
-    """The mistakes in the knobs of one experiment: each arm, at each scale."""
+    """Yield the mistakes in one experiment's knobs, checked for each arm at each scale."""
     section, file = reading.section(key), reading.files[key]
     yield from _scale_arm_problems(reading.knobs[key])
     try:
@@ -198,14 +198,14 @@ def _section_problems(reading: Reading, key: str) -> Iterator[Problem]:
                 local.add(problem)
     for problem, where in wrong.items():
         for_all_arms = problem.mark.file == COMMAND_LINE and problem.path.split(".")[0] not in Section.model_fields
-        if (problem not in local or for_all_arms) and len(where) < len(runs):  # whom it is for, if not by its place
+        if (problem not in local or for_all_arms) and len(where) < len(runs):  # name the arms it concerns
             others = f" and {len(where) - 1} more" if len(where) > 1 else ""
             problem = Problem(problem.mark, problem.path, f"{problem.message} (arm {where[0]}{others})")
         yield problem
 
 
 def _scale_arm_problems(document: Document) -> Iterator[Problem]:
-    """The mistakes in the arms that one scale adds, changes or takes away."""
+    """Yield the mistakes in the arms that a single scale adds, changes or removes."""
     everywhere = block(document.data, "arms")
     for scale in SCALES:
         below = [one for one in OVERLAYS[scale] if one == scale or one != "paper"]
@@ -220,7 +220,7 @@ def _scale_arm_problems(document: Document) -> Iterator[Problem]:
                 yield _at_key(document, (scale, "arms", arm), message + hint)
         for arm in block(document.data, scale, OWN_ARMS):
             if arm in everywhere:
-                message = f"{arm} is an arm of all scales: what {scale} changes in it belongs in arms"
+                message = f"{arm} is an arm of all scales: put {scale}'s changes to it in arms"
                 yield _at_key(document, (scale, OWN_ARMS, arm), message)
 
 
@@ -229,14 +229,14 @@ def _repeated_seeds(tree: dict[str, Any]) -> Iterator[Mistake]:
     if isinstance(seeds, list) and all(isinstance(seed, int) for seed in seeds):
         for index, seed in enumerate(seeds):
             if seed in seeds[:index]:
-                yield Mistake(("seeds", index), "value", f"the seed {seed} is here twice")
+                yield Mistake(("seeds", index), "value", f"seed {seed} is listed twice")
 
 
 # --- pipeline.yaml ----------------------------------------------------------------------------------------------------
 
 
 def _stage_problems(pipeline: Document) -> Iterator[Problem]:
-    """Datasets, models and stages that do not exist, and experiments that lack a stage."""
+    """Yield references to datasets, models and stages that do not exist, and experiments that lack a stage."""
     listed = pipeline.data.get("datasets")
     datasets = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
     tables = {table: block(pipeline.data, table) for table in STAGE_TABLES}
@@ -257,8 +257,17 @@ def _stage_problems(pipeline: Document) -> Iterator[Problem]:
 # --- datasets/<name>.yaml ---------------------------------------------------------------------------------------------
 
 
+def _dataset_problems(reading: Reading, names: Sequence[str]) -> Iterator[Problem]:
+    from reprise.core.config.dataset import Dataset  # takes pydantic 40 ms to build; imported here to keep `list` fast
+
+    for document in (reading.datasets[name] for name in names):
+        if document.data is not None:
+            yield from _against(Dataset, document)
+            yield from _reader_problems(document)
+
+
 def _reader_problems(document: Document) -> Iterator[Problem]:
-    """The readers, and the options of readers, that do not exist."""
+    """Yield the readers that do not exist, and options that their readers do not have."""
     blocks: list[Path] = [("parts",), *(("at", scale) for scale in block(document.data, "at"))]
     for path in blocks:
         for name, part in block(document.data, *path).items():
@@ -266,7 +275,9 @@ def _reader_problems(document: Document) -> Iterator[Problem]:
 
 
 def _reference_problems(reading: Reading) -> Iterator[Problem]:
-    """The parts of other datasets that do not exist, of the datasets that are valid by themselves."""
+    """Yield references to missing parts of other datasets, among datasets that are valid by themselves."""
+    from reprise.core.config.dataset import Dataset, resolved
+
     valid = {
         name: Dataset.model_validate(document.data)
         for name, document in reading.datasets.items()
@@ -284,7 +295,7 @@ def _reference_problems(reading: Reading) -> Iterator[Problem]:
 
 
 class _Paper:
-    """One paper's file: the arms, metrics and published numbers that it names, and the seeds that it needs."""
+    """Checks one paper's file: the arms, metrics and published numbers it names, and the seeds its claims need."""
 
     def __init__(self, reading: Reading, key: str) -> None:
         self.reading, self.key = reading, key
@@ -294,7 +305,7 @@ class _Paper:
         self.published = [block(number) for number in listed] if isinstance(listed, list) else []
 
     def problems(self) -> Iterator[Problem]:
-        """What it names that does not exist, and the claims that have too few seeds."""
+        """Yield references to things that do not exist, and claims with too few seeds."""
         for index, number in enumerate(self.published):
             yield from self._arm_problems(("published", index, "arm"), number.get("arm"), ["paper"])
             yield from self._metric_problems(("published", index, "metric"), number.get("metric"))
@@ -319,6 +330,7 @@ class _Paper:
         if self.key in self.reading.classes and self.reading.arms(self.key, "paper"):
             merged = self.reading.published_size(self.key, model)
             for mistake in mistakes_in(self.reading.classes[self.key], merged.tree):
+                # A mistake inherited from the arm is reported at the arm itself; only report what `config` adds here.
                 problem = _located_in_merged(mistake, merged)
                 if problem.mark.file == self.document.file:
                     yield problem
@@ -332,7 +344,7 @@ class _Paper:
         yield from self._metric_problems((*path, "metric"), claim.get("metric"))
         what, names = claim.get("published"), [str(number.get("what")) for number in self.published]
         if isinstance(what, str) and what not in names:
-            message = f"no published number is called {shown(what)}{did_you_mean(what, names)}"
+            message = f"there is no published number called {shown(what)}{did_you_mean(what, names)}"
             yield _at_value(self.document, (*path, "published"), message)
         metric = claim.get("metric")
         for field, message in scale_problems(
@@ -373,13 +385,13 @@ class _Paper:
 
 
 def check_document(document: Document, kind: type[Strict]) -> list[Problem]:
-    """Every mistake in one file that is to be a `kind` as a whole."""
+    """Return every mistake in one file, whose contents should be a `kind`."""
     found = [] if document.data is None else list(_against(kind, document))
     return [*document.problems, *found]
 
 
 def _against(kind: Any, document: Document, path: Path = ()) -> Iterator[Problem]:
-    """The mistakes in the block of `document` at `path`, which is to be a `kind`."""
+    """Yield the mistakes in the block of `document` at `path`, which should be a `kind`."""
     data = document.data
     for key in path:
         data = data[key]
@@ -389,23 +401,24 @@ def _against(kind: Any, document: Document, path: Path = ()) -> Iterator[Problem
 
 
 def _is_certain(mistake: Mistake, document: Document) -> bool:
-    """Whether it is one whatever the lines say that could not be read: what is missing may be in them."""
+    """Whether a mistake is certain even if some lines could not be read, which may hold what is missing."""
     if not document.partial:
         return True
     return mistake.place in ("key", "value") and not mistake.message.endswith("found nothing")
 
 
 def _located_in_merged(mistake: Mistake, merged: Merged) -> Problem:
-    """The mistake at the overlay that is to blame for it."""
-    if mistake.place == "parent":  # of a block in a list nobody noted the layer: it is that of the list
+    """Locate the mistake in the overlay that caused it."""
+    if mistake.place == "parent":  # blocks inside a list have no layer of their own: take the list's
         above = (mistake.path[:end] for end in range(len(mistake.path) - 1, -1, -1))
         return _located(mistake, next(merged.made[path] for path in above if path in merged.made))
+    # Blame the last overlay that touched the value or, if none did, its nearest ancestor.
     ends = range(len(mistake.path), -1, -1)
     return _located(mistake, next(merged.touched[p] for end in ends if (p := mistake.path[:end]) in merged.touched))
 
 
 def _located(mistake: Mistake, layer: Layer) -> Problem:
-    """The mistake with its place in the layer's document."""
+    """Locate the mistake in the layer's document."""
     path = (*layer.path, *mistake.path)
     if mistake.place == "value":
         mark = layer.document.value_mark(path)

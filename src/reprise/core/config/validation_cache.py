@@ -1,7 +1,7 @@
-"""The papers that were checked before and had no mistake: `.reprise/faultless.json`.
+"""Cache of the papers that were checked and found free of mistakes: `.reprise/faultless.json`.
 
-`reprise validate` and every `dvc repro` check all papers, 15 ms each, though a person edits one at a time. A paper is
-known by a hash of everything that its check reads; if any of it changes, the paper is checked again.
+`reprise validate` and every `dvc repro` check all papers, at 15 ms each, although people edit one at a time. The cache
+holds a hash of everything that a paper's check reads; if any of it changes, the paper is checked again.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from reprise.core.config.reader_checks import reader_files
 
 
 def unchecked(reading: Reading) -> list[str]:
-    """The papers that are not known to be without a mistake as they are now."""
+    """Return the papers that are not known to be free of mistakes in their current state."""
     known = _read(_file(reading.root))
     return [key for key in _papers(reading) if known.get(key) != _hash(reading, key)]
 
 
 def remember(reading: Reading) -> None:
-    """Note that all papers were just found without a mistake; a folder that cannot be written to is left alone."""
+    """Record that all papers were just found free of mistakes. A read-only folder is silently skipped."""
     file = _file(reading.root)
     found = {key: _hash(reading, key) for key in _papers(reading)}
     if found == _read(file):
@@ -53,7 +53,7 @@ def _papers(reading: Reading) -> list[str]:
 
 
 def _hash(reading: Reading, key: str) -> str:
-    """A hash of the paper's files and rows, the seeds of all, what the command line changes, and the checking code."""
+    """Hash what a paper's check reads: its files and table rows, the shared seeds, overrides, and the checking code."""
     tables = [block(reading.pipeline.data, table).get(key) for table in STAGE_TABLES]
     given = reading.given[key].data if key in reading.given else None
     seeds = block(reading.params.data).get("seeds")
@@ -68,7 +68,7 @@ def _hash(reading: Reading, key: str) -> str:
 
 @cache
 def _code() -> bytes:
-    """A hash of the code that every check depends on: this folder, what Configs and readers are made of, pydantic."""
+    """Hash the code that every check depends on: this package, what Configs and readers import, and pydantic."""
     core = Path(__file__).parents[1]
     files = [*sorted((core / "config").glob("*.py")), core / "contract.py", core.parent / "parts" / "vocabulary.py"]
     files += [*sorted((core.parent / "parts" / "data").glob("csv_table.py")), *reader_files().values()]

@@ -1,9 +1,9 @@
-"""The one reader of YAML: the 1.2 core schema, plain data, and a place for every key and value.
+"""YAML reader: YAML 1.2 core schema, plain data, and the position of every key and value.
 
-`1e-4` is a float, `yes` and `12:30` are text, `010` is 10. Duplicate keys, tags, anchors, aliases, tabs and
-`${...}` are refused, and so are control characters, which a terminal would obey. Nothing here raises for a mistake in a
-file: mistakes are collected as `Problem`s, so that a user sees all of them at once. A line that is no YAML is left out,
-and the rest is read.
+`1e-4` is a float, `yes` and `12:30` are strings, `010` is 10. Duplicate keys, tags, anchors, aliases, tabs and `${...}`
+are rejected. So are control characters, because a terminal would act on them. A mistake in a file raises nothing here:
+mistakes are collected as `Problem`s, so the user sees all of them at once. Lines that are not valid YAML are skipped
+and the rest of the file is still read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -28,21 +28,20 @@ _INT = re.compile(r"[-+]?[0-9]+")
 _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 LONGEST_NUMBER = 1000
-"""Characters; Python refuses to convert many more."""
+"""Longest number accepted, in characters. Python refuses to convert integers of many more digits."""
 DEEPEST = 50
-"""Blocks within one another."""
+"""Deepest nesting of blocks accepted."""
 _ATTEMPTS = 20
-"""How often a line that is no YAML is left out, and the rest read again."""
+"""How many faulty lines are skipped before reading gives up."""
 _CONTROL = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 )
-"""What moves a terminal's cursor, colours it, or turns the order of its letters; and halves of characters."""
+"""Characters that move a terminal's cursor, colour its text or reverse its direction, and lone surrogates."""
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
-@dataclass(frozen=True, order=True)
-class Mark:
-    """A place: a file relative to the project's root, with line and column from 1; 0 where there are none."""
+class Mark(NamedTuple):
+    """Position in a file: path relative to the project root, line and column from 1, or 0 if there is none."""
 
     file: str
     line: int = 0
@@ -54,7 +53,7 @@ class Mark:
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One mistake of the user's: where, at which key, and what is wrong."""
+    """One mistake by the user: its position, the key it concerns, and the message."""
 
     mark: Mark
     path: str
@@ -65,7 +64,7 @@ class Problem:
 
 
 class ConfigError(ValueError):
-    """Every mistake found, each once, in the order of the files; `str` is what the user sees."""
+    """Every mistake found, without duplicates, in file order. `str` gives the text shown to the user."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = sorted(set(problems))
@@ -74,38 +73,42 @@ class ConfigError(ValueError):
 
 @dataclass
 class Document:
-    """What one file says, and where it says it."""
+    """Contents of one YAML file, with the position of every key and value."""
 
     file: str
     data: Any = None
-    """Plain dicts, lists and scalars; None if the file cannot be read."""
+    """Plain dicts, lists and scalars; None if the file could not be read."""
     keys: dict[Path, Mark] = field(default_factory=dict)
-    """Where the key at a path stands."""
+    """Position of the key at each path."""
     values: dict[Path, Mark] = field(default_factory=dict)
-    """Where the value at a path begins."""
+    """Position where the value at each path begins."""
     problems: list[Problem] = field(default_factory=list)
     partial: bool = False
-    """Whether lines were left out that are no YAML: what is not in `data` may be in the file."""
+    """Whether lines that are not valid YAML were skipped. If so, the file may hold more than `data`."""
 
     def key_mark(self, path: Path) -> Mark:
-        """The place of the key at `path`, or of the nearest one above it that exists; of an entry of a list its own."""
+        """Return the position of the key at `path` or, if missing, of its nearest existing ancestor.
+
+        An entry of a list has no key, so its own position is returned.
+        """
         above = [path[:end] for end in range(len(path), 0, -1)]
         marks = (self.values.get(one) if isinstance(one[-1], int) else self.keys.get(one) for one in above)
         return next((mark for mark in marks if mark), self.top)
 
     def value_mark(self, path: Path) -> Mark:
-        """The place of the value at `path`, or of the nearest key above it that exists."""
+        """Return the position of the value at `path` or, if missing, of the nearest existing key above it."""
         return self.values.get(path) or self.key_mark(path)
 
     @property
     def top(self) -> Mark:
-        """The beginning of the file."""
+        """Position of the beginning of the file."""
         return Mark(self.file) if self.file == COMMAND_LINE else Mark(self.file, 1, 1)
 
     def put(self, path: Path, value: Any, mark: Mark) -> None:
-        """Set the value at `path`, making the blocks above it; all that is new stands at `mark`.
+        """Set the value at `path`, creating the blocks above it. Everything new gets the position `mark`.
 
-        Raises TypeError with the path of the block that is none.
+        Raises:
+            TypeError: an ancestor of `path` is not a block. The message is that ancestor's path.
         """
         block = self.data
         for end, key in enumerate(path[:-1], start=1):
@@ -116,6 +119,7 @@ class Document:
             if not isinstance(block, dict):
                 raise TypeError(dotted(path[:end]))
         block[path[-1]] = value
+        # Positions of the old value would point at text that no longer applies.
         for old in [*self.keys, *self.values]:
             if old[: len(path)] == path:
                 self.keys.pop(old, None)
@@ -125,7 +129,7 @@ class Document:
 
 
 def walk(value: Any, path: Path = ()) -> Iterator[Path]:
-    """The path of `value` and of everything in it."""
+    """Yield the path of `value` and of everything inside it."""
     yield path
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
@@ -133,7 +137,7 @@ def walk(value: Any, path: Path = ()) -> Iterator[Path]:
 
 
 def leaves(tree: Mapping[str, Any], above: Path = ()) -> dict[Path, Any]:
-    """Every value of a tree that is no block of keys, by its path; an empty block is a value."""
+    """Return every leaf of `tree` by its path. An empty block counts as a leaf."""
     found: dict[Path, Any] = {}
     for key, value in tree.items():
         path = (*above, key)
@@ -142,25 +146,26 @@ def leaves(tree: Mapping[str, Any], above: Path = ()) -> dict[Path, Any]:
 
 
 def dotted(path: Path) -> str:
-    """`paper.betas[0]`."""
+    """Format a path the way users write it, such as `paper.betas[0]`."""
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).removeprefix(".")
 
 
 def printable(text: str) -> str:
-    """`text` with each control character as an escape: no file and no argument can speak to the terminal."""
+    """Escape control characters in `text`, so that a file or an argument cannot control the terminal."""
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def did_you_mean(word: object, words: Iterable[str]) -> str:
-    """`; did you mean relu?` where a known word is near, else nothing."""
+    """Return `; did you mean relu?` if a known word is close, else the empty string."""
     known = list(words)
+    # difflib ranks transposed letters (gna for gan) low, so try permutations first.
     swapped = [other for other in known if sorted(other) == sorted(str(word))]
     near = swapped or difflib.get_close_matches(str(word), known, n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def load(path: FilePath, name: str | None = None) -> Document:
-    """Read the file at `path`, called `name` in messages."""
+    """Read the YAML file at `path`. Messages call it `name`."""
     document = Document(name or path.name)
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -181,11 +186,11 @@ def load(path: FilePath, name: str | None = None) -> Document:
 
 
 def parse(text: str, document: Document) -> None:
-    """Fill `document` with what `text` says; `partial` if some of it is no YAML."""
+    """Parse `text` into `document`, and set `document.partial` if some of it is not valid YAML."""
     text = _without_control_characters(text, document)
     text, shifts = _without_tabs(text, document)
     lines = text.split("\n")
-    problems, told = [*document.problems], bool(document.problems)  # a tab, say, can be why a line is no YAML
+    problems, told = [*document.problems], bool(document.problems)  # an earlier problem, such as a tab, may explain it
     for _ in range(_ATTEMPTS):
         builder = _Builder("\n".join(lines), document, shifts)
         try:
@@ -201,7 +206,7 @@ def parse(text: str, document: Document) -> None:
 
 
 def parse_value(text: str, path: Path) -> tuple[Any, list[Problem]]:
-    """A value as YAML would read it, from the command line, where it is to stand at `path`."""
+    """Parse a command-line value as YAML. `path` is the key it will be set at, for messages."""
     document = Document(COMMAND_LINE)
     parse(text, document)
     here = Mark(COMMAND_LINE)
@@ -210,7 +215,10 @@ def parse_value(text: str, path: Path) -> tuple[Any, list[Problem]]:
 
 
 def _without_tabs(text: str, document: Document) -> tuple[str, dict[int, int]]:
-    """`text` with a guess instead of each tab, so that reading can go on; how far each line moved to the right."""
+    """Replace each tab by likely indentation, so that reading can continue.
+
+    Returns the new text and, by line number from 0, how many columns each line grew.
+    """
     if "\t" not in text:
         return text, {}
     lines, shifts, above = text.split("\n"), {}, ""
@@ -221,6 +229,7 @@ def _without_tabs(text: str, document: Document) -> tuple[str, dict[int, int]]:
             body = line.lstrip(" \t")
             indent = line[: len(line) - len(body)]
             if "\t" in indent:
+                # A line after `key:` is most likely one level deeper.
                 indent = " " * (len(above) - len(above.lstrip()) + 2 * above.rstrip().endswith(":"))
             lines[number] = indent + body.replace("\t", " ")
             shifts[number] = len(lines[number]) - len(line)
@@ -230,7 +239,7 @@ def _without_tabs(text: str, document: Document) -> tuple[str, dict[int, int]]:
 
 
 def _without_control_characters(text: str, document: Document) -> str:
-    """`text` with another character instead of each; the first one of a line is a problem."""
+    """Replace control characters by U+FFFD, and report the first one of each line."""
     lines = text.split("\n")
     for number, line in enumerate(lines):
         if found := _CONTROL.search(line):
@@ -244,7 +253,7 @@ def _refused(found: re.Match[str]) -> str:
 
 
 def _syntax_problem(error: yaml.YAMLError, document: Document, lines: list[str]) -> Problem:
-    """Where reading failed; or where what is never closed began, if that is higher up."""
+    """Describe where parsing failed or, for an unclosed bracket or quote further up, where that began."""
     at = (error.problem_mark or error.context_mark) if isinstance(error, yaml.MarkedYAMLError) else None
     if not isinstance(error, yaml.MarkedYAMLError) or at is None:
         return Problem(document.top, "", f"not YAML: {str(error).splitlines()[0]}")
@@ -260,7 +269,7 @@ def _syntax_problem(error: yaml.YAMLError, document: Document, lines: list[str])
 
 
 def _never_closed(error: yaml.MarkedYAMLError, lines: list[str]) -> bool:
-    """Whether reading failed past the end of the block that a bracket or a quote began in."""
+    """Whether parsing failed beyond the block in which a bracket or quote was opened."""
     began, at = error.context_mark, error.problem_mark
     if began is None or at is None or not re.search("flow|quoted", error.context or ""):
         return False
@@ -268,7 +277,7 @@ def _never_closed(error: yaml.MarkedYAMLError, lines: list[str]) -> bool:
 
 
 def _faulty_line(error: yaml.YAMLError, builder: _Builder, lines: list[str]) -> int:
-    """The line to leave out, from 0, so that reading may go on."""
+    """Return the index, from 0, of the line to skip so that reading can continue."""
     if builder.open_quotes:
         return builder.open_quotes[0].mark.line - 1
     if not isinstance(error, yaml.MarkedYAMLError):
@@ -278,7 +287,7 @@ def _faulty_line(error: yaml.YAMLError, builder: _Builder, lines: list[str]) -> 
 
 
 def _leave_out(number: int, lines: list[str]) -> None:
-    """Empty the line, or the nearest above it that says something, and those below that are part of it."""
+    """Blank line `number`, or the nearest non-blank line above it, together with the lines nested under it."""
     while number > 0 and not lines[number].strip():
         number -= 1
     indent, lines[number] = _indent(lines[number]), ""
@@ -293,7 +302,7 @@ def _indent(line: str) -> int:
 
 
 class _Builder:
-    """Builds a document's data from the parser's events."""
+    """Builds a document's data from the events of PyYAML's parser."""
 
     def __init__(self, text: str, document: Document, shifts: dict[int, int]) -> None:
         self.events: Iterator[Any] = iter(yaml.parse(text, Loader=_Parser))
@@ -301,10 +310,11 @@ class _Builder:
         self.shifts = shifts
         self.lines = text.split("\n")
         self.open_quotes: list[Problem] = []
-        """Quotes that end past the block they begin in: their ends are other quotes' beginnings."""
+        """Quotes that run past the end of their block. What looks like their end is the start of the next quote."""
 
     def build(self) -> None:
-        """Read the one document there is."""
+        """Read the file's only document."""
+        # The first event is the start of the stream; the next starts a document, or ends an empty stream.
         next(self.events)
         event = next(self.events)
         if isinstance(event, yaml.StreamEndEvent):
@@ -332,7 +342,7 @@ class _Builder:
         if event.tag is not None:
             self._problem(event, path, f"a tag, {event.tag}; write the plain value")
         if isinstance(event, yaml.CollectionStartEvent) and len(path) >= DEEPEST:
-            # Not read to its end: that takes libyaml time that grows with the square of the depth.
+            # Stop here: on deep nesting libyaml's time grows with the square of the depth.
             raise yaml.MarkedYAMLError(problem=f"nested more than {DEEPEST} deep", problem_mark=event.start_mark)
         if isinstance(event, yaml.MappingStartEvent):
             return self._mapping(path)
@@ -352,7 +362,7 @@ class _Builder:
         return scalar(text)
 
     def _text(self, event: Any, path: Path) -> str:
-        """What a word says, without the control characters that escapes in quotes can make."""
+        """Return the text of a scalar, with control characters from escape sequences replaced."""
         if event.style in ("'", '"') and self._leaves_its_block(event):
             said = f"this quote is not closed before line {event.end_mark.line + 1}"
             problem = Problem(self._mark(event), dotted(path), said)
@@ -364,8 +374,9 @@ class _Builder:
         return event.value
 
     def _leaves_its_block(self, event: Any) -> bool:
-        """Whether text in quotes goes on in lines that are no deeper than the one it belongs to."""
+        """Whether quoted text continues on lines indented no deeper than the entry it belongs to."""
         begin, end = event.start_mark, event.end_mark.line
+        # A quote that follows `key:` on its line must continue on deeper lines. One that starts its line need not.
         alone = not self.lines[begin.line][: begin.column].strip()
         deeper = _indent(self.lines[begin.line]) + (not alone)
         return any(line.strip() and _indent(line) < deeper for line in self.lines[begin.line + 1 : end + 1])
@@ -390,7 +401,7 @@ class _Builder:
                 self._problem(event, at, "a tag or an anchor at a key; write the plain word")
             if key in block:
                 first = self.document.keys[at].line
-                self._problem(event, at, f"this key stands here twice; the first one is on line {first}")
+                self._problem(event, at, f"duplicate key; the first one is on line {first}")
                 self._skip(next(self.events))
                 continue
             self.document.keys[at] = self._mark(event)
@@ -407,7 +418,7 @@ class _Builder:
 
 
 def scalar(text: str) -> Any:
-    """What an unquoted word is by the YAML 1.2 core schema."""
+    """Convert an unquoted scalar by the YAML 1.2 core schema."""
     if text in _NULL:
         return None
     if text in _TRUE or text in _FALSE:

@@ -1,1 +1,1 @@
-"""One run, from prepared data to weights and scores, and the grid of all of them."""
+"""Executing runs, from prepared data to weights and scores, one at a time or as a grid."""

@@ -1,6 +1,6 @@
-"""Checkpoints while a run trains: written whole or not at all, on time, and when a signal asks the run to stop.
+"""Checkpoints of a run in training: written atomically, at intervals and when a signal asks the run to stop.
 
-None of it changes what a run computes, so this module does not count for a run's fingerprint.
+Nothing here changes what a run computes, so this module is not part of a run's fingerprint.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from reprise.core.run.machine import stopping
 from reprise.core.run.task import Task
 
 COST = 0.02
-"""The share of training time that checkpoints may take: large ones are written less often than asked."""
+"""Largest share of training time spent on checkpoints. Large checkpoints are written less often than asked."""
 
 
 class Checkpoints(pl.Callback):
@@ -31,7 +31,7 @@ class Checkpoints(pl.Callback):
         self.last, self.took = time.monotonic(), 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signals over from Lightning, whose SIGTERM ends with status 0 and no checkpoint."""
+        """Replace Lightning's signal handlers: on SIGTERM it exits with status 0 and without a checkpoint."""
 
         def ask_to_stop(signum: int, frame: object) -> None:
             self.signum = signum
@@ -41,7 +41,10 @@ class Checkpoints(pl.Callback):
             signal.signal(signum, ask_to_stop)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Between two calls of `training_step`: the state is whole here. What one rank was told, all of them do."""
+        """Write a checkpoint if one is due or a stop was requested on any rank.
+
+        The state is consistent here, between two calls of `training_step`.
+        """
         assert isinstance(pl_module, Task)
         due = time.monotonic() - self.last > max(self.seconds, self.took / COST)
         due, signum = _greatest(trainer, pl_module, int(due and trainer.is_global_zero), self.signum)
@@ -51,13 +54,14 @@ class Checkpoints(pl.Callback):
             raise Stopped(signum, pl_module.step)
 
     def write(self, trainer: pl.Trainer, task: Task) -> None:
-        """Temporary name, fsync, checksum, rename; the two newest are kept. Each rank after the first adds its own."""
+        """Write a checkpoint and its checksum atomically; keep the two newest. Other ranks add their own state."""
         started = time.monotonic()
         path = self.work / f"step-{task.step:012d}.ckpt"
+        # The state of rank 0 is in the checkpoint itself.
         if trainer.global_rank > 0:
             _whole(run_store.of_rank(path, trainer.global_rank), task.rank_state())
         temporary = path.with_suffix(".tmp")
-        trainer.save_checkpoint(temporary)  # the ranks wait for one another in here
+        trainer.save_checkpoint(temporary)  # synchronises the ranks
         if trainer.is_global_zero:
             run_store.seal(temporary, path)
             run_store.keep_newest(self.work, 2)
@@ -65,7 +69,7 @@ class Checkpoints(pl.Callback):
 
 
 def resume(task: Task, checkpoint: Path | None, rank: int) -> None:
-    """Give a rank after the first what it wrote beside `checkpoint`, if it is there and whole."""
+    """Give a rank other than 0 the state that it wrote beside `checkpoint`, if that is intact."""
     if checkpoint is not None and rank > 0:
         path = run_store.of_rank(checkpoint, rank)
         if run_store.is_whole(path):
@@ -79,7 +83,7 @@ def _whole(path: Path, state: dict[str, Any]) -> None:
 
 
 def _greatest(trainer: pl.Trainer, task: Task, *values: int) -> list[int]:
-    """Of each value the greatest that any rank has."""
+    """Element-wise maximum over ranks."""
     if trainer.world_size == 1:
         return list(values)
     together = torch.tensor(values, device=task.device)

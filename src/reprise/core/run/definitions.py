@@ -1,7 +1,7 @@
-"""The top-level definitions of a module of reprise, and what each of them names: read by `ast`, nothing is imported.
+"""The top-level definitions of each module of reprise, and the names in them, read with `ast` and without imports.
 
-`core/run/source_hash.py` follows the names. Here each module is parsed once, and each definition looked into when it is
-first asked for.
+`core/run/definition_graph.py` follows the names. Here each module is parsed once, and each definition examined on
+demand.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from typing import Literal
 
 PACKAGE = "reprise"
 Use = Literal["value", "type", "key"]
-"""How a name is used: as a value; as a type, in annotations, `isinstance` and class patterns; or as a table of which
-one entry is looked up, `TABLE[key]`."""
+"""How a name is used: as a value; as a type, in annotations, `isinstance` and class patterns; or as a key lookup in a
+table, `TABLE[key]`.
+"""
 PURE_DECORATORS = {
     "abstractmethod", "cache", "cached_property", "classmethod", "contextmanager", "dataclass", "final",
     "inference_mode", "lru_cache", "no_grad", "overload", "property", "runtime_checkable", "staticmethod",
     "total_ordering", "unique",
 }  # fmt: skip
-"""Any other may enter what it decorates in a registry, so it counts as soon as its module is imported."""
+"""Decorators without side effects. Any other may register what it decorates, so it counts on import of its module."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Statement = Function | ast.ClassDef
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A name as a definition uses it: `path`, a name and its attributes, looked up in `module`; () is the module."""
+    """A name used by a definition: `path`, the name and its attributes, looked up in `module`. () is the module."""
 
     module: str
     path: tuple[str, ...]
@@ -41,26 +42,26 @@ EVERY_MODULE = Reference(PACKAGE, ("*",))
 
 @dataclass
 class Facts:
-    """What one definition, or a part of it, says and names."""
+    """The code of a definition, or of a part of it, and the names in it."""
 
     text: str = ""
     """Its code, without comments, docstrings and the names of reprise's modules."""
     references: list[Reference] = field(default_factory=list)
     modules: set[str] = field(default_factory=set)
-    """The modules that it imports when it runs."""
+    """Modules that it imports when it runs."""
     strings: set[str] = field(default_factory=set)
-    """String literals that may end up as a value: those that are compared with something do not."""
+    """String literals that may be used as values; those only compared with something are left out."""
     attributes: set[str] = field(default_factory=set)
     """`name` for each `x.name`."""
     called: set[str] = field(default_factory=set)
     """`name` for each `x.name(...)`, `self.name` and `super().name`."""
     dynamic: Literal["", "self", "any"] = ""
-    """Whether it takes an attribute whose name is computed, and of what."""
+    """Whether it accesses an attribute by a computed name, and on what."""
 
 
 @dataclass
 class Module:
-    """One file."""
+    """One file, parsed."""
 
     name: str
     is_package: bool
@@ -68,26 +69,26 @@ class Module:
     """Every module of the package."""
     body: list[ast.stmt] = field(default_factory=list)
     bound: dict[str, list[int]] = field(default_factory=dict)
-    """Names to the places in `body` that bind them."""
+    """Names, with the places in `body` that bind them."""
     imports: dict[str, Reference] = field(default_factory=dict)
-    """Names that come from other modules of reprise."""
+    """Names imported from other modules of reprise."""
     external: dict[str, str] = field(default_factory=dict)
-    """Names that come from elsewhere, with their dotted paths."""
+    """Names imported from elsewhere, with their dotted paths."""
     loads: set[str] = field(default_factory=set)
-    """The modules of reprise that are imported with it."""
+    """Modules of reprise that are imported with it."""
     stars: list[str] = field(default_factory=list)
     effects: list[int] = field(default_factory=list)
-    """Places in `body` of what acts when the module is imported, whether or not anyone names it."""
+    """Places in `body` of statements that act when the module is imported, whether or not anyone names them."""
     kept: dict[tuple[int, str], Facts] = field(default_factory=dict)
-    """The facts that were asked for, by place and part."""
+    """Cache of facts, by place and part."""
 
     def name_at(self, place: int) -> str:
-        """What is defined at a place of `body`."""
+        """Return the name of the definition at a place of `body`."""
         names = [name for name, places in self.bound.items() if place in places]
         return ",".join(names) or f"statement {place + 1}"
 
     def facts(self, nodes: Sequence[ast.AST], use: Use = "value", types: Sequence[ast.AST] = ()) -> Facts:
-        """What `nodes` of the file say, used as `use`; of `types`, the names alone."""
+        """Return the code of `nodes`, used as `use`, and the names in them; of `types` only the names."""
         reader = _Reader(self, use)
         for node in nodes:
             reader.visit(node)
@@ -100,12 +101,12 @@ class Module:
 
 
 def modules_of(package: Path) -> dict[str, Path]:
-    """The file of each module below the folder of `reprise`, by the module's name."""
+    """Return the file of each module below the folder of `reprise`, by module name."""
     found = {}
     for file in sorted(package.rglob("*.py")):
         *folders, last = file.relative_to(package).with_suffix("").parts
         found[".".join([PACKAGE, *folders, *([] if last == "__init__" else [last])])] = file
-    found.pop(PACKAGE, None)  # it says the version
+    found.pop(PACKAGE, None)  # it only holds the version
     return found
 
 
@@ -113,7 +114,7 @@ _READ: dict[tuple[Path, str], tuple[object, Module]] = {}
 
 
 def read_module(files: Mapping[str, Path], name: str) -> Module:
-    """A module as it is now; parsed again only where its file changed, or there are other modules than before."""
+    """Return a module as it is now. It is parsed again only if its file, or the set of modules, has changed."""
     file = files[name]
     facts = file.stat()
     state = facts.st_mtime_ns, facts.st_size, files.keys()
@@ -132,7 +133,7 @@ def _read(files: Mapping[str, Path], name: str, file: Path) -> Module:
 
 
 def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
-    """Top-level statements, without those that are for type checkers or for a script."""
+    """Yield top-level statements, without blocks for type checkers or for running as a script."""
     for statement in body:
         test = ast.unparse(statement.test) if isinstance(statement, ast.If) else ""
         if isinstance(statement, ast.If) and test in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
@@ -154,6 +155,7 @@ def _enter(module: Module, statement: ast.stmt) -> None:
         acts = not all(_is_pure(decorator) for decorator in statement.decorator_list)
     elif isinstance(statement, ast.Assign | ast.AnnAssign) or type(statement).__name__ == "TypeAlias":
         targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+        # `type X = ...` of Python 3.12 has a name instead of targets.
         targets = [target or getattr(statement, "name", None) for target in targets]
         names = [each for target in targets if target for each in _names_set(target)]
         stored = (node for target in targets if target for node in ast.walk(target))
@@ -182,7 +184,7 @@ def _is_stored(node: ast.AST) -> bool:
 
 
 def _is_place(node: ast.AST) -> bool:
-    """Whether a target is a name of this module, or a row of targets: neither `x.name` nor `x[key]`."""
+    """Whether a target binds names of this module, rather than setting `x.name` or `x[key]`."""
     return isinstance(node, ast.Name | ast.Tuple | ast.List | ast.Starred)
 
 
@@ -206,7 +208,7 @@ def _enter_import(module: Module, node: ast.Import | ast.ImportFrom) -> None:
 
 
 def _base(module: Module, node: ast.Import | ast.ImportFrom) -> str:
-    """The absolute name of the module that `from ... import` names; "" for a plain import."""
+    """Return the absolute name of the module in `from ... import`, or "" for a plain import."""
     if isinstance(node, ast.Import):
         return ""
     if not node.level:
@@ -219,7 +221,7 @@ def _base(module: Module, node: ast.Import | ast.ImportFrom) -> str:
 def _target(
     module: Module, base: str, node: ast.Import | ast.ImportFrom, alias: ast.alias
 ) -> tuple[str, str, Reference | None]:
-    """The name that an import binds, its dotted path, and where that is in reprise."""
+    """Return the name that an import binds, its dotted path, and the reference if that is in reprise."""
     if isinstance(node, ast.Import):
         path = alias.name if alias.asname else alias.name.split(".")[0]
         found = Reference(path, ()) if path == PACKAGE or path in module.files else None
@@ -232,14 +234,14 @@ def _target(
 
 
 def _imported(module: Module, node: ast.Import | ast.ImportFrom) -> set[str]:
-    """The modules of reprise that an import statement runs."""
+    """Return the modules of reprise that an import statement loads."""
     base = _base(module, node)
     names = [alias.name if not base else f"{base}.{alias.name}" for alias in node.names]
     return {name for name in (base, *names) if name and name in module.files}
 
 
 class _WithoutText(ast.NodeTransformer):
-    """Drops docstrings, those of fields too."""
+    """Removes docstrings, including those of fields."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.Expr | ast.Pass:
         if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
@@ -256,19 +258,19 @@ class _WithoutText(ast.NodeTransformer):
 
 
 class _Reader(ast.NodeVisitor):
-    """Gathers the `Facts` of some nodes, each name resolved in its scope."""
+    """Collects the `Facts` of nodes, resolving each name in its scope."""
 
     def __init__(self, module: Module, use: Use) -> None:
         self.module = module
         self.use: Use = use
         self.facts = Facts()
         self.scopes: list[dict[str, Reference | None]] = []
-        """Of the functions around: None for a local name, else where in reprise a local import has it from."""
+        """Enclosing function scopes. None marks a local name; a reference tells where a local import gets it from."""
         self.aliases: list[tuple[object, str, object]] = []
-        """Node, attribute and value of each place where the text names a module of reprise."""
+        """Node, attribute and replacement for each place where the code names a module of reprise."""
 
     def text(self, nodes: Sequence[ast.AST]) -> str:
-        """The code of `nodes`, with an underscore for each module of reprise: a file may be renamed."""
+        """Return the code of `nodes`, with names of reprise's modules replaced by _, so that files can be renamed."""
         kept = [(node, name, getattr(node, name)) for node, name, _ in self.aliases]
         for node, name, value in self.aliases:
             setattr(node, name, value)
@@ -279,7 +281,7 @@ class _Reader(ast.NodeVisitor):
                 setattr(node, name, value)
 
     def find(self, name: str) -> Reference | None:
-        """Where `name` is to be looked up; None if it is local, or no name of reprise's."""
+        """Return where to look `name` up, or None if it is local or not from reprise."""
         for scope in reversed(self.scopes):
             if name in scope:
                 return scope[name]
@@ -291,7 +293,7 @@ class _Reader(ast.NodeVisitor):
         found = self.find(root.id)
         if found is None:
             return
-        if not found.path and attributes:  # it stands for a module: `optim.build_optimizer`
+        if not found.path and attributes:  # a module, as in `optim.build_optimizer`
             self.aliases.append((root, "id", "_"))
         self.facts.references.append(Reference(found.module, (*found.path, *attributes), use))
 
@@ -305,7 +307,7 @@ class _Reader(ast.NodeVisitor):
         self.chain(node, self.use)
 
     def chain(self, node: ast.expr, use: Use) -> None:
-        """A name with attributes, or attributes of something else."""
+        """Record a name with attributes, or the attributes of any other expression."""
         attributes: list[str] = []
         while isinstance(node, ast.Attribute):
             attributes.insert(0, node.attr)
@@ -327,6 +329,7 @@ class _Reader(ast.NodeVisitor):
 
     def visit_Subscript(self, node: ast.Subscript) -> None:
         plain = isinstance(node.slice, ast.Name | ast.Attribute | ast.Constant) and isinstance(node.ctx, ast.Load)
+        # Only a plain `TABLE[key]` selects single entries.
         if plain and self.use == "value" and isinstance(node.value, ast.Name | ast.Attribute):
             self.chain(node.value, "key")
         else:
@@ -345,7 +348,7 @@ class _Reader(ast.NodeVisitor):
         self.generic_visit(node)
 
     def _dynamic(self, node: ast.Call, name: str) -> None:
-        """Calls by which code names what it does not spell out."""
+        """Record calls that look names up dynamically."""
         constants = [each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
         if name in ("getattr", "hasattr", "setattr", "delattr", "attrgetter", "methodcaller"):
             self.facts.attributes.update(part for text in constants for part in text.split("."))
@@ -368,7 +371,7 @@ class _Reader(ast.NodeVisitor):
     # Types and strings
 
     def as_type(self, *nodes: ast.AST | None) -> None:
-        """Visit what is used as a type alone."""
+        """Visit nodes that are used only as types."""
         before, self.use = self.use, "type"
         for node in nodes:
             if node is not None:
@@ -386,6 +389,7 @@ class _Reader(ast.NodeVisitor):
 
     def visit_Compare(self, node: ast.Compare) -> None:
         for each in (node.left, *node.comparators):
+            # A constant that is only compared with something cannot select an entry of a table.
             among = each.elts if isinstance(each, ast.Tuple | ast.List | ast.Set) else [each]
             for one in among:
                 if not isinstance(one, ast.Constant):
@@ -437,7 +441,7 @@ class _Reader(ast.NodeVisitor):
         self.scopes.pop()
 
     def locals(self, body: Sequence[ast.AST]) -> dict[str, Reference | None]:
-        """The names that a function binds, those of functions within it left out."""
+        """Return the names that a function binds, without those of nested functions."""
         names: dict[str, Reference | None] = {}
         elsewhere = set[str]()
         todo = list(body)
@@ -485,7 +489,7 @@ class _Reader(ast.NodeVisitor):
         self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp, *elements: ast.expr
     ) -> None:
         first, *others = node.generators
-        self.visit(first.iter)  # by Python's rule, outside the comprehension's scope
+        self.visit(first.iter)  # Python evaluates it outside the comprehension's scope
         targets = [each for one in node.generators for each in ast.walk(one.target) if isinstance(each, ast.Name)]
         self.scopes.append(dict.fromkeys(each.id for each in targets if isinstance(each.ctx, ast.Store)))
         inner: list[ast.expr] = [first.target, *first.ifs]
@@ -519,7 +523,7 @@ class _Reader(ast.NodeVisitor):
 
 
 def copy_of_class(node: ast.ClassDef, body: Sequence[ast.stmt]) -> ast.ClassDef:
-    """`node` with another body."""
+    """Return a copy of `node` with another body."""
     changed = copy.copy(node)
     changed.body = list(body) or [ast.Pass()]
     return changed

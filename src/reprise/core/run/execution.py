@@ -1,4 +1,4 @@
-"""One run, from its data to its weights."""
+"""Training and evaluating one run."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from reprise.core.run.task import Diverged, Evaluation, Picture, Task
 from reprise.core.run.trainer import attach, build_trainer, gathered, resolve_precision, without_lightnings_warnings
 
 Report = Callable[[int, int, dict[str, float]], None]
-"""Called with step, total steps and a row of history; an empty row says where a resumed run goes on."""
+"""Called with step, total steps and a row of history. An empty row announces the step at which a run resumes."""
 
 
 def build_task(run: Run) -> Task:
-    """The Task of a run, its data open, its seeds set."""
+    """Build the Task of a run, with its seeds set and its data open."""
     module = importlib.import_module(f"reprise.experiments.{run.experiment}")
     pl.seed_everything(run.seed, verbose=False)
     task = module.Task(run, module.Config.model_validate(run.config))
@@ -37,10 +37,11 @@ def build_task(run: Run) -> Task:
 
 
 def execute(run: Run, runtime: dict[str, Any], root: Path, open_tracker: Callable[[], Any], report: Report) -> Outcome:
-    """Train `run` to its end, from its newest checkpoint if it has one; leaves `done/` in its work folder.
+    """Train `run` to its end, from its newest checkpoint if there is one, and leave `done/` in its work folder.
 
-    Of several ranks the first alone tracks, reports and writes.
+    With several ranks, only rank 0 tracks, reports and writes.
     """
+    # Another process may have finished the run since this grid was planned.
     if (before := run_store.outcome(root, run)) is not None:
         return before
     work = run_store.work_folder(root, run)
@@ -69,6 +70,7 @@ def execute(run: Run, runtime: dict[str, Any], root: Path, open_tracker: Callabl
             task = _fit(run, task, trainer, checkpoint)
     except Diverged as error:
         facts = {"diverged": str(error)} | _circumstances(run, runtime, precision, work)
+    # Also when told to stop: the tracker must not show the run as still going.
     except BaseException:
         tracker.finish(ok=False)
         raise
@@ -80,17 +82,17 @@ def execute(run: Run, runtime: dict[str, Any], root: Path, open_tracker: Callabl
 
 
 def _fit(run: Run, task: Task, trainer: pl.Trainer, checkpoint: Path | None) -> Task:
-    """Train; the task that holds the whole weights."""
+    """Train, and return the task that holds the complete weights."""
     attach(task, trainer)
     with without_lightnings_warnings():
         trainer.fit(task, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
-        if task.step < task.total_steps:  # Lightning ends without an error where it is told to do less
+        if task.step < task.total_steps:  # Lightning returns normally even when a setting cuts training short
             raise RuntimeError(f"training ended at step {task.step} of {task.total_steps}; the run is not done")
         return gathered(task, trainer, lambda: build_task(run))
 
 
 def _follow(run: Run, task: Task, trainer: pl.Trainer, work: Path) -> Outcome:
-    """A further rank's part of the training."""
+    """Train on a rank other than 0."""
     checkpoint = run_store.newest_checkpoint(work)
     resume(task, checkpoint, trainer.global_rank)
     try:
@@ -102,17 +104,18 @@ def _follow(run: Run, task: Task, trainer: pl.Trainer, work: Path) -> Outcome:
 
 
 def _circumstances(run: Run, runtime: dict[str, Any], precision: str, work: Path) -> dict[str, Any]:
-    """Of a run that diverged: its last good checkpoint, and the tensor that first went bad (of one device)."""
+    """For a diverged run, return its last good checkpoint and, on a single device, the first bad tensor."""
     checkpoint = run_store.newest_checkpoint(work)
     found = None
+    # Repeating the updates on several devices would need every rank.
     if runtime["devices"] in (1, "auto") and runtime["num_nodes"] == 1:
         found = first_bad(lambda: build_task(run), build_trainer(runtime, precision, Watch()), checkpoint)
     return {"last_good_checkpoint": checkpoint.name if checkpoint else None, "first_bad": found}
 
 
 def evaluate(run: Run, root: Path) -> Outcome:
-    """Score a trained run, unless that was done before; leaves its evaluation folder."""
-    if run_store.read_metrics(root, run, warn=lambda _: None) is not None:  # the stage has said what is damaged
+    """Score a trained run, unless it has been scored before, and leave its evaluation folder."""
+    if run_store.read_metrics(root, run, warn=lambda _: None) is not None:  # the stage has already reported damage
         return "cached"
     task = build_task(run)
     load_model(task, run.model)
@@ -131,7 +134,11 @@ def evaluate(run: Run, root: Path) -> Outcome:
 
 
 def _evaluation(task: Task) -> Evaluation:
-    """The scores of `task`; Failed where they need a history of training, and not one update was made."""
+    """Evaluate `task`.
+
+    Raises:
+        Failed: the evaluation needs a training history, but no update was made.
+    """
     try:
         return task.evaluate()
     except (LookupError, ValueError, ArithmeticError) as error:
@@ -144,7 +151,7 @@ def _evaluation(task: Task) -> Evaluation:
 
 
 def write_picture(stem: Path, picture: Picture) -> Path:
-    """A PNG, or a GIF of 15 frames a second for a film; returns its path."""
+    """Write a PNG, or for a film a GIF at 15 frames a second, and return its path."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(picture, np.ndarray):
         path = stem.with_suffix(".png")
@@ -157,8 +164,9 @@ def write_picture(stem: Path, picture: Picture) -> Path:
 
 
 def _images(frames: list[np.ndarray]) -> list[Image.Image]:
-    """The frames; where all of them have 256 colours at most, by one palette: the files are a third as large."""
+    """Convert frames to images. With at most 256 colours in all, a shared palette makes files a third the size."""
     pixels = np.stack(frames).reshape(-1, *frames[0].shape[2:])
+    # Pack each pixel's RGB into one integer, so that colours can be counted. Grey is repeated in all three bytes.
     coloured = pixels.astype(np.uint32) @ [1 << 16, 1 << 8, 1] if pixels.ndim == 2 else pixels * np.uint32(0x010101)
     colours, places = np.unique(coloured, return_inverse=True)
     if len(colours) > 256:
@@ -176,6 +184,7 @@ def _write_done(work: Path, run: Run, task: Task, facts: dict[str, Any]) -> None
     clear(temporary)
     temporary.mkdir()
     if not facts["diverged"]:
+        # Weights saved on a GPU could not be loaded on a machine without one.
         save_model(task.to("cpu"), str(temporary / run_store.WEIGHTS))
     run_store.write_history(temporary / run_store.HISTORY, task.history, task.x_axis)
     record = {

@@ -1,7 +1,7 @@
-"""Arms × seeds side by side: one process each, with its share of the cores or a GPU of its own.
+"""The grid of arms × seeds on this machine: one process per run, each with its share of the cores, or of the GPUs.
 
-Processes come from a fork server that has imported torch and the paper once, so that a run starts in
-milliseconds and is alone in its process: what kills it kills no other.
+Processes come from a fork server that has imported torch and the paper once. A run thus starts in milliseconds and has
+its own process, so whatever kills it kills no other.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import traceback
 from collections import deque
@@ -29,16 +30,17 @@ from reprise.core.run.machine import cores, environment, stopping, use_threads
 from reprise.core.run.progress import Progress
 
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
-"""To glibc: memory that was freed is used again, not given back and faulted in anew with each update's activations.
+"""Make glibc reuse freed memory instead of returning it to the system and faulting it in again at each update.
 
-A convolution's update of 5.4 ms, with 855 page faults, takes 3.7 with 6. What the environment says already stays.
+An update of a convolutional network took 5.4 ms with 855 page faults before, and 3.7 ms with 6 after. Variables that
+are already set in the environment are kept.
 """
 _KILLED = (-signal.SIGKILL, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGABRT)
-"""Statuses of a process that no signal to stop has ended."""
+"""Exit codes of a process that was not asked to stop."""
 Report = Callable[[int, int, dict[str, float]], None]
 """Called with step, total steps and a row of history."""
 Job = Callable[[Run, Report], str]
-"""What a process does for a run: reports steps as it goes, returns the outcome's one word."""
+"""What a process does for a run. It reports steps as it goes and returns the outcome as one word."""
 
 
 @dataclass
@@ -53,21 +55,25 @@ class Outcomes:
 
 @dataclass
 class Ledger:
-    """What is heard of the runs of a grid: shown as it comes, and how each ended."""
+    """Receives messages about the runs of a grid, displays them, and records how each run ended."""
 
     progress: Progress
     logs: Path
-    """The folder for tracebacks."""
+    """Folder for tracebacks."""
     outcomes: Outcomes = field(default_factory=Outcomes)
     paused: set[str] = field(default_factory=set)
     """Names of runs that were told to stop."""
 
     def hear(self, run: Run, kind: str, *content: Any) -> None:
-        """One message of or about `run`.
+        """Handle one message about `run`.
 
-        `wait`, then `start`; `row` with step, total steps and a row of history; `end` with the outcome; `paused` with
-        the step of the checkpoint that it goes on from, 0 if it was not told; `error` with what went wrong, and with
-        the traceback if there is one, which goes to a file.
+        Kinds of message and their contents:
+
+        - `wait`, then `start`: none;
+        - `row`: step, total steps and a row of history;
+        - `end`: the outcome;
+        - `paused`: step of the checkpoint that the run will resume from, or 0 if unknown;
+        - `error`: what went wrong and, optionally, the traceback, which goes to a file.
         """
         step, total, loss, state = 0, 0, None, "running"
         if kind == "row":
@@ -92,9 +98,9 @@ class Ledger:
 
 
 def attempt(job: Job, run: Run, report: Report, threads: int) -> tuple[Any, ...]:
-    """Do a run in this process, on `threads` threads; returns the message of how it ended.
+    """Execute a run in this process on `threads` threads, and return the message of how it ended.
 
-    Told to stop by a signal, `paused` with the step that it goes on from and the status to end with.
+    If a signal stopped it, that is `paused` with the step it will resume from and the exit status for this process.
     """
     use_threads(threads)
     try:
@@ -111,86 +117,138 @@ def attempt(job: Job, run: Run, report: Report, threads: int) -> tuple[Any, ...]
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; asked without importing torch."""
+    """Return the GPUs that this process may use, as named in CUDA_VISIBLE_DEVICES, without importing torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         names = [name.strip() for name in visible.split(",")]
-        return list(takewhile(lambda name: name and not name.startswith("-"), names))  # as CUDA reads it: -1 hides all
+        return list(takewhile(lambda name: name and not name.startswith("-"), names))  # CUDA too stops at the first -1
     if shutil.which("nvidia-smi") is None:
         return []
     listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
     return re.findall(r"^GPU (\d+):", listing.stdout, re.MULTILINE)
 
 
-def count_workers(runtime: dict[str, Any], runs: int, gpus: int) -> int:
-    """Processes side by side: as many as there are devices, or cores for their threads, never more than runs."""
-    wanted = (gpus or cores() // runtime["threads"]) if runtime["workers"] == "auto" else runtime["workers"]
-    return max(1, min(wanted, runs))
+_FREE = "import torch; print(*(torch.cuda.mem_get_info(i)[0] for i in range(torch.cuda.device_count())))"
+
+
+def free_memory(gpus: Sequence[str]) -> list[float]:
+    """Return the free memory of each of `gpus`, in GiB.
+
+    CUDA is asked in a process of its own, since a process that uses CUDA occupies memory on every GPU until it ends.
+
+    Raises:
+        Failed: CUDA does not answer for every GPU.
+    """
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
+    asked = subprocess.run([sys.executable, "-c", _FREE], env=environment, capture_output=True, text=True, check=False)
+    free = [int(size) / 2**30 for size in asked.stdout.split()] if not asked.returncode else []
+    if len(free) != len(gpus):
+        said = (asked.stderr.strip().splitlines() or [f"it sees {len(free)} of {len(gpus)} GPUs"])[-1]
+        raise Failed(f"runtime.gpu_memory: the free memory of the GPUs is unknown: {said}")
+    return free
+
+
+def places(runtime: dict[str, Any], runs: int, gpus: Sequence[str]) -> list[str | None]:
+    """Return the GPU of each parallel process, or None for a process on the CPU; there are never more than `runs`.
+
+    By default there is one process per GPU, or per `threads` cores. With `gpu_memory` there are as many per GPU as fit
+    into its free memory, but no more in all than cores. A number of `workers` is spread evenly over the GPUs.
+
+    Raises:
+        Failed: no GPU has room for a run of `gpu_memory`.
+    """
+    of_cores = max(1, cores() // runtime["threads"])
+    if runtime["workers"] != "auto":
+        most = runtime["workers"]
+        room = [most] * len(gpus)
+    elif gpus and runtime["gpu_memory"] is not None:
+        most, room = max(of_cores, len(gpus)), _room(gpus, runtime["gpu_memory"])
+    else:
+        most, room = len(gpus) or of_cores, [1] * len(gpus)
+    turns = range(max(room, default=0))
+    in_turn = [gpu for turn in turns for gpu, holds in zip(gpus, room, strict=True) if turn < holds]
+    found: list[str | None] = [*in_turn] if gpus else [None] * most
+    return found[: min(most, runs)]
+
+
+def _room(gpus: Sequence[str], each: float) -> list[int]:
+    """Return how many runs of `each` GiB fit on every GPU."""
+    free = free_memory(gpus)
+    room = [int(size // each) for size in free]
+    if not any(room):
+        raise Failed(f"runtime.gpu_memory: a run needs {each:g} GiB, and no GPU has more than {max(free):.1f} GiB free")
+    return room
 
 
 def run_grid(
     title: str, runs: Sequence[Run], job: Job, runtime: dict[str, Any], preload: Sequence[str], logs: Path
 ) -> Outcomes:
-    """Do `job` for every run; a run that fails leaves the others running, and its traceback in the folder `logs`.
+    """Do `job` for every run. A failed run leaves the others running and its traceback in the folder `logs`.
 
-    How many run side by side changes no bit of any of them: each has `threads` of runtime, one unless it says more.
-    Raises Stopped on a signal that says to stop, after every process has stopped.
+    The number of parallel runs does not change any bit of their results: each uses `threads` threads regardless.
+
+    Raises:
+        Stopped: a signal asked to stop, after every process has stopped.
     """
     if not runs:
         return Outcomes()
     gpus = [] if runtime["accelerator"] == "cpu" else visible_gpus()
-    workers = count_workers(runtime, len(runs), len(gpus))
+    free_slots = deque(places(runtime, len(runs), gpus))
     os.environ |= environment(runtime["threads"])
     os.environ.update({name: size for name, size in KEEP_MEMORY.items() if name not in os.environ})
+    # CUDA does not survive a fork, and spawned processes would each import torch again.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
-    waiting, running, free_slots = deque(runs), {}, deque(range(workers))
+    waiting, running = deque(runs), {}
     with Progress(title, len(runs)) as progress, Signals() as signals:
         ledger = Ledger(progress, logs)
         while (waiting and signals.received is None) or running:
             while waiting and free_slots and signals.received is None:
-                run, slot = waiting.popleft(), free_slots.popleft()
+                run, gpu = waiting.popleft(), free_slots.popleft()
                 ours, theirs = context.Pipe()
-                gpu = gpus[slot % len(gpus)] if gpus else None
                 process = context.Process(target=_work, args=(job, run, theirs, gpu, runtime["threads"]), name=run.name)
-                ledger.hear(run, "wait")  # the first process starts when torch is imported, which can take long
+                ledger.hear(run, "wait")  # the first process waits for torch to be imported, which can take long
                 process.start()
                 ledger.hear(run, "start")
+                # Only the worker has this end now, so its death shows as the end of the file.
                 theirs.close()
-                running[ours] = (run, process, slot)
+                running[ours] = (run, process, gpu)
             if signum := signals.news():
                 for _, process, _ in running.values():
                     with suppress(ProcessLookupError):
                         os.kill(process.pid, signum)
             progress.tick()
+            # Wakes up twice a second, to pass on signals and to print.
             for connection in wait(list(running), timeout=0.5):
-                run, process, slot = running[connection]  # type: ignore[index]
+                run, process, gpu = running[connection]  # type: ignore[index]
                 try:
                     ledger.hear(run, *connection.recv())  # type: ignore[union-attr]
                 except EOFError:
                     process.join()
                     if not ledger.has_end_of(run):
-                        # A run that fails says so; one that is stopped while it starts does not.
+                        # A run that fails reports it. One that is stopped while starting cannot.
                         stopped = signals.received is not None and process.exitcode not in _KILLED
                         told = ("paused", 0) if stopped else ("error", _cause_of_death(process.exitcode))
                         ledger.hear(run, *told)
                     del running[connection]  # type: ignore[arg-type]
-                    free_slots.append(slot)
+                    free_slots.append(gpu)
     if signals.received is not None:
         raise Stopped(signals.received)
+    # This process was not told to stop, so somebody stopped these workers alone.
     for name in ledger.paused:
-        ledger.outcomes.failed[name] = "its process was told to stop; the same command goes on from its checkpoint"
+        ledger.outcomes.failed[name] = "its process was told to stop; the same command resumes from its checkpoint"
     return ledger.outcomes
 
 
 def _work(job: Job, run: Run, connection: Connection, gpu: str | None, threads: int) -> None:
     if gpu is not None:
+        # CUDA reads this once, when it is first used.
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the run has handlers of its own; not a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback before the run installs its own handlers
     threading.Thread(target=_stop_without, args=(connection,), daemon=True).start()
 
     def tell(*message: Any) -> None:
-        with suppress(BrokenPipeError, ConnectionResetError):  # nobody hears it: see _stop_without
+        with suppress(BrokenPipeError, ConnectionResetError):  # the parent is gone: see _stop_without
             connection.send(message)
 
     ended = attempt(job, run, lambda step, total, row: tell("row", step, total, row), threads)
@@ -200,14 +258,14 @@ def _work(job: Job, run: Run, connection: Connection, gpu: str | None, threads: 
 
 
 def _stop_without(connection: Connection) -> None:
-    """Stop this process, as a signal would, once the one that started it is no more: with a checkpoint, and quietly."""
+    """Stop this process, as a signal would, once its parent is gone: with a checkpoint, and quietly."""
     with suppress(OSError):
-        connection.poll(None)  # it never sends anything: this ends when its end is closed
+        connection.poll(None)  # the parent sends nothing, so this returns when its end is closed
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _kept(logs: Path, run: Run, trace: str) -> str:
-    """Where a traceback went, in words; nothing if the disk, which may be what failed, has no room for it."""
+    """Save a traceback and say where, or return the empty string if the disk, perhaps the very cause, refuses it."""
     log = logs / (run.name.replace("/", "-") + ".log")
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -230,7 +288,7 @@ def _cause_of_death(exitcode: int | None) -> str:
 
 
 class Signals:
-    """Context manager that notes the first signal that says to stop."""
+    """Context manager that records the first signal asking to stop."""
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -245,7 +303,7 @@ class Signals:
             signal.signal(signum, handler)
 
     def news(self) -> int | None:
-        """The signal, the first time that it is asked for."""
+        """Return the signal on the first call after it arrived, else None."""
         if self.told or self.received is None:
             return None
         self.told = True

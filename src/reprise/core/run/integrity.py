@@ -1,7 +1,7 @@
-"""Checksums of what a run or an evaluation leaves, and what is no longer as it was left.
+"""Checksums of the files that runs and evaluations leave, and detection of damage.
 
-A record or manifest is JSON with two keys of this module's: `files`, the SHA-256 of each file that it stands for, and
-`sha256`, of all its other keys. So one flipped byte in any of them is found where they are read.
+A record or manifest is JSON with two keys of this module: `files` holds the SHA-256 of each file, and `sha256` that of
+all other keys. A single flipped byte in any of them is detected on reading.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ OF_THE_DISK = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOTDIR}
     | {errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP}
 )
-"""Errors that come of the user's disk or permissions, not of a defect here."""
+"""Errors caused by the user's disk or permissions, not by a defect in Reprise."""
 
 
 class Damaged(Exception):
     """A file is not what was written."""
 
-    def __init__(self, path: Path, why: str = "its bytes are not those that were written") -> None:
+    def __init__(self, path: Path, why: str = "its contents have changed since they were written") -> None:
         super().__init__(f"{shown(path)} is damaged: {why}")
         self.path, self.why = path, why
 
 
 def shown(path: Path) -> str:
-    """`path` as a person finds it from here."""
+    """Return `path` relative to the working directory if that is shorter."""
     with suppress(OSError, ValueError):
         nearer = os.path.relpath(path)
         return nearer if len(nearer) < len(str(path)) else str(path)
@@ -42,7 +42,7 @@ def shown(path: Path) -> str:
 
 
 def sha256(path: Path, sync: bool = False) -> str:
-    """The SHA-256 of a file's bytes, once they are on the disk if `sync`."""
+    """Return the SHA-256 of a file, after syncing it to disk if `sync`."""
     with path.open("rb") as file:
         if sync:
             os.fsync(file.fileno())
@@ -50,7 +50,7 @@ def sha256(path: Path, sync: bool = False) -> str:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in `folder` to the disk: a file that was renamed there is not lost with the power."""
+    """Sync a folder to disk, so that a file renamed into it survives a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -59,12 +59,16 @@ def sync_folder(folder: Path) -> None:
 
 
 def hashes(folder: Path, names: Iterable[str], sync: bool = False) -> dict[str, str]:
-    """The SHA-256 of files of `folder`, by name."""
+    """Return the SHA-256 of files in `folder`, by name."""
     return {name: sha256(folder / name, sync) for name in names}
 
 
 def check_files(files: Mapping[Path, str]) -> None:
-    """Damaged unless every one of `files` is there, as a file, with its SHA-256."""
+    """Check that every file exists and has its SHA-256.
+
+    Raises:
+        Damaged: a file is missing, unreadable or has changed.
+    """
     for path, digest in files.items():
         if not path.is_file():
             raise Damaged(path, "it is missing" if not os.path.lexists(path) else "it is not a file")
@@ -77,13 +81,18 @@ def check_files(files: Mapping[Path, str]) -> None:
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """`content` with the checksum of it all."""
+    """Return `content` with its own checksum added."""
+    # Round-trip through JSON, so that the checksum is over what will be read back, such as lists for tuples.
     plain = json.loads(json.dumps({key: value for key, value in content.items() if key != "sha256"}))
     return plain | {"sha256": _digest(plain)}
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
-    """What `sealed` gave, from its file of JSON; Damaged if it is anything else."""
+    """Return the contents of a JSON file that `sealed` made.
+
+    Raises:
+        Damaged: it is anything else, or has changed.
+    """
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
@@ -94,17 +103,17 @@ def read_sealed(path: Path) -> dict[str, Any]:
         raise Damaged(path, "it is not an object of JSON")
     if content.get("sha256") != _digest({key: value for key, value in content.items() if key != "sha256"}):
         missing = "sha256" not in content
-        raise Damaged(path, "it has no checksum, as records of earlier versions" if missing else "its checksum differs")
+        raise Damaged(path, "it has no checksum; earlier versions wrote none" if missing else "its checksum differs")
     return content
 
 
 def is_digest(value: object) -> bool:
-    """Whether `value` is a SHA-256 in hexadecimal digits."""
+    """Whether `value` is a SHA-256 in hexadecimal."""
     return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
 
 
 def clear(path: Path) -> None:
-    """Remove whatever is at `path`: a file, a folder with all in it, or a link, never what the link leads to."""
+    """Remove whatever is at `path`: a file, a folder and its contents, or a link, but never a link's target."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -112,7 +121,7 @@ def clear(path: Path) -> None:
 
 
 def swap_in(new: Path, target: Path) -> None:
-    """Rename the folder `new` to `target`, in place of what is there, which stays if that cannot be done."""
+    """Replace the folder `target` by `new`. If that fails, `target` is restored."""
     old = target.with_name(f".{target.name}.old")
     clear(old)
     if os.path.lexists(target):
@@ -128,7 +137,7 @@ def swap_in(new: Path, target: Path) -> None:
 
 @contextmanager
 def naming(folder: Path, kept: str) -> Iterator[None]:
-    """Failed, in one line with `folder` and what is kept, where the disk lets nothing be written there."""
+    """Turn errors of writing to `folder` into Failed, with a one-line message that ends with `kept`."""
     try:
         yield
     except OSError as error:

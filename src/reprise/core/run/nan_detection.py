@@ -1,7 +1,7 @@
-"""Which tensor first went bad in a run that diverged: it is trained again from its last good checkpoint, watched.
+"""Finds the first bad tensor of a run that diverged, by retraining it from its last good checkpoint, watched.
 
-Training is bitwise repeatable, so the second time ends as the first did. Watching every module, gradient and weight
-at every update would cost each good run what only a bad one needs.
+Training is bitwise repeatable, so the second attempt ends like the first. Checking every module output, gradient and
+weight at every update would make all runs pay for what only a bad one needs.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from reprise.core.run.trainer import without_lightnings_warnings
 
 
 class Found(Exception):
-    """The name of the tensor, and the update."""
+    """The tensor that went bad, and in which update."""
 
 
 class Watch(pl.Callback):
-    """Raises Found at the first tensor that is not finite: outputs of modules, the loss, gradients, weights."""
+    """Raises Found at the first non-finite tensor among module outputs, the loss, gradients and weights."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Hook into everything that an update passes through."""
+        """Install hooks on everything that an update passes through."""
         assert isinstance(pl_module, Task)
         task = pl_module
         descend = task.descend
@@ -57,6 +57,7 @@ class Watch(pl.Callback):
 
         task.descend = watched  # type: ignore[method-assign]
         for name, module in task.named_modules():
+            # Only modules without children: the output of a container is that of its last child.
             if name and next(module.children(), None) is None:
                 module.register_forward_hook(output_of(name))
         for optimizer in task.raw_optimizers:
@@ -65,7 +66,7 @@ class Watch(pl.Callback):
 
 
 def first_bad(build: Callable[[], Task], trainer: pl.Trainer, checkpoint: Path | None) -> str | None:
-    """What `Watch`, a callback of `trainer`, finds in the task that `build` makes; None if it went well this time."""
+    """Return what `Watch`, a callback of `trainer`, finds in the task from `build`; None if all went well this time."""
     try:
         with without_lightnings_warnings():
             trainer.fit(build(), ckpt_path=str(checkpoint) if checkpoint else None)

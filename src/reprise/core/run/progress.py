@@ -1,7 +1,7 @@
-"""One live display for a whole grid of runs: how many are done, their loss, steps/s, time left.
+"""Live display of a whole grid of runs: how many are done, their loss, steps/s, time left.
 
-In a terminal it is redrawn in place; elsewhere it is plain lines, one for every run that ends and at
-most one in LINE_SECONDS between.
+On a terminal it is redrawn in place. Elsewhere it prints lines: one when a run ends, and otherwise at most one every
+LINE_SECONDS.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rich.text import Text
 
 LINE_SECONDS = 10.0
 ENOUGH_TO_TELL = 0.1
-"""Of one run. Before that the time its process took to start would be most of the pace."""
+"""Amount trained, in runs, before an ETA is shown. Earlier, start-up time would dominate the pace."""
 _MARKS = {"done": "[green]✓[/]", "cached": "[dim]✓[/]", "failed": "[red]✗[/]", "diverged": "[yellow]✗[/]"}
 _MARKS |= {"paused": "[yellow]‖[/]", "resumed": "[dim]↻[/]"}
 _GOING = ("waiting", "running", "resumed")
@@ -29,7 +29,7 @@ _NOT_ENDED = (*_GOING, "paused")
 
 @dataclass
 class _Line:
-    """One run as last heard of."""
+    """Last known state of one run."""
 
     state: str
     started: float
@@ -37,7 +37,7 @@ class _Line:
     total: int = 0
     loss: float | None = None
     first: int = 0
-    """The step it started from: above 0 where it is resumed."""
+    """Step at which it started; above 0 if it was resumed."""
     seconds: float = 0.0
 
     @property
@@ -46,12 +46,12 @@ class _Line:
 
     @property
     def share_here(self) -> float:
-        """The part of the run that was trained under this display."""
+        """Fraction of the run that was trained since this display started."""
         return max(self.step - self.first, 0) / self.total if self.total else 0.0
 
 
 class Progress:
-    """Context manager around a grid of `total_runs` runs; what is heard of them is given to `update`."""
+    """Context manager around a grid of `total_runs` runs. Report their state through `update`."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Progress:
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Redrawn in place if `tty`; asked of stdout if None."""
+        """If `tty`, redraw in place; None asks the console."""
         self._title = title
         self._total_runs = total_runs
         self._console = console or Console(file=sys.stdout)
@@ -85,13 +85,14 @@ class Progress:
             self._live.stop()
 
     def update(self, run_name: str, step: int, total: int, loss: float | None, state: str) -> None:
-        """Say where a run is: waiting, running, resumed or paused; or how it ended: done, cached, diverged or failed.
+        """Set the state of a run: waiting, running, resumed, paused, done, cached, diverged or failed.
 
-        A run that is paused goes on when the same command is given again. A `step` of 0 with a `total` of 0, and a
-        `loss` of None, leave what was said before.
+        A paused run resumes when the same command is given again. `step` and `total` of 0, and a `loss` of None, keep
+        the previous values.
         """
         now = self._clock()
         run = self._runs.setdefault(run_name, _Line("waiting", now))
+        # A message may arrive after the end of its run.
         if run.state not in _GOING:
             return
         if run.state == "waiting":
@@ -112,13 +113,13 @@ class Progress:
             self.tick(self._loss_of(run))
 
     def tick(self, loss: str = "") -> None:
-        """Give a sign of life where there is no terminal to redraw, unless there was one a moment ago."""
+        """Print a sign of life if the display is not a terminal and has been silent for LINE_SECONDS."""
         if self._live is None and self._clock() - self._last_line >= LINE_SECONDS:
             self._last_line = self._clock()
             self._print(", ".join(self._facts(loss)))
 
     def eta(self) -> float | None:
-        """Seconds until the grid is done, at the pace so far; None while too little is trained to tell."""
+        """Return the seconds until the grid is done at the current pace, or None while there is too little to go by."""
         runs = list(self._runs.values())
         going = [run for run in runs if run.state in _GOING]
         trained = sum(1.0 - (run.first / run.total if run.total else 0.0) for run in runs if run.state == "done")
@@ -128,12 +129,13 @@ class Progress:
             return 0.0
         if trained < ENOUGH_TO_TELL:
             return None
+        # The grid cannot end before its slowest running run does.
         own = [run.seconds * (1 - run.share) / run.share_here for run in going if run.share_here > 0]
         pace = max((self._clock() - self._started) * left / trained, 0.0)
         return max([pace, *own])
 
     def steps_per_second(self) -> float:
-        """Of all runs that are going, together."""
+        """Return the total pace of all running runs."""
         going = [run for run in self._runs.values() if run.state in _GOING]
         return sum((run.step - run.first) / run.seconds for run in going if run.seconds > 0)
 
@@ -155,7 +157,7 @@ class Progress:
         self._console.print(f"{self._title}: {text}", markup=False, highlight=False, soft_wrap=True)
 
     def _print_turn(self, name: str, run: _Line) -> None:
-        """A run's end, pause or resumption; in a terminal those only that its bar does not show."""
+        """Print that a run ended, paused or resumed. On a terminal, print only what its bar does not show."""
         at = f"{run.state} at step {run.step:,}"
         if self._live is None:
             short = run.state in ("paused", "resumed")
@@ -182,7 +184,7 @@ class Progress:
 
 
 def _duration(seconds: float) -> str:
-    """`8s`, `3m05s`, `2h07m`."""
+    """Format seconds as `8s`, `3m05s` or `2h07m`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"

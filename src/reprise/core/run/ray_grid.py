@@ -1,8 +1,8 @@
-"""The grid over a Ray cluster: each run is a Ray task, on a node that has a core or a GPU to spare.
+"""The grid over a Ray cluster: each run is a Ray task, on a node with a spare core or GPU.
 
-The nodes have the project's folder in common, at one path, and the same environment each: a run leaves its checkpoints
-and its outcome in its work folder, as it does on one machine. A run whose worker or node is lost is tried again on
-another, and goes on from its newest checkpoint. The only module that imports ray.
+All nodes share the project's folder at one path, and have the same environment. As on one machine, a run leaves its
+checkpoints and outcome in its work folder. If its worker or node is lost, it is retried on another and resumes from its
+newest checkpoint. This is the only module that imports ray.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from reprise.core.contract import Failed, Run, Stopped
 from reprise.core.run.grid import KEEP_MEMORY, Job, Ledger, Outcomes, Signals, attempt
 from reprise.core.run.progress import Progress
 
-# Read on import. A lost worker is worth a paragraph to Ray each time; here a line, when the run is given up.
+# Read by ray on import. Ray prints a paragraph for each lost worker; we print one line when the run is given up.
 os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed|retries remaining")
 
 import ray
@@ -29,18 +29,19 @@ from ray.exceptions import NodeDiedError, RayError, RayTaskError, WorkerCrashedE
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 RETRIES = 3
-"""How often a run whose worker was lost is tried again."""
+"""Retries of a run whose worker was lost."""
 SECONDS = 10.0
-"""How long the head of the cluster may take to answer."""
+"""Seconds that the head of the cluster may take to answer."""
 ROW_SECONDS = 0.5
-"""From one row of a run that is sent to the next: they are for the display alone."""
+"""Least seconds between two rows that a run sends; they only feed the display."""
 
 
 def run_ray_grid(title: str, runs: Sequence[Run], job: Job, runtime: dict[str, Any], logs: Path) -> Outcomes:
-    """Do `job` for every run; a run that fails leaves the others running, and its traceback in the folder `logs`.
+    """Do `job` for every run. A failed run leaves the others running and its traceback in the folder `logs`.
 
-    Raises Stopped on a signal that says to stop, after every run has written a checkpoint and stopped; Failed where
-    there is no such cluster.
+    Raises:
+        Stopped: a signal asked to stop, after every run has written a checkpoint and stopped.
+        Failed: there is no such cluster.
     """
     if not runs:
         return Outcomes()
@@ -50,16 +51,16 @@ def run_ray_grid(title: str, runs: Sequence[Run], job: Job, runtime: dict[str, A
         return _run(title, runs, job, runtime, logs)
     finally:
         ray.shutdown()
-        signal.signal(signal.SIGTERM, before)  # ray.init has put its own there
+        signal.signal(signal.SIGTERM, before)  # ray.init installed its own handler
 
 
 def _connect(address: str) -> None:
-    """Make this process a driver of the cluster; this machine has to be one of its nodes."""
+    """Connect this process to the cluster as a driver. This machine must be one of its nodes."""
     variables = {name: os.environ.get(name, size) for name, size in KEEP_MEMORY.items()}
     try:
         if address != "auto":
             host, port = address.rsplit(":", 1)
-            socket.create_connection((host.strip("[]"), int(port)), SECONDS).close()  # ray.init would wait for ever
+            socket.create_connection((host.strip("[]"), int(port)), SECONDS).close()  # ray.init would wait forever
         ray.init(
             address=address,
             runtime_env={"env_vars": variables | {"TOKENIZERS_PARALLELISM": "false"}},
@@ -67,7 +68,7 @@ def _connect(address: str) -> None:
             logging_level=logging.CRITICAL,
         )
     except (OSError, RuntimeError, ValueError, OverflowError, RayError) as error:
-        raise Failed(f"runtime.address: this machine is no node of a Ray cluster at {address}: {error}") from error
+        raise Failed(f"runtime.address: this machine is not a node of a Ray cluster at {address}: {error}") from error
 
 
 def _run(title: str, runs: Sequence[Run], job: Job, runtime: dict[str, Any], logs: Path) -> Outcomes:
@@ -104,21 +105,21 @@ def _run(title: str, runs: Sequence[Run], job: Job, runtime: dict[str, Any], log
 
 
 def share(nodes: Sequence[dict[str, float]], accelerator: str, threads: int = 1) -> tuple[int, int]:
-    """(cores, GPUs) for each run, given what Ray counts on each node: a core a thread, or a GPU and its part of them.
+    """Return (cores, GPUs) per run, given what Ray counts on each node: one core per thread, or a GPU with its cores.
 
-    The node with the fewest cores for each GPU sets the number, or no run would ever fit there.
+    The node with the fewest cores per GPU sets the number; otherwise no run would ever fit there.
     """
     with_gpus = [] if accelerator == "cpu" else [node for node in nodes if node.get("GPU", 0) >= 1]
     if with_gpus:
         return min(int(node.get("CPU", 0) // node["GPU"]) for node in with_gpus), 1
     if accelerator == "gpu":
-        raise Failed("runtime.accelerator: gpu, but no node of the Ray cluster has one")
+        raise Failed("runtime.accelerator: gpu, but no node of the Ray cluster has a GPU")
     return threads, 0
 
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
 class _Mailbox:
-    """Messages of the runs, until the driver takes them."""
+    """Holds the runs' messages until the driver takes them."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, tuple[Any, ...]]] = []
@@ -131,14 +132,14 @@ class _Mailbox:
         return messages
 
 
-@ray.remote(max_retries=RETRIES, max_calls=1)  # a process for each run, as on one machine
+@ray.remote(max_retries=RETRIES, max_calls=1)  # one process per run, as on one machine
 def _work(job: Job, run: Run, mailbox: Any, threads: int, environment: dict[str, str]) -> tuple[Any, ...]:
-    """Do a run in a worker of the cluster; returns the message of how it ended.
+    """Execute a run in a worker of the cluster, and return the message of how it ended.
 
-    Ray cancels a task as Ctrl-C would, so the run writes a checkpoint. A worker that is told to stop by anyone else is
-    lost to Ray, which tries the run again.
+    Ray cancels a task with SIGINT, like Ctrl-C, so the run writes a checkpoint. If anything else stops the worker, Ray
+    considers it lost and retries the run.
     """
-    os.environ.update(environment)  # not by runtime_env, which Ray writes to its logs: WANDB_API_KEY is among them
+    os.environ.update(environment)  # not in runtime_env, which Ray logs: it includes WANDB_API_KEY
     mailbox.put.remote(run.name, "start")
     sent = 0.0
 
@@ -155,9 +156,9 @@ def _work(job: Job, run: Run, mailbox: Any, threads: int, environment: dict[str,
 
 
 def _given_up(error: RayError) -> tuple[str, ...]:
-    """The message about a run that Ray could not do: the line of Ray's many that says why."""
+    """Return the message about a run that Ray could not execute: the one line of Ray's text that says why."""
     lines = str(error).strip().splitlines()
-    if isinstance(error, RayTaskError):  # on a node that lacks a module, say
+    if isinstance(error, RayTaskError):  # for example, the node lacks a module
         return "error", lines[-1], str(error)
     tries = (
         f"its worker was lost {RETRIES + 1} times: " if isinstance(error, WorkerCrashedError | NodeDiedError) else ""

@@ -1,20 +1,21 @@
-"""The hash of the code that a run executes: what DVC and the fingerprint of a run know its code by.
+"""Hash of the code that a run executes, used by DVC and in the run's fingerprint.
 
-It is over definitions, not files: those that can be reached from `Config`, `networks` and `Task` of a paper's file,
-name by name, through imports and re-exports. Nothing is imported for it. What counts, and what does not:
+The hash covers definitions, not files: those reachable from `Config`, `networks` and `Task` of a paper's file, by
+following names through imports and re-exports. Nothing is imported to compute it. The rules:
 
-- Comments, docstrings, layout, imports for type checkers, and the names of modules do not count.
-- Knobs do not count: their values are in the validated configuration, which is hashed beside the source. So of a
-  pydantic model only methods count, without validators. A model that code itself calls counts whole.
-- A table `TABLE = {"adam": _adam, ...}` that is only ever used as `TABLE[key]` counts entry by entry: those whose key
-  is a string of the configuration, or a literal in code that counts. A key may not come from anywhere else.
-  A model with a field `kind` counts only where the configuration has that kind.
-- Training is apart from evaluation and pictures. `evaluate` and `snapshot` of a Task, and methods that only these call,
-  are hashed by `evaluation_hash`. A picture taken in training is therefore kept when the code that draws it changes.
-- What acts when a module is imported counts with every module that is imported.
-- Code that computes a name may reach anything where it looks: of a module that is passed as a value, and of its own
-  module where it asks `globals()`, `eval` or `sys.modules`, all counts; of a Task all methods, after `getattr` with a
-  variable; after `import_module` with a variable, every module of the package.
+- Comments, docstrings, layout, imports for type checkers, and module names do not count.
+- Knobs do not count: their values are in the validated configuration, which is hashed separately. Of a pydantic model
+  only methods other than validators count. A model that code itself calls counts whole.
+- A table `TABLE = {"adam": _adam, ...}` that is only ever used as `TABLE[key]` counts by entry: those whose key is a
+  string of the configuration, or a literal in code that counts. Keys must not come from anywhere else.
+  A model with a field `kind` counts only if the configuration has that kind.
+- Training is separate from evaluation and pictures. `evaluate` and `snapshot` of a Task, and methods that only these
+  call, belong to `evaluation_hash`. Pictures taken in training are therefore kept when the code that draws them
+  changes.
+- Code that runs when a module is imported counts for everything that imports the module.
+- Computed names may reach anything in the place they look in. A module passed as a value counts whole, and so does a
+  module that calls `globals()` or `eval`, or reads `sys.modules`. `getattr` with a variable reaches all methods of a
+  Task, and `import_module` with a variable every module of the package.
 """
 
 from __future__ import annotations
@@ -26,56 +27,40 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from reprise.core.config.config_loader import experiments_dir
-from reprise.core.run.definitions import (
-    EVERY_MODULE,
-    PACKAGE,
-    Facts,
-    Function,
-    Module,
-    Reference,
-    Use,
-    copy_of_class,
-    modules_of,
-    read_module,
-)
+from reprise.core.run.definition_graph import EXECUTOR, PICTURES, DefinitionGraph, Node
+from reprise.core.run.definitions import PACKAGE, Reference, Use, modules_of
 
-EXECUTOR = "reprise.core.run.execution"
-"""It runs every experiment, though none imports it; its own file counts, what it imports does not."""
 TRAINS, EVALUATES = ("build_task", "execute"), ("evaluate",)
-"""Its functions that train a run and that score one."""
+"""Functions of the executor that train a run and that score one."""
 SCORING = ("evaluate", "snapshot")
-"""The methods of a Task that do not train."""
-PICTURES = {
-    ("reprise.core.run.task", "Task._take_snapshot"): "snapshot",
-    (EXECUTOR, "execute"): "write_picture",
-}
-"""Where training asks for pictures, and by what name: nothing that is trained depends on them."""
-
+"""Methods of a Task that do not train."""
 Hashes = tuple[str, dict[str, str]]
 
 
 def source_hash(experiment: str, config: Mapping[str, Any] | None = None, package: Path | None = None) -> Hashes:
-    """The hash of the code that trains `experiment`, and of each definition in it.
+    """Return the hash of the code that trains `experiment`, and the hash of each definition in it.
 
-    `config` is the validated configuration of a run as plain values; without one, every entry of every table counts.
-    `package` is the folder of `reprise`.
+    Args:
+        experiment: key of the paper.
+        config: validated configuration of a run as plain values; by default every entry of every table counts.
+        package: folder of `reprise`.
     """
     return read_code(package).training(experiment, config)
 
 
 def evaluation_hash(experiment: str, config: Mapping[str, Any] | None = None, package: Path | None = None) -> Hashes:
-    """The hash of the code that scores a trained run and draws its pictures, as `source_hash`.
+    """Return the hash of the code that scores a trained run and draws its pictures. Arguments as in `source_hash`.
 
-    What builds the model and opens its data is in the training's hash.
+    Code that builds the model and opens its data belongs to the training hash.
     """
     return read_code(package).evaluation(experiment, config)
 
 
 def reader_hash(readers: Sequence[str], package: Path | None = None) -> str:
-    """The hash of the source of some dataset's readers."""
+    """Return the hash of the source code of some readers."""
     graph = read_code(package)
     modules = [f"reprise.parts.data.readers.{reader}" for reader in readers]
     roots = [
@@ -85,7 +70,7 @@ def reader_hash(readers: Sequence[str], package: Path | None = None) -> str:
 
 
 def text_hash(names: Sequence[str], package: Path | None = None) -> str:
-    """The hash of files of the package, and of those in its folders, as they stand: comments and docstrings too."""
+    """Return the hash of files and folders of the package, byte for byte, including comments and docstrings."""
     package = package or experiments_dir().parent
     files: list[Path] = []
     for name in names:
@@ -98,7 +83,7 @@ def text_hash(names: Sequence[str], package: Path | None = None) -> str:
 
 
 def _strings(value: Any) -> frozenset[str]:
-    """Every string in a configuration, keys too."""
+    """Return every string in a configuration, keys included."""
     if isinstance(value, str):
         return frozenset([value])
     if isinstance(value, Mapping):
@@ -106,38 +91,19 @@ def _strings(value: Any) -> frozenset[str]:
     return frozenset[str]().union(*map(_strings, value)) if isinstance(value, list | tuple) else frozenset()
 
 
-# The graph of definitions
-
-
-class Node(NamedTuple):
-    """A definition, or a part of it that counts by itself."""
-
-    module: str
-    place: int
-    part: str = ""
-    """Empty: all of it; `:fields`: a class without its methods; `:methods`: what is not schema of a pydantic model;
-    `:type`: what a type names; `:table`: a table without its entries; else the name of a method or the key of an entry.
-    """
-
-
-class SourceCode:
-    """The definitions of a package as its files are now."""
+class SourceCode(DefinitionGraph):
+    """The graph of a package's definitions, with what each paper's file reaches in it."""
 
     def __init__(self, files: Mapping[str, Path]) -> None:
-        self.files = files
+        super().__init__(files)
         self._papers: dict[str, _Paper] = {}
-        self._modules: dict[str, Module] = {}
-        self._targets: dict[Node, list[tuple[Use, tuple[Node, ...]]]] = {}
-        self._kinds: dict[tuple[str, int], str] = {}
-        self._effects: dict[str, list[Node]] = {}
-        self._names: dict[Node, str] = {}
 
     def training(self, experiment: str, config: Mapping[str, Any] | None = None) -> Hashes:
-        """As `source_hash`, without a look at whether the files changed since."""
+        """Return `source_hash` without checking whether files have changed since."""
         return self._paper(experiment).hashes(Training, config)
 
     def evaluation(self, experiment: str, config: Mapping[str, Any] | None = None) -> Hashes:
-        """As `evaluation_hash`, likewise."""
+        """Return `evaluation_hash` without checking whether files have changed since."""
         return self._paper(experiment).hashes(Evaluation, config)
 
     def _paper(self, experiment: str) -> _Paper:
@@ -145,245 +111,10 @@ class SourceCode:
             self._papers[experiment] = _Paper(self, experiment)
         return self._papers[experiment]
 
-    def module(self, name: str) -> Module:
-        """A module of the package."""
-        if name not in self._modules:
-            self._modules[name] = read_module(self.files, name)
-        return self._modules[name]
-
-    def statement(self, node: Node) -> ast.stmt:
-        """The top-level statement that `node` is, or is part of."""
-        return self.module(node.module).body[node.place]
-
-    def name(self, node: Node) -> str:
-        """`build_optimizer`, `Task.update`, `BUILDERS.adam`: what a definition is called in its module."""
-        if node not in self._names:
-            name = self.module(node.module).name_at(node.place)
-            self._names[node] = name + (f".{node.part}" if node.part and not node.part.startswith(":") else "")
-        return self._names[node]
-
-    def find(self, reference: Reference) -> list[Node]:
-        """The definitions that a reference names; none if it names nothing of the package."""
-        found: list[Node] = []
-        for module, place in self.places(reference, set()):
-            found += [node for node in [self.as_used(module, place, reference.use)] if node]
-        return found
-
-    def places(self, reference: Reference, passed: set[Reference]) -> list[tuple[str, int]]:
-        """Module and place of each definition that a reference names."""
-        if reference == EVERY_MODULE:
-            return [place for name in self.files for place in self._all_of(name, passed)]
-        if reference in passed or reference.module not in (*self.files, PACKAGE):
-            return []
-        passed.add(reference)
-        if not reference.path:
-            return [] if reference.module == PACKAGE else self._all_of(reference.module, passed)
-        name, *rest = reference.path
-        if reference.module != PACKAGE:
-            module = self.module(reference.module)
-            if name in module.bound:
-                return [(module.name, place) for place in module.bound[name]]
-            if name in module.imports:
-                origin = module.imports[name]
-                return self.places(Reference(origin.module, (*origin.path, *rest)), passed)
-            for star in module.stars:
-                if found := self.places(Reference(star, reference.path), passed):
-                    return found
-        inner = f"{reference.module}.{name}"
-        return self.places(Reference(inner, tuple(rest)), passed) if inner in self.files else []
-
-    def _all_of(self, name: str, passed: set[Reference]) -> list[tuple[str, int]]:
-        """Every definition of a module, and what it imports by name."""
-        module = self.module(name)
-        found = [(name, place) for place in range(len(module.body))]
-        for origin in module.imports.values():
-            found += self.places(origin, passed) if origin.path else []
-        return found
-
-    def as_used(self, module: str, place: int, use: Use) -> Node | None:
-        """The part of a definition that counts where it is used as `use`."""
-        statement = self.module(module).body[place]
-        match statement:
-            case ast.ClassDef():
-                kind = self.kind(module, place)
-                if kind == "task":
-                    return Node(module, place, ":fields")
-                return Node(module, place, ":methods" if kind == "schema" and use == "type" else "")
-            case ast.Assign() | ast.AnnAssign():
-                if use == "key" and self.entries(Node(module, place)):
-                    return Node(module, place, ":table")
-                return Node(module, place, ":type" if use == "type" else "")
-            case ast.FunctionDef() | ast.AsyncFunctionDef():
-                return None if use == "type" else Node(module, place)
-        return Node(module, place)
-
-    # Classes
-
-    def kind(self, module: str, place: int) -> str:
-        """`task` for a class that derives from a LightningModule, `schema` from a pydantic model, else `plain`."""
-        key = module, place
-        if key not in self._kinds:
-            self._kinds[key] = "plain"  # while its bases are looked at: none is its own
-            self._kinds[key] = self._kind(module, place)
-        return self._kinds[key]
-
-    def _kind(self, module: str, place: int) -> str:
-        for base in self.bases(module, place):
-            if isinstance(base, str):
-                name = base.rpartition(".")[2]
-                if name == "LightningModule":
-                    return "task"
-                if base.startswith("pydantic.") and name in ("BaseModel", "RootModel"):
-                    return "schema"
-            elif (kind := self.kind(*base)) != "plain":
-                return kind
-        return "plain"
-
-    def bases(self, module: str, place: int) -> list[tuple[str, int] | str]:
-        """The classes that a class derives from: their places, or the dotted paths of those from elsewhere."""
-        statement, read = self.module(module).body[place], self.module(module)
-        found: list[tuple[str, int] | str] = []
-        for base in statement.bases if isinstance(statement, ast.ClassDef) else ():
-            base = base.value if isinstance(base, ast.Subscript) else base
-            root, *attributes = ast.unparse(base).split(".")
-            if root in read.external:
-                found.append(".".join([read.external[root], *attributes]))
-            else:
-                origin = read.imports.get(root, Reference(module, (root,)))
-                places = self.places(Reference(origin.module, (*origin.path, *attributes)), set())
-                found += [each for each in places if isinstance(self.module(each[0]).body[each[1]], ast.ClassDef)]
-        return found
-
-    def family(self, module: str, place: int) -> list[tuple[str, int]]:
-        """A class of the package and those it derives from."""
-        found = [(module, place)]
-        for each in found:
-            found += [base for base in self.bases(*each) if not isinstance(base, str) and base not in found]
-        return found
-
-    def methods(self, module: str, place: int) -> dict[str, list[Function]]:
-        """The methods of a class by name, getters and setters of one property together."""
-        found: dict[str, list[Function]] = {}
-        statement = self.module(module).body[place]
-        for each in statement.body if isinstance(statement, ast.ClassDef) else ():
-            if isinstance(each, Function):
-                found.setdefault(each.name, []).append(each)
-        return found
-
-    def entries(self, node: Node) -> dict[str, ast.expr]:
-        """The entries of a table of builders by their keys; {} for anything else."""
-        statement = self.statement(node)
-        value = statement.value if isinstance(statement, ast.Assign | ast.AnnAssign) else None
-        if not isinstance(value, ast.Dict):
-            return {}
-        keys = [key.value for key in value.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
-        plain = all(isinstance(each, ast.Name | ast.Attribute | ast.Lambda) for each in value.values)
-        return dict(zip(keys, value.values, strict=True)) if plain and len(keys) == len(value.keys) else {}
-
-    def kinds_of(self, node: Node) -> frozenset[str]:
-        """The strings that select a pydantic model from a union: those of its field `kind`; none if it has none."""
-        statement = self.statement(node)
-        for each in statement.body if isinstance(statement, ast.ClassDef) else ():
-            if isinstance(each, ast.AnnAssign) and ast.unparse(each.target) == "kind":
-                literals = (one.value for one in ast.walk(each.annotation) if isinstance(one, ast.Constant))
-                return frozenset(one for one in literals if isinstance(one, str))
-        return frozenset()
-
-    # What a node says
-
-    def facts(self, node: Node) -> Facts:
-        """What a node says and names."""
-        kept = self.module(node.module).kept
-        if (node.place, node.part) not in kept:
-            kept[node.place, node.part] = self._read_facts(node)
-        return kept[node.place, node.part]
-
-    def _read_facts(self, node: Node) -> Facts:
-        module, statement = self.module(node.module), self.statement(node)
-        if isinstance(statement, ast.ClassDef):
-            if node.part == ":fields":
-                return module.facts([_of_class(statement, lambda each: not isinstance(each, Function))])
-            if node.part == ":methods":
-                kept = [each for each in statement.body if not _is_schema(each)]
-                schema = [each for each in statement.body if _is_schema(each) and not isinstance(each, Function)]
-                return module.facts(kept, types=[*statement.bases, *schema])
-            if node.part:
-                facts = module.facts(self.methods(node.module, node.place)[node.part])
-                facts.text = f"{statement.name}: {facts.text}"
-                return facts
-        elif node.part == ":table":
-            return Facts()
-        elif node.part == ":type":
-            return module.facts([value for value in [getattr(statement, "value", None)] if value], "type")
-        elif node.part:
-            facts = module.facts([self.entries(node)[node.part]])
-            facts.text = f"{node.part}: {facts.text}"
-            return facts
-        return module.facts([statement])
-
-    def targets(self, node: Node) -> list[tuple[Use, tuple[Node, ...]]]:
-        """For each name in a node, in order: how it is used, and the definitions it stands for."""
-        if node not in self._targets:
-            stopped = PICTURES.get((node.module, self.name(node)))
-            found = []
-            for reference in self.facts(node).references:
-                if stopped and reference.path[:1] == (stopped,):
-                    continue
-                nodes = [] if node.module == EXECUTOR and reference.module != EXECUTOR else self.find(reference)
-                found += [(reference.use, tuple(nodes))] if nodes else []
-            self._targets[node] = found
-        return self._targets[node]
-
-    def effects(self, name: str) -> list[Node]:
-        """What acts when a module is imported."""
-        if name not in self._effects:
-            self._effects[name] = self._find_effects(name)
-        return self._effects[name]
-
-    def _find_effects(self, name: str) -> list[Node]:
-        module = self.module(name)
-        found = [Node(name, place) for place in module.effects]
-        found += [Node(name, place) for place in range(len(module.body)) if self._registers(name, place)]
-        for star in module.stars:
-            found += self.find(Reference(star, ()))
-        return found
-
-    def _registers(self, name: str, place: int) -> bool:
-        """Whether defining a class runs code of the package: a base's `__init_subclass__`, or a metaclass."""
-        statement = self.module(name).body[place]
-        if not isinstance(statement, ast.ClassDef):
-            return False
-        family = [each for each in self.family(name, place) if each != (name, place)]
-        metaclass = any(keyword.arg == "metaclass" for keyword in statement.keywords)
-        return metaclass or any("__init_subclass__" in self.methods(*each) for each in family)
-
-    def loads(self, name: str) -> set[str]:
-        """The modules that are imported directly with a module: the packages that hold it, and those it imports."""
-        parts = name.split(".")
-        packages = {".".join(parts[:count]) for count in range(2, len(parts))}
-        imported = set() if name == EXECUTOR else self.module(name).loads
-        return {each for each in packages | imported if each in self.files}
-
-
-def _of_class(node: ast.ClassDef, kept: Any) -> ast.ClassDef:
-    return copy_of_class(node, [each for each in node.body if kept(each)])
-
-
-def _is_schema(statement: ast.stmt) -> bool:
-    """Whether a part of a pydantic model shows in the values of a validated configuration, and nowhere else."""
-    match statement:
-        case ast.AnnAssign(target=ast.Name(id=name)):
-            return not name.startswith("_") and "ClassVar" not in ast.unparse(statement.annotation)
-        case ast.Assign(targets=[ast.Name(id="model_config")]) | ast.Pass():
-            return True
-        case ast.FunctionDef():
-            return any("validator" in ast.unparse(decorator) for decorator in statement.decorator_list)
-    return False
-
 
 @cache
 def _framework_names() -> frozenset[str]:
-    """The methods of LightningModule and its bases, read from their files: Lightning and torch may call them."""
+    """Return the methods of LightningModule and its bases, read from their files: the framework may call them."""
     files = {
         "pytorch_lightning": ("core/module.py", "core/hooks.py", "core/mixins/hparams_mixin.py"),
         "torch": ("nn/modules/module.py",),
@@ -397,25 +128,22 @@ def _framework_names() -> frozenset[str]:
     return frozenset(names)
 
 
-# What is reached
-
-
 class _Walk:
-    """The nodes that can be reached from some roots."""
+    """The nodes reachable from some roots, as a worklist algorithm."""
 
     def __init__(
         self,
-        graph: SourceCode,
+        graph: DefinitionGraph,
         roots: Iterable[Node],
         strings: frozenset[str] | None = None,
         modules: Iterable[str] = (),
     ) -> None:
         self.graph = graph
         self.configured = strings
-        """The strings of the configuration; None: every entry of a table counts."""
+        """Strings of the configuration; None lets every entry of a table count."""
         self.reached: dict[Node, None] = {}
         self.pending: dict[Node, None] = {}
-        """Models of kinds that the configuration does not have, so far."""
+        """Models whose kind has not been found among the reached strings so far."""
         self.loaded: set[str] = set()
         self.strings: set[str] = set(strings or ())
         self.attributes: set[str] = set()
@@ -428,7 +156,7 @@ class _Walk:
         self.run()
 
     def methods_wanted(self, module: str, place: int) -> Iterable[str]:
-        """The methods of a Task that count."""
+        """Return the methods of a Task that count."""
         return self.graph.methods(module, place)
 
     def run(self) -> None:
@@ -474,7 +202,7 @@ class _Walk:
                 todo += self.graph.loads(name)
 
     def extend(self) -> None:
-        """Add the methods, entries and models that what was reached by now asks for."""
+        """Add the methods, entries and models that the strings and names reached so far select."""
         for node in list(self.reached):
             if node.part == ":fields":
                 for name in self.methods_wanted(node.module, node.place):
@@ -487,14 +215,16 @@ class _Walk:
             self.add(node)
 
     def digest(self) -> Hashes:
-        """The hash of all that was reached, and of each definition by its name.
+        """Return the hash of everything reached, and of each definition by its name.
 
-        A definition's hash is over its text, those of the definitions it names, in order, and those of what these name:
-        a name that comes to mean something else changes it. Modules may be renamed and definitions moved.
+        A definition's hash covers its own text, the hashes of the definitions it names, in order, and of those that
+        these name. So it changes when a name comes to mean something else, but not when a module is renamed or a
+        definition moved.
         """
         texts = {node: _sha256(self.graph.facts(node).text) for node in self.reached if self.graph.facts(node).text}
         named = {node: self._named(node) for node in texts}
         hashes = texts
+        # Two rounds cover the names in a definition, and the names in those.
         for _ in range(2):
             hashes = {
                 node: _sha256(
@@ -508,7 +238,7 @@ class _Walk:
         return _sha256("\n".join(sorted({*hashes.values()}))), dict(sorted(by_name.items()))
 
     def _named(self, node: Node) -> list[set[Node]]:
-        """For each name in a node the definitions with a text that it stands for; first those of all its types."""
+        """Return the definitions with text that each name in a node stands for. Types come first, as one set."""
         types, values = set[Node](), list[set[Node]]()
         for use, targets in self.graph.targets(node):
             found = self._with_text(targets)
@@ -519,7 +249,7 @@ class _Walk:
         return [types, *values]
 
     def _with_text(self, nodes: Iterable[Node]) -> set[Node]:
-        """Those of `nodes` that say something themselves, and for the others those that they name."""
+        """Return those of `nodes` that have text of their own and, in place of the others, what they name."""
         found, passed, todo = set[Node](), set[Node](), list(nodes)
         while todo:
             node = todo.pop()
@@ -536,21 +266,21 @@ class _Walk:
 
 
 class _Paper:
-    """What the file of one paper reaches."""
+    """Everything that the file of one paper reaches."""
 
-    def __init__(self, graph: SourceCode, experiment: str) -> None:
+    def __init__(self, graph: DefinitionGraph, experiment: str) -> None:
         self.graph = graph
         self.module = f"{PACKAGE}.experiments.{experiment}"
         everything = _Walk(graph, self.roots(TRAINS), None, [self.module])
         self.tasks = [node for node in everything.reached if node.part == ":fields"]
         self.scoring = self._scoring()
-        """The names of the methods that only `evaluate` and `snapshot` may call."""
+        """Names of the methods that only `evaluate` and `snapshot` may call."""
         self.choices = frozenset().union(*map(self._choices, everything.reached))
-        """The strings that a configuration chooses definitions by."""
+        """Strings by which a configuration selects definitions."""
         self.known: dict[tuple[object, frozenset[str] | None], Hashes] = {}
 
     def roots(self, executor: Sequence[str]) -> list[Node]:
-        """The paper's names, and functions of the executor; a module that has none of them counts whole."""
+        """Return the paper's entry points and those of the executor. A module without any counts whole."""
         uses: dict[str, Use] = {"Config": "type", "networks": "value", "Task": "value"}
         own = [node for name, use in uses.items() for node in self.graph.find(Reference(self.module, (name,), use))]
         carrier = [node for name in executor for node in self.graph.find(Reference(EXECUTOR, (name,)))]
@@ -560,6 +290,7 @@ class _Paper:
     def _scoring(self) -> frozenset[str]:
         methods = [(task, self.graph.methods(task.module, task.place)) for task in self.tasks]
         names = {name for _, own in methods for name in own}
+        # A method that Lightning may call, or that our base Task defines, can also run in training.
         called_by_others = _framework_names() | {name for task, own in methods if self._is_first(task) for name in own}
         found, todo = set[str](SCORING), list[str](SCORING)
         while todo:
@@ -573,7 +304,7 @@ class _Paper:
         return frozenset(found)
 
     def _is_first(self, task: Node) -> bool:
-        """Whether a class derives from Lightning's directly: it drives the others."""
+        """Whether a class derives directly from Lightning's; it then drives the paper's classes."""
         return all(isinstance(base, str) for base in self.graph.bases(task.module, task.place))
 
     def _choices(self, node: Node) -> frozenset[str]:
@@ -584,7 +315,7 @@ class _Paper:
     def hashes(
         self, walk: Callable[[_Paper, frozenset[str] | None], _Walk], config: Mapping[str, Any] | None
     ) -> Hashes:
-        """The hash of what `walk` reaches under a configuration."""
+        """Return the hash of what `walk` reaches under a configuration."""
         strings = None if config is None else _strings(config) & self.choices
         key = walk, strings
         if key not in self.known:
@@ -601,13 +332,13 @@ class _PaperWalk(_Walk):
 
 
 class Training(_PaperWalk):
-    """Without the methods that only `evaluate` and `snapshot` call."""
+    """The code of training: everything but the methods that only `evaluate` and `snapshot` call."""
 
     def __init__(self, paper: _Paper, strings: frozenset[str] | None) -> None:
         super().__init__(paper, paper.roots(TRAINS), strings)
 
     def methods_wanted(self, module: str, place: int) -> Iterable[str]:
-        """Those that training calls, and those that the framework may."""
+        """Return the methods that training calls or that the framework may call."""
         named = self.called | (self.attributes - {*SCORING})
         return [
             name
@@ -617,7 +348,7 @@ class Training(_PaperWalk):
 
 
 class Evaluation(_PaperWalk):
-    """`evaluate` and `snapshot`, and what these call."""
+    """The code of scoring: `evaluate` and `snapshot`, and what these call."""
 
     def __init__(self, paper: _Paper, strings: frozenset[str] | None) -> None:
         self.trained = {(task.module, task.place) for task in paper.tasks}
@@ -625,7 +356,7 @@ class Evaluation(_PaperWalk):
         super().__init__(paper, [*paper.tasks, *carrier], strings)
 
     def methods_wanted(self, module: str, place: int) -> Iterable[str]:
-        """Those that are named; of a Task that training does not have, all."""
+        """Return the methods that are named, or all methods of a Task that training does not use."""
         every = (module, place) not in self.trained or self.dynamic
         return [
             name for name in self.graph.methods(module, place) if every or name in SCORING or name in self.attributes
@@ -636,7 +367,7 @@ _GRAPHS: dict[Path, tuple[object, SourceCode]] = {}
 
 
 def read_code(package: Path | None = None) -> SourceCode:
-    """The definitions of a package as its files are now; `package` is the folder of `reprise`."""
+    """Return the graph of a package as its files are now, cached. `package` is the folder of `reprise`."""
     package = package or experiments_dir().parent
     files = modules_of(package)
     state = [(name, (facts := file.stat()).st_mtime_ns, facts.st_size) for name, file in files.items()]

@@ -1,9 +1,9 @@
-"""What every paper's training has in common, as a LightningModule.
+"""Base class of every paper's training, as a LightningModule.
 
-A paper writes `update` (one parameter update, in the paper's words) and `evaluate`; the batch that an update
-sees is a pure function of (seed, step), so that a run can stop anywhere and go on bitwise the same. Lightning
-carries devices, precision and checkpoints; one `training_step` of Lightning's makes `log_every` updates, so
-that its bookkeeping and the log are paid for once in that many.
+A paper implements `update` (one parameter update, written as in the paper) and `evaluate`. The batch of an update is a
+pure function of (seed, step), so a run can stop anywhere and resume with bitwise identical results. Lightning handles
+devices, precision and checkpoints. One Lightning `training_step` makes `log_every` updates, which spreads the cost of
+its bookkeeping and of logging over that many.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from torch.utils.data import DataLoader, IterableDataset
 from reprise.core.contract import ExperimentConfig, Failed, Run
 
 Picture = np.ndarray | list[np.ndarray]
-"""uint8 [height, width] or [height, width, 3]; a list of them is a film."""
+"""uint8 image [height, width] or [height, width, 3], or a list of such frames, which makes a film."""
 
 
 class Diverged(Exception):
-    """A reported quantity became NaN or infinite."""
+    """A logged quantity became NaN or infinite."""
 
 
 class Descent(Protocol):
-    """The part of an optimiser's YAML block that `Task.descend` needs."""
+    """Optimiser settings that `Task.descend` needs."""
 
     lr: float
     clip_norm: float | None
@@ -41,29 +41,29 @@ class Descent(Protocol):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one trained run scores: the metrics pipeline.yaml lists for its experiment, and pictures."""
+    """Result of scoring one trained run: the metrics that papers/<key>.yaml lists, and pictures."""
 
     metrics: dict[str, float]
     pictures: dict[str, Picture] = field(default_factory=dict)
 
 
 class Task(pl.LightningModule):
-    """One run, trained by manual optimisation with a step counter of its own.
+    """One run, trained by manual optimisation with its own step counter.
 
-    A paper's subclass builds its networks in `__init__` from `config` alone (no data), and writes
-    `load_data`, `total_steps`, `configure_optimizers`, `update` and `evaluate`.
+    A paper's subclass builds its networks in `__init__` from `config` alone, without data. It implements `load_data`,
+    `total_steps`, `configure_optimizers`, `update` and `evaluate`.
     """
 
     log_every: int = 100
-    """Updates per row of history, and per call of Lightning's."""
+    """Updates per row of history and per Lightning `training_step`."""
     snapshots: int = 0
-    """How many times over training `snapshot` is asked for pictures, evenly spaced, the last at the end."""
+    """How many times `snapshot` is called, evenly spaced over training, the last time at its end."""
     prefers_bf16: bool = False
-    """Whether `precision: auto` may use bfloat16 autocast; the paper's test shows that it agrees with float32."""
+    """Whether `precision: auto` may use bfloat16 autocast. The paper's test shows that it agrees with float32."""
     x_axis: str = "step"
-    """What the first column of the history counts ..."""
+    """What the first column of the history counts."""
     x_scale: int = 1
-    """... and how many of it one update is."""
+    """How many of these one update is."""
 
     def __init__(self, run: Run, config: ExperimentConfig) -> None:
         super().__init__()
@@ -79,57 +79,58 @@ class Task(pl.LightningModule):
         self._pending: list[dict[str, Tensor | float]] = []
         self._plain_backward = False
 
-    # What a paper writes
+    # Implemented by a paper
 
     def load_data(self) -> None:
-        """Open the prepared data (`self.run.data`), and the weights of the stage before (`self.run.init`)."""
+        """Open the prepared data (`self.run.data`), and load weights of the previous stage (`self.run.init`)."""
 
     @property
     def total_steps(self) -> int:
-        """Updates in the whole run; known after `load_data`. 0: there is nothing to train."""
+        """Number of updates in the whole run, known after `load_data`. 0 means that there is nothing to train."""
         raise NotImplementedError
 
     def update(self, step: int) -> dict[str, Tensor | float]:
-        """Make update number `step`; what it returns (detached scalars) is averaged into the history."""
+        """Make update number `step`. Returns detached scalars, which are averaged into the history."""
         raise NotImplementedError
 
     def evaluate(self) -> Evaluation:
-        """Score the trained weights; `self.history` is the whole history of training."""
+        """Score the trained weights. `self.history` holds the complete training history."""
         raise NotImplementedError
 
     def snapshot(self) -> dict[str, Picture]:
-        """Pictures of the present state. Must leave every random state as it found it."""
+        """Return pictures of the current state. Must leave every random state unchanged."""
         return {}
 
     def extra_state(self) -> dict[str, Any]:
-        """State beyond parameters, buffers, optimisers and random generators: tensors and plain values only."""
+        """Return state besides parameters, buffers, optimisers and random generators, as tensors and plain values."""
         return {}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        """Put back what `extra_state` gave."""
+        """Restore the state that `extra_state` returned."""
 
-    # What a paper calls
+    # Called by a paper
 
     @property
     def rank(self) -> int:
-        """This process's place among the devices of the run."""
+        """Rank of this process among the devices of the run."""
         return self._trainer.global_rank if self._trainer else 0
 
     @property
     def world_size(self) -> int:
-        """Over how many processes the global batch is spread."""
+        """Number of processes that share the global batch."""
         return self._trainer.world_size if self._trainer else 1
 
     @property
     def raw_optimizers(self) -> list[torch.optim.Optimizer]:
-        """The optimisers of `configure_optimizers`, in its order, without Lightning's wrapper."""
+        """Optimisers from `configure_optimizers`, in order, without Lightning's wrapper."""
         optimizers = self.optimizers(use_pl_optimizer=False)
         return list(optimizers) if isinstance(optimizers, Sequence) else [optimizers]
 
     def weight_among_ranks(self, count: Tensor) -> Tensor | float:
-        """What the mean over this rank's `count` terms is multiplied by, so that the ranks' average is that over all.
+        """Return the weight for this rank's mean over `count` terms.
 
-        Needed where the ranks' shares of a batch hold unequal numbers of terms, as words that have a tag.
+        With it, averaging over ranks gives the mean over all terms. It is needed when the ranks' shares of a batch hold
+        unequal numbers of terms, such as labelled words.
         """
         if self.world_size == 1:
             return 1.0
@@ -138,7 +139,7 @@ class Task(pl.LightningModule):
         return count * self.world_size / total
 
     def same_on_all_ranks(self, module: nn.Module) -> None:
-        """Give every rank the first one's weights, after they were drawn anew in the midst of training."""
+        """Broadcast rank 0's weights to all ranks, after they were redrawn during training."""
         if self.world_size > 1:
             for tensor in module.state_dict().values():
                 torch.distributed.broadcast(tensor, src=0)
@@ -146,7 +147,7 @@ class Task(pl.LightningModule):
     def descend(
         self, loss: Tensor, optimizer: torch.optim.Optimizer, settings: Descent, lr_scale: float = 1.0
     ) -> Tensor | None:
-        """One step of `optimizer` down the gradient of `loss`; returns the gradient's norm where it is clipped."""
+        """Take one step of `optimizer` on `loss`. Returns the unclipped gradient norm if `clip_norm` is set."""
         optimizer.zero_grad(set_to_none=True)
         if self._plain_backward:
             loss.backward()
@@ -157,7 +158,7 @@ class Task(pl.LightningModule):
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             if settings.clip_norm is not None:
                 norm = nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
-                # Of weights in shards each device has a part.
+                # Of sharded weights each rank computes only its part of the norm.
                 norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # type: ignore[attr-defined]
             if settings.clip_value is not None:
                 nn.utils.clip_grad_value_(parameters, settings.clip_value)
@@ -166,25 +167,26 @@ class Task(pl.LightningModule):
         optimizer.step()
         return norm
 
-    # How Lightning drives it
+    # Called by Lightning
 
     def configure_model(self) -> None:
-        """Before the optimisers are built: where the networks are spread over devices that none of them fits on."""
+        """Shard the networks, if they are to be sharded, before the optimisers are built."""
         self.on_configure()
 
     def train_dataloader(self) -> DataLoader:
-        """A loader of calls, not of data: it ends when `step` reaches `total_steps`."""
+        """Return a loader that yields calls, not data, until `step` reaches `total_steps`."""
         return DataLoader(_Calls(self), batch_size=None)
 
     def training_step(self, batch: object, batch_index: int) -> None:
-        """Updates up to the next row of history, the end, or a request to stop."""
+        """Make updates until the next row of history, the end of training, or a request to stop."""
         total = self.total_steps
-        if self.step >= total:  # Lightning fetches a call ahead: one more comes than is needed
+        if self.step >= total:  # Lightning prefetches, so one call too many arrives
             return
         end = min(total, (self.step // self.log_every + 1) * self.log_every)
         while self.step < end:
             self._pending.append(self.update(self.step))
             self.step += 1
+            # True whenever step * snapshots / total passes an integer, which spaces the snapshots evenly.
             if self.snapshots and self.step * self.snapshots // total > (self.step - 1) * self.snapshots // total:
                 self._take_snapshot()
             if self.stop_requested and self.step < end and self.world_size == 1:  # ranks stop together: see Checkpoints
@@ -195,17 +197,18 @@ class Task(pl.LightningModule):
         training = self.training
         self.eval()
         with torch.no_grad():
-            for name, picture in self.snapshot().items():  # by every rank: each may hold a part of the weights alone
+            for name, picture in self.snapshot().items():  # on every rank: each may hold only a part of the weights
                 if self.rank == 0:
                     self.on_snapshot(name, picture, self.step * self.x_scale)
         self.train(training)
 
     def _flush(self) -> None:
-        """Turn the pending values into one row of history; a value that is not finite ends the run."""
+        """Average the pending values into one row of history. A value that is not finite raises Diverged."""
         series: dict[str, list[Tensor | float]] = {}
         for values in self._pending:
             for name, value in values.items():
                 series.setdefault(name, []).append(value)
+        # Values wait on the device until here: reading each one at once would stop the GPU every update.
         stacked = {name: torch.stack([torch.as_tensor(v).float() for v in vs]) for name, vs in series.items()}
         bad = next((self._first_bad(name, vs) for name, vs in stacked.items() if not vs.isfinite().all()), None)
         totals = {name: (float(values.double().sum()), len(values)) for name, values in stacked.items()}
@@ -219,24 +222,25 @@ class Task(pl.LightningModule):
         self.on_row(row)
 
     def _first_bad(self, name: str, values: Float[Tensor, " pending"]) -> str:
-        """What to say of a quantity that is not finite somewhere in the pending values."""
+        """Describe where a quantity first became non-finite among the pending values."""
         at = int(values.isfinite().logical_not().nonzero()[0])
         place = [i for i, row in enumerate(self._pending) if name in row][at]
         return f"{name} became {values[at].item()} at step {self.step - len(self._pending) + place + 1}"
 
     def rank_state(self) -> dict[str, Any]:
-        """What the next update depends on and no other rank has: random states, and the paper's own state."""
+        """Return this rank's own state that the next update depends on: random states and the paper's extra state."""
         numpy_name, numpy_keys, *numpy_rest = np.random.get_state()
         return {
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            # Checkpoints are loaded with weights_only=True, which allows tensors and plain values but no NumPy arrays.
             "numpy": [numpy_name, torch.from_numpy(np.asarray(numpy_keys).astype(np.int64)), *numpy_rest],
             "python": [random.getstate()[0], list(random.getstate()[1]), random.getstate()[2]],
             "extra": self.extra_state(),
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Everything that the next update depends on; of several ranks, the first one's."""
+        """Save everything that the next update depends on. With several ranks, this is rank 0's state."""
         checkpoint["reprise"] = {
             "step": self.step,
             "history": self.history,
@@ -246,21 +250,25 @@ class Task(pl.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The opposite; random states wait for `on_train_start`, past Lightning's own use of them.
+        """Restore a checkpoint, except random states: these follow in `on_train_start`, after Lightning has used them.
 
-        `rank_resume`, if it holds anything, is this rank's own state.
+        If `rank_resume` is not empty, it holds this rank's own state and takes precedence.
+
+        Raises:
+            Failed: the run has state that depends on the number of devices, and that number has changed.
         """
         self._resume = checkpoint["reprise"] | self.rank_resume
+        # Extra state, such as games in progress, is divided among the devices.
         if self._resume["extra"] and (begun := self._resume["world_size"]) != self.world_size:
             raise Failed(f"{self.run.name} was begun on {begun} device(s) and cannot go on on {self.world_size}")
         self.step, self.history, self._pending = (self._resume[k] for k in ("step", "history", "pending"))
         self.load_extra_state(self._resume["extra"])
 
     def on_train_start(self) -> None:
-        """Put random states back after a resume; spare what Lightning's backward pass costs where it adds nothing.
+        """Restore random states after a resume, and skip Lightning's backward wrapper if it has nothing to do.
 
-        A rank after the first draws from a seed of its own, lest all of them drop the same units and see the same
-        noise. Where nothing is learned by gradients every rank does the same work, and draws the same.
+        Ranks other than 0 seed themselves differently, or all would drop the same units and draw the same noise. A task
+        without gradients does the same work on every rank, so there all draw the same.
         """
         self._plain_backward = isinstance(self.trainer.strategy, SingleDeviceStrategy) and self.trainer.scaler is None
         state = self.__dict__.pop("_resume", None)
@@ -289,7 +297,7 @@ class _Calls(IterableDataset):
 def _over_ranks(
     totals: dict[str, tuple[float, int]], bad: str | None, world_size: int
 ) -> tuple[dict[str, tuple[float, int]], str | None]:
-    """Sums and counts of all ranks, and the first rank's word of what went bad on it."""
+    """Add up the ranks' sums and counts, and pick the first report of a non-finite value."""
     gathered: list[Any] = [None] * world_size
     torch.distributed.all_gather_object(gathered, (totals, bad))
     sums = [one for one, _ in gathered]

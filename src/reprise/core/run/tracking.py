@@ -1,13 +1,12 @@
-"""Weights & Biases, one W&B run per run. The only module that imports wandb.
+"""Tracking with Weights & Biases, one W&B run per run. This is the only module that imports wandb.
 
-A thread of its own does everything with wandb, importing it included, and training only puts rows into a
-queue: a slow, broken or absent W&B costs training nothing. What goes wrong there ends in one
-warning line and no more tracking. Offline runs are written under `<root>/wandb`; `wandb sync`
-uploads them.
+A separate thread makes all calls of wandb, including its import; training only puts rows in a queue. So W&B, whether
+slow, broken or absent, does not slow training down. If it fails, one warning is printed and tracking stops. Offline
+runs are written to `<root>/wandb` and uploaded by `wandb sync`.
 
-A run is opened once by training and again, under the same id, by whatever goes on with it: training after a stop,
-evaluation, which adds the metrics that claims are judged by. Offline, each of these leaves a folder of its own, and
-what its summary does not say is lost when it is uploaded.
+A W&B run is opened by training and reopened under the same id by whatever continues it: training after a stop, and
+evaluation, which adds the metrics that claims are judged by. Offline, each of these leaves its own folder, and
+uploading keeps only what is in the last summary.
 """
 
 from __future__ import annotations
@@ -41,31 +40,32 @@ if TYPE_CHECKING:
     from reprise.core.contract import Run
 
 INIT_SECONDS = 10.0
-"""How long W&B's server may take to answer before a run goes offline instead."""
+"""Seconds that the W&B server may take to answer before a run goes offline instead."""
 START_SECONDS = 15.0
-"""How long wandb may take to start, counted from `open_tracker`, before `finish` gives it up."""
+"""Seconds that wandb may take to start, counted from `open_tracker`, before `finish` gives up on it."""
 FINISH_SECONDS = 15.0
-"""How long `finish` waits for what is still to be written or sent."""
+"""Seconds that `finish` waits for data still to be written or sent."""
 AWAY_SECONDS = 600.0
-"""How long other runs go offline at once after W&B's server did not answer one."""
+"""Seconds for which other runs go offline at once after the W&B server failed to answer one."""
 QUEUE_ROWS = 10_000
-"""Rows that may wait for wandb before it is given up."""
+"""Rows that may be queued for wandb before tracking gives up."""
 
 _ENVIRONMENT = {
     "WANDB_ERROR_REPORTING": "false",
-    "WANDB_SILENT": "true",  # or each run says which file its settings come from
-    "WANDB_SERVICE": "",  # where its service listens; wandb itself writes that down
+    "WANDB_SILENT": "true",  # else each run prints where its settings come from
+    "WANDB_SERVICE": "",  # address of its service; wandb fills this in itself
 }
-"""There before wandb's thread is. One that a thread adds makes glibc (before 2.41) move them all and free where they
-were, and C code that looks one up meanwhile, as torch's does, ends the process, as was seen once."""
+"""Set before wandb's thread starts. If a thread adds a variable, glibc before 2.41 may move and free the whole
+environment, and C code reading it at that moment, as torch's does, crashes the process. This has been seen once.
+"""
 _HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
 _AWAY = "server-away"
 _MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")
-"""What W&B takes in WANDB_MODE."""
+"""Values that W&B accepts in WANDB_MODE."""
 _ENVIRON = Mark("environment")
 _FILMS = {".gif", ".mp4", ".webm"}
 _DECISIVE = ("src", "params.yaml", "params", "pipeline.yaml", "papers", "datasets")
-"""What a run follows from, as far as git has it: results of earlier runs make no commit dirty."""
+"""What a run depends on, as far as git tracks it. Results of earlier runs do not make a commit dirty."""
 _log = logging.getLogger(__name__)
 
 Mode = Literal["online", "offline", "off"]
@@ -84,19 +84,19 @@ class TrackingSettings(Protocol):
 
 @dataclass(frozen=True)
 class Revision:
-    """The code and YAML that a run follows from, as git knows them."""
+    """Git's state of the code and YAML that a run depends on."""
 
     commit: str
-    """The last commit's hash."""
+    """Hash of the last commit."""
     dirty: bool
-    """Whether sources or YAML differ from it."""
+    """Whether sources or YAML differ from that commit."""
     remote: str | None
-    """The address of `origin`, without a password."""
+    """URL of `origin`, without a password."""
 
 
 @dataclass(frozen=True)
 class About:
-    """What the page of a run says beside its configuration and numbers."""
+    """What the page of a W&B run shows besides configuration and numbers."""
 
     paper: Paper
     revision: Revision | None
@@ -104,19 +104,19 @@ class About:
 
 
 class Tracker(Protocol):
-    """Where a run's numbers and pictures go besides its own files. No method raises or waits, but for `finish`."""
+    """Receives a run's numbers and pictures, besides the run's own files. No method raises, and only `finish` waits."""
 
     @property
     def works(self) -> bool:
-        """Whether what it is given still goes anywhere."""
+        """Whether anything is still being recorded."""
         ...
 
     def log(self, row: dict[str, float], step: int) -> None:
-        """Add `row` to the history at `step`; rows at steps a resumed run already has are dropped."""
+        """Add `row` to the history at `step`. Rows at steps that a resumed run already has are dropped."""
         ...
 
     def picture(self, name: str, picture: Path | np.ndarray, step: int) -> None:
-        """Add a picture or film (a file, or uint8 [height, width] or [height, width, 3]) at `step`."""
+        """Add a picture or film at `step`, as a file or as uint8 [height, width] or [height, width, 3]."""
         ...
 
     def summary(self, values: dict[str, Any]) -> None:
@@ -124,16 +124,22 @@ class Tracker(Protocol):
         ...
 
     def finish(self, ok: bool) -> None:
-        """End the run, as crashed unless `ok`; waits at most START_SECONDS + FINISH_SECONDS."""
+        """End the run, as crashed unless `ok`. Waits at most START_SECONDS + FINISH_SECONDS."""
         ...
 
 
 def open_tracker(
     run: Run, settings: TrackingSettings, root: Path, run_id: str, source: str | None, about: About | None = None
 ) -> Tracker:
-    """A tracker for `run`, writing under `root`; `run_id` is the same each time the run is resumed.
+    """Open a tracker for `run`, writing under `root`. With tracking off, wandb is not imported.
 
-    `source` is the hash of the experiment's source. With tracking off, wandb is not imported.
+    Args:
+        run: the run to track.
+        settings: the `tracking` block.
+        root: the project's root.
+        run_id: W&B id, the same each time the run is resumed.
+        source: hash of the experiment's source code.
+        about: what the page of the run shows besides.
     """
     if (mode := wandb_mode(settings)) == "off":
         return NoTracker()
@@ -146,7 +152,7 @@ def open_tracker(
         "resume": "allow",
         "group": run.experiment,
         "job_type": run.stage,
-        "name": f"{run.experiment}/{run.arm}/s{run.seed}"[:128],  # as many characters as W&B takes
+        "name": f"{run.experiment}/{run.arm}/s{run.seed}"[:128],  # W&B's limit
         "tags": [run.scale, run.stage, run.arm],
         "config": {**run.config, **identity},
     }
@@ -156,7 +162,7 @@ def open_tracker(
 def open_summary(
     name: str, group: str, arm: str, settings: TrackingSettings, root: Path, config: dict[str, Any], about: About
 ) -> Tracker:
-    """A tracker for what is no run: a trial of a sweep, whose id W&B's agent has put into the environment."""
+    """Open a tracker for a trial of a sweep. It is not a run; W&B's agent passes its id in the environment."""
     if (mode := wandb_mode(settings)) == "off":
         return NoTracker()
     arguments = {"group": group, "job_type": "trial", "name": name, "tags": ["trial", arm], "config": config}
@@ -185,19 +191,19 @@ def _open(
 
 
 def notes(paper: Paper, arm: str) -> str:
-    """The paper, and the claims that runs of `arm` are evidence for, each with its metric."""
+    """Describe the paper, and the claims for which runs of `arm` are evidence, each with its metric."""
     claims = [f"{key} ({claim.metric})" for key, claim in paper.claims.items() if arm in claim.arms_named]
     lines = [f"{paper.title}, {paper.year}", paper.link, *(["Evidence for: " + ", ".join(claims)] if claims else [])]
     return "\n".join(lines)
 
 
 def about(paper: Paper, settings: TrackingSettings, root: Path) -> About:
-    """What the pages of a paper's runs are to say; git is not asked if tracking is off."""
+    """Return what the pages of a paper's runs show. With tracking off, git is not called."""
     return About(paper, None if settings.wandb == "off" else revision(root))
 
 
 def revision(root: Path) -> Revision | None:
-    """The state of the project at `root`; None if it is in no repository of git's, or git is not there."""
+    """Return git's state of the project at `root`, or None without a repository or without git."""
     commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
     if not commit:
         return None
@@ -206,7 +212,7 @@ def revision(root: Path) -> Revision | None:
 
 
 def _git(root: Path, *words: str) -> str:
-    """What git prints; nothing where it fails."""
+    """Return the output of git, or the empty string if it fails."""
     with contextlib.suppress(OSError):
         return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False).stdout.strip()
     return ""
@@ -220,19 +226,19 @@ def _without_password(address: str) -> str | None:
 
 
 def modules(settings: TrackingSettings) -> list[str]:
-    """What every run will import for its tracking: once, before it is forked, saves 0.7 s of processor time a run.
+    """Return modules that runs import for tracking. Preloading them before the fork saves 0.7 s of CPU time per run.
 
-    requests hides a warning of its own while it is imported, which fails now and then if training, in another thread,
-    hides warnings at the same moment.
+    requests suppresses one of its own warnings while it is imported. This occasionally fails if the training thread
+    suppresses warnings at the same moment.
     """
     return [] if settings.wandb == "off" else ["wandb", "wandb.sdk.launch.inputs.internal", "requests"]
 
 
 def wandb_mode(settings: TrackingSettings) -> Mode:
-    """Where runs go. `off` in YAML is final; else WANDB_MODE; else YAML, and `auto` looks for a key.
+    """Return where runs are tracked. `off` in YAML is final; else WANDB_MODE, then YAML. `auto` looks for a key.
 
-    `online` without a key is offline, with a warning: wandb would stop and ask for one. What `check_environment`
-    refuses is offline here, where a run is going already.
+    `online` without a key falls back to offline with a warning, since wandb would stop and ask for one. Values that
+    `check_environment` rejects mean offline here, where a run is already in progress.
     """
     if settings.wandb == "off":
         return "off"
@@ -244,29 +250,30 @@ def wandb_mode(settings: TrackingSettings) -> Mode:
     if _has_key():
         return "online"
     if wanted != "auto":
-        _warn_once("wandb: no API key found (WANDB_API_KEY or netrc): runs are kept offline")
+        _warn_once("wandb: no API key found (WANDB_API_KEY or netrc): keeping runs offline")
     return "offline"
 
 
 def project_name(settings: TrackingSettings) -> str:
-    """The W&B project that runs go to: WANDB_PROJECT, as a W&B sweep sets it too, else that of params.yaml."""
+    """Return the W&B project: WANDB_PROJECT, which W&B sweeps set too, else that of params.yaml."""
     return os.environ.get("WANDB_PROJECT") or settings.project
 
 
 def entity_name(settings: TrackingSettings) -> str | None:
-    """The W&B team or user: that of params.yaml, else WANDB_ENTITY; None: the one whose key it is."""
+    """Return the W&B team or user: that of params.yaml, else WANDB_ENTITY, else None for the owner of the key."""
     return settings.entity or os.environ.get("WANDB_ENTITY") or None
 
 
 def _folder(root: Path) -> Path:
-    """Where the folder `wandb` of runs is kept: WANDB_DIR, else the project's root."""
+    """Return the folder in which W&B's own folder `wandb` is created: WANDB_DIR, else the project's root."""
     return Path(os.environ.get("WANDB_DIR") or root).absolute()
 
 
 def check_environment(settings: TrackingSettings) -> None:
-    """ConfigError where W&B's variables say what cannot be, and runs would not be tracked for it.
+    """Check W&B's environment variables before a grid starts, since a run in progress is never stopped for tracking.
 
-    Asked before a grid starts: a run that is going is never stopped for its tracking.
+    Raises:
+        ConfigError: a variable has an invalid value, with which runs would not be tracked.
     """
     if settings.wandb == "off":
         return
@@ -291,6 +298,7 @@ def _warn_once(text: str) -> None:
 def _has_key() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
+    # Keys are stored by host; a private server has its own.
     own = urlsplit(os.environ.get("WANDB_BASE_URL") or _server_logged_in_to()).netloc
     names = [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]
     for file in map(_expanded, names):
@@ -304,7 +312,7 @@ def _has_key() -> bool:
 
 
 def _server_logged_in_to() -> str:
-    """The address that `wandb login --host` noted, if it is of a server of one's own."""
+    """Return the URL saved by `wandb login --host`, if it is of a private server."""
     settings = configparser.ConfigParser(interpolation=None)
     folder = os.environ.get("WANDB_CONFIG_DIR", "~/.config/wandb")
     with contextlib.suppress(OSError, ValueError, configparser.Error):
@@ -313,7 +321,7 @@ def _server_logged_in_to() -> str:
 
 
 def _expanded(path: str) -> Path:
-    """`path` with the home folder for `~`; as it is where nobody knows that folder: no HOME, and no such user."""
+    """Expand `~` in `path`, unless there is no home folder: HOME is unset and the user unknown."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -321,7 +329,7 @@ def _expanded(path: str) -> Path:
 
 
 class NoTracker:
-    """Tracking that is off."""
+    """Tracker that does nothing."""
 
     works = False
 
@@ -332,10 +340,10 @@ class NoTracker:
 
 
 class WandbTracker:
-    """Hands what it is given to a thread that holds the wandb run; see `Tracker`."""
+    """Passes everything to a thread that owns the wandb run; see `Tracker`."""
 
     def __init__(self, name: str, start: Callable[[], Any]) -> None:
-        """`start` opens the wandb run called `name` in warnings; it is called in the thread."""
+        """Start the thread, which calls `start` to open the wandb run. Warnings call the run `name`."""
         self._name = name
         self._start = start
         self._jobs: queue.Queue[Callable[[Any], None] | None] = queue.Queue(QUEUE_ROWS)
@@ -367,7 +375,7 @@ class WandbTracker:
         if self._started.wait(max(0.0, self._start_deadline - time.monotonic())):
             self._thread.join(FINISH_SECONDS)
         if self._thread.is_alive():
-            self._turn_off("it does not answer")
+            self._turn_off("it is not responding")
             _kill_service()
 
     def _put(self, job: Callable[[Any], None] | None) -> None:
@@ -376,7 +384,7 @@ class WandbTracker:
         try:
             self._jobs.put_nowait(job)
         except queue.Full:
-            self._turn_off("it does not keep up")
+            self._turn_off("it cannot keep up")
 
     def _work(self) -> None:
         try:
@@ -397,7 +405,7 @@ class WandbTracker:
 
 
 def _start(mode: Mode, arguments: dict[str, Any], revision: Revision | None) -> Any:
-    """A wandb run; offline where the server does not answer, or lately did not."""
+    """Open a wandb run, offline if the server does not answer or recently did not."""
     import wandb
 
     settings = wandb.Settings(
@@ -424,9 +432,10 @@ def _start(mode: Mode, arguments: dict[str, Any], revision: Revision | None) -> 
         try:
             run = wandb.init(mode="online", settings=settings, **arguments)
         except Exception as error:
+            # Other runs see this file, and do not each wait for the timeout.
             (folder / _AWAY).touch()
             wandb.teardown()
-            _log.warning("wandb: runs are kept offline for now: %s", _first_line(error))
+            _log.warning("wandb: keeping runs offline for now: %s", _first_line(error))
     if run is None:
         run = wandb.init(mode="offline", settings=settings, **arguments)
     run.define_metric("step", hidden=True)
@@ -435,9 +444,10 @@ def _start(mode: Mode, arguments: dict[str, Any], revision: Revision | None) -> 
 
 
 def _kill_service() -> None:
-    """End the wandb-core of this process, which wandb would otherwise wait for at exit."""
+    """Kill the wandb-core of this process, for which wandb would otherwise wait at exit."""
     setup: Any = sys.modules.get("wandb.sdk.wandb_setup")
     with contextlib.suppress(AttributeError, OSError):
+        # wandb has no public way to end a service that does not answer.
         connection = setup._singleton._connection
         connection._proc._process.kill()
         connection._cleanup()

@@ -1,7 +1,7 @@
-"""What a run executes on: Lightning's Trainer for the runtime that params.yaml asks for.
+"""Lightning's Trainer for the runtime that params.yaml asks for.
 
-Spreading a run over devices leaves what it computes as it is, but for rounding and for which units a rank drops, so
-this module does not count for a run's fingerprint.
+Distributing a run does not change what it computes, except for rounding and for which units each rank drops. So this
+module is not part of a run's fingerprint.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from reprise.core.run.task import Task
 
 
 class ReplicasStrategy(DDPStrategy):
-    """Lightning's DDP, for tasks of several networks and for those that learn without gradients."""
+    """Lightning's DDP, adapted to tasks with several networks and to tasks that learn without gradients."""
 
     def __init__(self) -> None:
-        # A GAN's step leaves one of its two networks without gradient. Buffers hold the data: they stay where they are.
+        # A GAN step leaves one of its two networks without gradients. Buffers hold the data, which are not broadcast.
         super().__init__(find_unused_parameters=True, broadcast_buffers=False)
 
     def configure_ddp(self) -> None:
-        """Wrap what has gradients to average; torch refuses anything else."""
+        """Wrap the model in DDP if it has trainable parameters; torch refuses otherwise."""
         assert self.model is not None
         if any(p.requires_grad for p in self.model.parameters()):
             super().configure_ddp()
 
 
 class ShardsStrategy(ModelParallelStrategy):
-    """FSDP2, fully sharded data parallelism: a device holds its part of each weight, gradient and optimiser state."""
+    """FSDP2, fully sharded data parallelism: each device holds a part of every weight, gradient and optimiser state."""
 
     def __init__(self, devices: int) -> None:
         super().__init__(data_parallel_size=devices, tensor_parallel_size=1, save_distributed_checkpoint=False)
 
     def setup_optimizers(self, trainer: pl.Trainer) -> None:
-        """torch's fused SGD does not know shards (its fused Adam does)."""
+        """Turn off torch's fused SGD, which does not support sharded tensors; fused Adam does."""
         super().setup_optimizers(trainer)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups if isinstance(optimizer, torch.optim.SGD) else ():
@@ -52,7 +52,7 @@ class ShardsStrategy(ModelParallelStrategy):
 
 @contextmanager
 def without_lightnings_warnings() -> Iterator[None]:
-    """Of loaders without workers and the like, which are meant, and of what torch will change one day."""
+    """Silence Lightning's warnings, such as those about loaders without workers, and one about torch's future API."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
@@ -60,17 +60,18 @@ def without_lightnings_warnings() -> Iterator[None]:
 
 
 def attach(task: Task, trainer: pl.Trainer) -> None:
-    """Tell `task` how its networks are to be spread."""
+    """Tell `task` how to shard its networks, if they are to be sharded."""
     if isinstance(trainer.strategy, ShardsStrategy):
         sharded = trainer.strategy
         task.on_configure = lambda: shard(task, sharded.device_mesh["data_parallel"])
 
 
 def shard(task: nn.Module, mesh: Any) -> None:
-    """Split each network of `task`, and in it each layer that is repeated, which are gathered one at a time."""
-    from torch.distributed.fsdp import fully_shard  # slow to import, and seldom needed
+    """Shard each network of `task`, and within it each repeated layer, so that layers are gathered one at a time."""
+    from torch.distributed.fsdp import fully_shard  # slow to import, rarely needed
 
     for child in task.children():
+        # Containers have no forward method, which sharding hooks into.
         if isinstance(child, nn.ModuleList | nn.ModuleDict):
             shard(child, mesh)
         elif any(p.requires_grad for p in child.parameters()):
@@ -81,7 +82,7 @@ def shard(task: nn.Module, mesh: Any) -> None:
 
 
 def gathered(task: Task, trainer: pl.Trainer, build: Callable[[], Task]) -> Task:
-    """A task with whole weights, for the first rank to save; every rank has to ask."""
+    """Return a task with complete weights for rank 0 to save. Must be called on every rank."""
     if not isinstance(trainer.strategy, ShardsStrategy):
         return task
     weights = trainer.strategy.lightning_module_state_dict()
@@ -94,11 +95,11 @@ def gathered(task: Task, trainer: pl.Trainer, build: Callable[[], Task]) -> Task
 
 
 def build_trainer(runtime: dict[str, Any], precision: str, *callbacks: pl.Callback) -> pl.Trainer:
-    """Lightning's Trainer with nothing on that the project does itself."""
+    """Build Lightning's Trainer with every feature off that Reprise provides itself."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     devices = 1 if runtime["devices"] == "auto" else runtime["devices"]
     everywhere = devices * runtime["num_nodes"]
-    # A run on one device is alone, wherever it is started: in an allocation of SLURM's it is not one of SLURM_NTASKS.
+    # A run on one device stands alone. Without this, Lightning would join a surrounding SLURM allocation.
     alone: list[Any] = [] if everywhere > 1 else [LightningEnvironment()]
     with _arguments_from_the_environment_ignored():
         return pl.Trainer(
@@ -108,6 +109,7 @@ def build_trainer(runtime: dict[str, Any], precision: str, *callbacks: pl.Callba
             strategy=strategy(runtime["strategy"], everywhere),
             sync_batchnorm=everywhere > 1 and runtime["accelerator"] != "cpu" and torch.cuda.is_available(),
             precision=precision,  # type: ignore[arg-type]
+            # One epoch, which is the whole training: see Task.train_dataloader.
             max_epochs=1,
             logger=False,
             callbacks=list(callbacks),
@@ -122,7 +124,7 @@ def build_trainer(runtime: dict[str, Any], precision: str, *callbacks: pl.Callba
 
 @contextmanager
 def _arguments_from_the_environment_ignored() -> Iterator[None]:
-    """Hides PL_TRAINER_*, from which Lightning takes what a Trainer is not given, `limit_train_batches` for one."""
+    """Hide PL_TRAINER_* variables, from which Lightning would take arguments such as `limit_train_batches`."""
     hidden = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("PL_TRAINER_")}
     try:
         yield
@@ -131,7 +133,7 @@ def _arguments_from_the_environment_ignored() -> Iterator[None]:
 
 
 def strategy(wanted: str, devices: int) -> Strategy | str:
-    """`auto` is one device, or DDP over several; `devices` counts those of all nodes."""
+    """Return the strategy. `auto` means a single device, or DDP if `devices`, counted over all nodes, is above 1."""
     if wanted == "fsdp":
         return ShardsStrategy(devices)
     spread = devices > 1
@@ -139,7 +141,7 @@ def strategy(wanted: str, devices: int) -> Strategy | str:
 
 
 def resolve_precision(wanted: str, task: Task) -> str:
-    """`auto`: bfloat16 autocast where the task allows it and the processor multiplies in it, else float32."""
+    """Resolve `auto` to bfloat16 autocast if the task allows it and the hardware has native bfloat16, else float32."""
     if wanted != "auto":
         return wanted
     native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()

@@ -1,1 +1,1 @@
-"""Claims judged from the scores of runs, and results/, where the verdicts are kept."""
+"""Judging claims from the scores of runs, and reading and writing results/, where verdicts are kept."""

@@ -1,17 +1,18 @@
-"""Judge a paper's claims from a table of runs.
+"""Judges a paper's claims from a table of runs.
 
-A claim says that one quantity lies in an open region: a difference beyond a margin, a number below another, two arms
-within a margin of each other. `comparisons.py` reduces every kind to an estimate with an interval, a region and an
-exact test, and one rule judges all:
+A claim says that a quantity lies in an open region: a difference beyond a margin, a number below another, two arms
+within a margin of each other. `comparisons.py` reduces every kind of claim to an estimate with an interval, a region
+and an exact test. One rule then judges all:
 
 - `reproduced`: the whole interval lies inside the region, and the exact test has p <= 0.025;
-- `weaker`: the whole interval lies between no effect and the region: of the claimed sign, and too small;
-- `refuted`: the interval and the region do not meet, and there is no such effect;
-- `inconclusive`: the interval reaches across an edge of the region, or the test has too few runs;
+- `weaker`: the whole interval lies between no effect and the region: right sign, but too small;
+- `refuted`: interval and region are disjoint, and there is not even a weaker effect;
+- `inconclusive`: the interval crosses an edge of the region, or there are too few runs for the test;
 - `not run`: there is no interval, for the reason given.
 
-0.025 is for an interval of 95 %: half of what the interval leaves out. A check must hold in every seed, without a test.
-`statistics.py` says why medians are judged. The verdict follows from the numbers as printed, to six significant digits.
+The 0.025 belongs to a 95 % interval: half of what the interval leaves out. A check must hold for every seed and has no
+test. `statistics.py` explains why medians are judged. Verdicts follow from the numbers as printed, to six significant
+digits.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from reprise.core.verdicts.verdict import Region, Verdict, signed
 RunKey = tuple[str, int]
 """Arm and seed."""
 Runs = Mapping[RunKey, Mapping[str, float]]
-"""The metrics of every run that ended well."""
+"""Metrics of every run that completed without failing."""
 
 
 def judge(
@@ -46,15 +47,25 @@ def judge(
     failures: Mapping[RunKey, str] | None = None,
     fingerprints: Mapping[RunKey, str] | None = None,
 ) -> Verdict:
-    """The verdict on claim `name` of `paper`.
+    """Judge claim `name` of `paper`.
 
-    It rests on the seeds that every arm of the claim has. A failed run of one of its arms leaves it `not run`: judging
-    on the seeds that survived would select them. But in a rate a failed run is one that has not converged.
+    The verdict uses the seeds that every arm of the claim has. If any run of these arms failed, the verdict is `not
+    run`: judging only the surviving seeds would be a biased selection. For a rate, a failed run instead counts as not
+    converged.
+
+    Args:
+        name: key of the claim.
+        paper: the paper that makes it.
+        runs: metrics by arm and seed.
+        scale: scale that the runs were made at.
+        failures: reason by arm and seed, for runs that failed.
+        fingerprints: fingerprint of each run, hashed into the verdict.
     """
     claim, failures = paper.claims[name], failures or {}
     if claim.kind == "rate":
         runs, failures = {**runs, **{run: {claim.metric: math.nan} for run in failures}}, {}
     arms = claim.arms_named
+    # Only seeds that every arm has: differences are taken within a seed.
     seeds = sorted(set.intersection(*({seed for arm, seed in runs if arm == wanted} for wanted in arms)))
     blank = Verdict(
         claim=name,
@@ -79,7 +90,7 @@ def judge(
     low, high = rounded(found.low), rounded(found.high)
     region = Region(rounded(found.region.low), rounded(found.region.high))
     verdict, reason = _ruling(claim, found, region, low, high)
-    with np.errstate(invalid="ignore"):  # a rate may meet infinities of both signs
+    with np.errstate(invalid="ignore"):  # for a rate, values may be infinite with both signs
         means = {arm: rounded(mean) for arm, mean in zip(arms, table.mean(axis=0), strict=True) if math.isfinite(mean)}
     behind = {(arm, seed): (fingerprints or {}).get((arm, seed)) for arm in arms for seed in seeds}
     return replace(
@@ -109,12 +120,12 @@ def judge_all(
     failures: Mapping[RunKey, str] | None = None,
     fingerprints: Mapping[RunKey, str] | None = None,
 ) -> dict[str, Verdict]:
-    """The verdict on each claim of `paper`, in the order of its YAML."""
+    """Judge every claim of `paper`, in the order of its YAML."""
     return {name: judge(name, paper, runs, scale, failures, fingerprints) for name in paper.claims}
 
 
 def _ruling(claim: Claim, found: Evidence, region: Region, low: float, high: float) -> tuple[Ruling, str]:
-    """The verdict, and its reason in words."""
+    """Return the verdict and its reason in words."""
     verdict = region.rule(low, high)
     span = "range of all seeds" if claim.check else f"{claim.confidence * 100:g} % interval"
     signed_as_claimed = _beyond_no_effect(found, region, low, high)
@@ -134,14 +145,14 @@ def _ruling(claim: Claim, found: Evidence, region: Region, low: float, high: flo
 
 
 def _beyond_no_effect(found: Evidence, region: Region, low: float, high: float) -> bool:
-    """Whether the whole interval has the claimed sign, which the region leaves open as it begins beyond no effect."""
+    """Whether the whole interval has the claimed sign. Only meaningful if the region starts beyond no effect."""
     if found.no_effect is None or found.no_effect in (region.low, region.high):
         return False
     return low > found.no_effect if math.isinf(region.high) else high < found.no_effect
 
 
 def _power_in_words(claim: Claim, seeds: int) -> str | None:
-    """What so many seeds can find, and what they cannot exclude; nothing of a check."""
+    """Describe what this number of seeds can detect and what it cannot exclude; None for a check."""
     if claim.check:
         return None
     if isinstance(claim, RateClaim):
@@ -152,7 +163,7 @@ def _power_in_words(claim: Claim, seeds: int) -> str | None:
 def _obstacle(
     claim: Claim, metric: Metric, runs: Runs, seeds: Sequence[int], scale: Scale, failures: Mapping[RunKey, str]
 ) -> str | None:
-    """Why there can be no verdict, or None."""
+    """Return why there can be no verdict, or None."""
     if scale not in claim.scales:
         return f"judged at scale {' or '.join(claim.scales)}, not {scale}"
     if scale != "paper" and getattr(claim, "published", None) is not None:
@@ -183,7 +194,8 @@ def _declared_margin(claim: Claim) -> float | None:
 
 
 def _fingerprint(runs: Mapping[RunKey, str | None]) -> str | None:
-    """One hash for many runs, or None where one of them is unknown."""
+    """Return one hash over many runs, or None if any fingerprint is unknown."""
+    # Without every fingerprint, the verdict cannot be traced to its runs.
     if not all(runs.values()):
         return None
     lines = json.dumps(sorted([arm, seed, fingerprint] for (arm, seed), fingerprint in runs.items()))

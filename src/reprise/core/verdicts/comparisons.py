@@ -1,7 +1,7 @@
-"""Each kind of claim as one quantity with an estimate, an interval, a region and an exact test.
+"""Reduces each kind of claim to a quantity with an estimate, an interval, a region and an exact test.
 
-Every kind but a rate reduces to one number a seed: a difference of two arms, an arm's own number, a slope over arms.
-Where the metric's scale is log it is a ratio, where it is share a ratio of odds. Its median is judged.
+Every kind except a rate gives one number per seed, whose median is judged: a difference of two arms, an arm's own
+value, a slope over arms. On a log scale differences become ratios, on a share scale odds ratios.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ from reprise.core.verdicts.statistics import Values, rounded
 from reprise.core.verdicts.verdict import Region
 
 NEAREST_SHARE = 1e-6
-"""A share nearer to 0 or 1 counts as this far from it: its odds would be infinite."""
+"""Shares are clipped to this distance from 0 and 1, where the odds would be infinite."""
 
 
 @dataclass(frozen=True)
 class SeedValues:
-    """One number a seed, and where the claim wants it."""
+    """One number per seed, and the region where the claim puts it."""
 
     values: Values
-    """Differences, ratios, or an arm's own numbers."""
+    """Differences, ratios or an arm's own values, by seed."""
     region: Region
     quantity: str
-    """What they are, in arms and words."""
+    """What the values are, in words."""
     no_effect: float | None = None
-    """Where there is none: between it and the region lies an effect of the claimed sign that is too small."""
+    """Value without effect, if any. Between it and the region, an effect has the claimed sign but is too small."""
     unit: str | None = None
-    """Of the values, where it is not the metric's."""
+    """Unit of the values if it is not the metric's."""
     ratio: bool = False
     agreement: tuple[str, float] | None = None
-    """A further test that has to agree, and its p."""
+    """Name and p of a second test that must agree."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a comparison found, before it is judged."""
+    """Result of a comparison before it is judged."""
 
     quantity: str
     region: Region
@@ -62,11 +62,11 @@ class Evidence:
     low: float
     high: float
     p: float | None
-    """One-sided, of the hypothesis that the claim does not hold; None for a check."""
+    """One-sided p of the hypothesis that the claim does not hold; None for a check."""
     test: str
-    """Where `p` comes from."""
+    """Test that `p` comes from."""
     p_opposite: float | None = None
-    """Where the interval alone does not say that the claim fails: the test's p of the contrary."""
+    """p of the opposite test, if the interval alone cannot show that the claim fails."""
     no_effect: float | None = None
     unit: str | None = None
     ratio: bool = False
@@ -74,26 +74,27 @@ class Evidence:
 
 
 def evidence(claim: Claim, table: Values, paper: Paper) -> Evidence:
-    """What the runs say: `table` has one row a seed and one column for each of `claim.arms_named`."""
+    """Return the evidence for `claim`. `table` has a row per seed and a column per arm of `claim.arms_named`."""
     if isinstance(claim, RateClaim):
         return rate(claim, table)
     return of_median(per_seed(claim, table, paper), claim.confidence)
 
 
 def per_seed(claim: Any, table: Values, paper: Paper) -> SeedValues:
-    """The number of each seed that a claim about a median is judged by."""
+    """Return the value of each seed for a claim about a median."""
     return PER_SEED[claim.kind](claim, table, paper)
 
 
 def of_median(found: SeedValues, confidence: float) -> Evidence:
-    """The median of one number a seed, its interval, and the sign test against the nearest edge of the region.
+    """Return the median over seeds, its interval, and the sign test against the nearest edge of the region.
 
-    Numbers are compared as they are printed, to six significant digits, so that 0.3 − 0.2 lies on the edge 0.1.
+    Values are compared as printed, to six significant digits, so that 0.3 − 0.2 lies exactly on the edge 0.1.
     """
     region = Region(rounded(found.region.low), rounded(found.region.high))
     values = np.array([rounded(value) for value in found.values])
     low, high = statistics.median_interval(values, confidence)
     beyond = [int((values > region.low).sum()), int((values < region.high).sum())]
+    # A region with two edges needs a test against each; the larger p is the p of both together.
     p, test = max(statistics.sign_test_p(count, len(values)) for count in beyond), "sign test"
     if found.agreement is not None:
         also, p_also = found.agreement
@@ -119,17 +120,17 @@ def of_median(found: SeedValues, confidence: float) -> Evidence:
 
 @dataclass(frozen=True)
 class Scaled:
-    """How the arms of a metric are compared: on its scale, and back in words of that comparison."""
+    """Transforms a metric to the scale on which arms are compared, and back."""
 
     metric: Metric
 
     @property
     def ratio(self) -> bool:
-        """Whether a comparison is a ratio."""
+        """Whether a comparison of two arms is a ratio."""
         return self.metric.scale != "linear"
 
     def forward(self, table: Values) -> Values:
-        """The numbers on the scale on which differences are taken."""
+        """Transform values to the scale on which differences are taken: identity, logarithm or log-odds."""
         if self.metric.scale == "log":
             return np.log(table)
         if self.metric.scale == "share":
@@ -138,43 +139,43 @@ class Scaled:
         return table
 
     def back(self, differences: Values) -> Values:
-        """Differences on that scale as differences, ratios or ratios of odds."""
+        """Transform differences on that scale to differences, ratios or odds ratios."""
         return np.exp(differences) if self.ratio else differences
 
     def margin(self, margin: float) -> float:
-        """The edge of the region: a difference, or a factor of at least 1."""
+        """Return the edge of the region: a difference, or a factor of at least 1."""
         return max(margin, 1.0) if self.ratio else margin
 
     @property
     def no_effect(self) -> float:
-        """Where two arms are alike."""
+        """Value of a comparison between identical arms."""
         return 1.0 if self.ratio else 0.0
 
     def pair(self, first: str, second: str) -> str:
-        """`new − old`, or `new / old`, or `odds of new / odds of old`."""
+        """Format a comparison as `new − old`, `new / old` or `odds of new / odds of old`."""
         if self.metric.scale == "share":
             return f"odds of {first} / odds of {second}"
         return f"{first} / {second}" if self.ratio else f"{first} − {second}"
 
     def unit(self, linear: str | None = None) -> str:
-        """Of a difference: `×` for a ratio; else `linear`, or the metric's own; per cents differ by points."""
+        """Return the unit of a difference: × for a ratio, points for %, else `linear` or the metric's own unit."""
         unit = self.metric.unit if linear is None else linear
         return "×" if self.ratio else f"points{unit[1:]}" if unit == "%" or unit.startswith("% per ") else unit
 
     def beyond(self, values: Values, margin: float, quantity: str, **others: Any) -> SeedValues:
-        """`values`, differences on the scale, claimed above `margin`."""
+        """Return seed values for differences on the scale that are claimed to exceed `margin`."""
         edge = self.margin(margin)
         others = {"unit": self.unit(), "no_effect": self.no_effect, **others}
         return SeedValues(self.back(values), Region(low=edge), quantity, ratio=self.ratio, **others)
 
 
 def whole(metric: Metric) -> float:
-    """What a share of 1 is in the metric's unit: 100 where that is per cent."""
+    """Return the value of a share of 1 in the metric's unit: 100 if that is per cent, else 1."""
     return 100.0 if metric.unit.startswith("%") else 1.0
 
 
 def off_scale(metric: Metric, value: float) -> str | None:
-    """Why `value` has no place on the metric's scale, or None."""
+    """Return why `value` is invalid on the metric's scale, or None."""
     if metric.scale == "log" and value <= 0:
         return f"{value:g} has no logarithm"
     if metric.scale == "share" and not 0 <= value <= whole(metric):
@@ -183,18 +184,18 @@ def off_scale(metric: Metric, value: float) -> str | None:
 
 
 # --- one number a seed ------------------------------------------------------------------------------------------------
-# Each takes the claim, `table` with one row a seed and one column an arm the claim names, and the paper.
+# Each function takes the claim, a `table` with a row per seed and a column per arm of the claim, and the paper.
 
 
 def difference(claim: DifferenceClaim, table: Values, paper: Paper) -> SeedValues:
-    """`higher` less `lower`, above the margin."""
+    """`higher` minus `lower`, above the margin."""
     scaled = Scaled(paper.metrics[claim.metric])
     table = scaled.forward(table)
     return scaled.beyond(table[:, 0] - table[:, 1], claim.margin, scaled.pair(claim.higher, claim.lower))
 
 
 def threshold(claim: AboveClaim | BelowClaim, table: Values, paper: Paper) -> SeedValues:
-    """The arm's number beyond another, or its difference from a baseline beyond the margin."""
+    """The arm's value beyond a number, or its difference from a baseline beyond the margin."""
     if claim.baseline is None:
         return _against_a_number(claim, table[:, 0], paper)
     scaled = Scaled(paper.metrics[claim.metric])
@@ -202,6 +203,7 @@ def threshold(claim: AboveClaim | BelowClaim, table: Values, paper: Paper) -> Se
     values, margin = table[:, 0] - table[:, 1], scaled.margin(claim.margin)
     if claim.kind == "above":
         return scaled.beyond(values, claim.margin, quantity)
+    # On a ratio scale, `below` by a factor of 2 means at most 1/2.
     region = Region(high=1 / margin if scaled.ratio else -margin)
     return SeedValues(scaled.back(values), region, quantity, scaled.no_effect, scaled.unit(), scaled.ratio)
 
@@ -214,13 +216,13 @@ def _against_a_number(claim: AboveClaim | BelowClaim, values: Values, paper: Pap
 
 
 def within(claim: WithinClaim, table: Values, paper: Paper) -> SeedValues:
-    """The arm's number, within the tolerance of another."""
+    """The arm's value, within the tolerance of a number."""
     target = claim.value if claim.value is not None else published(claim, paper)
     return SeedValues(table[:, 0], Region(target - claim.tolerance, target + claim.tolerance), claim.arm)
 
 
 def published(claim: AboveClaim | BelowClaim | WithinClaim, paper: Paper) -> float:
-    """The published number that the claim names."""
+    """Return the published number that the claim names."""
     return next(number.value for number in paper.published if number.what == claim.published)
 
 
@@ -234,7 +236,7 @@ def equivalent(claim: EquivalentClaim, table: Values, paper: Paper) -> SeedValue
 
 
 def contrast(claim: ContrastClaim, table: Values, paper: Paper) -> SeedValues:
-    """The weighted sum over arms, above the margin; on a logarithmic scale a product of powers."""
+    """The weighted sum over arms, above the margin. On a log scale this is a product of powers."""
     scaled = Scaled(paper.metrics[claim.metric])
     terms = " ".join(f"{'−' if weight < 0 else '+'} {_times(weight)}{arm}" for arm, weight in claim.weights.items())
     quantity = terms.removeprefix("+ ")
@@ -248,10 +250,10 @@ def _times(weight: float) -> str:
 
 
 def trend(claim: TrendClaim, table: Values, paper: Paper) -> SeedValues:
-    """The slope of the least-squares line over the arms, per step from one to the next, above the margin.
+    """The least-squares slope over the arms, per step from one to the next, above the margin.
 
-    A slope is in the metric's unit, so its margin says how much a rise must be to matter. But one arm far off can make
-    a slope by itself; so Page's test, of the ranks within each seed, must agree that the order is the arms'.
+    A slope is in the metric's unit, so its margin says how large a rise must be to matter. But a single outlying arm
+    can produce a slope. So Page's test, on the ranks within each seed, must agree on the order of the arms.
     """
     scaled, sign = Scaled(paper.metrics[claim.metric]), 1 if claim.direction == "increasing" else -1
     places = np.arange(len(claim.arms)) - (len(claim.arms) - 1) / 2
@@ -264,7 +266,7 @@ def trend(claim: TrendClaim, table: Values, paper: Paper) -> SeedValues:
 
 
 def _page_p(table: Values) -> float:
-    """One-sided p of Page's trend test; 1 for a single seed, of which the test says nothing."""
+    """Return the one-sided p of Page's trend test, or 1 for a single seed, where the test is undefined."""
     from scipy import stats
 
     return float(stats.page_trend_test(table).pvalue) if len(table) > 1 else 1.0
@@ -273,12 +275,14 @@ def _page_p(table: Values) -> float:
 def peak(claim: PeakClaim, table: Values, paper: Paper) -> SeedValues:
     """How far an inner arm stands above the higher of the two ends.
 
-    To pick the highest arm and measure its height on the same seeds would flatter it, so each seed measures the inner
-    arm that is highest on average over the *other* seeds. Taking the higher end seed by seed errs against the claim.
+    Choosing the highest arm and measuring its height on the same seeds would be biased upwards. So each seed uses the
+    inner arm with the highest mean over the *other* seeds. Taking the higher end in each seed is biased against the
+    claim.
     """
     scaled = Scaled(paper.metrics[claim.metric])
     table = scaled.forward(table)
     ends = np.maximum(table[:, 0], table[:, -1])
+    # Leave-one-out sums over seeds; columns of the inner arms only.
     others = (table.sum(axis=0) - table)[:, 1:-1]
     chosen = 1 + others.argmax(axis=1)
     values = table[np.arange(len(table)), chosen] - ends
@@ -303,14 +307,15 @@ PER_SEED: dict[str, Callable[[Any, Values, Paper], SeedValues]] = {
 
 
 def converged(claim: RateClaim, table: Values) -> list[int]:
-    """How many seeds of each arm converge."""
+    """Return how many seeds of each arm converge."""
+    # With `below`, negate both sides so that one comparison serves both cases.
     sign, bound = (1, claim.above) if claim.above is not None else (-1, claim.below)
     assert bound is not None
     return [int(count) for count in (sign * table > sign * bound).sum(axis=0)]
 
 
 def rate(claim: RateClaim, table: Values) -> Evidence:
-    """The share of seeds that converge: an exact binomial test against a number, Fisher's against another arm."""
+    """The share of seeds that converge: an exact binomial test against a number, or Fisher's against another arm."""
     successes, trials = converged(claim, table), len(table)
     if claim.more_than is None:
         assert claim.at_least is not None
@@ -344,17 +349,19 @@ def rate(claim: RateClaim, table: Values) -> Evidence:
 
 
 def check_evidence(claim: Claim, table: Values, paper: Paper) -> Evidence:
-    """What the runs say of a check, which is to hold in every seed: the range of its numbers, and no test."""
+    """Return the evidence for a check, which must hold for every seed: the range of its values, without a test."""
     found = _rate_as_a_number(claim, table) if isinstance(claim, RateClaim) else per_seed(claim, table, paper)
+    # At confidence 1 the interval of the median is the full range.
     whole_range = of_median(replace(found, agreement=None), confidence=1.0)
     return replace(whole_range, p=None, test="in every seed")
 
 
 def _rate_as_a_number(claim: RateClaim, table: Values) -> SeedValues:
-    """The share that converged, as the only number: of a check it may be all, which no test could show."""
+    """Return the share that converged as a single value. A check may require all, which no test could show."""
     successes, trials = converged(claim, table), len(table)
     if claim.at_least is None:
         share, region = (successes[0] - successes[1]) / trials, Region(low=0.0)
     else:
+        # Shares come in steps of 1 / trials. Half a step below the least sufficient count makes the edge inclusive.
         share, region = successes[0] / trials, Region(low=(math.ceil(claim.at_least * trials) - 0.5) / trials)
     return SeedValues(np.array([share]), region, f"share of seeds of {claim.arm} that converge", unit="")

@@ -1,4 +1,4 @@
-"""Verdicts in words: tables for the terminal and for Markdown, and the phrases that all of them use."""
+"""Verdicts in words: tables for the terminal and for Markdown, and the phrases they share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from reprise.core.config.paper import Paper
+from reprise.core.config.paper import Paper, Published
 from reprise.core.verdicts.multiplicity import Verdicts, count, counted, q_values
 from reprise.core.verdicts.rulings import COLOURS, JUDGED, in_words
 from reprise.core.verdicts.verdict import Verdict, signed
@@ -22,7 +22,7 @@ SCALE_IN_WORDS: dict[str, str] = {
 
 
 def verdict_table(verdicts: Verdicts, catalogue: Verdicts | None = None) -> Table:
-    """Verdicts by experiment and claim, for rich to print; each q is over `catalogue`, of which they are a part."""
+    """Return a rich table of verdicts by experiment and claim. Each q is computed over `catalogue`, their superset."""
     from rich.table import Table
     from rich.text import Text
 
@@ -54,7 +54,7 @@ def verdict_table(verdicts: Verdicts, catalogue: Verdicts | None = None) -> Tabl
 
 
 def verdict_markdown(verdicts: Verdicts) -> str:
-    """The same as a page of Markdown, a table for each experiment, less the claims that are judged at another scale."""
+    """Return a Markdown page with a table for each experiment, without claims that are judged at another scale."""
     q = q_values(verdicts)
     lines = ["# Verdicts", "", "Written by `reprise verdicts --markdown`. " + " ".join(_scales_in_words(verdicts))]
     lines += ["", f"{count(verdicts)}."]
@@ -69,7 +69,7 @@ def verdict_markdown(verdicts: Verdicts) -> str:
 
 
 def verdict_rows(verdicts: Iterable[Verdict], q: Mapping[str, float | None] | None = None) -> list[str]:
-    """A table of Markdown, a line for each claim that was judged, checks last; with `q`, by claim, its column too."""
+    """Return Markdown rows, one per judged claim, checks last. `q`, by claim, adds a column."""
     shown = sorted((one for one in verdicts if one.interval is not None), key=lambda one: not one.counted)
     lines = ["| claim | verdict | estimate [interval] | claimed | seeds |", "|---|---|---|---|---|"]
     if q is not None:
@@ -83,44 +83,68 @@ def verdict_rows(verdicts: Iterable[Verdict], q: Mapping[str, float | None] | No
     return lines
 
 
-def verdict_summary(verdicts: Verdicts, papers: Mapping[str, Paper], seconds: Mapping[str, float]) -> str:
-    """A table of Markdown, a row for each experiment, oldest first: how many claims of each verdict, and the headline.
+def verdict_summary(
+    verdicts: Verdicts, papers: Mapping[str, Paper], seconds: Mapping[str, float], whole: Verdicts | None = None
+) -> str:
+    """Return a Markdown table with a row per experiment, oldest first: its counts of verdicts, and its headline.
 
     Args:
         verdicts: by experiment and claim.
         papers: by experiment.
-        seconds: by experiment, of one core, for all of its runs; the table has minutes of two.
+        seconds: core-seconds of all runs, by experiment. The table shows minutes on two cores.
+        whole: verdicts at the paper's own scale, by experiment and claim. They have a column if there are any.
     """
-    lines = ["| year | paper | claims | what became of its headline | minutes |", "|---|---|---|---|---|"]
+    whole = {key: claims for key, claims in (whole or {}).items() if counted(claims.values())}
+    titles = ["year", "paper", "claims", "what became of its headline", "minutes"]
+    titles += ["ours at the paper's scale"] if whole else []
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for experiment in sorted(verdicts, key=lambda key: papers[key].year):
-        judged = sorted(counted(verdicts[experiment].values()), key=lambda one: JUDGED.index(one.verdict))
-        claims = ", ".join(f"{number} {said}" for said, number in Counter(map(_as_counted, judged)).items())
+        claims = _counts(verdicts[experiment].values())
         found = headline(papers[experiment], verdicts[experiment].values())
         said = f"{found.says} **{verdict_in_words(found).capitalize()}**: {estimate_in_words(found)}" if found else ""
         link = f"[{experiment}](results/README.md#{experiment})"
         minutes = f"{seconds[experiment] / 120:.2g}" if seconds.get(experiment) else ""
-        lines.append(f"| {papers[experiment].year} | {link} | {claims} | {said} | {minutes} |")
+        row = f"| {papers[experiment].year} | {link} | {claims} | {said} | {minutes} |"
+        lines.append(row + (f" {_whole_in_words(papers[experiment], whole.get(experiment, {}))} |" if whole else ""))
     return "\n".join([*lines, "", f"{count(verdicts)}."])
 
 
-def _as_counted(verdict: Verdict) -> str:
-    return f"{verdict.verdict} by an earlier rule" if verdict.by_an_earlier_rule else verdict.verdict
+def _counts(verdicts: Iterable[Verdict]) -> str:
+    """Return `3 reproduced, 1 refuted`, of the verdicts that count."""
+    judged = sorted(counted(verdicts), key=lambda one: JUDGED.index(one.counted_as))
+    return ", ".join(f"{number} {said}" for said, number in Counter(one.counted_as for one in judged).items())
+
+
+def published_beside(paper: Paper, verdicts: Iterable[Verdict]) -> list[tuple[Published, Verdict]]:
+    """Return the published numbers that a judged claim compares ours with, each with its verdict."""
+    numbers = {number.what: number for number in paper.published}
+    judged = {one.claim: one for one in verdicts if one.interval is not None}
+    compared = {name: getattr(paper.claims.get(name), "published", None) for name in judged}
+    return [(numbers[what], judged[name]) for name, what in compared.items() if what in numbers]
+
+
+def _whole_in_words(paper: Paper, verdicts: Mapping[str, Verdict]) -> str:
+    """Return `2 reproduced: Adversarial nets, MNIST 225 nats, ours 221`, or nothing if no claim was judged."""
+    numbers = [
+        f"{number.what} {f'{number.value:g} {number.unit}'.rstrip()}, ours {signed(one.estimate or 0.0, 3)}"
+        for number, one in published_beside(paper, verdicts.values())
+    ]
+    return ": ".join(said for said in (_counts(verdicts.values()), "; ".join(numbers)) if said)
 
 
 def headline(paper: Paper, verdicts: Iterable[Verdict]) -> Verdict | None:
-    """The verdict that is told first: of the claim that YAML names, else of the first that was judged and counts."""
+    """Return the lead verdict: that of the claim named in YAML, else of the first judged claim that counts."""
     judged = [one for one in verdicts if one.interval is not None and one.counted]
     named = paper.page.headline if paper.page else None
     return next((one for one in judged if one.claim == named), judged[0] if judged else None)
 
 
 def verdict_in_words(verdict: Verdict) -> str:
-    """The verdict as a reader sees it: `not seen at this size` for a refuted one away from the paper's scale.
+    """Return the verdict as shown to readers. Below paper scale a refuted claim is `not seen at this size`.
 
-    Reproduced on too few seeds for the rule of now, it says so.
+    A verdict of reproduced with too few seeds under the current rule says so.
     """
-    said = in_words(verdict.verdict, verdict.scale, check=not verdict.counted)
-    return f"{said} by an earlier rule" if verdict.by_an_earlier_rule else said
+    return in_words(verdict.counted_as, verdict.scale, check=not verdict.counted)
 
 
 def _scales_in_words(verdicts: Verdicts) -> list[str]:
@@ -129,7 +153,7 @@ def _scales_in_words(verdicts: Verdicts) -> list[str]:
 
 
 def estimate_in_words(verdict: Verdict) -> str:
-    """`3.21 [2.10, 4.32] nats`, or why there is no estimate."""
+    """Format an estimate as `3.21 [2.10, 4.32] nats`, or return why there is none."""
     if verdict.interval is None:
         return verdict.reason
     low, high = verdict.interval
@@ -137,7 +161,7 @@ def estimate_in_words(verdict: Verdict) -> str:
 
 
 def region_in_words(verdict: Verdict) -> str:
-    """`> 0.5`, `< 10`, `−1 … 1`, or nothing."""
+    """Format the region as `> 0.5`, `< 10` or `−1 … 1`, or return the empty string."""
     if verdict.holds is None or verdict.holds == (None, None):
         return ""
     low, high = (None if edge is None else signed(float(f"{edge:.4g}")) for edge in verdict.holds)

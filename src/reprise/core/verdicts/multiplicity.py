@@ -1,6 +1,6 @@
-"""How many of the reproduced claims chance alone would give: Benjamini and Hochberg over the whole catalogue.
+"""Multiple testing: how many reproduced claims chance would explain, by Benjamini–Hochberg over the whole catalogue.
 
-Nothing of it is stored with a paper: a q depends on every other claim, so it is computed where verdicts are read.
+A q depends on every other claim, so it is not stored with a paper but computed when verdicts are read.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from reprise.core.verdicts.rulings import JUDGED
+from reprise.core.verdicts.rulings import EARLIER, JUDGED
 from reprise.core.verdicts.verdict import Verdict
 
 Verdicts = Mapping[str, Mapping[str, Verdict]]
-"""By experiment and claim."""
+"""Verdicts by experiment and claim."""
 
 
 def counted(verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """The verdicts that count: judged, of claims that are no checks."""
+    """Return the verdicts that count: judged, and not checks."""
     return [verdict for verdict in verdicts if verdict.counted and verdict.p is not None]
 
 
 def q_values(verdicts: Verdicts) -> dict[tuple[str, str], float]:
-    """The q of each counted claim, by experiment and claim (Benjamini and Hochberg 1995).
+    """Return the q of each counted claim, by experiment and claim (Benjamini and Hochberg 1995).
 
-    If every claim with a q up to this one's is called reproduced, the share of them that chance explains is expected to
-    be no larger than q.
+    If all claims with q up to a given value are called reproduced, the expected share of false ones is at most that
+    value.
     """
     from scipy import stats
 
@@ -38,42 +38,43 @@ def q_values(verdicts: Verdicts) -> dict[tuple[str, str], float]:
 
 @dataclass(frozen=True)
 class Count:
-    """The catalogue's counted claims."""
+    """Summary of the catalogue's counted claims."""
 
     claims: int
     rulings: dict[str, int]
-    """How many of each verdict, the best first."""
+    """Number of claims by verdict, best first; those reproduced under an earlier rule are counted apart."""
     checks: int
-    """Shown apart, and counted nowhere else."""
-    earlier: int
-    """How many of the reproduced are so by an earlier rule, on too few seeds for the rule of now."""
+    """Number of checks, which are shown apart and not counted elsewhere."""
     false_discoveries: float
-    """How many of the reproduced chance alone gives, at most, on average: their number times the largest q."""
+    """Bound on the expected number of false ones among the reproduced: their number times their largest q."""
+    false_discoveries_of_all: float
+    """The same bound for the reproduced and those under an earlier rule together."""
 
     def __str__(self) -> str:
-        """`121 claims counted, 80 reproduced, …; of the reproduced at most 1.9 are expected by chance alone`."""
+        """Format as `121 claims counted, 80 reproduced, …; of the reproduced at most 1.9 are expected by chance`."""
         some = [f"{number} {ruling}" for ruling, number in self.rulings.items()]
         said = ", ".join([f"{self.claims} claim{'s' * (self.claims != 1)} counted", *some])
-        if self.earlier:
-            said += (
-                f"; {self.earlier} of the reproduced are so by an earlier rule, on too few seeds for the rule of now"
-            )
-        if self.rulings.get("reproduced"):
+        now, earlier = (self.rulings.get(ruling, 0) for ruling in ("reproduced", EARLIER))
+        if now:
             said += f"; of the reproduced at most {self.false_discoveries:.1f} are expected by chance alone"
+        if earlier:
+            said += f"{', with' if now else '; of'} those by an earlier rule, on too few seeds for the rule of now, "
+            said += f"at most {self.false_discoveries_of_all:.1f}"
         if self.checks:
             said += f"; {self.checks} check{'s' * (self.checks != 1)} apart"
         return said
 
 
 def count(verdicts: Verdicts) -> Count:
-    """How many claims are counted, by verdict, and how many false discoveries to expect among the reproduced."""
+    """Count the claims by verdict, and bound the expected number of false discoveries among the reproduced."""
     q = q_values(verdicts)
     judged = [(q[key, one.claim], one) for key, claims in verdicts.items() for one in counted(claims.values())]
-    rulings = Counter(one.verdict for _, one in judged)
-    worst = max((value for value, one in judged if one.verdict == "reproduced"), default=0.0)
+    rulings = Counter(one.counted_as for _, one in judged)
+    now = [value for value, one in judged if one.counted_as == "reproduced"]
+    every = [value for value, one in judged if one.verdict == "reproduced"]
     checks = sum(
         not one.counted and one.interval is not None for claims in verdicts.values() for one in claims.values()
     )
     ordered = {ruling: rulings[ruling] for ruling in JUDGED if rulings[ruling]}
-    earlier = sum(one.by_an_earlier_rule for _, one in judged)
-    return Count(len(judged), ordered, checks, earlier, worst * rulings["reproduced"])
+    expected, expected_of_all = (max(some, default=0.0) * len(some) for some in (now, every))
+    return Count(len(judged), ordered, checks, expected, expected_of_all)

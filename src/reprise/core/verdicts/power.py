@@ -1,12 +1,15 @@
-"""How many seeds a claim needs, from a pilot on tuning seeds.
+"""Number of seeds that a claim needs, estimated from a pilot on tuning seeds.
 
-A pilot of a few runs makes its effect look larger, and its spread smaller, than they are as often as not; a number of
-seeds taken from it as it stands is too small half of the time. So both are shrunk to one-sided 60 % bounds: the effect
-towards the edge of the region, the spread upwards. Then experiments are drawn with normal noise and judged by the rule
-itself, for more and more seeds until nine in ten are reproduced.
+A pilot of a few runs overestimates its effect, or underestimates its spread, as often as not. Seeds planned from it
+directly are too few half of the time. So both are first moved to one-sided 60 % bounds: the effect towards the edge of
+the region, the spread upwards. Then experiments are simulated with normal noise and judged by the actual rule, with
+more and more seeds until nine in ten are reproduced.
 
-Page's test, which has to agree with a trend, and Newcombe's interval, which has to agree with Fisher's test, are left
-out: where the sign test or Fisher's is satisfied they nearly always are.
+Where the pilot's own effect lies outside the region, more seeds will hardly reproduce the claim. They can still decide
+it: then the effect is moved towards the region instead, and the seeds are those with which nine in ten are refuted.
+
+Two conditions are left out, because they nearly always hold when the main test does: Page's test beside the sign test
+of a trend, and Newcombe's interval beside Fisher's test.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import numpy as np
 
@@ -26,33 +30,35 @@ from reprise.core.verdicts.verdict import Region
 
 POWER = 0.9
 BOUND = 0.6
-"""Confidence of the one-sided bounds that the pilot is shrunk to."""
+"""Confidence of the one-sided bounds that the pilot is moved to."""
 MOST_SEEDS = 100
 DRAWS = 4000
-"""Experiments drawn for each number of seeds: a power of 0.9 is known to ± 0.5 %."""
+"""Simulated experiments per number of seeds. A power of 0.9 then has a standard error of 0.5 %."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a pilot says of one claim."""
+    """Plan for one claim."""
 
     quantity: str
     unit: str
     region: Region
     effect: float
-    """Of the pilot: the median of its numbers, or the share that converged."""
+    """Effect in the pilot: the median of its values, or the share that converged."""
     shrunk: float
-    """What the calculation believes instead."""
+    """Effect assumed in the calculation."""
     spread: float | None
     """Standard deviation between seeds after shrinking, of the logarithm for a ratio; None for a rate."""
     seeds: int | None
-    """The fewest with 90 % power; None if a hundred do not have it."""
+    """Fewest seeds with 90 % power to give the expected verdict; None if a hundred are not enough."""
     power: float
-    """At `seeds`; at a hundred where that is None."""
+    """Power at `seeds`, or at a hundred if that is None."""
+    expected: Literal["reproduced", "refuted"] = "reproduced"
+    """Verdict that the pilot speaks for; refuted includes weaker, which lies outside the region too."""
 
 
 def plan(claim: Claim, table: Values, paper: Paper) -> Plan:
-    """Seeds for `claim`, from a pilot: `table` has one row a seed and one column for each of `claim.arms_named`."""
+    """Plan seeds for `claim` from a pilot. `table` has a row per seed and a column per arm of `claim.arms_named`."""
     return _rate_plan(claim, table) if isinstance(claim, RateClaim) else _median_plan(claim, table, paper)
 
 
@@ -62,11 +68,19 @@ def plan(claim: Claim, table: Values, paper: Paper) -> Plan:
 def _median_plan(claim: Claim, table: Values, paper: Paper) -> Plan:
     found = per_seed(claim, table, paper)
     scale, back = (np.log, np.exp) if found.ratio else (np.asarray, np.asarray)
-    with np.errstate(divide="ignore", invalid="ignore"):  # a ratio's region may begin at 0 or have no end
+    with np.errstate(divide="ignore", invalid="ignore"):  # a ratio's region may start at 0 or be unbounded
         values, (low, high) = scale(found.values), scale(np.array([found.region.low, found.region.high]))
     low = -math.inf if math.isnan(low) else float(low)
-    shrunk, spread = shrink(values, Region(low, float(high)))
-    seeds, power = seeds_for_a_median(shrunk, spread, low, float(high), claim.least_seeds or 1, claim.confidence)
+    least, high = claim.least_seeds or 1, float(high)
+    shrunk, spread = shrink(values, Region(low, high))
+    seeds, power = seeds_for_a_median(shrunk, spread, low, high, least, claim.confidence)
+    expected: Literal["reproduced", "refuted"] = "reproduced"
+    if seeds is None and not low < np.median(values) < high:
+        # Refuted is reproduced with the complement of the region, of which only the nearer side is in question.
+        beyond = Region(high, math.inf) if np.median(values) >= high else Region(-math.inf, low)
+        shrunk, spread = shrink(values, beyond)
+        seeds, power = seeds_for_a_median(shrunk, spread, beyond.low, beyond.high, least, claim.confidence)
+        expected = "refuted"
     return Plan(
         quantity=found.quantity,
         unit=paper.metrics[claim.metric].unit if found.unit is None else found.unit,
@@ -76,11 +90,12 @@ def _median_plan(claim: Claim, table: Values, paper: Paper) -> Plan:
         spread=spread,
         seeds=seeds,
         power=power,
+        expected=expected,
     )
 
 
 def shrink(values: Values, region: Region) -> tuple[float, float]:
-    """Mean and standard deviation of a pilot at their one-sided 60 % bounds, on the side that is harder to show."""
+    """Return mean and standard deviation of a pilot at their one-sided 60 % bounds, on the less favourable side."""
     from scipy import stats
 
     count, mean, sd = len(values), float(values.mean()), float(values.std(ddof=1))
@@ -90,6 +105,7 @@ def shrink(values: Values, region: Region) -> tuple[float, float]:
     elif math.isinf(region.low):
         mean += step
     else:
+        # With two edges, less favourable means away from the middle of the region.
         mean += math.copysign(step, mean - (region.low + region.high) / 2)
     return mean, sd * math.sqrt((count - 1) / float(stats.chi2.ppf(1 - BOUND, count - 1)))
 
@@ -98,7 +114,11 @@ def shrink(values: Values, region: Region) -> tuple[float, float]:
 def seeds_for_a_median(
     mean: float, spread: float, low: float, high: float, least: int, confidence: float
 ) -> tuple[int | None, float]:
-    """The fewest seeds at which nine of ten drawn experiments are reproduced, and their share; None if over 100."""
+    """Return the fewest seeds with which nine in ten simulated experiments are reproduced, and their share.
+
+    The number is None if a hundred seeds are not enough.
+    """
+    # The same draws serve every number of seeds, which makes the estimated power smooth.
     drawn = mean + spread * np.random.default_rng(0).standard_normal((DRAWS, MOST_SEEDS))
     power = 0.0
     for seeds in range(least, MOST_SEEDS + 1):
@@ -109,9 +129,9 @@ def seeds_for_a_median(
 
 
 def reproduced(experiments: Values, low: float, high: float, confidence: float) -> np.ndarray:
-    """Which rows, each an experiment of one number a seed, the rule calls reproduced: what `claims.judge` does to one.
+    """Return which rows, each an experiment with one value per seed, `claims.judge` would call reproduced.
 
-    The interval of the median lies inside the open region exactly if the sign test against both edges says so.
+    The median's interval lies inside the open region exactly when the sign test passes against both edges.
     """
     seeds = experiments.shape[1]
     allowed = statistics.exceptions_allowed(seeds, (1 - confidence) / 2)
@@ -127,6 +147,7 @@ def _rate_plan(claim: RateClaim, table: Values) -> Plan:
 
     counts, runs = converged(claim, table), len(table)
     least = claim.least_seeds or 1
+    # One-sided Clopper-Pearson bound: the pilot's share may be luck.
     lower = float(stats.beta.ppf(1 - BOUND, counts[0], runs - counts[0] + 1)) if counts[0] else 0.0
     if claim.at_least is not None:
         seeds, power = seeds_for_a_rate(lower, claim.at_least, least, claim.tail)
@@ -142,7 +163,7 @@ def _rate_plan(claim: RateClaim, table: Values) -> Plan:
 
 @cache
 def seeds_for_a_rate(share: float, at_least: float, least: int, tail: float) -> tuple[int | None, float]:
-    """The fewest runs whose exact binomial test finds `share` above `at_least` nine times in ten, and how often."""
+    """Return the fewest runs whose binomial test finds `share` above `at_least` nine times in ten, and the power."""
     from scipy import stats
 
     power = 0.0
@@ -157,7 +178,7 @@ def seeds_for_a_rate(share: float, at_least: float, least: int, tail: float) -> 
 
 @cache
 def seeds_for_two_rates(first: float, second: float, least: int, tail: float) -> tuple[int | None, float]:
-    """The fewest runs of each arm whose Fisher test finds `first` above `second` nine times in ten, and how often."""
+    """Return the fewest runs per arm whose Fisher test finds `first` > `second` nine times in ten, and the power."""
     from scipy import stats
 
     power = 0.0

@@ -1,17 +1,18 @@
-"""What evaluation leaves behind: results/<scale>/<experiment>/, small text files kept in git and read by DVC.
+"""Output of evaluation: results/<scale>/<experiment>/, small text files kept in git and read by DVC.
 
-    runs.csv       one row a run: arm, seed, and a column for each metric
+    runs.csv       one row per run: arm, seed, and a column per metric
     metrics.json   {arm: {metric: {mean, sd, n}}}                         (dvc metrics show, diff)
     claims.json    {claim: verdict}
     plots/*.csv    <stage>_<column of history>: arm, step, mean, low, high, seeds    (dvc plots show, diff)
     card.json      scale, seeds, arms, failures, fingerprints, what the steps of each stage count, short hashes
-                   of the configuration of each arm and of each claim as they were judged, floors and ceilings, and
-                   the SHA-256 of the other files but cost.csv: one that was changed since is named, not read
-    pictures/      of each arm's first seed, and index.json, which lists them
-    cost.csv       one row a run and stage: seconds, cores, device
+                   of each arm's configuration, of the code that scored it and of each claim as judged, floors and
+                   ceilings, and the SHA-256 of all other files but cost.csv; a file changed since is reported
+                   instead of read
+    pictures/      of each arm's first seed, with index.json as their list
+    cost.csv       one row per run and stage: seconds, cores, device
 
-A folder is whole or absent: it is written under a temporary name and swapped in. Nothing in it but cost.csv depends on
-the clock: training again on the same machine gives all else to the last digit.
+A folder is complete or absent: it is written under a temporary name and swapped in. Only cost.csv depends on the clock.
+Training again on the same machine reproduces everything else exactly.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ from numpy.typing import NDArray
 from reprise.core.config.paper import Paper
 from reprise.core.config.yaml import ConfigError, Mark, Problem
 from reprise.core.contract import Scale
-from reprise.core.run.integrity import hashes, sealed, swap_in
+from reprise.core.run.integrity import hashes, sealed, sha256, swap_in
 from reprise.core.verdicts.claims import RunKey, Runs, judge_all
 from reprise.core.verdicts.statistics import rounded
 from reprise.core.verdicts.verdict import Verdict
@@ -51,50 +52,85 @@ _PICTURE = re.compile(r"[\w-]+/[\w-]+\.(png|gif)")
 
 @dataclass(frozen=True)
 class Curve:
-    """A column of history for one arm, over its seeds."""
+    """A column of history for one arm, summarised over its seeds."""
 
     step: list[float]
     mean: list[float]
     low: list[float]
-    """The lowest seed at each step ..."""
+    """Minimum over seeds at each step."""
     high: list[float]
-    """... and the highest."""
+    """Maximum over seeds at each step."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """results/<scale>/<experiment>/, read back."""
+    """Contents of results/<scale>/<experiment>/."""
 
     folder: Path
     card: dict[str, Any]
     metrics: Metrics
     verdicts: dict[str, Verdict]
     curves: dict[str, dict[str, Curve]]
-    """By `<stage>_<column>`, then by arm."""
+    """Curves by `<stage>_<column>`, then by arm."""
     pictures: list[dict[str, Any]]
-    """arm, seed, name and file (under pictures/) of each."""
+    """Arm, seed, name and file (below pictures/) of each picture."""
     costs: list[RunCost]
     not_finite: dict[tuple[str, str], float] = field(default_factory=dict)
-    """The means that are infinite or no number, by arm and metric: JSON, and so `metrics`, has None for them."""
+    """Infinite and NaN means, by arm and metric. JSON has none, so `metrics` holds None for them."""
 
 
 @dataclass(frozen=True)
 class RunCost:
-    """What one run took in one stage: a row of cost.csv, whose last three columns are keys of the run's record."""
+    """Cost of one run in one stage: a row of cost.csv, whose last three columns are keys of the run's record."""
 
     stage: str
     arm: str
     seed: int
     seconds: float
     cores: int | None
-    """Of the processors, that it had to itself; None if nobody wrote it down, as earlier versions did not."""
+    """CPU cores that the run had to itself; None if not recorded, as in earlier versions."""
     device: str | None
-    """The processor's name, or that of the GPUs: `2 × NVIDIA H200`."""
+    """Name of the processor or GPUs, such as `2 × NVIDIA H200`."""
 
     @property
     def core_seconds(self) -> float:
-        """Seconds times cores; one core where nobody wrote them down."""
+        """Seconds times cores, counting one core if not recorded."""
         return self.seconds * (self.cores or 1)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Arms of an earlier evaluation that stay when other arms are evaluated, in the form that `write` takes."""
+
+    runs: dict[RunKey, dict[str, float]]
+    failures: dict[RunKey, str]
+    pictures: dict[RunKey, dict[str, Path]]
+    records: dict[HistoryKey, dict[str, Any]]
+    curves: dict[str, list[list[str]]]
+    """Rows of each file in plots/, by its name."""
+    axes: dict[str, str]
+
+
+def keep(folder: Path, arms: Collection[str]) -> Kept:
+    """Return what `folder` holds of `arms`."""
+    found = read(folder)
+    pictures: dict[RunKey, dict[str, Path]] = {}
+    for one in found.pictures:
+        if one["arm"] in arms:
+            pictures.setdefault((one["arm"], one["seed"]), {})[one["name"]] = folder / "pictures" / one["file"]
+    curves = {}
+    for name in found.curves:
+        with (folder / "plots" / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+            curves[name] = [row for row in csv.reader(file) if row[0] in arms]
+    failures = {_key(name): why for name, why in found.card["failures"].items()}
+    return Kept(
+        runs={key: row for key, row in read_runs(folder).items() if key[0] in arms},
+        failures={key: why for key, why in failures.items() if key[0] in arms},
+        pictures=pictures,
+        records={(cost.stage, cost.arm, cost.seed): vars(cost) for cost in found.costs if cost.arm in arms},
+        curves={name: rows for name, rows in curves.items() if rows},
+        axes=found.card["axes"],
+    )
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -111,12 +147,32 @@ def write(
     fingerprints: Mapping[RunKey, str] | None = None,
     records: Mapping[HistoryKey, Mapping[str, Any]] | None = None,
     configs: Mapping[str, Mapping[str, Any]] | None = None,
+    left_out: Sequence[str] = (),
+    scoring: Mapping[str, str] | None = None,
+    kept: Kept | None = None,
 ) -> dict[str, Verdict]:
-    """Judge the claims of `paper` on `runs` and write everything to `folder`, in place of what was there.
+    """Judge the claims of `paper` on `runs`, and replace `folder` with the results.
 
-    `configs` are the resolved trees of the arms, by which the page knows later whether they changed.
+    Args:
+        folder: results/<scale>/<experiment>.
+        paper: the paper.
+        scale: scale that the runs were made at.
+        runs: metrics by arm and seed.
+        failures: reason by arm and seed, for runs that failed.
+        histories: history.csv by stage, arm and seed.
+        pictures: picture files by arm and seed, then by name.
+        fingerprints: fingerprint by arm and seed.
+        records: run.json by stage, arm and seed.
+        configs: resolved configuration by arm, by which the page later notices that an arm has changed.
+        left_out: arms of the paper that nobody asked for.
+        scoring: hash of the code that scored each arm.
+        kept: arms of an earlier evaluation. `fingerprints`, `configs` and `scoring` include them; the others do not.
     """
     failures, fingerprints, records = failures or {}, fingerprints or {}, records or {}
+    if kept is not None:
+        order = list(configs or {})
+        runs, failures = _in_order(runs, kept.runs, order), _in_order(failures, kept.failures, order)
+        pictures, records = {**kept.pictures, **(pictures or {})}, {**kept.records, **records}
     verdicts = judge_all(paper, runs, scale, failures, fingerprints)
     temporary = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -126,7 +182,8 @@ def write(
     _write_json(temporary / "metrics.json", summary(runs, list(paper.metrics)))
     _write_json(temporary / "claims.json", {name: verdict.as_json() for name, verdict in verdicts.items()})
     ended = {key: records.get(key, {}).get("diverged", failures.get(key[1:])) for key in histories or {}}
-    axes = _write_curves(temporary / "plots", arms, histories or {}, [key for key, why in ended.items() if why])
+    diverged, earlier = [key for key, why in ended.items() if why], kept.curves if kept else {}
+    axes = _write_curves(temporary / "plots", arms, histories or {}, diverged, earlier)
     _write_costs(temporary / "cost.csv", arms, records)
     card = {
         "scale": scale,
@@ -134,23 +191,28 @@ def write(
         "arms": arms,
         "failures": _by_name(failures),
         "fingerprints": _by_name(fingerprints),
-        "axes": axes,
+        "axes": {**kept.axes, **axes} if kept else axes,
         "claims": {name: claim_hash(paper, name) for name in paper.claims},
     }
     if configs is not None:
         card["configs"] = {arm: config_hash(tree) for arm, tree in configs.items()}
+    if scoring is not None:
+        card["scoring"] = dict(scoring)
+    if left_out:
+        card["left_out"] = list(left_out)
     if found := levels(paper, runs):
         card["levels"] = found
-    _copy_pictures(temporary / "pictures", arms, pictures or {})
+    leading = paper.page.hero.arm if paper.page and paper.page.hero else None
+    _copy_pictures(temporary / "pictures", arms, pictures or {}, leading)
     names = [path.relative_to(temporary).as_posix() for path in temporary.rglob("*") if path.is_file()]
-    listed = sorted(name for name in names if name != "cost.csv")  # it depends on the clock, and the card does not
+    listed = sorted(name for name in names if name != "cost.csv")  # it depends on the clock, which the card must not
     _write_json(temporary / "card.json", sealed(card | {"files": hashes(temporary, listed)}))
     swap_in(temporary, folder)
     return verdicts
 
 
 def summary(runs: Runs, metrics: Iterable[str]) -> Metrics:
-    """{arm: {metric: {mean, sd, n}}} over the seeds of each arm; `sd` divides by n - 1, and is null for one seed."""
+    """Return {arm: {metric: {mean, sd, n}}} over seeds. `sd` divides by n - 1 and is None for a single seed."""
     table: Metrics = {}
     for arm in dict.fromkeys(arm for arm, _ in runs):
         table[arm] = {}
@@ -158,16 +220,17 @@ def summary(runs: Runs, metrics: Iterable[str]) -> Metrics:
             seeds = sorted(seed for ran, seed in runs if ran == arm and metric in runs[arm, seed])
             values = np.array([runs[arm, seed][metric] for seed in seeds], dtype=np.float64)
             if len(values):
-                with np.errstate(invalid="ignore"):  # infinities have no spread, and those of both signs no mean
+                with np.errstate(invalid="ignore"):  # infinities have no spread and, with both signs, no mean
                     mean, sd = values.mean(), values.std(ddof=1) if len(values) > 1 else math.nan
                 table[arm][metric] = {"mean": _finite(mean), "sd": _finite(sd), "n": len(values)}
     return table
 
 
 def levels(paper: Paper, runs: Runs) -> dict[str, dict[str, dict[str, Any]]]:
-    """{metric: {floor: {says, value, where}, ceiling: ...}}; one that an arm measures is its mean, `where` its name.
+    """Return {metric: {floor: {says, value, where}, ceiling: ...}}.
 
-    A floor or ceiling whose arm has not been run is left out.
+    A level measured by an arm is that arm's mean, with the arm's name in `where`. It is left out if the arm was not
+    run.
     """
     means, table = summary(runs, list(paper.metrics)), {}
     for name, metric in paper.metrics.items():
@@ -182,18 +245,28 @@ def levels(paper: Paper, runs: Runs) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def config_hash(tree: Mapping[str, Any]) -> str:
-    """A short hash of an arm's resolved configuration."""
+    """Return a short hash of an arm's resolved configuration."""
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def claim_hash(paper: Paper, name: str) -> str:
-    """A short hash of a claim's block, with the published number and the unit that its verdict takes from elsewhere."""
+    """Return a short hash of a claim, including the published number and the unit that its verdict depends on."""
     claim = paper.claims[name]
     published = [number.value for number in paper.published if number.what == getattr(claim, "published", None)]
     block = claim.model_dump(mode="json", exclude_defaults=True)
     metric = paper.metrics[claim.metric]
     said = {"claim": block, "published": published, "unit": metric.unit}
+    # Linear is left out, so that claims hashed before metrics had scales keep their hash.
     return config_hash(said if metric.scale == "linear" else said | {"scale": metric.scale})
+
+
+Entry = TypeVar("Entry")
+
+
+def _in_order(new: Mapping[RunKey, Entry], kept: Mapping[RunKey, Entry], arms: list[str]) -> dict[RunKey, Entry]:
+    """Merge both, arm by arm in the order of `arms`."""
+    both = {**kept, **new}
+    return {key: both[key] for key in sorted(both, key=lambda key: (arms.index(key[0]), key[1]))}
 
 
 def _finite(number: float) -> float | None:
@@ -202,6 +275,12 @@ def _finite(number: float) -> float | None:
 
 def _by_name(entries: Mapping[RunKey, str]) -> dict[str, str]:
     return {f"{arm}/s{seed}": entries[arm, seed] for arm, seed in sorted(entries)}
+
+
+def _key(name: str) -> RunKey:
+    """Return arm and seed of `minimax/s0`, the inverse of `_by_name` for one run."""
+    arm, _, seed = name.rpartition("/s")
+    return arm, int(seed)
 
 
 def _write_json(path: Path, content: object) -> None:
@@ -231,11 +310,16 @@ def _cell(value: float | None) -> object:
 
 
 def _write_curves(
-    folder: Path, arms: list[str], histories: Mapping[HistoryKey, Path], diverged: Collection[HistoryKey] = ()
+    folder: Path,
+    arms: list[str],
+    histories: Mapping[HistoryKey, Path],
+    diverged: Collection[HistoryKey],
+    earlier: Mapping[str, list[list[str]]],
 ) -> dict[str, str]:
-    """One file per stage and column of history; returns what the steps of each stage count.
+    """Write one file per stage and column of history, and return what the steps of each stage count.
 
-    Runs that diverged are left out: a mean over seeds goes as far as all of them do, and theirs end early.
+    `earlier` holds rows of other arms, by the name of the file. Diverged runs are left out. They end early, and a mean
+    over seeds extends only as far as all seeds do.
     """
     axes: dict[str, str] = {}
     gathered: dict[str, dict[str, list[tuple[list[float], list[float]]]]] = {}
@@ -255,24 +339,20 @@ def _write_curves(
                 steps, values = zip(*points, strict=True)
                 name = re.sub(r"\W+", "_", f"{stage}_{column}")
                 gathered.setdefault(name, {}).setdefault(arm, []).append((list(steps), list(values)))
-    for name, by_arm in gathered.items():
-        _write_rows(
-            folder / f"{name}.csv",
-            ["arm", "step", "mean", "low", "high", "seeds"],
-            (
-                [arm, *map(rounded, point), len(seeds)]
-                for arm, seeds in by_arm.items()
-                for point in zip(*over_seeds(seeds), strict=True)
-            ),
-        )
+    for name in dict.fromkeys([*gathered, *earlier]):
+        drawn: list[list[object]] = [[*row] for row in earlier.get(name, ())]
+        for arm, seeds in gathered.get(name, {}).items():
+            drawn += [[arm, *map(rounded, point), len(seeds)] for point in zip(*over_seeds(seeds), strict=True)]
+        drawn.sort(key=lambda row: arms.index(str(row[0])))
+        _write_rows(folder / f"{name}.csv", ["arm", "step", "mean", "low", "high", "seeds"], drawn)
     return axes
 
 
 def over_seeds(seeds: list[tuple[list[float], list[float]]]) -> tuple[NDArray[np.float64], ...]:
-    """Steps, mean, lowest and highest of one curve per seed, given as (steps, values).
+    """Average one curve per seed, given as (steps, values), into steps, mean, minimum and maximum.
 
-    On the steps that all seeds span, taken from the seed with most points, the others interpolated; neighbouring points
-    are averaged to at most 200.
+    The curves are compared on the steps that all seeds span. The seed with most points sets the grid, and the others
+    are interpolated. Neighbouring points are averaged, down to at most 200.
     """
     start, end = max(steps[0] for steps, _ in seeds), min(steps[-1] for steps, _ in seeds)
     grid = np.array([step for step in max(seeds, key=lambda seed: len(seed[0]))[0] if start <= step <= end] or [end])
@@ -283,26 +363,51 @@ def over_seeds(seeds: list[tuple[list[float], list[float]]]) -> tuple[NDArray[np
     return steps, averaged.mean(axis=1), averaged.min(axis=1), averaged.max(axis=1)
 
 
-def _copy_pictures(folder: Path, arms: list[str], pictures: Mapping[RunKey, Mapping[str, Path]]) -> None:
-    """The pictures of each arm's first seed that has any, and their list."""
+CHART_COLOURS = 1024
+"""A drawing has fewer colours than this, mostly those of smoothed edges; a photograph has more."""
+
+
+def _copy_picture(source: Path, target: Path) -> None:
+    """Copy a picture; a drawing with a palette of 256 colours, which halves what git keeps."""
+    if source.suffix == ".png":
+        from PIL import Image
+
+        with Image.open(source) as image:
+            if image.mode == "RGB" and image.getcolors(CHART_COLOURS):
+                image.quantize(256, dither=Image.Dither.NONE).save(target, optimize=True)
+                return
+    shutil.copyfile(source, target)
+
+
+def _copy_pictures(
+    folder: Path, arms: list[str], pictures: Mapping[RunKey, Mapping[str, Path]], leading: str | None
+) -> None:
+    """Copy the pictures of each arm's first seed that has any, and write their list.
+
+    A picture that several arms share to the last byte is copied once: for the `leading` arm, else for the first.
+    """
     folder.mkdir()
     entries: list[dict[str, str | int]] = []
-    for arm in arms:
+    copied: set[tuple[str, str]] = set()
+    for arm in sorted(arms, key=lambda arm: arm != leading):
         seed = min((seed for ran, seed in pictures if ran == arm and pictures[ran, seed]), default=None)
         if seed is None:
             continue
-        (folder / arm).mkdir()
         for name, path in sorted(pictures[arm, seed].items()):
-            shutil.copyfile(path, folder / arm / f"{name}{path.suffix}")
+            if (content := (name, sha256(path))) in copied:
+                continue
+            copied.add(content)
+            (folder / arm).mkdir(exist_ok=True)
+            _copy_picture(path, folder / arm / f"{name}{path.suffix}")
             entries.append({"arm": arm, "seed": seed, "name": name, "file": f"{arm}/{name}{path.suffix}"})
-    _write_json(folder / "index.json", entries)
+    _write_json(folder / "index.json", sorted(entries, key=lambda entry: arms.index(str(entry["arm"]))))
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
 def read(folder: Path) -> Results:
-    """What `write` left in `folder`."""
+    """Read what `write` left in `folder`."""
     card = read_card(folder)
     for name in card.get("files", {}):
         _check_listed(folder, card, name)
@@ -320,7 +425,7 @@ def read(folder: Path) -> Results:
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """The card.json of `folder`, with all that a card says."""
+    """Read and check the card.json of `folder`."""
     path = folder / "card.json"
     card = _read_json(path)
     with reporting_damage(path):
@@ -329,19 +434,27 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def check_card(card: Any) -> None:
-    """ValueError unless `card` says what every card says, and has the checksum of it if it has any."""
+    """Check a card's fields and, if it has one, its checksum.
+
+    Raises:
+        ValueError, TypeError: it is not a valid card.
+    """
     if not isinstance(card, dict):
         raise TypeError("expected an object")
     kinds = {"scale": str, "seeds": list, "arms": list, "failures": dict, "fingerprints": dict, "axes": dict}
     for key, kind in kinds.items():
         if not isinstance(card.get(key), kind):
-            raise ValueError(f"{key} is missing or of the wrong kind")
+            raise ValueError(f"{key} is missing or of the wrong type")
     if ("files" in card or "sha256" in card) and (card != sealed(card) or not isinstance(card.get("files"), dict)):
         raise ValueError("its checksum differs: it was edited, cut or damaged")
 
 
 def check_bytes(card: Mapping[str, Any], name: str, content: bytes) -> None:
-    """ValueError unless a file of results/<experiment>/ holds what its card lists; an earlier version's lists none."""
+    """Check a file of results/ against the checksum in its card; cards of earlier versions list none.
+
+    Raises:
+        ValueError: the contents have changed.
+    """
     digest = card.get("files", {}).get(name)
     if digest is not None and hashlib.sha256(content).hexdigest() != digest:
         raise ValueError("its checksum is not what card.json lists: it was edited, cut or damaged")
@@ -351,14 +464,14 @@ def _check_listed(folder: Path, card: Mapping[str, Any], name: str) -> None:
     path = folder / name
     with reporting_damage(path):
         if not _LISTED.fullmatch(name):
-            raise ValueError("no file of results")
+            raise ValueError("not a file of results/")
         if not path.is_file():
             raise ValueError("it is missing" if not os.path.lexists(path) else "it is not a file")
         check_bytes(card, name, path.read_bytes())
 
 
 def read_runs(folder: Path) -> dict[RunKey, dict[str, float]]:
-    """The metrics of every run that ended well, by arm and seed."""
+    """Read the metrics of every completed run, by arm and seed."""
     path = folder / "runs.csv"
     with reporting_damage(path), path.open(newline="", encoding="utf-8") as file:
         return {
@@ -368,7 +481,7 @@ def read_runs(folder: Path) -> dict[RunKey, dict[str, float]]:
 
 
 def read_verdicts(folder: Path) -> dict[str, Verdict]:
-    """The verdicts of results/<scale>/<experiment>/, in the order of papers/<experiment>.yaml."""
+    """Read the verdicts of results/<scale>/<experiment>/, in the order of papers/<experiment>.yaml."""
     path = folder / "claims.json"
     with reporting_damage(path):
         if (folder / "card.json").exists():
@@ -378,7 +491,7 @@ def read_verdicts(folder: Path) -> dict[str, Verdict]:
 
 @contextmanager
 def reporting_damage(path: Path) -> Iterator[None]:
-    """ConfigError, which names the file and the line, where what is read here is not what `write` wrote."""
+    """Turn errors of reading `path` into ConfigError with file and line."""
     try:
         yield
     except ConfigError:
@@ -388,12 +501,12 @@ def reporting_damage(path: Path) -> Iterator[None]:
 
 
 def damaged(path: Path, error: Exception) -> ConfigError:
-    """The same for a file that `error` came of: merged with conflicts, cut off, or edited."""
+    """Return a ConfigError for a file that caused `error`: a merge conflict, truncated, or edited."""
     lines: list[str] = []
     with suppress(OSError):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     line = next((number for number, text in enumerate(lines, 1) if text.startswith("<<<<<<< ")), 0)
-    column, said = bool(line), "a merge left its conflict here"
+    column, said = bool(line), "unresolved merge conflict"
     if not line and isinstance(error, json.JSONDecodeError):
         line, column, said = error.lineno, error.colno, f"not JSON: {error.msg}"
     elif isinstance(error, OSError):
@@ -403,7 +516,7 @@ def damaged(path: Path, error: Exception) -> ConfigError:
     above = path.parts[::-1]
     key = above[above.index("results") - 2] if "results" in above[2:] else "…"
     mark = Mark(os.path.relpath(path), line, int(column))
-    return ConfigError([Problem(mark, "", f"{said}; `dvc repro evaluate@{key}` writes it anew")])
+    return ConfigError([Problem(mark, "", f"{said}; `dvc repro evaluate@{key}` writes it again")])
 
 
 def _read_json(path: Path) -> Any:
@@ -424,7 +537,7 @@ def _read_metrics(path: Path) -> Metrics:
 
 
 def _read_pictures(path: Path) -> list[dict[str, Any]]:
-    """The list of pictures, each a file within the folder of its arm; never one that a link leads to elsewhere."""
+    """Read the list of pictures. Each must be a file in its arm's folder, and not reached through a link."""
     entries = _read_json(path)
     with reporting_damage(path):
         if not isinstance(entries, list):
@@ -439,7 +552,11 @@ def _read_pictures(path: Path) -> list[dict[str, Any]]:
 
 
 def check_picture(folder: Path, name: str) -> None:
-    """ValueError unless `name` is a file in `folder`, the pictures of an experiment, and not by way of a link."""
+    """Check that `name` is a file in `folder`, the pictures of an experiment, and not reached through a link.
+
+    Raises:
+        ValueError: it is not.
+    """
     file = folder / name
     if not file.is_file():
         raise ValueError(f"{name} is not there")
@@ -448,7 +565,7 @@ def check_picture(folder: Path, name: str) -> None:
 
 
 def _read_not_finite(path: Path, metrics: Metrics) -> dict[tuple[str, str], float]:
-    """The means that metrics.json has no number for, from the runs."""
+    """Compute, from the runs, the means that metrics.json cannot hold."""
     lost = [(arm, metric) for arm, row in metrics.items() for metric, entry in row.items() if entry["mean"] is None]
     if not lost:
         return {}
@@ -480,12 +597,12 @@ def _read_costs(path: Path) -> list[RunCost]:
 
 
 def core_seconds(folder: Path) -> float:
-    """What all runs of results/<scale>/<experiment> took, in seconds of one core; 0 if nobody wrote it down."""
+    """Return the total cost of all runs of results/<scale>/<experiment>, in core-seconds; 0 if not recorded."""
     return sum(cost.core_seconds for cost in _read_costs(folder / "cost.csv"))
 
 
 def _read_curves(path: Path) -> dict[str, Curve]:
-    """By arm, at least one, of at least one finite point each."""
+    """Read curves by arm: at least one, each with at least one point."""
     curves: dict[str, Curve] = {}
     with reporting_damage(path), path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -493,5 +610,5 @@ def _read_curves(path: Path) -> dict[str, Curve]:
             for column in ("step", "mean", "low", "high"):
                 getattr(curve, column).append(float(row[column]))
         if not curves:
-            raise ValueError("it holds no curve")
+            raise ValueError("it contains no curve")
     return curves

@@ -1,15 +1,15 @@
-"""Intervals and exact tests of a median, a share and a difference of shares, and what so many runs can tell.
+"""Intervals and exact tests for medians, shares and differences of shares, and the resolution of a number of runs.
 
-The quantity behind every claim but a rate is a **median**: the value that one replication in two exceeds. Its interval
-runs from one order statistic to another, and its test is the sign test. Both hold for every distribution, symmetric or
-not, with tails of any weight and with ties, because they count values and do not weigh them.
+Every claim but a rate is about a **median**: the value that one replication in two exceeds. Its interval runs from one
+order statistic to another, and its test is the sign test. Both are valid for every distribution, skewed, heavy-tailed
+or with ties, because they count values instead of weighing them.
 
-Why not the mean. Student's t interval of n values assumes that their mean is normal. Where the values are skewed to the
-left it lies too high: at the edge of the claimed region, with the lognormal distribution, "above the edge" is found in
-17 % of experiments of 6 seeds and in 13 % of 20, not in 2.5 %. A sign-flip test of the mean assumes symmetry, and does
-little better (11 % and 13 %). No test of a mean can be safe for every distribution (Bahadur and Savage 1956).
-`tests/simulate_verdicts.py` has the whole table. The price is power where values *are* normal: 6 seeds find an effect
-of two standard deviations in 87 experiments of 100, where t finds 97.
+Why not the mean? Student's t interval assumes that the mean of n values is normal. For values skewed to the left it
+lies too high. At the edge of the claimed region, with lognormal values, "above the edge" is found in 17 % of
+experiments with 6 seeds and in 13 % with 20, instead of 2.5 %. A sign-flip test of the mean assumes symmetry and does
+little better (11 % and 13 %). No test of a mean can be valid for every distribution (Bahadur and Savage 1956). The full
+table comes from `tests/simulate_verdicts.py`. The price is power if values *are* normal: 6 seeds find an effect of two
+standard deviations in 87 experiments of 100, where t finds 97.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Values = NDArray[np.float64]
 
 
 def rounded(number: float) -> float:
-    """`number` to six significant digits, and never -0."""
+    """Round to six significant digits, never to -0."""
     return float(f"{number:.6g}") + 0.0
 
 
@@ -32,7 +32,7 @@ def rounded(number: float) -> float:
 
 
 def sign_test_p(inside: int, trials: int) -> float:
-    """One-sided p of the sign test: how often a fair coin, tossed `trials` times, gives `inside` heads or more."""
+    """One-sided p of the sign test: the probability of at least `inside` heads in `trials` tosses of a fair coin."""
     from scipy import stats
 
     return float(stats.binom.sf(inside - 1, trials, 0.5))
@@ -40,17 +40,17 @@ def sign_test_p(inside: int, trials: int) -> float:
 
 @cache
 def exceptions_allowed(trials: int, tail: float) -> int:
-    """How many values may lie on the wrong side while the sign test's p is at most `tail`; -1 if not even none."""
+    """Return how many values may lie on the wrong side with the sign test's p at most `tail`; -1 if not even none."""
     from scipy import stats
 
     return int(np.searchsorted(stats.binom.cdf(np.arange(trials + 1), trials, 0.5), tail, side="right")) - 1
 
 
 def median_interval(values: Values, confidence: float) -> tuple[float, float]:
-    """Interval of the median, from one order statistic to another, with at least `confidence`.
+    """Return an interval of the median between two order statistics, with at least the given confidence.
 
-    It lies inside an open region exactly if the sign test against each edge has p <= (1 - confidence) / 2. Where there
-    are too few values for that confidence it is their range.
+    It lies inside an open region exactly when the sign test against each edge has p <= (1 - confidence) / 2. With too
+    few values for that confidence, it is their range.
     """
     outside = max(exceptions_allowed(len(values), (1 - confidence) / 2), 0)
     ordered = np.sort(values)
@@ -58,7 +58,7 @@ def median_interval(values: Values, confidence: float) -> tuple[float, float]:
 
 
 def t_interval(values: Values, confidence: float) -> tuple[float, float]:
-    """Student's interval of the mean of `values`; a single point where they are all equal."""
+    """Return Student's interval of the mean, a single point if all values are equal."""
     from scipy import stats
 
     half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
@@ -69,7 +69,7 @@ def t_interval(values: Values, confidence: float) -> tuple[float, float]:
 
 
 def clopper_pearson(successes: int, trials: int, confidence: float) -> tuple[float, float]:
-    """Clopper and Pearson's exact interval of a share."""
+    """Return the exact interval of a share by Clopper and Pearson."""
     from scipy import stats
 
     interval = stats.binomtest(successes, trials).proportion_ci(confidence, method="exact")
@@ -77,14 +77,14 @@ def clopper_pearson(successes: int, trials: int, confidence: float) -> tuple[flo
 
 
 def binomial_p(successes: int, trials: int, share: float) -> float:
-    """Exact p that the share is not above `share`."""
+    """One-sided exact p of the hypothesis that the true share is at most `share`."""
     from scipy import stats
 
     return float(stats.binom.sf(successes - 1, trials, share))
 
 
 def fisher_p(first: tuple[int, int], second: tuple[int, int]) -> float:
-    """Fisher's exact p that the first share is not above the second; each is (successes, trials)."""
+    """One-sided p of Fisher's exact test that the first share is at most the second. Each is (successes, trials)."""
     from scipy import stats
 
     (successes, trials), (others, other_trials) = first, second
@@ -92,7 +92,7 @@ def fisher_p(first: tuple[int, int], second: tuple[int, int]) -> float:
 
 
 def wilson_interval(successes: int, trials: int, confidence: float) -> tuple[float, float]:
-    """Wilson's score interval of a share."""
+    """Return Wilson's score interval of a share."""
     from scipy import stats
 
     interval = stats.binomtest(successes, trials).proportion_ci(confidence, method="wilson")
@@ -100,7 +100,7 @@ def wilson_interval(successes: int, trials: int, confidence: float) -> tuple[flo
 
 
 def newcombe_interval(first: tuple[int, int], second: tuple[int, int], confidence: float) -> tuple[float, float]:
-    """Interval of the difference of two shares, given as (successes, trials).
+    """Return an interval of the difference of two shares, each given as (successes, trials).
 
     Newcombe 1998, method 10: the square-and-add combination of two Wilson intervals.
     """
@@ -118,18 +118,18 @@ def newcombe_interval(first: tuple[int, int], second: tuple[int, int], confidenc
 
 
 def rare_collapse(runs: int, confidence: float = 0.95) -> float:
-    """The largest share of runs that may collapse although none of `runs` did: 1 - (1 - confidence)^(1/n).
+    """Upper bound on the share of runs that collapse, given that none of `runs` did: 1 - (1 - confidence)^(1/n).
 
-    At 95 % and many runs it is about 3 / n, the rule of three.
+    At 95 % and for many runs it is about 3 / n, the rule of three.
     """
     return 1 - (1 - confidence) ** (1 / runs)
 
 
 @cache
 def detectable(runs: int, confidence: float = 0.95, power: float = 0.9) -> float:
-    """How far beyond the margin, in standard deviations, an effect must lie to be found with `power`.
+    """Return how far beyond the margin, in standard deviations, an effect must lie to be found with `power`.
 
-    For the sign test on normal values; infinite where `runs` are too few to find any.
+    This is for the sign test on normal values. It is infinite if `runs` are too few to find any effect.
     """
     from scipy import stats
 
@@ -141,7 +141,7 @@ def detectable(runs: int, confidence: float = 0.95, power: float = 0.9) -> float
 
 
 def resolution_in_words(runs: int, confidence: float = 0.95) -> str:
-    """What so many seeds can find, and what they cannot exclude."""
+    """Describe what this number of seeds can detect and what it cannot exclude."""
     return (
         f"{runs} seeds find, nine times in ten, an effect {detectable(runs, confidence):.1f} standard deviations beyond"
         f" the edge; they cannot exclude that up to {100 * rare_collapse(runs):.0f} % of runs collapse"
@@ -149,5 +149,5 @@ def resolution_in_words(runs: int, confidence: float = 0.95) -> str:
 
 
 def rate_resolution_in_words(runs: int) -> str:
-    """What so many seeds, all alike, cannot exclude."""
+    """Describe what this number of seeds cannot exclude even if all end alike."""
     return f"{runs} runs that all end alike cannot exclude that up to {100 * rare_collapse(runs):.0f} % end otherwise"

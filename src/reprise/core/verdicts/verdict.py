@@ -1,32 +1,33 @@
-"""A verdict: what came of one claim, as claims.json keeps it; and the region in which a claim holds."""
+"""A verdict, the result of judging one claim as stored in claims.json, and the region in which a claim holds."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, get_args
 
 from reprise.core.contract import Scale
-from reprise.core.verdicts.rulings import COLOURS, Ruling
+from reprise.core.verdicts.rulings import EARLIER, Ruling, is_earlier
 
 
 def signed(number: float, digits: int = 6) -> str:
-    """`number` in words' company, with a true minus."""
+    """Format a number for prose, with a true minus sign."""
     return f"{number:.{digits}g}".replace("-", "−")
 
 
 @dataclass(frozen=True)
 class Region:
-    """Where the claimed quantity must lie: an open interval, either end of which may be infinite."""
+    """Where the claimed quantity must lie: an open interval whose ends may be infinite."""
 
     low: float = -math.inf
     high: float = math.inf
 
     def rule(self, low: float, high: float) -> Ruling:
-        """The verdict on the interval from `low` to `high`."""
+        """Return the verdict for an interval from `low` to `high`."""
         if self.low < low and high < self.high:
             return "reproduced"
+        # A single point on an edge is outside the open region, so this is decided.
         on_an_edge = low == high and low in (self.low, self.high)
         return "refuted" if high < self.low or low > self.high or on_an_edge else "inconclusive"
 
@@ -35,7 +36,7 @@ class Region:
 
     @property
     def edges(self) -> tuple[float | None, float | None]:
-        """Both ends; None for an infinite one."""
+        """Both ends, None for an infinite one."""
         low, high = (edge if math.isfinite(edge) else None for edge in (self.low, self.high))
         return low, high
 
@@ -48,7 +49,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim, judged. `as_json` holds no time and no date: the same runs give the same bytes."""
+    """A judged claim. `as_json` contains no time or date, so the same runs give the same bytes."""
 
     claim: str
     says: str
@@ -56,59 +57,62 @@ class Verdict:
     kind: str
     metric: str
     unit: str
-    """Of the estimate; × where it is a ratio."""
+    """Unit of the estimate, × for a ratio."""
     scale: Scale
-    """The size of the problem that the verdict is about."""
+    """Problem size that the verdict is about."""
     seeds_needed: int
     verdict: Ruling
     reason: str
     seeds: int = 0
-    """Replicates that the verdict rests on."""
+    """Number of seeds behind the verdict."""
     arms: dict[str, float] = field(default_factory=dict)
-    """Mean of the metric over those seeds, for each arm that the claim names."""
+    """Mean of the metric over those seeds, for each arm of the claim."""
     quantity: str | None = None
     margin: float | None = None
-    """As declared before the run; for a published number, the tolerance."""
+    """Margin declared before the run or, for a published number, the tolerance."""
     holds: tuple[float | None, float | None] | None = None
-    """The claim holds where the quantity lies strictly between these; None is no bound."""
+    """Open bounds between which the quantity must lie for the claim to hold; None means unbounded."""
     estimate: float | None = None
-    """Median over seeds of the quantity; a ratio where the metric's scale is log, of odds where it is share."""
+    """Median of the quantity over seeds: a ratio if the metric's scale is log, an odds ratio if it is share."""
     interval: tuple[float, float] | None = None
     confidence: float | None = None
     p: float | None = None
-    """One-sided, of the exact test that the claim does not hold; none for a check."""
+    """One-sided p of the exact test that the claim does not hold; None for a check."""
     test: str | None = None
     fingerprint: str | None = None
-    """Hash of the fingerprints of the runs behind it."""
+    """Hash of the fingerprints of the runs behind the verdict."""
     counted: bool = True
     """False for a check: a theorem, an identity or a sanity test."""
     ratio: bool = False
-    """Whether the estimate is a ratio, of which 1 means no effect."""
+    """Whether the estimate is a ratio, for which 1 means no effect."""
     inside: int | None = None
-    """Seeds whose own value lies in the region; none for a rate."""
+    """Number of seeds whose own value lies in the region; None for a rate."""
     power: str | None = None
-    """A sentence: what so many seeds can find, and what they cannot exclude."""
+    """One sentence on what this number of seeds can detect and what it cannot exclude."""
 
     @property
     def by_an_earlier_rule(self) -> bool:
-        """Called reproduced when an interval was enough: the exact p is above what the rule asks for now."""
-        if self.verdict != "reproduced" or not self.counted or self.p is None:
-            return False
-        return self.p > (1 - (self.confidence or 0.95)) / 2
+        """Whether an earlier rule called it reproduced, on its interval alone; the current rule also limits p."""
+        return is_earlier(self.verdict, self.p, self.confidence, check=not self.counted)
+
+    @property
+    def counted_as(self) -> str:
+        """Verdict that it is counted under: reproduced under an earlier rule is a verdict of its own."""
+        return EARLIER if self.by_an_earlier_rule else self.verdict
 
     @classmethod
     def read(cls, claim: str, entry: Mapping[str, Any]) -> Verdict:
-        """The verdict that `as_json` wrote, in this version or an earlier one."""
+        """Read what `as_json` wrote, in this version or an earlier one."""
         known = {each.name for each in fields(cls)} - {"claim"}
         if strange := sorted(entry.keys() - known):
             raise ValueError(f"unknown: {', '.join(strange)}")
-        if entry["verdict"] not in COLOURS:
-            raise ValueError(f"the verdict {entry['verdict']!r} is none")
+        if entry["verdict"] not in get_args(Ruling):
+            raise ValueError(f"unknown verdict {entry['verdict']!r}")
         pairs = {key: tuple(entry[key]) for key in ("holds", "interval") if entry.get(key) is not None}
         return cls(claim=claim, **{**entry, **pairs})
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values; the claim's name is the key that it stands under in claims.json."""
+        """Return plain values. The claim's name is left out, as it is the key in claims.json."""
         entry = asdict(self)
         del entry["claim"]
         return {key: list(value) if isinstance(value, tuple) else value for key, value in entry.items()}

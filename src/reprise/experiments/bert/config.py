@@ -1,4 +1,4 @@
-"""The knobs of BERT's pretraining and fine-tuning."""
+"""Config of BERT's pretraining and fine-tuning."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Architecture(Strict):
     """The encoder (Section 3)."""
 
     vocab_size: Annotated[int, Field(ge=300)]
-    """WordPieces, special tokens included."""
+    """Number of WordPieces, including special tokens."""
     layers: Size
     width: Size
     """Hidden size H."""
@@ -28,7 +28,7 @@ class Architecture(Strict):
     """Longest sequence, in tokens."""
     activation: vocabulary.Activation
     norm: Literal["post", "pre"]
-    """Layer normalisation after the residual sum, as in the paper, or at the entrance of each branch."""
+    """post: layer normalisation after the residual sum, as in the paper; pre: at the input of each branch."""
     norm_eps: vocabulary.Rate
     dropout: vocabulary.Dropout
     init: vocabulary.Initialization
@@ -41,29 +41,29 @@ class Architecture(Strict):
 
 
 class Phase(Strict):
-    """A stretch of pretraining at one sequence length (Appendix A.2)."""
+    """Part of pretraining with one sequence length (Appendix A.2)."""
 
     share: Annotated[float, Field(gt=0, le=1)]
     """Share of the updates."""
     length: Annotated[int, Field(ge=8)]
-    """Tokens in a sequence, special ones included."""
+    """Tokens in a sequence, including special ones."""
 
 
 class FromScratch(Strict):
-    """Weights drawn at random, vocabulary trained on the pretraining text."""
+    """Random initial weights, and a vocabulary trained on the pretraining text."""
 
     kind: Literal["scratch"]
 
 
 class FromFolder(Strict):
-    """A checkpoint in the published format: model.safetensors and vocab.txt."""
+    """Checkpoint in the published format: model.safetensors and vocab.txt."""
 
     kind: Literal["folder"]
     path: Annotated[str, Field(min_length=1)]
 
 
 class FromHub(Strict):
-    """A checkpoint in the published format, fetched from the Hugging Face hub at a pinned commit."""
+    """Checkpoint in the published format, fetched from the Hugging Face hub at a pinned commit."""
 
     kind: Literal["hub"]
     repository: Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$")]
@@ -75,20 +75,22 @@ class Pretraining(Strict):
 
     start_from: Annotated[FromScratch | FromFolder | FromHub, Field(discriminator="kind")]
     objective: Literal["mlm", "mlm_nsp", "left_to_right"]
-    """Masked words, masked words and next sentence, or the next word from the left context alone.
-    A left-to-right model stays so in fine-tuning (Section 5.1)."""
+    """Predict masked words, masked words and the next sentence, or the next word from the left context alone.
+
+    A left-to-right model stays left-to-right in fine-tuning (Section 5.1).
+    """
     text: Annotated[list[Name], Field(min_length=1)]
-    """Parts of the dataset, one after another."""
+    """Parts of the dataset, read one after another."""
     duration: DurationField
     batch_size: Size
-    """Sequences an update."""
+    """Sequences per update."""
     phases: Annotated[list[Phase], Field(min_length=1)]
     predicted: Annotated[float, Field(gt=0, lt=1)]
     """Share of the tokens that are predicted, in every objective."""
     mask_share: Annotated[float, Field(ge=0, le=1)]
-    """Share of the predicted tokens that are replaced by [MASK] ..."""
+    """Share of the predicted tokens that are replaced by [MASK]."""
     random_share: Annotated[float, Field(ge=0, le=1)]
-    """... and that are replaced by a random token; the rest stay as they are."""
+    """Share of the predicted tokens that are replaced by a random token; the rest are unchanged."""
     optimizer: vocabulary.Optimizer
     schedule: vocabulary.Schedule
 
@@ -109,27 +111,27 @@ class Score(Strict):
 
 
 class Subtask(Strict):
-    """One downstream task, with a head, a copy of the encoder and an optimiser of its own (Section 4)."""
+    """A downstream task, with its own head, copy of the encoder and optimiser (Section 4)."""
 
     kind: Literal["tagging", "classification", "regression", "span"]
     part: Name
-    """The part of the dataset that holds it."""
+    """Part of the dataset with this task."""
     labels: Size
     """Outputs of the head: tags or classes; 1 for a regression, 2 for a span (its start and its end)."""
     limit: Size | None = None
-    """Training examples used, drawn by the seed, a smaller set within a larger one; all unless said."""
+    """Number of training examples, drawn by the seed, larger sets including smaller ones; null takes all."""
     length: Annotated[int, Field(ge=8)]
     """Longest sequence, in tokens."""
     label_on: Literal["first", "last"] = "first"
-    """Which piece of a word carries its tag. The paper takes the first; a left-to-right model has not read the rest."""
+    """Piece that carries a word's tag: the first in the paper, which a left-to-right model tags without the rest."""
     stride: Size = 128
-    """Step between windows over a context too long for `length`, in tokens (span)."""
+    """Step, in tokens, between windows over a context that is longer than `length` (span)."""
     duration: DurationField
     batch_size: Size
     optimizer: vocabulary.Optimizer
     schedule: vocabulary.Schedule
     scores: Annotated[dict[Name, Score], Field(min_length=1)]
-    """The metrics it gives."""
+    """Metrics by name."""
 
     @model_validator(mode="after")
     def _labels_fit_the_kind(self) -> Subtask:
@@ -140,16 +142,16 @@ class Subtask(Strict):
 
 
 class Config(ExperimentConfig):
-    """BERT: a Transformer encoder pretrained on text, then fine-tuned to each task."""
+    """A Transformer encoder pretrained on text, then fine-tuned on each task."""
 
     model: Architecture
     pretrain: Pretraining
     finetune: dict[Name, Subtask | None]
-    """Fine-tuned one after another, each from the same pretrained weights; null leaves one out."""
+    """Tasks for fine-tuning, each from the same pretrained weights; null omits one."""
 
     @property
     def subtasks(self) -> dict[str, Subtask]:
-        """The tasks that are not left out."""
+        """The tasks that are not omitted."""
         return {name: task for name, task in self.finetune.items() if task is not None}
 
     @model_validator(mode="after")

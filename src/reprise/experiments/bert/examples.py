@@ -17,13 +17,13 @@ UNLABELLED = -100
 
 
 class Window(NamedTuple):
-    """A stretch of a question's context that stands in one sequence."""
+    """Part of a question's context that is in one sequence."""
 
     question: int
     first: int
-    """Index in the sequence of the first token of the context."""
+    """Index in the sequence of the context's first token."""
     characters: np.ndarray
-    """int64 [tokens, 2]: where in the context each of them stands."""
+    """int64 [tokens, 2]: where each token starts and ends in the context."""
 
 
 class Examples(NamedTuple):
@@ -32,7 +32,7 @@ class Examples(NamedTuple):
     ids: Ragged
     segments: Ragged
     labels: Ragged | np.ndarray
-    """One a token (`UNLABELLED` where there is none), one a sequence, or [sequences, 2]: first and last of a span."""
+    """Labels per token (`UNLABELLED` if none), per sequence, or [sequences, 2]: first and last token of a span."""
     windows: list[Window] = []
     questions: Sequence[Question] = ()
 
@@ -41,7 +41,7 @@ class Examples(NamedTuple):
 
 
 def ragged(sequences: Iterable[Sequence[int] | np.ndarray]) -> Ragged:
-    """The sequences in one row."""
+    """Concatenate the sequences into one row."""
     rows = [np.asarray(row, np.int64) for row in sequences]
     offsets = np.cumsum([0] + [len(row) for row in rows], dtype=np.int64)
     return Ragged(np.concatenate(rows) if rows else np.empty(0, np.int64), offsets)
@@ -50,10 +50,10 @@ def ragged(sequences: Iterable[Sequence[int] | np.ndarray]) -> Ragged:
 def read_examples(
     data: Path, task: Subtask, split: str, vocabulary: WordPiece, order: Callable[[int], np.ndarray] | None = None
 ) -> Examples:
-    """The examples of `split` as `task` takes them.
+    """Read the examples of `split` for `task`.
 
-    `order` gives the numbers of the examples to take, of so many; all of them, in their order, unless
-    it is given. ValueError if the data has another number of labels than `task` says.
+    `order(n)` returns the indices of the examples to take out of n; without it, all are taken in order. Raises
+    ValueError if the data has another number of labels than `task`.
     """
     folder = data / task.part
     if task.kind in ("tagging", "classification") and (found := len(store.label_names(folder))) != task.labels:
@@ -76,7 +76,7 @@ def read_examples(
 def _sequences(
     vocabulary: WordPiece, task: Subtask, labels: Sequence, first: Sequence[str], second: Sequence[str] | None = None
 ) -> Examples:
-    """One text, or a pair of which the longer one is cut, to `task.length` tokens."""
+    """Build sequences of at most `task.length` tokens from a text, or from a pair, of which the longer is cut."""
     cls, sep = [vocabulary.cls], [vocabulary.sep]
     a = vocabulary.encode(first)
     ids, segments = [], []
@@ -87,6 +87,7 @@ def _sequences(
         b = vocabulary.encode(second)
         for i in range(len(first)):
             room = task.length - 3
+            # The first text gets what the second leaves, and at least half of the room.
             left = max(room - len(b[i]), min(len(a[i]), -(-room // 2)))
             one = a[i][:left]
             two = b[i][: room - len(one)]
@@ -97,10 +98,11 @@ def _sequences(
 
 
 def _tagged(sentences: Sequence[tuple[list[str], np.ndarray]], task: Subtask, vocabulary: WordPiece) -> Examples:
-    """A sentence, or several of its stretches if it is too long; each word is labelled on one piece."""
+    """Build a sequence for a sentence, or several if it is too long; each word is labelled on one piece."""
     words = sorted({word for words, _ in sentences for word in words})
     encoded = vocabulary.encode(words)
     room = task.length - 2
+    # A word without any piece still needs one, to carry its tag.
     pieces = {word: encoded[i].tolist()[:room] or [vocabulary.unk] for i, word in enumerate(words)}
     rows: list[list[int]] = []
     labels: list[list[int]] = []
@@ -130,11 +132,12 @@ _LONGEST_QUESTION = 64
 
 
 def _spans(questions: Sequence[Question], task: Subtask, vocabulary: WordPiece) -> Examples:
-    """[CLS] question [SEP] context [SEP] in windows over the context, labelled with the first answer.
+    """Build [CLS] question [SEP] context [SEP] in windows over the context, labelled with the first answer.
 
-    A window that does not hold the whole answer is labelled with [CLS], at 0.
+    A window without the whole answer is labelled with [CLS], at 0.
     """
     asked = vocabulary.encode(question.question for question in questions)
+    # Questions share contexts, so each context is encoded only once.
     contexts = {question.context: i for i, question in reversed(list(enumerate(questions)))}
     encoded, characters = vocabulary.encode_with_characters(contexts)
     number = {context: i for i, context in enumerate(contexts)}

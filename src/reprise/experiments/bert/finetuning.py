@@ -1,4 +1,4 @@
-"""BERT's second stage: every task fine-tuned from the same pretrained weights, one after another (Section 4)."""
+"""BERT's second stage: each task fine-tuned from the same pretrained weights, one after another (Section 4)."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from reprise.parts.training import InTurn, Schedule
 _EVALUATED_AT_ONCE = 128
 _LONGEST_ANSWER = 30
 _SUBSET = 1 << 62
-"""Stream of the generator that draws the training examples; those of epochs are counted from 0."""
+"""Stream of the generator that draws training examples; the streams of epochs count from 0."""
 
 
 def head_loss(outputs: Tensor, labels: Tensor, mask: Tensor, kind: str) -> Tensor:
-    """The mean loss of a batch.
+    """Return the mean loss of a batch.
 
-    tagging: cross-entropy of the labelled tokens, outputs [batch, seq, labels] and labels [batch, seq].
-    classification, regression: cross-entropy, squared error; outputs [batch, labels], labels [batch].
-    span: mean of the cross-entropies of start and end over the tokens (Section 4.2), outputs
-    [batch, seq, 2], labels [batch, 2]. `mask`, bool [batch, seq], is false at padding.
+    tagging: cross-entropy of the labelled tokens, outputs [batch, seq, labels] and labels [batch, seq]. classification,
+    regression: cross-entropy or squared error, outputs [batch, labels], labels [batch]. span: mean of the
+    cross-entropies of start and end over tokens (Section 4.2), outputs [batch, seq, 2], labels [batch, 2]. `mask`, bool
+    [batch, seq], is false at padding.
     """
     match kind:
         case "tagging":
@@ -45,23 +45,25 @@ def head_loss(outputs: Tensor, labels: Tensor, mask: Tensor, kind: str) -> Tenso
         case "regression":
             return F.mse_loss(outputs[:, 0].float(), labels)
         case _:
+            # Padding cannot be part of an answer.
             return F.cross_entropy(outputs.masked_fill(~mask[..., None], -torch.inf), labels)
 
 
 def best_span(outputs: Tensor, first: int) -> tuple[float, int, int]:
-    """The highest start score + end score over start <= end, and the two tokens, counted from `first`.
+    """Return the highest sum of start and end score with start <= end, and both tokens, counted from `first`.
 
-    `outputs`: [seq, 2] of one window, without its last [SEP].
+    `outputs` is [seq, 2] for one window, without its last [SEP].
     """
     start, end = outputs[first:].float().unbind(-1)
     scores = start[:, None] + end
+    # Ends from the start on, at most 30 tokens long.
     allowed = torch.ones_like(scores, dtype=torch.bool).triu().tril(_LONGEST_ANSWER - 1)
     value, at = scores.masked_fill(~allowed, -torch.inf).flatten().max(0)
     return float(value), int(at) // len(start), int(at) % len(start)
 
 
 class FinetuningTask(Task):
-    """A copy of the encoder, a head and an optimiser for each task; updates are counted through all of them."""
+    """Fine-tuning with a copy of the encoder, a head and an optimiser per task; updates count through all tasks."""
 
     log_every = 20
     prefers_bf16 = True
@@ -85,6 +87,7 @@ class FinetuningTask(Task):
         state = load_file(self.run.init)
         self.vocabulary.set_extra_state(state["vocabulary._extra_state"])
         prefix = "model.encoder."
+        # Only the encoder is kept: the heads of pretraining are not used again.
         encoder = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         for name in self.tasks:
             self._model(name).encoder.load_state_dict(encoder)
@@ -96,14 +99,15 @@ class FinetuningTask(Task):
 
     @cached_property
     def wordpiece(self) -> WordPiece:
-        """The vocabulary of the pretrained weights."""
+        """Vocabulary of the pretrained weights."""
         return WordPiece(self.vocabulary.pieces)
 
     @cached_property
     def training_examples(self) -> dict[str, Examples]:
-        """Training examples of each task, as many as its limit says, drawn by the seed."""
+        """Training examples of each task, up to its limit, drawn by the seed."""
 
         def drawn(size: int) -> np.ndarray:
+            # A prefix of one permutation, so that larger limits include smaller ones.
             return np.random.Generator(np.random.Philox(key=[self.run.seed, _SUBSET])).permutation(size)
 
         return {
@@ -113,7 +117,7 @@ class FinetuningTask(Task):
 
     @cached_property
     def samplers(self) -> dict[str, BucketSampler]:
-        """A sampler for each task, of batches of similar lengths."""
+        """Sampler of each task, whose batches have similar lengths."""
         return {
             name: BucketSampler(examples.ids.lengths, self.tasks[name].batch_size, self.run.seed)
             for name, examples in self.training_examples.items()
@@ -121,7 +125,7 @@ class FinetuningTask(Task):
 
     @cached_property
     def schedules(self) -> dict[str, Schedule]:
-        """The learning-rate schedule of each task."""
+        """Learning-rate schedule of each task."""
         return {name: Schedule.of(task, self.samplers[name].steps_per_epoch) for name, task in self.tasks.items()}
 
     @cached_property
@@ -131,14 +135,14 @@ class FinetuningTask(Task):
 
     @property
     def total_steps(self) -> int:
-        """Updates of all tasks."""
+        """Number of updates of all tasks."""
         return self.in_turn.total_steps
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         return [build_optimizer(self.models[name], task.optimizer) for name, task in self.tasks.items()]
 
     def _batch(self, examples: Examples, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """ids, segments and mask [batch, seq], and labels."""
+        """Return ids, segments and mask [batch, seq], and labels."""
         ids = padded(examples.ids, rows, self.wordpiece.pad)
         segments = padded(examples.segments, rows, 0)
         mask = torch.arange(ids.shape[1]) < torch.from_numpy(examples.ids.lengths[rows])[:, None]
@@ -150,13 +154,14 @@ class FinetuningTask(Task):
         return ids, segments, mask, labels
 
     def update(self, step: int) -> dict[str, Tensor | float]:
-        """One update of one task; with its last one, the task's optimiser forgets what it holds."""
+        """Make one update of one task; after a task's last one, free its optimiser's memory."""
         index, local = self.in_turn.at(step)
         name = list(self.tasks)[index]
         task, sampler = self.tasks[name], self.samplers[name]
         rows = sampler.indices(local, self.rank, self.world_size)
         ids, segments, mask, labels = self._batch(self.training_examples[name], rows)
         loss = head_loss(self.models[name](ids, segments, mask), labels, mask, task.kind)
+        # Devices have different numbers of labelled tokens, so their means need weights.
         if task.kind == "tagging":
             loss = loss * self.weight_among_ranks((labels != UNLABELLED).sum())
         optimizer, schedule = self.raw_optimizers[index], self.schedules[name]
@@ -167,7 +172,7 @@ class FinetuningTask(Task):
         return {f"{name}_loss": loss.detach()}
 
     def evaluate(self) -> Evaluation:
-        """Every score of every task."""
+        """Compute every score of every task."""
         metrics: dict[str, float] = {}
         for name, task in self.tasks.items():
             for split in dict.fromkeys(score.split for score in task.scores.values()):
@@ -180,12 +185,13 @@ class FinetuningTask(Task):
         return Evaluation(metrics)
 
     def _measure(self, name: str, task: settings.Subtask, split: str) -> dict[str, float]:
-        """Measures of `task` on `split`, as shares of 1."""
+        """Return the measures of `task` on `split`, as fractions."""
         examples = read_examples(self.run.data, task, split, self.wordpiece)
         wanted = {score.measure for score in task.scores.values() if score.split == split}
         if task.kind == "span":
             return self._measure_spans(name, examples)
         outputs, truth = [], []
+        # Similar lengths in a batch need little padding.
         order = np.argsort(examples.ids.lengths, kind="stable")
         for start in range(0, len(order), _EVALUATED_AT_ONCE):
             ids, segments, mask, labels = self._batch(examples, order[start : start + _EVALUATED_AT_ONCE])
@@ -207,7 +213,7 @@ class FinetuningTask(Task):
         return {measure: float(measures[measure](predicted, labels)) for measure in wanted}
 
     def _measure_spans(self, name: str, examples: Examples) -> dict[str, float]:
-        """Exact match and F1 of SQuAD's own script, of the best span over all windows of each question."""
+        """Return SQuAD's exact match and F1 for the best span over all windows of each question."""
         best: dict[int, tuple[float, str]] = {}
         for start in range(0, len(examples), _EVALUATED_AT_ONCE):
             rows = np.arange(start, min(start + _EVALUATED_AT_ONCE, len(examples)))

@@ -1,4 +1,4 @@
-"""BERT's encoder, its heads, and the key map to the published checkpoints.
+"""BERT's encoder, its heads, and the key map for the published checkpoints.
 
 Shapes: `batch` sequences of `seq` tokens, hidden states of `dim` features, `vocab` WordPieces.
 """
@@ -19,7 +19,7 @@ from reprise.parts.nn.transformer import Block
 
 
 class Encoder(nn.Module):
-    """Figure 2's embeddings (token + segment + position), the Transformer blocks, and the pooler of [CLS]."""
+    """The embeddings of Figure 2 (token + segment + position), Transformer blocks, and the pooler of [CLS]."""
 
     def __init__(self, config: Architecture) -> None:
         super().__init__()
@@ -53,12 +53,14 @@ class Encoder(nn.Module):
         causal: bool = False,
         at: Int[Tensor, "batch n"] | None = None,
     ) -> Float[Tensor, "batch n dim"]:
-        """The last hidden states, of all positions or of those in `at`, and then the last block computes no others.
+        """Return the last hidden states, of all positions or of those in `at`.
 
-        `mask` is true at tokens, false at padding, which stands on the right.
+        With `at`, the last block computes no other positions. `mask` is true at tokens and false at padding, which is
+        on the right.
         """
         x = self.tokens(ids) + self.positions.weight[: ids.shape[1]] + F.embedding(segments, self.segments.weight)
         x = self.dropout(self.norm(x))
+        # Padding is on the right, where causal attention does not look.
         mask = None if causal else mask
         *before, last = self.blocks
         for block in before:
@@ -67,12 +69,12 @@ class Encoder(nn.Module):
         return self.final_norm(x)
 
     def pooled(self, summary: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
-        """The sequence's representation, from the hidden state of the token that has seen all of it."""
+        """Return the sequence's representation, from the hidden state of the token that has seen all of it."""
         return torch.tanh(self.pooler(summary))
 
 
 class Pretrainer(nn.Module):
-    """The encoder under its two pretraining heads (Section 3.1); the output embedding is the input's."""
+    """The encoder with two pretraining heads (Section 3.1); output and input embeddings are the same."""
 
     def __init__(self, config: Architecture) -> None:
         super().__init__()
@@ -96,25 +98,26 @@ class Pretrainer(nn.Module):
         causal: bool = False,
         next_sentence: bool = False,
     ) -> tuple[Float[Tensor, "batch*n vocab"], Float[Tensor, "batch 2"] | None]:
-        """Scores of every WordPiece at the positions `at` alone, and if asked of whether B follows A."""
+        """Return the scores of every WordPiece at the positions `at` and, if asked, of whether B follows A."""
         if not next_sentence:
             hidden = self.encoder(ids, segments, causal=causal, at=at)
             return self.token_logits(hidden.flatten(0, 1)), None
+        # Position 0, [CLS], is what the next-sentence head reads.
         hidden = self.encoder(ids, segments, causal=causal, at=F.pad(at, (1, 0)))
         summary, hidden = hidden.tensor_split([1], 1)
         return self.token_logits(hidden.flatten(0, 1)), self.next_sentence_logits(summary.squeeze(1))
 
     def token_logits(self, hidden: Float[Tensor, "n dim"]) -> Float[Tensor, "n vocab"]:
-        """Scores of every WordPiece, at the hidden states of the predicted positions only."""
+        """Return the scores of every WordPiece for the given hidden states."""
         return F.linear(self.transform(hidden), self.encoder.tokens.weight, self.bias)
 
     def next_sentence_logits(self, summary: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch 2"]:
-        """Scores of B following A (0) and of B being a random sentence (1), from the hidden state of [CLS]."""
+        """Return the scores of B following A (0) and of B being a random sentence (1), given the state of [CLS]."""
         return self.next_sentence(self.encoder.pooled(summary))
 
 
 class Finetuned(nn.Module):
-    """The encoder under one task-specific output layer (Section 4 and Figure 4)."""
+    """The encoder with one task-specific output layer (Section 4 and Figure 4)."""
 
     def __init__(self, config: Architecture, outputs: int, *, per_token: bool, causal: bool) -> None:
         super().__init__()
@@ -128,7 +131,7 @@ class Finetuned(nn.Module):
     def forward(
         self, ids: Int[Tensor, "batch seq"], segments: Int[Tensor, "batch seq"], mask: Bool[Tensor, "batch seq"]
     ) -> Float[Tensor, "batch seq outputs"] | Float[Tensor, "batch outputs"]:
-        """Outputs of every token, or of the sequence: from [CLS], or if causal from the last token."""
+        """Return outputs for every token, or for the sequence: from [CLS] or, if causal, from the last token."""
         if self.per_token:
             return self.head(self.dropout(self.encoder(ids, segments, mask, causal=self.causal)))
         at = mask.sum(1, keepdim=True) - 1 if self.causal else torch.zeros_like(ids[:, :1])
@@ -137,7 +140,7 @@ class Finetuned(nn.Module):
 
 
 def networks(config: Config) -> dict[str, nn.Module]:
-    """The encoder, called as the paper's authors call their releases, and the whole of pretraining."""
+    """Build the encoder, named like the authors' releases, and the pretraining model."""
     size = config.model
     pretrainer = Pretrainer(size)
     return {f"l{size.layers}_h{size.width}_a{size.heads}": pretrainer.encoder, "pretrainer": pretrainer}
@@ -166,22 +169,23 @@ _RENAMED_IN_LAYER = {
 
 
 def from_published(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state of a `Pretrainer` from the tensors of a BertForPreTraining or BertForMaskedLM checkpoint.
+    """Convert the tensors of a BertForPreTraining or BertForMaskedLM checkpoint to the state of a `Pretrainer`.
 
-    Also takes the older names of layer normalisation (gamma, beta). A checkpoint without the pooler
-    or the next-sentence head gives a state without them. ValueError for a tensor of no known name.
+    The older names for layer normalisation (gamma, beta) are accepted. A checkpoint without the pooler or the
+    next-sentence head gives a state without them. Raises ValueError for a tensor with an unknown name.
     """
     for old, new in (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")):
         theirs = {key.replace(old, new): tensor for key, tensor in theirs.items()}
     ours: dict[str, Tensor] = {}
     for key, tensor in theirs.items():
         if key.startswith("cls.predictions.decoder.") or key.endswith("position_ids"):
-            continue  # the tied output embedding, its bias a second time, and a constant
+            continue  # tied output embedding, copy of its bias, and a constant
         if key.startswith("bert.encoder.layer."):
             index, _, rest = key.removeprefix("bert.encoder.layer.").partition(".")
             block = f"encoder.blocks.{index}."
             if rest.startswith("attention.self."):
                 _, _, which, kind = rest.split(".")
+                # We have one matrix for query, key and value, built when the query comes.
                 if which == "query":
                     names = [key.replace(".query.", f".{name}.") for name in ("query", "key", "value")]
                     ours[f"{block}attention.qkv.{kind}"] = torch.cat([theirs[name] for name in names])
@@ -197,9 +201,9 @@ def from_published(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_published_(model: Pretrainer, folder: Path) -> list[str]:
-    """Load model.safetensors of `folder` into `model`; returns the WordPieces of its vocab.txt.
+    """Load model.safetensors from `folder` into `model`; return the WordPieces in its vocab.txt.
 
-    ValueError if a tensor of the encoder is missing, or has another shape than `model` at this config.
+    Raises ValueError if a tensor of the encoder is missing, or has another shape than `model` with this config.
     """
     state = from_published(load_file(folder / "model.safetensors"))
     try:

@@ -24,35 +24,36 @@ from reprise.parts.text import SPECIAL, Packed, WordPiece, corrupt, packed_with_
 from reprise.parts.training import Schedule
 
 _BATCHES = 1 << 62
-"""First stream of the generators that make batches; those that order epochs are counted from 0."""
+"""First stream of the generators that make batches; the streams that order epochs count from 0."""
 
 
 class Vocabulary(nn.Module):
-    """The WordPieces, saved among the weights, so that a model is never apart from its vocabulary."""
+    """The WordPieces, saved with the weights, so that a model always has its vocabulary."""
 
     def __init__(self) -> None:
         super().__init__()
         self.pieces: list[str] = list(SPECIAL)
 
     def get_extra_state(self) -> Tensor:
-        """uint8: the pieces in UTF-8, one a line."""
+        """Return the pieces in UTF-8, one per line, as uint8."""
+        # A state dict of safetensors holds only tensors.
         return torch.tensor(list("\n".join(self.pieces).encode()), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """The opposite of `get_extra_state`."""
+        """Restore the pieces from `get_extra_state`."""
         self.pieces = bytes(state.cpu().numpy()).decode().split("\n")
 
 
 class Batch(NamedTuple):
-    """[CLS] A [SEP] B [SEP], and what is to be predicted of it."""
+    """[CLS] A [SEP] B [SEP], and what is to be predicted."""
 
     shown: Int[Tensor, "batch seq"]
     segments: Int[Tensor, "batch seq"]
-    """0 up to the first [SEP], 1 behind it."""
+    """0 up to the first [SEP], 1 after it."""
     positions: Int[Tensor, "batch predicted"]
     targets: Int[Tensor, "batch predicted"]
     is_random: Int[Tensor, " batch"]
-    """1 where B is a random sentence of the corpus and does not follow A."""
+    """1 if B is a random sentence of the corpus instead of the text after A."""
 
 
 def two_sentences(
@@ -64,34 +65,37 @@ def two_sentences(
     *,
     random_next: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """[CLS] A [SEP] B [SEP] from the text at `windows` (first tokens, int64 [batch]); no padding.
+    """Build [CLS] A [SEP] B [SEP] from the text at `windows` (indices of first tokens, int64 [batch]), unpadded.
 
-    A ends where a sentence does, at a random place (where no sentence ends in reach, anywhere). B is
-    what follows, but with `random_next` in half of the cases: then it is text from the beginning of
-    a random sentence. Returns ids and segments, int64 [batch, length], and is_random, int64 [batch].
+    A ends at the end of a random sentence, or anywhere if no sentence ends within reach. B is the text after A or, in
+    half of the cases with `random_next`, text from the start of a random sentence. Returns ids and segments, int64
+    [batch, length], and is_random, int64 [batch].
     """
     body = length - 3
     target = windows + generator.integers(1, body, len(windows))
     sentence = packed.starts[np.minimum(np.searchsorted(packed.starts, target), len(packed.starts) - 1)]
     cut = np.where((sentence >= target) & (sentence < windows + body), sentence, target) - windows
+    # Drawn in every arm, so that all arms use the same random numbers.
     elsewhere = packed.starts[generator.integers(0, len(packed.starts), len(windows))]
     is_random = (generator.random(len(windows)) < 0.5) & random_next
 
     column = np.arange(body)
+    # Tokens of B are one place further right, after the [SEP] between A and B.
     behind = column >= cut[:, None]
     at = np.where(behind & is_random[:, None], elsewhere[:, None] - cut[:, None], windows[:, None]) + column
     ids = np.full((len(windows), length), vocabulary.sep, np.int64)
     ids[:, 0] = vocabulary.cls
+    # Text after the last token continues with the first.
     np.put_along_axis(ids, column + 1 + behind, packed.ids[at % len(packed.ids)].astype(np.int64), axis=1)
     segments = (np.arange(length) > cut[:, None] + 1).astype(np.int64)
     return ids, segments, is_random.astype(np.int64)
 
 
 def pretraining_losses(model: Pretrainer, batch: Batch, objective: str) -> dict[str, Float[Tensor, ""]]:
-    """Mean cross-entropy of the predicted tokens, and under `mlm_nsp` of whether B follows A (Section 3.1).
+    """Return mean cross-entropies of the predicted tokens and, for `mlm_nsp`, of whether B follows A (Section 3.1).
 
-    A masked model predicts a token from its own position, a left-to-right one from the position before. Only
-    hidden states that something is predicted from are computed in the last block, and meet the vocabulary.
+    A masked model predicts a token at its own position, a left-to-right one at the position before. The last block, and
+    the multiplication by the vocabulary, are only computed for the positions that predict something.
     """
     causal = objective == "left_to_right"
     at = batch.positions - 1 if causal else batch.positions
@@ -104,7 +108,7 @@ def pretraining_losses(model: Pretrainer, batch: Batch, objective: str) -> dict[
 
 
 class PretrainingTask(Task):
-    """Pretraining in one of the three objectives, on the same windows of text, predicting the same tokens."""
+    """Pretraining with one of three objectives, on the same text windows, predicting the same tokens."""
 
     log_every = 50
     prefers_bf16 = True
@@ -117,7 +121,7 @@ class PretrainingTask(Task):
         self.vocabulary = Vocabulary()
 
     def load_data(self) -> None:
-        """Open the packed text, and the checkpoint to start from."""
+        """Open the packed text and, if any, the checkpoint to start from."""
         start, pieces = self.settings.start_from, None
         if start.kind != "scratch":
             pieces = load_published_(self.model, Path(start.path) if start.kind == "folder" else _fetched(start))
@@ -129,34 +133,35 @@ class PretrainingTask(Task):
             pieces=pieces,
         )
         self.wordpiece = WordPiece(self.vocabulary.pieces)
+        # Windows are numbered per length: a phase with longer sequences has fewer.
         self.samplers = {
             phase.length: EpochSampler(
                 len(self.packed.ids) // (phase.length - 3), self.settings.batch_size, self.run.seed
             )
             for phase in self.settings.phases
         }
-        # An epoch is as many updates as show every token about once, at the first phase's length.
+        # An epoch is the number of updates that show every token about once, at the first phase's length.
         first = self.samplers[self.settings.phases[0].length]
         self.schedule = Schedule.of(self.settings, first.steps_per_epoch)
 
     @property
     def total_steps(self) -> int:
-        """Updates of all phases."""
+        """Number of updates of all phases."""
         return self.schedule.total_steps
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build_optimizer(self.model, self.settings.optimizer)
 
     def length(self, step: int) -> int:
-        """Tokens in a sequence of update `step`."""
+        """Return the number of tokens per sequence at update `step`."""
         phases = self.settings.phases
         begun = itertools.accumulate((phase.share for phase in phases[:-1]), initial=0.0)
         return [p.length for p, begins in zip(phases, begun, strict=True) if step >= begins * self.total_steps][-1]
 
     def batch(self, step: int) -> Batch:
-        """The batch of update `step`: a function of the seed and the step, the same in every arm but for NSP's B.
+        """Return the batch of update `step`, a function of seed and step; only NSP's B differs between arms.
 
-        Every device draws the whole batch, and takes its share of it.
+        Every device draws the whole batch, and takes its share.
         """
         length = self.length(step)
         indices = self.samplers[length].indices(step).numpy()
@@ -177,6 +182,7 @@ class PretrainingTask(Task):
             mask_share=self.settings.mask_share,
             random_share=self.settings.random_share,
         )
+        # It reads the text uncorrupted, but predicts the same tokens.
         if self.settings.objective == "left_to_right":
             shown = ids
         targets = np.take_along_axis(ids, positions, axis=1)
@@ -185,7 +191,7 @@ class PretrainingTask(Task):
         return Batch(*(torch.from_numpy(array[mine]).to(self.device) for array in whole))
 
     def update(self, step: int) -> dict[str, Tensor | float]:
-        """One update, as in Section A.2."""
+        """Make one update, as in Section A.2."""
         batch = self.batch(step)
         losses = pretraining_losses(self.model, batch, self.settings.objective)
         loss, scale = torch.stack([*losses.values()]).sum(), self.schedule.at(step)
@@ -193,12 +199,12 @@ class PretrainingTask(Task):
         return {name: loss.detach() for name, loss in losses.items()}
 
     def evaluate(self) -> Evaluation:
-        """Nothing: what pretraining is worth shows in fine-tuning."""
+        """Return no metrics: pretraining is judged by fine-tuning."""
         return Evaluation({})
 
 
 def _cache(data: Path) -> Path:
-    """Beside the work folders of the runs, which `REPRISE_WORK` moves."""
+    """Return the cache next to the runs' working folders, which `REPRISE_WORK` moves."""
     return Path(os.environ.get("REPRISE_WORK", data.parents[2] / ".reprise" / "runs")).parent / "cache" / "text"
 
 

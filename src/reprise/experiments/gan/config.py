@@ -1,4 +1,4 @@
-"""Every knob of the experiment."""
+"""Config of the experiment."""
 
 from __future__ import annotations
 
@@ -12,58 +12,58 @@ from reprise.parts.vocabulary import Count
 
 
 class Layers(Strict):
-    """Hidden layers, each: linear, normalisation, activation."""
+    """Hidden layers, each made of: linear, normalisation, activation."""
 
     hidden: Annotated[list[Count], Field(min_length=1)]
-    """Units of each hidden layer."""
+    """Units in each hidden layer."""
     activation: vocabulary.Activation = "relu"
     normalization: vocabulary.Normalization = "none"
     init: vocabulary.Initialization = vocabulary.TORCH_INIT
-    """First weights, those of the output layer too."""
+    """Initial weights, those of the output layer included."""
 
 
 class Discriminator(Strict):
-    """Hidden layers, each: dropout on its input, linear, the largest of `pieces`, activation."""
+    """Hidden layers, each made of: dropout on its input, linear, maximum over `pieces`, activation."""
 
     hidden: Annotated[list[Count], Field(min_length=1)]
-    """Units of each hidden layer, after the maximum."""
+    """Units in each hidden layer, after the maximum."""
     pieces: Count = 1
-    """Linear pieces to a unit; above 1 the layer is a maxout layer (Goodfellow et al. 2013)."""
+    """Linear pieces per unit; above 1 the layer is a maxout layer (Goodfellow et al. 2013)."""
     activation: vocabulary.Activation = "identity"
-    """After the maximum. Nothing here mixes the samples of a batch, so there is no normalisation to choose."""
+    """Activation after the maximum. The samples of a batch must stay independent, so there is no normalisation."""
     input_dropout: vocabulary.Dropout = 0.0
-    """Share of pixels dropped."""
+    """Fraction of pixels dropped."""
     hidden_dropout: vocabulary.Dropout = 0.0
-    """Share of hidden units dropped, before each further layer and the output."""
+    """Fraction of hidden units dropped, before each further layer and the output."""
     init: vocabulary.Initialization = vocabulary.TORCH_INIT
 
 
 class Latent(Strict):
-    """The random input of the generator or the decoder; its coordinates have variance 1."""
+    """Random input of the generator or decoder; each coordinate has variance 1."""
 
     dim: Count
     distribution: Literal["uniform", "normal"]
 
 
 class Adversarial(Strict):
-    """Two networks against each other: Section 3."""
+    """Two networks trained against each other: Section 3."""
 
     kind: Literal["adversarial"]
     loss: Literal["non_saturating", "minimax"]
-    """The generator's loss: -log D(G(z)), or log(1 - D(G(z)))."""
+    """The generator's loss: non_saturating is -log D(G(z)), minimax is log(1 - D(G(z)))."""
     latent: Latent
     generator: Layers
     discriminator: Discriminator
     discriminator_steps: Count = 1
-    """Updates of the discriminator to one of the generator: k of Algorithm 1."""
+    """Updates of the discriminator for each update of the generator: k in Algorithm 1."""
     discriminator_weight: vocabulary.Rate = 1.0
-    """Multiplies the discriminator's loss, and so the size of its steps under plain descent or momentum."""
+    """Factor of the discriminator's loss; under plain or momentum sgd it scales the size of its steps."""
     output_bias: Literal["marginals", "zero"] = "zero"
-    """Where the generator's last biases start: so that each pixel has its mean, or at zero."""
+    """Initial biases of the generator's output: such that each pixel has its mean, or zero."""
 
 
 class Autoencoder(Strict):
-    """A baseline: the variational autoencoder of Kingma & Welling 2013, whose decoder is built as the generator is."""
+    """Baseline: the variational autoencoder of Kingma & Welling 2013, with a decoder built like the generator."""
 
     kind: Literal["vae"]
     latent: Latent
@@ -79,36 +79,36 @@ class Autoencoder(Strict):
 
 
 class GaussianMixture(Strict):
-    """A baseline: full-covariance Gaussians over the first principal components, fitted by EM in one update."""
+    """Baseline: full-covariance Gaussians over the first principal components, fitted by EM in one update."""
 
     kind: Literal["mixture"]
     components: Count
-    """Gaussians."""
+    """Number of Gaussians."""
     principal: Annotated[int, Field(ge=1, le=784)]
-    """Principal components of the images that they are over; the rest is the mean image's."""
+    """Number of principal components modelled; the others stay at their mean."""
     iterations: Count
-    """Iterations of EM, at most."""
+    """Largest number of EM iterations."""
 
 
 class MomentumRise(Strict):
-    """Momentum grows linearly from the optimiser's own at the start to `to`."""
+    """Linear increase of the momentum, from the optimiser's own value at the start to `to`."""
 
     to: vocabulary.Fraction
     by: DurationField
-    """When it is there."""
+    """Time at which the momentum reaches `to`."""
 
 
 class Protocol(Strict):
-    """Section 5: how samples are judged."""
+    """How samples are judged (Section 5)."""
 
     samples: Annotated[int, Field(ge=100)]
-    """Drawn from the model, for every metric."""
+    """Samples drawn from the model, for every metric."""
     validation: Annotated[int, Field(ge=1, le=10_000)]
-    """Images of the validation split that choose σ."""
+    """Images of the validation split on which σ is chosen."""
     test: Annotated[int, Field(ge=100, le=10_000)]
-    """Images of the test split that are scored, and that the samples are compared with."""
+    """Images of the test split that are scored, and with which the samples are compared."""
     sigmas: Annotated[list[vocabulary.Rate], Field(min_length=1)]
-    """Widths of the Parzen window to choose from."""
+    """Candidate widths σ of the Parzen window."""
 
 
 class Config(ExperimentConfig):
@@ -120,11 +120,11 @@ class Config(ExperimentConfig):
     schedule: vocabulary.Schedule = vocabulary.CONSTANT
     momentum_rise: MomentumRise | None = None
     batch_size: Count
-    """Images, and as many samples."""
+    """Images per minibatch, and as many samples."""
     duration: DurationField
-    """Length of training; a step is one update of the generator. A mixture has one step whatever this says."""
+    """Length of training; a step is one update of the generator. A mixture always takes one step."""
     early: DurationField
-    """How long "early in learning" lasts, for the gradient's metrics; rounded up to a whole row of history."""
+    """How long "early in learning" lasts, for metrics of the gradient; rounded up to a whole row of history."""
     evaluate: Protocol
 
     @model_validator(mode="after")

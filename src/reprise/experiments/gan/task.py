@@ -1,4 +1,4 @@
-"""Training and evaluation of the three kinds of model, all judged by one protocol."""
+"""Training and evaluation of the three kinds of model, with one protocol for all."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from reprise.parts.training import Schedule
 
 
 def Task(run: Run, config: Config) -> GenerativeTask:  # noqa: N802 (the contract's name; it makes one)
-    """The task that trains the arm's kind of model."""
+    """Build the task for the arm's kind of model."""
     match config.model:
         case Adversarial() as model:
             return AdversarialTask(run, config, model)
@@ -42,7 +42,7 @@ def Task(run: Run, config: Config) -> GenerativeTask:  # noqa: N802 (the contrac
 
 
 class GenerativeTask(task.Task):
-    """A model that turns z into an image."""
+    """A generative model that maps z to an image."""
 
     snapshots = 8
 
@@ -51,15 +51,15 @@ class GenerativeTask(task.Task):
         self.config = config
 
     def draw(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "count latent"]:
-        """z from the prior: from the model's device and its global random state, or from `generator`'s."""
+        """Draw z from the prior, with `generator` or else the global random state of the model's device."""
         raise NotImplementedError
 
     def decode(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch 784"]:
-        """The images that z stands for, pixels in 0 to 1."""
+        """Map z to images with pixels in [0, 1]."""
         raise NotImplementedError
 
     def load_data(self) -> None:
-        """MNIST's pixels as rows of bytes; those to train on go to the device with the model, once.
+        """Load MNIST's pixels as rows of bytes; training images move to the device with the model, once.
 
         As in the released code, the last sixth of the training set, 10,000 images, is the validation split.
         """
@@ -72,48 +72,52 @@ class GenerativeTask(task.Task):
 
     @property
     def total_steps(self) -> int:
-        """As `duration` says."""
+        """Number of updates, from `duration`."""
         return self.schedule.total_steps
 
     def batch(self, step: int) -> Float[Tensor, "batch 784"]:
-        """This device's share of minibatch `step`."""
+        """Return this device's share of minibatch `step`."""
         images, _ = self.train_set[self.sampler.indices(step, self.rank, self.world_size)]
         return images.float().div_(255)
 
     def set_momentum(self, step: int) -> None:
-        """Let the momentum grow, epoch by epoch, if `momentum_rise` says so."""
+        """Raise the momentum once per epoch, as set by `momentum_rise`."""
         rise, optimizer = self.config.momentum_rise, self.config.optimizer
         if rise is None or not isinstance(optimizer, vocabulary.SGD):
             return
         per_epoch = self.sampler.steps_per_epoch
+        # Constant within an epoch, as in the released code.
         share = min(step // per_epoch * per_epoch / rise.by.steps(per_epoch), 1.0)
         for group in (group for one in self.raw_optimizers for group in one.param_groups):
             group["momentum"] = optimizer.momentum + share * (rise.to - optimizer.momentum)
 
     def start_at_marginals(self, network: nn.Module) -> None:
-        """Set the last biases so that, before training, each pixel has about its mean."""
+        """Set the last biases so that, before training, each pixel is close to its mean."""
         *_, last = network.children()
         assert isinstance(last, nn.Linear)
         images = self.train_set.images
+        # In blocks: all images as floats would take 160 MB.
         mean = torch.stack([some.float().sum(0) for some in images.split(1000)]).sum(0) / len(images) / 255
+        # Pixels that are always black have mean 0, whose logit is infinite.
         last.bias.data = mean.clamp(1e-7, 1 - 1e-7).logit()
 
     def fixed_noise(self, count: int, seed: int) -> Float[Tensor, "count latent"]:
-        """z that does not depend on the state of training."""
+        """Return z that does not depend on the state of training."""
         return self.draw(count, torch.Generator().manual_seed(seed)).to(self.device)
 
     def snapshot(self) -> dict[str, Picture]:
-        """A hundred samples, from the same z every time."""
+        """Draw a hundred samples, from the same z every time."""
         return {"samples": sheet(self.decode(self.fixed_noise(100, seed=0)))}
 
     def evaluate(self) -> Evaluation:
-        """Section 5's protocol on the last weights, measures in a LeNet's features, and the paper's figures."""
+        """Evaluate the last weights: Section 5's protocol, measures in the features of a LeNet, and the figures."""
         protocol = self.config.evaluate
         samples = self.decode(self.fixed_noise(protocol.samples, seed=self.run.seed)).cpu()
         test, validation = (
             torch.tensor(images[: protocol.test]).flatten(1) / 255 for images in (self.test, self.validation)
         )
         by_sigma = parzen_log_likelihood(validation[: protocol.validation], samples, protocol.sigmas).mean(1)
+        # σ is chosen on the validation split, so that the test likelihood is not tuned.
         sigma = protocol.sigmas[int(by_sigma.argmax())]
         metrics = {
             "parzen_log_likelihood": float(parzen_log_likelihood(test, samples, [sigma]).mean()),
@@ -123,7 +127,7 @@ class GenerativeTask(task.Task):
         return Evaluation(metrics, self.snapshot() | self.figures())
 
     def figures(self) -> dict[str, Picture]:
-        """Figure 2, whose last column is the training image nearest to the sample beside it, and Figure 3."""
+        """Draw Figure 2, whose last column is the training image nearest to the sample next to it, and Figure 3."""
         samples = self.decode(self.fixed_noise(90, seed=1)).unflatten(0, (10, 9))
         training = unit_pixels(self.train_set.images)
         nearest = training[torch.cdist(samples[:, -1], training).argmin(1)]
@@ -136,7 +140,7 @@ class GenerativeTask(task.Task):
 
 
 class AdversarialTask(GenerativeTask):
-    """Algorithm 1."""
+    """Adversarial training by Algorithm 1."""
 
     def __init__(self, run: Run, config: Config, model: Adversarial) -> None:
         super().__init__(run, config)
@@ -144,13 +148,13 @@ class AdversarialTask(GenerativeTask):
         self.generator, self.discriminator = networks(config).values()
 
     def load_data(self) -> None:
-        """The data; if asked to, the network starts from the mean image."""
+        """Load the data; if configured, let the generator start from the mean image."""
         super().load_data()
         if self.model.output_bias == "marginals":
             self.start_at_marginals(self.generator)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """The generator's and the discriminator's."""
+        """Build the optimisers of the generator and of the discriminator."""
         return [build_optimizer(network, self.config.optimizer) for network in (self.generator, self.discriminator)]
 
     def draw(self, count: int, generator: torch.Generator | None = None) -> Tensor:
@@ -160,14 +164,16 @@ class AdversarialTask(GenerativeTask):
         return self.generator(z).sigmoid()
 
     def update(self, step: int) -> dict[str, Tensor | float]:
-        """k updates of the discriminator, then one of the generator, each on samples of its own."""
+        """Make k updates of the discriminator, then one of the generator, each on its own samples."""
         self.set_momentum(step)
         settings, scale, k = self.config.optimizer, self.schedule.at(step), self.model.discriminator_steps
         for_generator, for_discriminator = self.raw_optimizers
         for index in range(step * k, (step + 1) * k):
             images = self.batch(index)
             with torch.no_grad():
+                # The discriminator's update needs no gradient in the generator.
                 samples = self.decode(self.draw(len(images)))
+            # One pass over both halves is faster than two; the discriminator treats each image separately.
             on_real, on_fake = self.discriminator(torch.cat([images, samples])).chunk(2)
             loss = discriminator_loss(on_real, on_fake)
             self.descend(self.model.discriminator_weight * loss, for_discriminator, settings, scale)
@@ -175,8 +181,9 @@ class AdversarialTask(GenerativeTask):
         samples = self.decode(self.draw(len(images)))
         logits = self.discriminator(samples)
         towards = sample_gradients(samples, logits)
-        # By the chain rule this sum has the loss's gradient in the generator's weights: `towards` is constant in it. So
-        # one pass back through the discriminator serves the update, and the gradients of both losses for the log.
+        # The gradient of this sum in the generator's weights is, by the chain rule, that of the loss: `towards` does
+        # not depend on them. So one backward pass through the discriminator serves both the update and the logged
+        # gradients of the two losses.
         self.descend((samples * towards[self.model.loss]).sum(), for_generator, settings, scale)
         return {
             "loss": generator_loss(logits.detach(), self.model.loss),
@@ -189,7 +196,8 @@ class AdversarialTask(GenerativeTask):
         }
 
     def evaluate(self) -> Evaluation:
-        """The common metrics, and how strong the generator's gradient was early in learning."""
+        """Compute the common metrics, and the strength of the generator's gradient early in learning."""
+        # A short run may log its first row only after `early` has passed; then that row counts.
         last = max(self.config.early.steps(self.sampler.steps_per_epoch), int(self.history[0]["step"]))
         early = [row for row in self.history if row["step"] <= last]
         norm, non_saturating, minimax = (
@@ -202,7 +210,7 @@ class AdversarialTask(GenerativeTask):
 
 
 class AutoencoderTask(GenerativeTask):
-    """Auto-encoding variational Bayes. Samples are the decoder's means, as those of Table 1's other models are."""
+    """Auto-encoding variational Bayes. A sample is the decoder's mean, as for the other models of Table 1."""
 
     def __init__(self, run: Run, config: Config, model: Autoencoder) -> None:
         super().__init__(run, config)
@@ -210,13 +218,13 @@ class AutoencoderTask(GenerativeTask):
         self.encoder, self.decoder = networks(config).values()
 
     def load_data(self) -> None:
-        """The data; if asked to, the network starts from the mean image."""
+        """Load the data; if configured, let the decoder start from the mean image."""
         super().load_data()
         if self.model.output_bias == "marginals":
             self.start_at_marginals(self.decoder)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """One: both networks descend one loss."""
+        """Build one optimiser: both networks minimise the same loss."""
         return build_optimizer(self, self.config.optimizer)
 
     def draw(self, count: int, generator: torch.Generator | None = None) -> Tensor:
@@ -226,10 +234,11 @@ class AutoencoderTask(GenerativeTask):
         return self.decoder(z).sigmoid()
 
     def update(self, step: int) -> dict[str, Tensor | float]:
-        """One step up the evidence lower bound."""
+        """Ascend the evidence lower bound by one step."""
         self.set_momentum(step)
         images = self.batch(step)
         mean, log_variance = self.encoder(images).chunk(2, 1)
+        # Reparametrised, so that gradients pass through the sampling to the encoder.
         z = mean + (0.5 * log_variance).exp() * self.draw(len(images))
         loss = negative_elbo(images, self.decoder(z), mean, log_variance)
         self.descend(loss, self.raw_optimizers[0], self.config.optimizer, self.schedule.at(step))
@@ -237,7 +246,7 @@ class AutoencoderTask(GenerativeTask):
 
 
 class MixtureTask(GenerativeTask):
-    """Expectation maximisation, to its end in one update."""
+    """Expectation maximisation, completed in one update."""
 
     snapshots = 1
 
@@ -248,11 +257,11 @@ class MixtureTask(GenerativeTask):
 
     @property
     def total_steps(self) -> int:
-        """EM counts its own iterations."""
+        """One: EM counts its own iterations."""
         return 1
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """None."""
+        """Build none: EM needs no gradient."""
         return []
 
     def draw(self, count: int, generator: torch.Generator | None = None) -> Tensor:
@@ -262,30 +271,32 @@ class MixtureTask(GenerativeTask):
         return self.mixture(z)
 
     def update(self, step: int) -> dict[str, Tensor | float]:
-        """Fit to the training images."""
+        """Fit the mixture to the training images."""
         return {"loss": -self.mixture.fit(unit_pixels(self.train_set.images), self.model.iterations, self.run.seed)}
 
 
 def gradient_norm(network: nn.Module) -> Tensor:
-    """L2 norm of the gradient in all parameters."""
+    """Return the L2 norm of the gradient over all parameters."""
     return nn.utils.get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
 
 
 def noise(latent: Latent, count: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
-    """z of variance 1, [count, latent.dim]."""
+    """Draw z with variance 1, [count, latent.dim]."""
     device = generator.device if generator else device
     if latent.distribution == "normal":
         return torch.randn(count, latent.dim, generator=generator, device=device)
+    # Uniform on [-1, 1] has variance 1/3.
     return (torch.rand(count, latent.dim, generator=generator, device=device) * 2 - 1) * 3**0.5
 
 
 def feature_metrics(
     test: Float[Tensor, "n 784"], validation: Float[Tensor, "n 784"], samples: Float[Tensor, "m 784"]
 ) -> dict[str, float]:
-    """How the samples lie among test images, as the frozen LeNet sees both."""
+    """Compare samples with test images in the features of a frozen LeNet."""
     net = lenet_v1()
     real, other, fake = (net.features(images.unflatten(1, (1, 28, 28))) for images in (test, validation, samples))
     shares = net.head(fake).argmax(1).bincount(minlength=10) / len(fake)
+    # Nearest neighbours need all pairwise distances; 2,000 of each keep them small.
     density, coverage = density_and_coverage(real[:2000], fake[:2000])
     return {
         "fd_lenet_v1": frechet_distance(real, fake),

@@ -1,4 +1,4 @@
-"""The three networks, and what they see of an image."""
+"""The networks, and their input."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from reprise.parts.nn.pointwise import Pointwise
 
 
 def networks(config: Config) -> dict[str, nn.Module]:
-    """One copy for each rate and decay; all start from the same weights."""
+    """Build one copy per rate and decay; all start from the same weights."""
     shape = SHAPES[config.dataset]
     match config.network:
         case Perceptron():
@@ -45,7 +45,7 @@ def networks(config: Config) -> dict[str, nn.Module]:
 
 
 def perceptron(settings: Perceptron, inputs: int) -> nn.Sequential:
-    """[n, inputs] to logits."""
+    """Build a network from [n, inputs] to logits."""
     kinds = settings.activation, settings.normalization, settings.dropout
     net = nn.Sequential(*mlp(inputs, settings.hidden, CLASSES, *kinds))
     initialize_(net, settings.init)
@@ -53,7 +53,10 @@ def perceptron(settings: Perceptron, inputs: int) -> nn.Sequential:
 
 
 def convolutional(settings: Convolutional, inputs: int, height: int, width: int) -> nn.Sequential:
-    """[n, inputs, height, width] to logits. Windows that hang over the edge are pooled too, as in cuda-convnet."""
+    """Build a network from [n, inputs, height, width] to logits.
+
+    Windows that cross the edge are pooled too, as in cuda-convnet.
+    """
     net = nn.Sequential(nn.Dropout(settings.input_dropout))
     for channels in settings.channels:
         net.extend([nn.Conv2d(inputs, channels, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True)])
@@ -65,10 +68,11 @@ def convolutional(settings: Convolutional, inputs: int, height: int, width: int)
 
 
 def residual(settings: Residual, inputs: int) -> nn.Sequential:
-    """[n, inputs, height, width] to logits; weights start as in Gastaldi's released code."""
+    """Build a network from [n, inputs, height, width] to logits, with initial weights as in Gastaldi's code."""
     net, channels = nn.Sequential(nn.Conv2d(inputs, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)), 16
     for stage, block in itertools.product(range(3), range(settings.blocks)):
         outputs = settings.width * 2**stage
+        # The first block of each later stage halves the sides.
         net.append(ShakeShake(channels, outputs, 2 if stage > 0 and block == 0 else 1))
         channels = outputs
     net.extend([nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, CLASSES)])
@@ -81,7 +85,7 @@ def residual(settings: Residual, inputs: int) -> nn.Sequential:
 
 
 def logistic(settings: Logistic) -> nn.Sequential:
-    """[n, words] to the logits of bad and good. All weights start at 0: the objective is convex."""
+    """Build a network from [n, words] to the logits of bad and good. Weights start at 0: the objective is convex."""
     last = nn.Linear(settings.words, 2)
     for parameter in last.parameters():
         nn.init.zeros_(parameter)
@@ -101,7 +105,7 @@ class Autoencoder(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "n pixels"], noise: Float[Tensor, "n code"]) -> Float[Tensor, " n"]:
-        """Nats of each image, with one draw of its code: the squared error has no part in it, pixels are Bernoulli."""
+        """Return the nats of each image for one draw of its code, with Bernoulli pixels."""
         mean, log_variance = self.encoder(x).chunk(2, 1)
         logits = self.decoder(mean + (log_variance / 2).exp() * noise)
         coded = functional.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(1)
@@ -110,7 +114,7 @@ class Autoencoder(nn.Module):
 
 
 class ShakeShake(nn.Module):
-    """A residual block of two branches, mixed in a random share for each image, in another one on the way back.
+    """Residual block with two branches, mixed by a random share per image, and by another one backward.
 
     Gastaldi 2017, Shake-Shake-Image. In evaluation the share is a half.
     """
@@ -126,12 +130,13 @@ class ShakeShake(nn.Module):
             return self.skip(x) + (first + second) / 2
         ahead, back = torch.rand(2, len(x), 1, 1, 1, device=x.device)
         between = first - second
-        # The value is mixed in the share `ahead`; a detached term has no gradient, so the gradient is shared by `back`.
+        # The value is `ahead` * first + (1 - `ahead`) * second. The detached term has no gradient, so gradients are
+        # mixed by `back` instead. This trick needs no autograd function of our own.
         return self.skip(x) + second + back * between + (ahead - back) * between.detach()
 
 
 def branch(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    """Rectifiers, convolution and normalisation, twice."""
+    """Build a branch: ReLU, convolution and normalisation, twice."""
     return nn.Sequential(
         nn.ReLU(), nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs),
         nn.ReLU(), nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs),
@@ -139,7 +144,7 @@ def branch(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 class Skip(nn.Module):
-    """The way round a block that changes the width: half of the channels see the image one pixel further down right."""
+    """Shortcut where the width changes: half of the channels see the image shifted by one pixel down and right."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -148,6 +153,7 @@ class Skip(nn.Module):
 
     def forward(self, x: Float[Tensor, "n inputs height width"]) -> Float[Tensor, "n outputs rows columns"]:
         x = x.relu()
+        # With stride 2 each half sees one pixel in four; the shift makes it another one.
         moved = functional.pad(x, (1, -1, 1, -1))
         return self.norm(torch.cat([self.here(x), self.beside(moved)], 1))
 
@@ -155,9 +161,10 @@ class Skip(nn.Module):
 def whitening(
     images: UInt8[Tensor, "n channels height width"],
 ) -> tuple[Float[Tensor, "channels height width"], Float[Tensor, "pixels pixels"]]:
-    """The mean image, and ZCA's matrix, of pixels in 0 to 1 (Krizhevsky 2009).
+    """Return the mean image and the ZCA matrix of pixels in [0, 1] (Krizhevsky 2009).
 
-    A tenth of the mean variance is added to each, as by pylearn2, or noise would be raised to the height of shapes.
+    A tenth of the mean variance is added to each variance, as in pylearn2; otherwise noise would be amplified to the
+    strength of shapes.
     """
     mean, matrix = zca(unit_pixels(images), lambda variances: 0.1 * variances.mean())
     return mean.view(images.shape[1:]), matrix
@@ -166,6 +173,6 @@ def whitening(
 def standardization(
     images: UInt8[Tensor, "n channels height width"],
 ) -> tuple[Float[Tensor, "channels 1 1"], Float[Tensor, "channels 1 1"]]:
-    """Mean and standard deviation of each channel, of pixels in 0 to 1."""
+    """Return the mean and standard deviation of each channel, for pixels in [0, 1]."""
     pixels = images.float() / 255
     return pixels.mean((0, 2, 3))[:, None, None], pixels.std((0, 2, 3))[:, None, None]

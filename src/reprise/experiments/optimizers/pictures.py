@@ -1,4 +1,4 @@
-"""The ways over the surfaces as a film, and the landscape of a grid."""
+"""A film of the paths over the surfaces, and the landscape of a grid."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ RIVALS: dict[str, vocabulary.Optimizer] = {
     "RMSProp": vocabulary.RMSProp(kind="rmsprop", lr=1.0, alpha=0.9),
     "Adam": vocabulary.Adam(kind="adam", lr=1.0),
 }
-"""The optimisers of the film; the learning rate of each is found on the ravine."""
+"""Optimisers in the film; the learning rate of each is found on the ravine."""
 
 
 def surfaces(start: tuple[float, float], updates: int = 60, stride: int = 3) -> list[Picture]:
-    """All optimisers down one ravine and off one saddle, a frame every `stride` updates.
+    """Show all optimisers in one ravine and at one saddle, with a frame every `stride` updates.
 
-    Each has the rate by which it is lowest in the ravine after `updates`.
+    Each has the rate with which it gets lowest in the ravine after `updates`.
     """
     settings = [lowest(start, one, updates) for one in RIVALS.values()]
     figure, axes = blank(2.7, columns=2)
@@ -51,21 +51,22 @@ def surfaces(start: tuple[float, float], updates: int = 60, stride: int = 3) -> 
 
 
 def lowest(start: tuple[float, float], settings: vocabulary.Optimizer, updates: int) -> vocabulary.Optimizer:
-    """`settings` at the rate by which it is lowest in the ravine after `updates`."""
+    """Return `settings` with the rate that gets lowest in the ravine after `updates`."""
     choices = [settings.model_copy(update={"lr": rate}) for rate in RAVINE_RATES]
     return choices[int(ravine(paths(ravine, start, choices, updates)[-1]).argmin())]
 
 
 def relief(axes: Axes, surface: Surface, reach: float) -> None:
-    """The surface within ± `reach`, in bands of equal height, or of equal ratio where it has a lowest point at 0."""
+    """Draw the surface within ± `reach`, in bands of equal height, or of equal ratio if its minimum is 0."""
     axis = torch.linspace(-reach, reach, 101)
     heights = surface(torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)).numpy()
+    # Near its minimum a ravine is flat: on a logarithmic scale the bands show its shape there, too.
     heights = heights if heights.min() < 0 else np.log2(1e-3 + heights)
     axes.contourf(axis, axis, heights, levels=12, cmap="Greys", alpha=0.45)
 
 
 def landscape_map(values: Float[Tensor, "rates decays"], rates: Sequence[float], decays: Sequence[float]) -> Picture:
-    """The landscape of a grid, its lowest cell framed."""
+    """Draw the landscape of a grid, with its lowest cell framed."""
     lowest_rate, lowest_decay = divmod(int(values.argmin()), values.shape[1])
     return heat_map(
         values.T.flip(0).numpy(),

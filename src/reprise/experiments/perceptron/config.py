@@ -1,4 +1,4 @@
-"""Every knob of the experiment."""
+"""Config of the experiment."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from reprise.parts.vocabulary import Count
 
 
 class Gates(Strict):
-    """Every function of two inputs, learned by many networks each."""
+    """All functions of two inputs, each learned by many networks."""
 
     kind: Literal["gates"]
     replicates: Count
-    """Networks, from different starts, for each function."""
+    """Number of networks per function, each with its own initial weights."""
     functions: Annotated[list[Annotated[int, Field(ge=0, le=15)]], Field(min_length=1)] = list(range(16))
-    """By the number that their truth table spells; 6 is XOR."""
+    """Functions, by the number that their truth table spells in binary; 6 is XOR."""
     hidden: Annotated[int, Field(ge=0)] = 0
-    """Hidden units; 0 is a single threshold unit."""
+    """Hidden units; 0 gives a single threshold unit."""
     activation: vocabulary.Activation = "sigmoid"
     """Activation of the hidden units."""
     weight_range: vocabulary.Rate
-    """Weights and biases start uniformly between minus and plus this."""
+    """Weights and biases start uniformly between minus and plus this value."""
 
 
 class Separable(Strict):
-    """Points of a square that a line keeps apart, with room to either side."""
+    """Points in a square, separable by a line with a margin on both sides."""
 
     kind: Literal["separable"]
     replicates: Count
-    """Sets of points, with a threshold unit for each."""
+    """Number of sets of points, each with its own threshold unit."""
     points: Annotated[int, Field(ge=2)]
     room: Annotated[float, Field(gt=0, lt=0.5)]
-    """γ: how far every point is from the line, at least, with a third coordinate of 1 and a normal of length 1."""
+    """γ: least distance of a point from the line, with a third coordinate of 1 and a normal of length 1."""
 
 
 class Association(Strict):
-    """A-units: each adds up some points of the retina, subtracts others, and fires from a threshold on."""
+    """A-units: each adds some points of the retina, subtracts others, and fires at a threshold."""
 
     units: Count
     excitatory: Count
@@ -51,22 +51,22 @@ class Association(Strict):
 
 
 class Digits(Strict):
-    """Handwritten digits on the retina, one threshold unit for each."""
+    """Handwritten digits on the retina, one threshold unit per digit."""
 
     kind: Literal["digits"]
     digits: Annotated[list[Annotated[int, Field(ge=0, le=9)]], Field(min_length=2)] = list(range(10))
-    """Those that are shown."""
+    """The digits shown."""
     train: Annotated[int, Field(ge=1, le=50_000)]
-    """Images to learn from; the last 10,000 of the training set choose settings, and are not among them."""
+    """Number of training images. The last 10,000 of the training set choose settings and are not among them."""
     batch_size: Count
     association: Association | None = None
-    """None joins the retina to the threshold units directly."""
+    """A-units between retina and threshold units; null connects the two directly."""
     average: bool = False
-    """Answer by the mean of the weights over training (Freund & Schapire 1999), or by the last ones."""
+    """Answer with the mean of the weights over training (Freund & Schapire 1999), instead of the last ones."""
 
 
 class Config(ExperimentConfig):
-    """Rosenblatt 1958, and what came of it."""
+    """Rosenblatt 1958, and later work on the perceptron."""
 
     problem: Annotated[Gates | Separable | Digits, Field(discriminator="kind")]
     loss: Literal["perceptron", "delta", "squared", "logistic"]
@@ -74,4 +74,4 @@ class Config(ExperimentConfig):
     optimizer: vocabulary.Optimizer
     schedule: vocabulary.Schedule = vocabulary.CONSTANT
     duration: DurationField
-    """A step is a sweep over the patterns of the gates, or a batch of digits; `separable` lasts as its bound says."""
+    """A step is a sweep over a gate's patterns or a minibatch of digits; `separable` lasts as long as its bound."""

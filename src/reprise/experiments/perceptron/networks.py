@@ -1,4 +1,4 @@
-"""The networks: of two inputs, of points in a plane, and the perceptron itself with its retina.
+"""Networks for two inputs, for points in a plane, and the perceptron itself with its retina.
 
 Shapes: nets = networks side by side; patterns = inputs shown; points = 400, the retina; units = A-units.
 """
@@ -18,7 +18,7 @@ SIDE = 20
 
 
 def networks(config: Config) -> dict[str, nn.Module]:
-    """The networks of the arm, from its config alone."""
+    """Build the networks of the arm, from the config alone."""
     match config.problem:
         case Gates() as gates:
             return {"population": Population(gates, len(gates.functions) * gates.replicates)}
@@ -29,10 +29,11 @@ def networks(config: Config) -> dict[str, nn.Module]:
 
 
 class Population(nn.Module):
-    """Networks of two inputs and one output, each with weights of its own."""
+    """Many networks with two inputs and one output, each with its own weights."""
 
     def __init__(self, gates: Gates, nets: int) -> None:
         super().__init__()
+        # Not zero: hidden units that start alike would stay alike.
 
         def uniform(*shape: int) -> nn.Parameter:
             return nn.Parameter((torch.rand(nets, *shape) * 2 - 1) * gates.weight_range)
@@ -43,27 +44,29 @@ class Population(nn.Module):
         self.biases = nn.ParameterList(uniform(1, m) for m in widths[1:])
 
     def forward(self, x: Float[Tensor, "patterns 2"], nets: slice = slice(None)) -> Float[Tensor, "nets patterns"]:
-        """The sum that enters the output unit of each of `nets`."""
+        """Return the input of the output unit, before the threshold, for each of `nets`."""
         hidden = x.expand(len(self.weights[0][nets]), *x.shape)
         for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            # One matrix product per layer for all networks at once.
             hidden = torch.baddbmm(bias[nets], self.activation(hidden) if index else hidden, weight[nets])
         return hidden.squeeze(2)
 
 
 class Units(nn.Module):
-    """Threshold units of two inputs and a constant one, at zero."""
+    """Threshold units with two inputs and a constant one; their weights start at zero."""
 
     def __init__(self, units: int) -> None:
         super().__init__()
+        # The bound (R / γ)² holds for weights that start at zero.
         self.weight = nn.Parameter(torch.zeros(units, 3))
 
     def forward(self, x: Float[Tensor, "units patterns 3"]) -> Float[Tensor, "units patterns"]:
-        """The sum of each unit for its own patterns."""
+        """Return the sum of each unit for its own patterns."""
         return torch.einsum("upi,ui->up", x, self.weight)
 
 
 class Perceptron(nn.Module):
-    """Figure 1: retina, A-units with fixed random connections, R-units with weights that learn, from zero."""
+    """Figure 1: the retina, A-units with fixed random connections, and R-units whose weights learn, from zero."""
 
     connections: Tensor | None
     total: Tensor
@@ -77,13 +80,14 @@ class Perceptron(nn.Module):
             wide = a.units
             signs = torch.cat([torch.ones(a.excitatory, a.units), -torch.ones(a.inhibitory, a.units)])
             origins = torch.randint(SIDE * SIDE, signs.shape)
+            # Connections drawn twice count twice, so they are added up.
             connections = torch.zeros(SIDE * SIDE, a.units).scatter_add(0, origins, signs)
         self.register_buffer("connections", connections)
         self.weight = nn.Parameter(torch.zeros(len(digits.digits), wide))
         self.register_buffer("total", torch.zeros_like(self.weight))
 
     def active(self, retina: Float[Tensor, "patterns points"]) -> Float[Tensor, "patterns units"]:
-        """Which A-units fire; the points themselves where there are none."""
+        """Return which A-units fire, or the retina itself if there are none."""
         if self.association is None or self.connections is None:
             return retina
         return (retina @ self.connections >= self.association.threshold).float()
@@ -91,7 +95,11 @@ class Perceptron(nn.Module):
     def forward(
         self, retina: Float[Tensor, "patterns points"], removed: Int[Tensor, " some"] | None = None
     ) -> Float[Tensor, "patterns digits"]:
-        """The sums of the R-units: without A-units `removed`; by mean weights, if so asked, once training is over."""
+        """Return the sums of the R-units, without the A-units `removed`.
+
+        With `average`, the mean weights are used once training is over.
+        """
+        # The sum of the weights answers like their mean: only the sign and the order of the sums count.
         weight = self.total if self.average and not self.training else self.weight
         active = self.active(retina)
         if removed is not None:

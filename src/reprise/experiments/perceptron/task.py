@@ -1,4 +1,4 @@
-"""Training and evaluation: a task for the gates, one for the separable points, one for the digits."""
+"""Training and evaluation: one task each for the gates, the separable points and the digits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from reprise.parts.training import Schedule
 
 
 def Task(run: Run, config: Config) -> PerceptronTask:  # noqa: N802 (the contract's name; it makes one)
-    """The task of the arm's problem."""
+    """Build the task for the arm's problem."""
     match config.problem:
         case Gates() as problem:
             return GatesTask(run, config, problem)
@@ -38,7 +38,7 @@ def Task(run: Run, config: Config) -> PerceptronTask:  # noqa: N802 (the contrac
 
 
 class PerceptronTask(task.Task):
-    """The part that the three tasks share."""
+    """Code that the three tasks share."""
 
     def __init__(self, run: Run, config: Config) -> None:
         super().__init__(run, config)
@@ -47,25 +47,25 @@ class PerceptronTask(task.Task):
 
     @cached_property
     def schedule(self) -> Schedule:
-        """The learning-rate schedule, over as many updates as `duration` says; a sweep is an epoch."""
+        """The learning-rate schedule over the updates in `duration`; a sweep is an epoch."""
         return Schedule.of(self.config, steps_per_epoch=1)
 
     @property
     def total_steps(self) -> int:
-        """Updates in the whole training."""
+        """Number of updates."""
         return self.schedule.total_steps
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """One for all networks: each has parameters of its own."""
+        """Build one optimiser for all networks: each has its own parameters."""
         return build_optimizer(self, self.config.optimizer)
 
     def step_down(self, loss: Tensor, step: int) -> None:
-        """One step of the optimiser."""
+        """Take one step of the optimiser."""
         self.descend(loss, self.raw_optimizers[0], self.config.optimizer, self.schedule.at(step))
 
 
 class GatesTask(PerceptronTask):
-    """One step is one sweep over the four patterns, for every network."""
+    """Boolean functions of two inputs; one step is a sweep over the four patterns, for every network."""
 
     inputs: Tensor
     targets: Tensor
@@ -77,6 +77,7 @@ class GatesTask(PerceptronTask):
         self.problem = problem
         self.population = networks(config)["population"]
         table = truth_table(problem.functions).repeat_interleave(problem.replicates, 0)
+        # A clone, as moving a buffer to a device must not change the constant.
         self.register_buffer("inputs", INPUTS.clone(), persistent=False)
         self.register_buffer("targets", table, persistent=False)
         self.register_buffer("most_right", torch.zeros(len(table)))
@@ -86,20 +87,21 @@ class GatesTask(PerceptronTask):
         """Judge the networks as they are, then correct them."""
         scores = self.population(self.inputs)
         loss = loss_of(scores, self.targets, self.config.loss).sum(1)
+        # Before the correction, so that the number of sweeps is that which led to these weights.
         self.note(scores, step)
         self.step_down(loss.sum(), step)
         return {"loss": loss.detach().mean(), "learned": self.first_learned.isfinite().float().mean()}
 
     @torch.no_grad()
     def note(self, scores: Tensor, sweeps: int) -> None:
-        """The most patterns that each network ever had right, and after how many sweeps it first had all to 0.01."""
+        """Record the most patterns each network ever had right, and after how many sweeps it first learned all."""
         self.most_right = torch.maximum(self.most_right, right(scores, self.targets).float().mean(1))
         learned = loss_of(scores, self.targets, "squared").amax(1) < LEARNED
         now = torch.where(learned, float(sweeps), float("inf"))
         self.first_learned = torch.minimum(self.first_learned, now)
 
     def evaluate(self) -> Evaluation:
-        """How many functions are learned, how much of XOR, and where the networks say yes."""
+        """Count the functions learned, measure XOR in more detail, and draw where the networks say yes."""
         scores, functions = self.population(self.inputs), self.problem.functions
         solved = right(scores, self.targets).all(1).unflatten(0, (len(functions), -1))
         metrics = {"functions_learned": float(solved.any(1).sum())}
@@ -108,6 +110,7 @@ class GatesTask(PerceptronTask):
         title = "orange: where the first network says yes"
         pictures: dict[str, Picture] = {"functions": mosaic(tiles, names, columns=4, title=title)}
         if XOR in functions:
+            # `update` judges before it corrects, so the last weights have not been judged yet.
             self.note(scores, self.total_steps)
             place = functions.index(XOR)
             nets = slice(place * self.problem.replicates, (place + 1) * self.problem.replicates)
@@ -117,6 +120,7 @@ class GatesTask(PerceptronTask):
             }
             sweeps = self.first_learned[nets]
             if sweeps.isfinite().any():
+                # Networks that never learned have no number of sweeps; xor_solved accounts for them.
                 metrics["xor_presentations"] = float(sweeps[sweeps.isfinite()].mean())
             shown = min(8, self.problem.replicates)
             tiles = [self.regions(slice(nets.start + n, None)) for n in range(shown)]
@@ -125,7 +129,7 @@ class GatesTask(PerceptronTask):
         return Evaluation(metrics, pictures)
 
     def regions(self, nets: slice, size: int = 60) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """Where the first of `nets` says yes, over the square from -0.5 to 1.5, with the four patterns."""
+        """Draw where the first of `nets` says yes, over the square from -0.5 to 1.5, with the four patterns."""
         first = slice(nets.start, nets.start + 1)
         axis = torch.linspace(-0.5, 1.5, size, device=self.device)
         plane = torch.stack(torch.meshgrid(axis, axis.flip(0), indexing="xy"), 2).flatten(0, 1)
@@ -137,7 +141,7 @@ class GatesTask(PerceptronTask):
 
 
 class SeparableTask(PerceptronTask):
-    """One step is one correction of every unit that still has a point wrong: the first, from where it was last."""
+    """Error correction: a step corrects each unit that still has a point wrong, by the next such point in turn."""
 
     snapshots = 4
     points: Tensor
@@ -153,26 +157,27 @@ class SeparableTask(PerceptronTask):
         self.register_buffer("place", torch.zeros(problem.replicates, dtype=torch.int64))
 
     def load_data(self) -> None:
-        """Draw the points: every arm of a seed has the same lines."""
+        """Draw the points: all arms with the same seed have the same lines."""
         points, targets = separable_points(self.problem, self.seed)
         self.register_buffer("points", points, persistent=False)
         self.register_buffer("targets", targets, persistent=False)
 
     @property
     def bounds(self) -> Float[Tensor, " units"]:
-        """(R / γ)²: the most corrections that the convergence theorem allows."""
+        """(R / γ)²: the largest number of corrections by the convergence theorem."""
         return self.points.square().sum(2).amax(1) / self.problem.room**2
 
     @cached_property
     def schedule(self) -> Schedule:
-        """Over more updates than the theorem allows any unit."""
+        """A schedule over one update more than the theorem allows any unit."""
         return Schedule(self.config.schedule, int(self.bounds.max()) + 1, steps_per_epoch=1)
 
     def update(self, step: int) -> dict[str, Tensor | float]:
-        """Correct each unit once, if it has anything wrong."""
+        """Correct each unit once, if it has any point wrong."""
         scores = self.units(self.points)
         wrong = ~right(scores, self.targets)
         count = wrong.shape[1]
+        # The next wrong point after the last corrected one: points are presented in turn.
         behind = (torch.arange(count, device=self.device) - self.place[:, None]) % count
         chosen = torch.where(wrong, behind, count).argmin(1, keepdim=True)
         todo = wrong.any(1)
@@ -183,7 +188,7 @@ class SeparableTask(PerceptronTask):
         return {"loss": losses.detach().mean(), "unfinished": todo.float().mean()}
 
     def evaluate(self) -> Evaluation:
-        """Corrections, beside those that the theorem allows."""
+        """Compare the corrections with the number that the theorem allows."""
         separated = right(self.units(self.points), self.targets).all(1)
         metrics = {
             "separated": float(separated.float().mean()),
@@ -193,7 +198,7 @@ class SeparableTask(PerceptronTask):
         return Evaluation(metrics, self.snapshot())
 
     def snapshot(self) -> dict[str, Picture]:
-        """The first set of points, and the side on which its unit says yes."""
+        """Draw the first set of points, and the side on which its unit says yes."""
         size = 160
         axis = torch.linspace(-1, 1, size, device=self.device)
         x, y = torch.meshgrid(axis, axis.flip(0), indexing="xy")
@@ -205,7 +210,7 @@ class SeparableTask(PerceptronTask):
 
 
 class DigitsTask(PerceptronTask):
-    """One step is one minibatch."""
+    """Handwritten digits; one step is a minibatch."""
 
     def __init__(self, run: Run, config: Config, problem: Digits) -> None:
         super().__init__(run, config)
@@ -213,14 +218,17 @@ class DigitsTask(PerceptronTask):
         self.perceptron = Perceptron(problem)
 
     def load_data(self) -> None:
-        """Which photocells are lit, and whose turn it is to answer."""
+        """Load the retinas and the digit that should answer."""
         images, labels = self.split("train")
         which = subset(len(labels), self.problem.train, self.seed)
         self.train_set = ImageSet(images[which], labels[which])
         self.sampler = EpochSampler(len(self.train_set), self.problem.batch_size, self.seed)
 
     def split(self, name: str) -> tuple[Tensor, Tensor]:
-        """`train`, `validation` or `test`: retinas [n, 400] of 0 and 1, and labels [n] as places in `digits`."""
+        """Return retinas [n, 400] of 0 and 1, and labels [n] as positions in `digits`.
+
+        `name` is `train`, `validation` or `test`.
+        """
         images, labels = open_images(self.run.data / "digits", "test" if name == "test" else "train")
         if name != "test":
             cut = len(images) * 5 // 6
@@ -228,13 +236,14 @@ class DigitsTask(PerceptronTask):
             images, labels = images[part], labels[part]
         shown = np.isin(labels, self.problem.digits)
         edge = (images.shape[1] - SIDE) // 2
+        # In the paper, points of the retina respond all or nothing.
         retina = images[shown][:, edge : edge + SIDE, edge : edge + SIDE] > 127
         places = [self.problem.digits.index(int(label)) for label in labels[shown]]
         return torch.tensor(retina).flatten(1).float(), torch.tensor(places)
 
     @cached_property
     def schedule(self) -> Schedule:
-        """Over as many minibatches as `duration` says."""
+        """The schedule over the minibatches in `duration`."""
         return Schedule.of(self.config, self.sampler.steps_per_epoch)
 
     def update(self, step: int) -> dict[str, Tensor | float]:
@@ -244,13 +253,15 @@ class DigitsTask(PerceptronTask):
         targets = functional.one_hot(labels, len(self.problem.digits)).float()
         loss = loss_of(scores, targets, self.config.loss).sum(1).mean()
         self.step_down(loss, step)
+        # For the averaged perceptron; the mean over updates differs only by a factor.
         with torch.no_grad():
             self.perceptron.total += self.perceptron.weight
         wrong = scores.detach().argmax(1) != labels
         return {"loss": loss.detach(), "error": wrong.float().mean()}
 
     def wrong(self, images: Tensor, labels: Tensor, removed: Tensor | None = None) -> Float[Tensor, " images"]:
-        """1 for each image where another unit's sum is the largest; the A-units `removed` are silent."""
+        """Return 1 for each image whose largest sum is another unit's; the A-units `removed` are silent."""
+        # In blocks: the A-units of all images at once would fill the memory.
         wrong = [
             (self.perceptron(some.to(self.device), removed).argmax(1).cpu() != those.cpu()).float()
             for some, those in zip(images.split(2000), labels.split(2000), strict=True)
@@ -258,7 +269,7 @@ class DigitsTask(PerceptronTask):
         return torch.cat(wrong)
 
     def lesions(self, images: Tensor, labels: Tensor, wrong: Tensor) -> dict[str, float]:
-        """What the removal of A-units does to the error: a random tenth of them, then a random half."""
+        """Measure how removing A-units changes the error: a random tenth of them, then a random half."""
         units = self.perceptron.weight.shape[1]
         order = torch.from_numpy(np.random.default_rng([self.seed, 2]).permutation(units))
         tenth, half = (self.wrong(images, labels, order[: units // part]) for part in (10, 2))
@@ -267,7 +278,7 @@ class DigitsTask(PerceptronTask):
         return {"lesion_cost": float(tenth.mean() - wrong.mean()), "digits_hurt": float(np.mean(hurt))}
 
     def evaluate(self) -> Evaluation:
-        """Errors, what removing A-units does to them, and what each unit has learned to look for on the retina."""
+        """Measure errors and what removing A-units does to them, and draw what each unit looks for on the retina."""
         images, labels = self.split("test")
         wrong = self.wrong(images, labels)
         metrics = {"test_error": float(wrong.mean()), "train_error": float(self.wrong(*self.train_set[:]).mean())}
@@ -276,6 +287,7 @@ class DigitsTask(PerceptronTask):
             metrics |= self.lesions(images, labels, wrong)
         weight = self.perceptron.total if self.problem.average else self.perceptron.weight
         if self.perceptron.connections is not None:
+            # Through the A-units, so that the picture shows how a point of the retina speaks for each digit.
             weight = weight @ self.perceptron.connections.T
         tiles = [shade(one.reshape(SIDE, SIDE).cpu().numpy()) for one in weight.detach()]
         names = [str(digit) for digit in self.problem.digits]

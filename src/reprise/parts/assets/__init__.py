@@ -1,1 +1,1 @@
-"""Small files the metrics depend on, with the scripts that made them."""
+"""Small files that the metrics depend on, with the scripts that made them."""

@@ -1,9 +1,9 @@
-"""Trains the LeNet behind the metrics named `..._lenet_v1`, and writes lenet_v1.safetensors beside this file.
+"""Trains the LeNet behind the metrics named `..._lenet_v1`, and writes lenet_v1.safetensors next to this file.
 
     python -m reprise.parts.assets.lenet_v1 data/prepared/mnist/digits
 
-Five epochs over the first 50,000 training digits, about 40 seconds on one core. Floating-point sums differ
-between machines, so a new file will not have the old checksum: that would be another metric, `..._lenet_v2`.
+Five epochs over the first 50,000 training digits take about 40 seconds on one core. Floating-point sums differ between
+machines, so a new file will not have the old checksum. It would define another metric, `..._lenet_v2`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ SEED, EPOCHS, BATCH, LR = 1998, 5, 100, 2e-3
 
 
 def read(folder: Path, split: str) -> tuple[Tensor, Tensor]:
-    """Images in 0 to 1, float [n, 1, 28, 28], and labels, int64 [n]."""
+    """Read images in [0, 1], float [n, 1, 28, 28], and labels, int64 [n]."""
     images = torch.from_numpy(np.load(folder / f"{split}_images.npy")).unsqueeze(1) / 255
     return images, torch.from_numpy(np.load(folder / f"{split}_labels.npy")).long()
 
 
 def train(images: Tensor, labels: Tensor) -> LeNet:
-    """A LeNet trained with Adam, its rate falling linearly to zero."""
+    """Train a LeNet with Adam and a learning rate that falls linearly to zero."""
     torch.manual_seed(SEED)
     net = LeNet()
     steps = EPOCHS * (len(images) // BATCH)
@@ -46,8 +46,9 @@ def train(images: Tensor, labels: Tensor) -> LeNet:
 
 
 def main(folder: Path) -> None:
-    """Train, say the test accuracy and the checksum, save."""
+    """Train, save the weights, and print test accuracy and checksum."""
     images, labels = read(folder, "train")
+    # The last 10,000 are validation images of GAN, which is judged by these features.
     net = train(images[:50_000], labels[:50_000])
     images, labels = read(folder, "test")
     with torch.inference_mode():

@@ -1,8 +1,8 @@
-"""Files taken out of archives that nobody here vouches for.
+"""Extraction of files from untrusted archives.
 
-Only the wanted members are read. A wanted member that would leave the folder, or that is not a plain file, is
-refused, and what comes out is counted against a declared limit while it is decompressed, whatever the
-headers say. An archive that is damaged, cut or encrypted is a ValueError that names it.
+Only wanted members are read. A wanted member is refused if it would be written outside the folder or is not a plain
+file. Output is counted against a declared limit during decompression, whatever the headers claim. Damaged, truncated
+and encrypted archives raise a ValueError that names the archive.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from reprise.core.config.yaml import did_you_mean
 
 Open = Callable[[], IO[bytes] | None]
 _Member = tuple[str, bool, Open]
-"""A member's name, whether it is a plain file, and how to read it."""
+"""Name of a member, whether it is a plain file, and a function that opens it."""
 
 _CHUNK = 1 << 20
 _SUFFIXES = {".gz": "gz", ".tgz": "gz", ".bz2": "bz2", ".tbz2": "bz2", ".xz": "xz", ".txz": "xz", ".zst": "zst"}
 _MAGIC = {b"\x1f\x8b\x08": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst"}
 _DAMAGE = (
     *(EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, struct.error),
-    *(RuntimeError, UnicodeError),  # of zipfile: a password, a method it does not know; a name in no encoding
+    *(RuntimeError, UnicodeError),  # zipfile: encrypted, unknown method, undecodable name
 )
 _AR_MAGIC, _AR_HEADER = b"!<arch>\n", 60
 _TAR_MAGIC, _TAR_MAGIC_AT = b"ustar", 257
 
 
 def extract(archive: Path, wanted: Sequence[str], into: Path, max_bytes: int) -> list[Path]:
-    """The members of `archive` that match `wanted`, written below `into` under their own names.
+    """Extract the members of `archive` that match `wanted` into `into`, under their own names.
 
-    A name may hold shell wildcards. `outer.tar.gz!inner.txt` looks for `inner.txt` inside a member that is an
-    archive itself. A file that is no archive counts as an archive of itself. The result follows the order of
-    `wanted`, and names within one wildcard are sorted.
+    Names may contain shell wildcards. `outer.tar.gz!inner.txt` finds `inner.txt` in a member that is itself an archive.
+    A file that is not an archive counts as an archive of itself. Results follow the order of `wanted`; the matches of
+    one wildcard are sorted.
 
     Raises:
-        ValueError: the archive is damaged; a member is missing, leaves the folder, is a link, comes twice; or more
-            than `max_bytes` come out.
+        ValueError: the archive is damaged; a member is missing, leaves the folder, is a link or occurs twice; or the
+            output exceeds `max_bytes`.
     """
     direct = [name.partition("!")[0] for name in wanted]
     with _damage_told(archive.name), closing(_members(archive, max_bytes)) as members:
@@ -63,12 +63,12 @@ def extract(archive: Path, wanted: Sequence[str], into: Path, max_bytes: int) ->
 
 
 def decompressed(path: Path, into: Path, max_bytes: int) -> Path:
-    """`path` itself, or if it is compressed (gzip, bzip2, xz, zstd) its content below `into`, without the suffix.
+    """Return `path`, or if it is compressed (gzip, bzip2, xz, zstd), its contents in `into` without the suffix.
 
-    A compressed tar file is left as it is: it is an archive.
+    A compressed tar file is left alone, since it is an archive.
 
     Raises:
-        ValueError: the file is damaged, or more than `max_bytes` come out.
+        ValueError: the file is damaged, or the output exceeds `max_bytes`.
     """
     codec = _codec_of(path)
     if codec is None:
@@ -80,6 +80,7 @@ def decompressed(path: Path, into: Path, max_bytes: int) -> Path:
         allowance = _Allowance(path.name, max_bytes)
         into.mkdir(parents=True, exist_ok=True)
         target = into / (path.stem if path.suffix in _SUFFIXES else path.name)
+        # "x", so that no file of the same name is ever overwritten.
         with target.open("xb") as sink:
             while head:
                 allowance.take(len(head))
@@ -90,14 +91,14 @@ def decompressed(path: Path, into: Path, max_bytes: int) -> Path:
 
 @contextmanager
 def _damage_told(name: str) -> Iterator[None]:
-    """Whatever the libraries raise for bytes that are not what they should be, as a ValueError that names the file."""
+    """Turn whatever the libraries raise for invalid data into a ValueError that names the file."""
     try:
         yield
     except _DAMAGE as error:
         raise ValueError(_damaged(name, error)) from error
     except OSError as error:
         if error.errno is not None and not isinstance(error, gzip.BadGzipFile):
-            raise  # the disk, not the archive
+            raise  # the disk is at fault, not the archive
         raise ValueError(_damaged(name, error)) from error
 
 
@@ -118,6 +119,7 @@ def _write(archive: str, members: Iterator[_Member], wanted: list[str], into: Pa
             raise ValueError(f"{archive}: member {name!r} points outside the archive; refused")
         if not plain:
             raise ValueError(f"{archive}: member {name!r} is a link or a device, expected a plain file; refused")
+        # The second one would silently overwrite the first.
         if name in found:
             raise ValueError(f"{archive}: member {name!r} comes twice; refused")
         target = into / name
@@ -137,11 +139,12 @@ def _write(archive: str, members: Iterator[_Member], wanted: list[str], into: Pa
 
 def _leaves_folder(name: str) -> bool:
     path = PurePosixPath(name)
+    # Backslashes and colons are separators on Windows.
     return path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or "\0" in name
 
 
 class _Allowance:
-    """Bytes that may still be decompressed."""
+    """Number of bytes that may still be decompressed."""
 
     def __init__(self, archive: str, max_bytes: int) -> None:
         self.archive, self.max_bytes, self.left = archive, max_bytes, max_bytes
@@ -153,7 +156,7 @@ class _Allowance:
 
 
 class _Bounded(io.RawIOBase):
-    """A stream whose every byte, wanted or skipped, is taken from an allowance."""
+    """A stream that deducts every byte read from an allowance, wanted or skipped."""
 
     def __init__(self, stream: IO[bytes], allowance: _Allowance) -> None:
         self.stream, self.allowance = stream, allowance
@@ -168,7 +171,7 @@ class _Bounded(io.RawIOBase):
 
 
 class _Slice(io.RawIOBase):
-    """`size` bytes of a file, from where it stands."""
+    """The next `size` bytes of a file, as a stream."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self.file, self.left = file, size
@@ -184,7 +187,7 @@ class _Slice(io.RawIOBase):
 
 
 def _codec_of(path: Path) -> str | None:
-    """How a file is compressed, by its first bytes, whatever its name is."""
+    """Detect how a file is compressed from its first bytes, ignoring its name."""
     with path.open("rb") as file:
         head = file.read(8)
     return next((codec for magic, codec in _MAGIC.items() if head.startswith(magic)), None)
@@ -202,6 +205,7 @@ def _decompressing(stream: IO[bytes], codec: str) -> Iterator[IO[bytes]]:
         case "zst":
             import pyarrow as pa
 
+            # Python's library has zstd only from 3.14 on; pyarrow is a dependency already.
             opened = pa.CompressedInputStream(pa.PythonFile(stream, "r"), "zstd")
         case _:
             raise ValueError(f"cannot decompress {codec}")
@@ -210,7 +214,7 @@ def _decompressing(stream: IO[bytes], codec: str) -> Iterator[IO[bytes]]:
 
 
 def _members(archive: Path, max_bytes: int) -> Generator[_Member, None, None]:
-    """Those of an archive; its name says what it has to be, and its first bytes where the name does not."""
+    """Yield the members of an archive. Its name determines the format or, if that is unknown, its first bytes."""
     suffix, stem = archive.suffix.lower(), Path(archive.stem.lower()).suffix
     with archive.open("rb") as file:
         head = file.read(_TAR_MAGIC_AT + len(_TAR_MAGIC))
@@ -242,25 +246,28 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
         for info in opened.infolist():
             if not info.is_dir():
                 mode = stat.S_IFMT(info.external_attr >> 16)
+                # Zip files made on Windows have no Unix mode, hence the 0.
                 yield info.filename, mode in (0, stat.S_IFREG), lambda info=info: opened.open(info)
 
 
 def _tar_members(stream: IO[bytes], name: str, max_bytes: int) -> Iterator[_Member]:
+    # Twice the limit, because skipped members count here too.
     bounded = cast(IO[bytes], _Bounded(stream, _Allowance(name, 2 * max_bytes)))
     with tarfile.open(fileobj=bounded, mode="r|") as opened:
         for info in opened:
             if not info.isdir():
                 yield info.name, info.isreg(), lambda info=info: opened.extractfile(info)
-    while bounded.read(_CHUNK):  # to its end: there stands the checksum of what is compressed
+    while bounded.read(_CHUNK):  # to the end, where the compressed stream has its checksum
         pass
 
 
 def _deb_members(archive: Path, max_bytes: int) -> Iterator[_Member]:
-    """The files that a Debian package would install (deb(5): an ar archive, in it data.tar); no script of it is run."""
+    """Yield the files in a Debian package (deb(5): an ar archive with data.tar in it), without running its scripts."""
     with archive.open("rb") as file:
         if file.read(len(_AR_MAGIC)) != _AR_MAGIC:
             raise ValueError(f"{archive.name}: damaged, or not the archive that its name says: no ar archive")
         while header := file.read(_AR_HEADER):
+            # Every ar header ends in these two bytes; the decimal size is in columns 48 to 57.
             if len(header) < _AR_HEADER or header[-2:] != b"`\n" or not header[48:58].strip().isdigit():
                 raise ValueError(f"{archive.name}: damaged, or not the archive that its name says: no ar header")
             name, size = header[:16].decode("ascii", "replace").strip().rstrip("/"), int(header[48:58])
@@ -273,5 +280,6 @@ def _deb_members(archive: Path, max_bytes: int) -> Iterator[_Member]:
                     with _decompressing(member, codec) as plain:
                         yield from _tar_members(plain, archive.name, max_bytes)
                 return
+            # ar pads members to even sizes.
             file.seek(size + size % 2, io.SEEK_CUR)
     raise ValueError(f"{archive.name}: damaged, or not a Debian package: no data.tar in it")

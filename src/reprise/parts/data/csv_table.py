@@ -1,4 +1,4 @@
-"""The rows of a CSV file with a header, and splits of those that have labels."""
+"""Rows of a CSV file with a header, and splits of labelled rows."""
 
 from __future__ import annotations
 
@@ -20,33 +20,34 @@ Column = Annotated[str, Field(min_length=1)]
 
 
 class Table(Strict):
-    """Which column holds the texts, and which rows are meant."""
+    """The column that holds the texts, and the rows to use."""
 
     text: Column = "text"
-    """The column of the texts."""
+    """Column of the texts."""
     where: dict[str, str] = {}
-    """Only the rows that have these values, by column."""
+    """Only use rows with these values, by column."""
 
 
 class Labelled(Table):
-    """Labelled texts of a table, and the size of the splits drawn of them."""
+    """Labelled texts in a table, and the sizes of the splits drawn from them."""
 
     label: Column = "label"
-    """The column of the labels: 0, 1, …"""
+    """Column of the labels: 0, 1, …"""
     labels: Annotated[list[Column], Field(min_length=2)]
-    """What label 0, 1, … is called."""
+    """Names of labels 0, 1, …"""
     validation: Annotated[int, Field(gt=0)] = 500
-    """Texts; as many of each label."""
+    """Number of validation texts, balanced by label."""
     test: Annotated[int, Field(gt=0)] = 1000
-    """Texts; as many of each label."""
+    """Number of test texts, balanced by label."""
 
 
 def column(path: Path, table: Table, name: str) -> list[str]:
-    """The values of a column in the rows that are meant, in their order.
+    """Return the values of a column in the selected rows, in order.
 
     Raises:
-        ValueError: there is no such column or row, or a row is cut.
+        ValueError: the column or the rows do not exist, or a row is incomplete.
     """
+    # The default limit of 128 KiB per field is too small for whole articles.
     csv.field_size_limit(sys.maxsize)
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -57,6 +58,7 @@ def column(path: Path, table: Table, name: str) -> list[str]:
             place, wanted = header.index(name), [(header.index(key), value) for key, value in table.where.items()]
             found = []
             for row in lines:
+                # csv returns an empty row for an empty line.
                 if len(row) != len(header) and row:
                     raise ValueError(
                         f"{path.name}: line {lines.line_num}: expected {len(header)} values, found {len(row)}"
@@ -72,15 +74,15 @@ def column(path: Path, table: Table, name: str) -> list[str]:
 
 
 def texts(path: Path, table: Table) -> list[str]:
-    """The texts of the rows that are meant, mended but not cleaned."""
+    """Return the texts of the selected rows, with wrong characters repaired but otherwise unchanged."""
     return [mended(text) for text in column(path, table, table.text)]
 
 
 def labelled_texts(path: Path, table: Labelled) -> list[LabelledText]:
-    """Texts with their labels.
+    """Return texts with their labels.
 
     Raises:
-        ValueError: a label is not one of the numbers of `table.labels`.
+        ValueError: a label is not an index into `table.labels`.
     """
     found, labels = texts(path, table), column(path, table, table.label)
     known = {str(number): number for number in range(len(table.labels))}
@@ -90,7 +92,7 @@ def labelled_texts(path: Path, table: Labelled) -> list[LabelledText]:
 
 
 def balanced_splits(path: Path, table: Labelled) -> dict[str, list[LabelledText]]:
-    """The labelled texts by split; of texts equal but for punctuation one is kept."""
+    """Split the labelled texts. Of texts that differ only in punctuation, the first is kept."""
     distinct: dict[str, LabelledText] = {}
     for text, label in labelled_texts(path, table):
         distinct.setdefault(plain_words(text), (text, label))
@@ -106,5 +108,5 @@ def balanced_splits(path: Path, table: Labelled) -> dict[str, list[LabelledText]
 
 
 def mended(text: str) -> str:
-    """Dashes, quotes and dots of Windows-1252 in place of the control characters they were read as."""
+    """Restore Windows-1252 dashes, quotes and dots that were decoded as control characters."""
     return text if text.isprintable() else text.translate(_MENDED)

@@ -1,4 +1,4 @@
-"""A Debian package, with apt or, where there is none, from Debian's own servers."""
+"""Download of Debian packages, with apt or else from Debian's servers."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from reprise.core.config.dataset import DebSource
 from reprise.parts.data.download import SourceUnavailableError, download
 
 MIRRORS = ("https://deb.debian.org/debian", "https://archive.debian.org/debian")
-"""Where `pool/` is: of the releases in use, and of those before."""
+"""Roots of `pool/`, for current releases and for archived ones."""
 SNAPSHOT = "https://snapshot.debian.org"
-"""Every version of every package since 2005; its API is at /mr."""
+"""Archive of every version of every package since 2005, with its API at /mr."""
 
 
 def download_deb(source: DebSource, folder: Path) -> Path:
-    """The package's file, below `folder`; its checksum is for the caller to look at.
+    """Download the package into `folder`. The caller must verify its checksum.
 
     Raises:
-        SourceUnavailableError: neither apt nor one of the servers has it.
+        SourceUnavailableError: neither apt nor any server has it.
     """
     failures: list[str] = []
     if shutil.which("apt-get") is not None:
@@ -48,13 +48,14 @@ def _with_apt(source: DebSource, folder: Path) -> Path:
     )
     files = list(folder.glob("*.deb"))
     if done.returncode or len(files) != 1:
+        # apt's warnings may come before its errors.
         said = [line for line in done.stderr.splitlines() if line.startswith("E:")]
         raise SourceUnavailableError(said[0] if said else f"apt-get: exit status {done.returncode}")
     return files[0]
 
 
 def _addresses(source: DebSource, folder: Path, failures: list[str]) -> Iterator[str]:
-    """Where the file may be; the snapshot is asked only when the mirrors have not got it."""
+    """Yield possible URLs of the file. The snapshot server is only asked if the mirrors do not have it."""
     if source.pool is not None:
         yield from (f"{mirror}/{quote(source.pool)}" for mirror in MIRRORS)
     if source.version is None:
@@ -63,12 +64,13 @@ def _addresses(source: DebSource, folder: Path, failures: list[str]) -> Iterator
     try:
         download(f"{SNAPSHOT}/mr/binary/{quote(source.package)}/{quote(source.version)}/binfiles", listing)
         files = json.loads(listing.read_bytes())["result"]
-        # Data is for every architecture; where it is not, `sha256` says whether the first is the right one.
+        # Data packages are for all architectures. For others, `sha256` decides whether the first file is the right one.
         files.sort(key=lambda file: file["architecture"] != "all")
         yield from [f"{SNAPSHOT}/file/{file['hash']}" for file in files]
     except SourceUnavailableError as error:
         failures.append(f"{SNAPSHOT}: {error}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        failures.append(f"{SNAPSHOT}: an answer that is not understood ({type(error).__name__})")
+        failures.append(f"{SNAPSHOT}: unexpected response ({type(error).__name__})")
     finally:
+        # The caller expects only the package in `folder`.
         listing.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A file behind an address, and the error of what cannot be had here."""
+"""Download of a single file, and the error for an unavailable source."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _SECONDS = 60
 
 
 class SourceUnavailableError(Exception):
-    """A source that cannot be had on this machine: the next one is tried."""
+    """A source is not available on this machine; the next one is tried."""
 
 
 def download(url: str, path: Path) -> Path:
-    """Write what is behind `url` (https, http or file) to `path`, and return it.
+    """Download `url` (https, http or file) to `path`, and return `path`.
 
     Raises:
-        SourceUnavailableError: it cannot be reached, or breaks off.
+        SourceUnavailableError: the URL cannot be reached, or the download breaks off.
     """
     try:
         with urllib.request.urlopen(url, timeout=_SECONDS) as response, path.open("wb") as sink:

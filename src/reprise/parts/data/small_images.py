@@ -1,6 +1,6 @@
-"""MNIST and CIFAR-10, as the papers on training use them: the last of the training images are kept back to choose on.
+"""MNIST and CIFAR-10 as papers on training use them: the last training images are held out for validation.
 
-Shapes: n = images; channels, height, width = those of `SHAPES`.
+Shapes: n = images; channels, height, width as in `SHAPES`.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ HELD_OUT = 5000
 
 
 class Splits(NamedTuple):
-    """Memory-mapped; `tensors` copies what is needed of them."""
+    """Memory-mapped splits; `tensors` copies what is needed."""
 
     train: Images
-    """All but those kept back."""
+    """All training images but those held out."""
     validation: Images
-    """The last of the training set."""
+    """The last images of the training set."""
     test: Images
 
 
 def open_small_images(data: Path, of: vocabulary.SmallImages, held_out: int = HELD_OUT) -> Splits:
-    """The part `of` of prepared data; `held_out` images are kept back, of a small set a fifth at most."""
+    """Open the images `of` prepared data. `held_out` training images are held out, at most a fifth."""
     train, test = (open_images(data / of, split) for split in ("train", "test"))
     most = len(train.images) - min(held_out, len(train.images) // 5)
     kept, held = (Images(train.images[part], train.labels[part]) for part in (slice(most), slice(most, None)))
@@ -43,7 +43,7 @@ def open_small_images(data: Path, of: vocabulary.SmallImages, held_out: int = HE
 def tensors(
     split: Images, which: Any = slice(None)
 ) -> tuple[UInt8[Tensor, "n channels height width"], Int[Tensor, " n"]]:
-    """Some of a split's images, and their labels; `which` is a slice or an array of places, and is copied."""
+    """Copy some of a split's images and their labels into tensors. `which` is a slice or an array of indices."""
     images, labels = torch.tensor(split.images[which]), torch.tensor(split.labels[which]).long()
     return (images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()), labels
 
@@ -51,9 +51,9 @@ def tensors(
 def shifted_and_flipped(
     images: Float[Tensor, "n channels height width"], padding: int = 4
 ) -> Float[Tensor, "n channels height width"]:
-    """The usual augmentation of CIFAR-10 (He et al. 2016, Section 4.2): crops of images padded by zeros, half mirrored.
+    """Standard CIFAR-10 augmentation (He et al. 2016, Section 4.2): random crops of padded images, half mirrored.
 
-    Draws from torch's own generator of the images' device.
+    Draws from torch's default generator of the images' device.
     """
     n, _, height, width = images.shape
     device = images.device
@@ -62,6 +62,8 @@ def shifted_and_flipped(
     rows = down[:, None] + torch.arange(height, device=device)
     columns = right[:, None] + torch.arange(width, device=device)
     mirrored = torch.rand(n, device=device) < 0.5
+    # Reversing the column indices mirrors the crop.
     columns = torch.where(mirrored[:, None], columns.flip(1), columns)
     which = torch.arange(n, device=device)[:, None, None]
+    # Advanced indexing selects every image's own window in one gather; the spatial axes must come first.
     return padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

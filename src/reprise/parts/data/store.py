@@ -1,17 +1,17 @@
-"""How prepared data lies on disk, and how experiments open it: memory-mapped, never copied whole.
+"""Layout of prepared data on disk, and functions that open it memory-mapped, without loading everything.
 
 Every part is a folder, data/prepared/<dataset>/<part>/, with its `card.json`:
 
 - images: `<split>_images.npy` uint8 [n, height, width] or [n, height, width, 3], `<split>_labels.npy` uint8 [n];
-- texts: `<split>_text.npy` uint8 [bytes], all of them in UTF-8, and `<split>_offsets.npy` int64 [n + 1];
-- labelled: texts, and `<split>_labels.npy` [n], int64, or float32 for a score;
+- texts: `<split>_text.npy` uint8 [bytes], all texts in UTF-8, and `<split>_offsets.npy` int64 [n + 1];
+- labelled: texts, and `<split>_labels.npy` [n], int64, or float32 for scores;
 - pairs: `<split>_first_…` and `<split>_second_…`, which are texts, and `<split>_labels.npy`;
 - tags: texts of words joined by one space, `<split>_tags.npy` int16 [words], `<split>_tags_offsets.npy` int64 [n + 1];
 - questions: `<split>_context_…` and `<split>_question_…`, which are texts, `<split>_context_of.npy` int64 [n],
   `<split>_answers.npy` int32 [answers, 2], `<split>_answers_offsets.npy` int64 [n + 1].
 
-Each is written by a `write_…` and opened by the `open_…` of the same name.
-`labels.json` lists the names of labels or tags by their number.
+Each is written by a `write_…` function and opened by the matching `open_…`. `labels.json` lists the names of labels or
+tags in order.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ Words = list[str]
 
 
 class Images(NamedTuple):
-    """A split of pictures."""
+    """A split of images."""
 
     images: Array
-    """uint8 [n, height, width], or [n, height, width, 3]."""
+    """uint8 [n, height, width] or [n, height, width, 3]."""
     labels: Array
     """uint8 [n]."""
 
 
 def write_images(folder: Path, split: str, images: Array, labels: Array) -> int:
-    """Write a split of pictures; the number of them."""
+    """Write a split of images, and return their number."""
     assert len(images) == len(labels)
     np.save(folder / f"{split}_images.npy", np.ascontiguousarray(images, np.uint8))
     np.save(folder / f"{split}_labels.npy", np.ascontiguousarray(labels, np.uint8))
@@ -47,12 +47,12 @@ def write_images(folder: Path, split: str, images: Array, labels: Array) -> int:
 
 
 def open_images(folder: Path, split: str = "train") -> Images:
-    """A split of pictures, memory-mapped."""
+    """Open a split of images, memory-mapped."""
     return Images(_open(folder / f"{split}_images.npy"), _open(folder / f"{split}_labels.npy"))
 
 
 class Texts(Sequence[str]):
-    """Texts in one memory-mapped blob of UTF-8; an item is decoded when asked for, a slice is a list."""
+    """Texts in one memory-mapped UTF-8 array. Indexing decodes one text; slicing returns a list."""
 
     def __init__(self, blob: Array, offsets: Array) -> None:
         self.blob, self.offsets = blob, offsets
@@ -69,6 +69,7 @@ class Texts(Sequence[str]):
             return [self[each] for each in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
             raise IndexError(index)
+        # Slices of `offsets` need index + 1, which fails for negative indices.
         index %= len(self)
         return self.blob[self.offsets[index] : self.offsets[index + 1]].tobytes().decode()
 
@@ -77,12 +78,13 @@ class Texts(Sequence[str]):
 
 
 class TextWriter:
-    """Writes the texts of a split as they come, in constant memory but for 8 bytes a text."""
+    """Writes the texts of a split one at a time, in constant memory except for 8 bytes per text."""
 
     def __init__(self, folder: Path, split: str) -> None:
         self.folder, self.split = folder, split
         self.offsets = array("q", [0])
         self.file = (folder / f"{split}_text.npy").open("wb")
+        # The length is unknown until all texts have come; `__exit__` writes it over this header.
         self.start = self._write_header(0)
 
     def __enter__(self) -> TextWriter:
@@ -103,13 +105,13 @@ class TextWriter:
         self.offsets.append(self.offsets[-1] + self.file.write(text.encode()))
 
     def _write_header(self, length: int) -> int:
-        """NumPy pads a header so that one of another length takes its place."""
+        """Write the .npy header. NumPy pads it, so it can be overwritten once the length is known."""
         npy.write_array_header_1_0(self.file, {"descr": "|u1", "fortran_order": False, "shape": (length,)})
         return self.file.tell()
 
 
 def write_texts(folder: Path, split: str, texts: Iterable[str]) -> int:
-    """Write texts as they come; the number of them."""
+    """Write texts one at a time, and return their number."""
     with TextWriter(folder, split) as writer:
         for text in texts:
             writer.add(text)
@@ -117,33 +119,33 @@ def write_texts(folder: Path, split: str, texts: Iterable[str]) -> int:
 
 
 def open_texts(folder: Path, split: str = "train") -> Texts:
-    """The texts of a split."""
+    """Open the texts of a split."""
     return Texts(_open(folder / f"{split}_text.npy"), _open(folder / f"{split}_offsets.npy"))
 
 
 def write_labels(folder: Path, split: str, labels: Sequence[int] | Sequence[float] | Array) -> None:
-    """Write one label a text or pair: int64, or float32 where they are scores."""
+    """Write one label per text or pair: int64, or float32 for scores."""
     values = np.asarray(labels)
     np.save(folder / f"{split}_labels.npy", values.astype(np.float32 if values.dtype.kind == "f" else np.int64))
 
 
 def open_labels(folder: Path, split: str = "train") -> Array:
-    """One label a text or pair [n]: int64, or float32 scores."""
+    """Open the labels of a split, one per text or pair, [n]: int64, or float32 for scores."""
     return _open(folder / f"{split}_labels.npy")
 
 
 def write_label_names(folder: Path, names: Sequence[str]) -> None:
-    """Write what label or tag 0, 1, … is called."""
+    """Write the names of labels or tags 0, 1, …"""
     _write_json(folder / "labels.json", list(names))
 
 
 def label_names(folder: Path) -> list[str]:
-    """What label or tag 0, 1, … is called; empty for scores."""
+    """Return the names of labels or tags 0, 1, …; empty for scores."""
     return json.loads((folder / "labels.json").read_text(encoding="utf-8"))
 
 
 class Pairs(Sequence[tuple[str, str, int | float]]):
-    """Pairs of texts with a label: (first, second, label)."""
+    """Pairs of texts with a label, as (first, second, label)."""
 
     def __init__(self, first: Texts, second: Texts, labels: Array) -> None:
         self.first, self.second, self.labels = first, second, labels
@@ -158,7 +160,7 @@ class Pairs(Sequence[tuple[str, str, int | float]]):
 
 
 def write_pairs(folder: Path, split: str, pairs: Iterable[tuple[str, str, int | float]]) -> int:
-    """Write pairs of texts with their labels; the number of them."""
+    """Write pairs of texts with their labels, and return their number."""
     first, second, labels = [list(column) for column in zip(*pairs, strict=True)] or ([], [], [])
     write_texts(folder, f"{split}_first", first)
     write_texts(folder, f"{split}_second", second)
@@ -167,14 +169,14 @@ def write_pairs(folder: Path, split: str, pairs: Iterable[tuple[str, str, int | 
 
 
 def open_pairs(folder: Path, split: str = "train") -> Pairs:
-    """The labelled pairs of a split."""
+    """Open the labelled pairs of a split."""
     return Pairs(
         open_texts(folder, f"{split}_first"), open_texts(folder, f"{split}_second"), open_labels(folder, split)
     )
 
 
 class Tagged(Sequence[tuple[Words, Array]]):
-    """Sentences with one tag a word: (words, tags int16 [words])."""
+    """Sentences with one tag per word, as (words, tags int16 [words])."""
 
     def __init__(self, texts: Texts, tags: Array, offsets: Array) -> None:
         self.texts, self.tags, self.offsets = texts, tags, offsets
@@ -191,7 +193,7 @@ class Tagged(Sequence[tuple[Words, Array]]):
 
 
 def write_tags(folder: Path, split: str, sentences: Sequence[tuple[Words, Sequence[int]]]) -> int:
-    """Write sentences of words, none of which holds a space, with one tag each; the number of sentences."""
+    """Write sentences with one tag per word, and return their number. Words must not contain spaces."""
     write_texts(folder, split, (" ".join(words) for words, _ in sentences))
     np.save(folder / f"{split}_tags.npy", np.array([tag for _, tags in sentences for tag in tags], np.int16))
     np.save(folder / f"{split}_tags_offsets.npy", np.cumsum([0] + [len(tags) for _, tags in sentences], dtype=np.int64))
@@ -199,7 +201,7 @@ def write_tags(folder: Path, split: str, sentences: Sequence[tuple[Words, Sequen
 
 
 def open_tags(folder: Path, split: str = "train") -> Tagged:
-    """The tagged sentences of a split."""
+    """Open the tagged sentences of a split."""
     tags, offsets = _open(folder / f"{split}_tags.npy"), _open(folder / f"{split}_tags_offsets.npy")
     return Tagged(open_texts(folder, split), tags, offsets)
 
@@ -210,11 +212,11 @@ class Question(NamedTuple):
     context: str
     question: str
     answers: list[tuple[int, int]]
-    """Every accepted answer, as `context[start:end]`."""
+    """Accepted answers, each as `context[start:end]`."""
 
 
 class Questions(Sequence[Question]):
-    """Questions about contexts."""
+    """Questions with their contexts, each context stored once."""
 
     def __init__(self, contexts: Texts, questions: Texts, context_of: Array, spans: Array, offsets: Array) -> None:
         self.contexts, self.questions, self.context_of = contexts, questions, context_of
@@ -232,7 +234,7 @@ class Questions(Sequence[Question]):
 
 
 def write_questions(folder: Path, split: str, questions: Iterable[Question]) -> int:
-    """Write questions, each context once; the number of questions."""
+    """Write questions, storing each context once, and return the number of questions."""
     contexts: dict[str, int] = {}
     texts: list[str] = []
     context_of: list[int] = []
@@ -252,23 +254,24 @@ def write_questions(folder: Path, split: str, questions: Iterable[Question]) -> 
 
 
 def open_questions(folder: Path, split: str = "train") -> Questions:
-    """The questions of a split."""
+    """Open the questions of a split."""
     contexts, texts = open_texts(folder, f"{split}_context"), open_texts(folder, f"{split}_question")
     names = ("context_of", "answers", "answers_offsets")
     return Questions(contexts, texts, *(_open(folder / f"{split}_{name}.npy") for name in names))
 
 
 def write_card(folder: Path, card: dict[str, Any]) -> None:
-    """Write what the data is, and how it came to be."""
+    """Write the card of a dataset or part: what it holds and how it was made."""
     _write_json(folder / "card.json", card)
 
 
 def open_card(folder: Path) -> dict[str, Any]:
-    """The card of a dataset or of one of its parts."""
+    """Read the card of a dataset or part."""
     return json.loads((folder / "card.json").read_text(encoding="utf-8"))
 
 
 def _open(path: Path) -> Array:
+    # Mapped, so that workers share the data; without pickles, which could run code.
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 

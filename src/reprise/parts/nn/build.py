@@ -1,4 +1,4 @@
-"""Activations, normalisations and initialisations by the names they have in YAML."""
+"""Activations, normalisations and initialisations, built from their names in YAML."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from reprise.parts import vocabulary
 
-# Of this table, and of those below, a run's source hash counts the entries alone whose key is in its configuration: see
-# core/run/source_hash.py.
+# A run's source hash counts only those entries of this table, and of the tables below, whose key is in its
+# configuration: see core/run/source_hash.py.
 _ACTIVATIONS = {
     "identity": nn.Identity,
     "sigmoid": nn.Sigmoid,
@@ -32,20 +32,22 @@ _INSTANCE_NORMS = (None, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d
 
 
 def activation(name: vocabulary.Activation) -> nn.Module:
-    """The activation called `name`, with torch's defaults (leaky_relu: slope 0.01)."""
+    """Return the activation called `name`, with torch's defaults (leaky_relu: slope 0.01)."""
     return _ACTIVATIONS[name]()
 
 
 def normalization(
     name: vocabulary.Normalization, channels: int, ndim: int, *, eps: float = 1e-5, groups: int = 32
 ) -> nn.Module:
-    """The normalisation called `name` of `channels` features with `ndim` axes of space or time.
+    """Return the normalisation called `name` for `channels` features with `ndim` spatial or temporal axes.
 
-    ndim 0 takes [batch, channels] (layer: any [..., channels]), ndim 1 to 3 [batch, channels, ...].
-    `layer` over space shares its statistics between all channels of a sample, with a scale per
-    channel. `group` has `groups` groups (Wu & He 2018: 32), fewer where one would hold under two
-    channels or `channels` cannot be divided so. ValueError for `instance` at ndim 0, which would
-    leave nothing of its input.
+    With ndim 0 the input is [batch, channels] (for `layer`: any [..., channels]), with ndim 1 to 3 [batch, channels,
+    ...]. With ndim above 0, `layer` shares its statistics between all channels of a sample and has a scale per channel.
+    `group` uses `groups` groups (Wu & He 2018: 32), or fewer if a group would have under two channels or `groups` does
+    not divide `channels`.
+
+    Raises:
+        ValueError: `instance` with ndim 0, which would normalise everything away.
     """
     return _NORMALIZATIONS[name](channels, ndim, eps, groups)
 
@@ -59,10 +61,12 @@ def _batch_norm(channels: int, ndim: int, eps: float, groups: int) -> nn.Module:
 
 
 def _layer_norm(channels: int, ndim: int, eps: float, groups: int) -> nn.Module:
+    # Over channels and space together: LayerNorm would need the sizes of the space.
     return nn.GroupNorm(1, channels, eps=eps) if ndim else nn.LayerNorm(channels, eps=eps)
 
 
 def _group_norm(channels: int, ndim: int, eps: float, groups: int) -> nn.Module:
+    # At least two channels per group: with ndim 0, a single one would always normalise to 0.
     most = min(groups, max(channels // 2, 1))
     return nn.GroupNorm(next(g for g in range(most, 0, -1) if channels % g == 0), channels, eps=eps)
 
@@ -71,6 +75,7 @@ def _instance_norm(channels: int, ndim: int, eps: float, groups: int) -> nn.Modu
     norm = _INSTANCE_NORMS[ndim]
     if norm is None:
         raise ValueError("normalization: instance needs features with axes of space or time; use layer here")
+    # torch's instance normalisation has no scale and shift by default, unlike the others.
     return norm(channels, eps=eps, affine=True)
 
 
@@ -87,10 +92,10 @@ _NORMALIZATIONS = {
 def initialize_(
     module: nn.Module, config: vocabulary.Initialization, generator: torch.Generator | None = None
 ) -> nn.Module:
-    """Draw the weights of every Linear, convolution and Embedding in `module` anew, and zero their biases.
+    """Redraw the weights of every Linear, convolution and Embedding in `module`, and zero their biases.
 
-    `torch` leaves the module as it was built. The padding row of an Embedding is zero. Weights on
-    the meta device stay undrawn. Returns `module`.
+    `torch` leaves the module as built. The padding row of an Embedding is zero. Weights on the meta device are skipped.
+    Returns `module`.
     """
     if isinstance(config, vocabulary.TorchInit):
         return module
@@ -107,11 +112,12 @@ def initialize_(
 
 
 def _fans(layer: nn.Linear | nn.Embedding | _ConvNd) -> tuple[int, int]:
-    """Inputs and outputs one unit of `layer` is joined to; of an Embedding, its width for both."""
+    """Return fan-in and fan-out of `layer`; for an Embedding both are its width."""
     if isinstance(layer, nn.Embedding):
         return layer.embedding_dim, layer.embedding_dim
     field = layer.weight[0, 0].numel()
     rows, columns = layer.weight.shape[0] * field, layer.weight.shape[1] * field
+    # A transposed convolution stores its weight as [inputs, outputs, ...], all others as [outputs, inputs, ...].
     return (rows, columns) if isinstance(layer, _ConvTransposeNd) else (columns, rows)
 
 
@@ -148,11 +154,12 @@ def _he_(weight: Tensor, fan_in: int, fan_out: int, config: vocabulary.ScaledIni
 
 
 def _scaled_(weight: Tensor, variance: float, config: vocabulary.ScaledInit, generator: _Generator) -> None:
-    """Draw with `variance` times the square of the gain, from either distribution."""
+    """Draw with variance `variance` times the squared gain, from a normal or uniform distribution."""
     std = config.gain * math.sqrt(variance)
     if config.distribution == "normal":
         weight.normal_(0.0, std, generator=generator)
     else:
+        # U(-a, a) has variance a² / 3.
         weight.uniform_(-math.sqrt(3) * std, math.sqrt(3) * std, generator=generator)
 
 

@@ -1,4 +1,4 @@
-"""Plain layers, as lists of modules that a paper puts together. Their weights are drawn by `initialize_`."""
+"""Layers as lists of modules, for papers to combine. Their weights are drawn by `initialize_`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def hidden_layers(
     normalized: vocabulary.Normalization = "none",
     dropout: float = 0.0,
 ) -> list[nn.Module]:
-    """Fully connected layers from [batch, inputs] on, each: linear, normalisation, activation, dropout."""
+    """Return fully connected layers for [batch, inputs], each made of linear, normalisation, activation and dropout."""
     layers: list[nn.Module] = []
     for units in hidden:
         layers += [nn.Linear(inputs, units), normalization(normalized, units, 0)]
@@ -34,8 +34,9 @@ def mlp(
     normalized: vocabulary.Normalization = "none",
     dropout: float = 0.0,
 ) -> list[nn.Module]:
-    """A multilayer perceptron: [batch, inputs] through `hidden_layers` to a linear layer, [batch, outputs]."""
+    """Return a multilayer perceptron: [batch, inputs] through `hidden_layers` to a linear layer, [batch, outputs]."""
     layers = hidden_layers(inputs, hidden, function, normalized, dropout)
+    # `[inputs, *hidden][-1]` also covers a network without hidden layers.
     return [*layers, nn.Linear([inputs, *hidden][-1], outputs)]
 
 
@@ -48,6 +49,6 @@ def convolution(
     *,
     padding: int,
 ) -> list[nn.Module]:
-    """A convolution of `kernel` × `kernel` pixels, normalisation and activation."""
+    """Return a convolution with `kernel` × `kernel` filters, its normalisation and its activation."""
     layer = nn.Conv2d(inputs, filters, kernel, padding=padding)
     return [layer, normalization(normalized, filters, 2), activation(function)]

@@ -1,7 +1,6 @@
-"""A perceptron that can be looked into: what enters and leaves each hidden layer, trained and as it was drawn.
+"""A multilayer perceptron whose inner values can be inspected, both trained and as initialised.
 
-Shapes: batch = examples; units = those of a layer. s are the sums that enter a layer's activation function and z what
-leaves it.
+Shapes: batch = examples; units = units of a layer. s are the pre-activations of a layer, z its activations.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from reprise.parts.nn.build import activation, initialize_, normalization
 
 
 class Trace(NamedTuple):
-    """Values of a forward pass, one tensor for each hidden layer."""
+    """Values of a forward pass, one tensor per hidden layer."""
 
     sums: list[Tensor]
-    """s [batch, units]; of a convolution [batch, filters, height, width]."""
+    """Pre-activations s [batch, units]; for a convolution [batch, filters, height, width]."""
     activations: list[Tensor]
-    """z, as s."""
+    """Activations z, shaped like s."""
     logits: Float[Tensor, "batch classes"]
 
 
 class Perceptron(nn.Module):
-    """[batch, inputs] to the logits [batch, classes]: hidden layers of linear, normalisation and activation."""
+    """Maps [batch, inputs] to logits [batch, classes]. Each hidden layer is linear, normalisation and activation."""
 
     def __init__(
         self,
@@ -38,7 +37,7 @@ class Perceptron(nn.Module):
         init: vocabulary.Initialization,
         normalized: vocabulary.Normalization = "none",
     ) -> None:
-        """`widths`: inputs, units of each hidden layer, classes. The output layer is initialised as the others."""
+        """`widths`: inputs, units of each hidden layer, classes. The output layer is initialised like the others."""
         super().__init__()
         *below, classes = widths
         self.hidden = nn.ModuleList(
@@ -55,7 +54,7 @@ class Perceptron(nn.Module):
         return self.output(x)
 
     def trace(self, x: Float[Tensor, "batch inputs"]) -> Trace:
-        """The logits, and every s and z on the way to them."""
+        """Return the logits, with every s and z on the way."""
         sums, activations = [], []
         for layer in self.hidden:
             sums.append(layer(x))
@@ -65,5 +64,6 @@ class Perceptron(nn.Module):
 
 
 def keep_at_start(task: nn.Module, network: nn.Module) -> None:
-    """Make `task.at_start` a copy of `network` as it is now, no part of the module: neither moved nor saved."""
+    """Set `task.at_start` to a copy of `network` as it is now."""
+    # Written to `__dict__`, past nn.Module, so that the copy is neither moved between devices nor saved.
     task.__dict__["at_start"] = copy.deepcopy(network).eval()

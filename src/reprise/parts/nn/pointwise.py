@@ -1,4 +1,4 @@
-"""Convolutions of 1 × 1."""
+"""1 × 1 convolutions."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch.nn import functional
 
 
 class Pointwise(nn.Conv2d):
-    """A convolution of 1 × 1, without a bias, of every `stride`-th pixel of each axis.
+    """A 1 × 1 convolution without bias, applied to every `stride`-th pixel along each axis.
 
-    The pixels are picked first. Left to oneDNN, the stride makes the weights' gradient write past its memory: channels
-    last, of fewer than 8 channels, where there is AVX2 and no AVX-512 (uxlfoundation/oneDNN#6035, open).
+    The pixels are selected first. If oneDNN applies the stride, its kernel for the weight gradient writes out of
+    bounds: channels last, fewer than 8 channels, AVX2 without AVX-512 (uxlfoundation/oneDNN#6035, open).
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:

@@ -1,4 +1,4 @@
-"""What the page says about one experiment, from results/, its YAML and the paper's own file."""
+"""Contents of one experiment's page, from results/, its YAML and the paper's own file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reprise.core.config.project import Project
 from reprise.core.config.yaml import Mark, leaves
 from reprise.core.contract import Scale
 from reprise.core.verdicts import results
-from reprise.core.verdicts.listings import headline
+from reprise.core.verdicts.listings import headline, published_beside
 from reprise.core.verdicts.multiplicity import q_values
 from reprise.core.verdicts.results import Results
 from reprise.core.verdicts.rulings import MARKS
@@ -30,17 +30,17 @@ from reprise.stages.page.knobs import Knob, knobs, sizes
 from reprise.stages.page.staleness import Since, since
 
 ELSEWHERE = re.compile(r"at scale .+, not \w+$")
-"""How the reason of a claim ends that is judged, or compared with a published number, at another scale."""
+"""End of the reason of a claim that is judged, or compared with a published number, at another scale."""
 PICTURE_BYTES = 16_000_000
-"""Of all pictures together: of sixty experiments the folder stays under 30 MB."""
+"""Total size of all pictures. With it, the folder of sixty experiments stays under 30 MB."""
 
 
 CURVES_SHOWN = 6
-"""Learning curves that are not folded, where YAML does not say which come first."""
+"""Number of learning curves shown unfolded if YAML does not choose them."""
 
 
 class Hung(NamedTuple):
-    """A picture of an arm, with what is to be seen in it."""
+    """A picture of an arm, with its caption."""
 
     name: str
     arm: str
@@ -48,83 +48,120 @@ class Hung(NamedTuple):
     caption: str
 
 
+class Beside(NamedTuple):
+    """A published number, with our numbers for the same arm and metric."""
+
+    published: Published
+    arm: str
+    metric: str
+    here: dict[str, float | None] | None
+    """Mean and spread at the scale that the page shows; None if there is none."""
+    whole: dict[str, float | None] | None
+    """Mean and spread at the paper's own scale; None if there is none."""
+    verdict: Verdict | None
+    """Verdict of the claim that compares the two at the paper's own scale."""
+
+
 @dataclass(frozen=True)
 class Card:
-    """What the page says about one experiment."""
+    """Everything that the page shows about one experiment."""
 
     key: str
     paper: Paper
     scale: Scale
-    """That of its results; params.yaml's where it has not been run."""
+    """Scale of the results, or that of params.yaml if it has not been run."""
     data: str
-    """How its dataset differs from the paper's, in words; empty if it does not."""
+    """How the dataset differs from the paper's, in words; empty if it does not."""
     account: Account
     knobs: list[Knob]
     excerpts: list[Excerpt]
     """params/<key>.yaml and papers/<key>.yaml."""
     marks: dict[str, Mark]
-    """Where each claim stands."""
+    """Position of each claim."""
     sources: list[Excerpt]
     results: Results | None = None
-    """None where it has not been run."""
+    """None if it has not been run."""
     galleries: list[Gallery] = field(default_factory=list)
     left_out: int = 0
-    """Pictures for which there was no room."""
+    """Number of pictures for which there was no room."""
     since: Since = field(default_factory=Since)
-    """What YAML says otherwise now than when the results were made."""
+    """Changes to the YAML since the results were made."""
+    whole: Results | None = None
+    """Results at the paper's own scale, if `results` are of another scale."""
+    whole_since: Since = field(default_factory=Since)
+    """Changes to the YAML since those were made."""
     q: dict[str, float] = field(default_factory=dict)
-    """By claim, over the claims of all papers: the share of false discoveries if its p is called enough."""
+    """By claim: the false discovery rate over the claims of all papers, if its p is taken as the threshold."""
 
     @property
     def verdicts(self) -> list[Verdict]:
-        """Of its claims, in the order of pipeline.yaml."""
+        """Verdicts on its claims, in the order of papers/<key>.yaml."""
         return list(self.results.verdicts.values()) if self.results else []
 
     @property
     def judged(self) -> list[Verdict]:
-        """Those that have an interval, but for the checks."""
+        """Verdicts with an interval, without checks."""
         return [verdict for verdict in self.verdicts if verdict.interval is not None and verdict.counted]
 
     @property
     def checks(self) -> list[Verdict]:
-        """Theorems, identities and sanity tests: shown apart, and counted nowhere."""
+        """Checks with an interval: theorems, identities and sanity tests, which are shown apart and not counted."""
         return [verdict for verdict in self.verdicts if verdict.interval is not None and not verdict.counted]
 
     @property
     def waiting(self) -> list[Verdict]:
-        """Those that have none."""
+        """Verdicts without an interval."""
         return [verdict for verdict in self.verdicts if verdict.interval is None]
 
     @property
     def elsewhere(self) -> list[Verdict]:
-        """Of those, the claims that are about another scale."""
-        return [verdict for verdict in self.waiting if ELSEWHERE.search(verdict.reason)]
+        """Claims waiting because they concern another scale, at which they have not been judged either."""
+        judged = {verdict.claim for verdict in self.judged_whole}
+        about = [verdict for verdict in self.waiting if ELSEWHERE.search(verdict.reason)]
+        return [verdict for verdict in about if verdict.claim not in judged]
+
+    @property
+    def judged_whole(self) -> list[Verdict]:
+        """Verdicts with an interval at the paper's own scale, checks last."""
+        verdicts = self.whole.verdicts.values() if self.whole else ()
+        return sorted((one for one in verdicts if one.interval is not None), key=lambda one: not one.counted)
+
+    @property
+    def changed_whole(self) -> list[str]:
+        """Arms run at the paper's own scale whose configuration has changed since."""
+        run = self.whole.card["arms"] if self.whole else ()
+        return [arm for arm in self.whole_since.arms if arm in run]
+
+    @property
+    def tally_whole(self) -> dict[str, int]:
+        """Count of claims per verdict at the paper's own scale, without checks."""
+        return tally(verdict.counted_as for verdict in self.judged_whole if verdict.counted)
 
     @property
     def unjudged(self) -> list[Verdict]:
-        """The others: those that could not be judged, as a run diverged or is missing."""
+        """Claims waiting because they could not be judged: a run diverged or is missing."""
         return [verdict for verdict in self.waiting if not ELSEWHERE.search(verdict.reason)]
 
     @cached_property
     def tally(self) -> dict[str, int]:
-        """How many claims of each verdict, without checks; one that came after the evaluation was not run."""
+        """Number of claims by verdict, without checks. Claims added after the evaluation count as not run."""
         waiting = [name for name in self.not_yet if not self.paper.claims[name].check]
-        counted = [verdict.verdict for verdict in self.verdicts if verdict.counted]
+        counted = [verdict.counted_as for verdict in self.verdicts if verdict.counted]
         return tally([*counted, *["not run"] * len(waiting)])
 
     @property
     def not_yet(self) -> list[str]:
-        """The claims that no evaluation has met."""
+        """Claims that have never been evaluated."""
         return self.since.new if self.results else list(self.paper.claims)
 
     @property
     def arms(self) -> list[str]:
-        """Of its results."""
+        """Arms in the results."""
         return self.results.card["arms"] if self.results else []
 
     @cached_property
     def runs(self) -> dict[str, int]:
-        """How many runs of each arm there were, diverged ones among them."""
+        """Number of runs by arm, including diverged ones."""
         if self.results is None:
             return {}
         names = {*self.results.card["fingerprints"], *self.results.card["failures"]}
@@ -133,12 +170,12 @@ class Card:
 
     @property
     def seeds_in_words(self) -> str:
-        """`5 seeds`, or `5 to 10 seeds` where arms have more or fewer."""
+        """`5 seeds`, or `5 to 10 seeds` if arms differ."""
         least, most = min(self.runs.values(), default=0), max(self.runs.values(), default=0)
         return f"{least} to {most} seeds" if least < most else count_of(most, "seed")
 
     def fewer(self, arm: str, metric: str) -> str:
-        """`3 of 5` where not all runs of `arm` have the metric but some do, or where none ended well; else nothing."""
+        """Return `3 of 5` if only some runs of `arm` have the metric, `0 of 5` if all failed, and "" if all have it."""
         assert self.results
         row = self.results.metrics.get(arm)
         found = row.get(metric, {"n": None})["n"] if row is not None else 0
@@ -146,22 +183,23 @@ class Card:
 
     @property
     def incomplete(self) -> bool:
-        """Whether some mean is not over all runs of its arm."""
+        """Whether any mean does not cover all runs of its arm."""
         return any(self.fewer(arm, metric) for arm in self.arms for metric in self.measured)
 
-    def mean(self, arm: str, metric: str) -> float | None:
-        """Over the seeds of `arm`, finite or not."""
-        assert self.results
-        entry = self.results.metrics[arm][metric]
-        return self.results.not_finite.get((arm, metric)) if entry["mean"] is None else entry["mean"]
+    def mean(self, arm: str, metric: str, *, whole: bool = False) -> float | None:
+        """Return the mean over the seeds of `arm`, finite or not; with `whole`, at the paper's own scale."""
+        found = self.whole if whole else self.results
+        assert found
+        entry = found.metrics[arm][metric]
+        return found.not_finite.get((arm, metric)) if entry["mean"] is None else entry["mean"]
 
     @property
     def measured(self) -> set[str]:
-        """The metrics that some arm has at this scale."""
+        """Metrics that at least one arm has at this scale."""
         return {metric for row in (self.results.metrics if self.results else {}).values() for metric in row}
 
     def standing(self, metric: str) -> dict[str, float]:
-        """Where each arm stands among all by one metric: 1 for the best, 0 for the worst; none if none is better."""
+        """Rank the arms by one metric, from 1 for the best to 0 for the worst; {} if neither direction is better."""
         better = self.paper.metrics[metric].better
         rows = self.results.metrics if self.results else {}
         found = {arm: row[metric]["mean"] for arm, row in rows.items() if metric in row}
@@ -172,7 +210,7 @@ class Card:
         return {arm: order.index(mean) / (len(order) - 1) for arm, mean in means.items()}
 
     def ours(self, published: Published) -> tuple[str, str] | None:
-        """Arm and metric of ours that measure what a published number does, as it says itself or a claim of its arm."""
+        """Return our arm and metric for a published number, as set by a claim on its arm or by the number itself."""
         if published.arm is None:
             return None
         claims = [claim for claim in self.paper.claims.values() if getattr(claim, "published", None) == published.what]
@@ -181,19 +219,21 @@ class Card:
         return (published.arm, metric) if metric else None
 
     @property
-    def beside(self) -> list[tuple[Published, str, str, dict[str, float | None]]]:
-        """The published numbers that one of ours at this scale stands beside: with its arm, metric, mean and spread."""
-        metrics = self.results.metrics if self.results else {}
-        pairs = [(published, self.ours(published)) for published in self.paper.published]
-        return [
-            (some, *like, metrics[like[0]][like[1]])
-            for some, like in pairs
-            if like and like[1] in metrics.get(like[0], ())
-        ]
+    def beside(self) -> list[Beside]:
+        """Published numbers that we have a counterpart for, here or at the paper's own scale."""
+        here, whole = (found.metrics if found else {} for found in (self.results, self.whole))
+        compared = {number.what: one for number, one in published_beside(self.paper, self.judged_whole)}
+        found = []
+        for published in self.paper.published:
+            arm, metric = self.ours(published) or ("", "")
+            rows = here.get(arm, {}).get(metric), whole.get(arm, {}).get(metric)
+            if any(rows):
+                found.append(Beside(published, arm, metric, *rows, compared.get(published.what)))
+        return found
 
     @property
     def alone(self) -> list[Published]:
-        """The other published numbers."""
+        """Published numbers without a counterpart."""
         paired = [published.what for published, *_ in self.beside]
         return [published for published in self.paper.published if published.what not in paired]
 
@@ -204,12 +244,12 @@ class Card:
 
     @property
     def headline(self) -> Verdict | None:
-        """The verdict that is told first: of the claim that YAML names, else of the first that was judged."""
+        """Lead verdict: that of the claim named in YAML, else of the first judged claim that counts."""
         return headline(self.paper, self.verdicts)
 
     @cached_property
     def hero(self) -> Hung | None:
-        """The picture that comes first: the one that YAML names, the last of its series; else the thumbnail."""
+        """Lead picture: the one named in YAML, at the end of training; else the thumbnail."""
         said = self.paper.page.hero if self.paper.page else None
         for gallery in self.galleries:
             if said and gallery.name == said.picture and said.arm in gallery.rows:
@@ -223,25 +263,25 @@ class Card:
 
     @property
     def searched(self) -> str:
-        """What a search of the first page looks through: title, authors, claims, arms."""
+        """Text that the index searches: title, authors, claims and arms."""
         claims = (f"{name} {claim.says}" for name, claim in self.paper.claims.items())
         said = " ".join([self.key, self.paper.title, self.paper.authors, str(self.paper.year), *claims, *self.arms])
         return said.replace("_", " ").lower()
 
     def seen_in(self, picture: str) -> str:
-        """What is to be seen in the pictures of that name, in words; empty where YAML does not say."""
+        """Return what the pictures of that name show; "" if YAML does not say."""
         return self.paper.page.pictures.get(picture, "") if self.paper.page else ""
 
     @property
     def curves_first(self) -> int:
-        """How many charts are not folded: those that YAML names, or six where it names none that was recorded."""
+        """Number of unfolded charts: those named in YAML, or six if none of these was recorded."""
         named = self.paper.page.curves if self.paper.page else {}
         shown = sum(title in named.values() for title, _ in self.charts)
         return shown or CURVES_SHOWN
 
     @cached_property
     def charts(self) -> list[tuple[str, dict[str, Any]]]:
-        """Title and Vega-Lite of each learning curve."""
+        """Title and Vega-Lite specification of each learning curve."""
         if self.results is None:
             return []
         made, stages = [], self.results.card["axes"]
@@ -259,26 +299,27 @@ class Card:
 
     @property
     def cost(self) -> Cost:
-        """Of all its runs."""
+        """Total cost of all runs."""
         return Cost("", "", self.results.costs if self.results else [])
 
     @property
     def costs(self) -> list[Cost]:
-        """The same, by stage and arm."""
+        """Cost by stage and arm."""
         return by_arm(self.cost.runs)
 
     def line(self, mark: Mark) -> str | None:
-        """The anchor of a line of YAML that the page carries; None of any other."""
+        """Return the anchor of a line of YAML that the page includes, else None."""
         found = next((some for some in self.excerpts if some.file == mark.file and mark.line in some), None)
         return f"#{found.anchor}-{mark.line}" if found else None
 
 
 def cards(project: Project) -> list[Card]:
-    """A card for each paper, by year."""
+    """Build a card for each paper, by year."""
     papers = project.papers
     keys = sorted(papers, key=lambda key: (papers[key].year, key))
     whole = {key: results.read(folder) for key in keys if (folder := shown_results(project, key)) is not None}
     named = {key: values(project, key) for key in keys}
+    # A part that only other papers name is not missing here.
     by_any = set[str]().union(*named.values())
     made, room, waiting = [], PICTURE_BYTES, len(whole)
     for key in keys:
@@ -287,12 +328,22 @@ def cards(project: Project) -> list[Card]:
             axes = whole[key].card["axes"].values()
             axis = axis_in_words(next(reversed(axes), "step"))
             hung, spent, left_out = galleries(whole[key], axis, room // waiting)
+            # Each experiment gets an equal share of the room left, so unused room passes to later ones.
             room, waiting = room - spent, waiting - 1
         made.append(card(project, key, by_any - named[key], whole.get(key), hung, left_out))
     q = q_values({key: found.verdicts for key, found in whole.items()})
+    made = [at_its_own_scale(project, one) for one in made]
     return [
         replace(one, q={name: q[one.key, name] for name in one.paper.claims if (one.key, name) in q}) for one in made
     ]
+
+
+def card_of(project: Project, key: str) -> Card:
+    """The card of one paper, when no other is looked at: it has no q, and pictures have all the room."""
+    folder = shown_results(project, key)
+    whole = results.read(folder) if folder is not None else None
+    hung = galleries(whole, "steps", PICTURE_BYTES)[0] if whole else []
+    return card(project, key, set(), whole, hung, 0)
 
 
 def card(
@@ -303,9 +354,9 @@ def card(
     hung: list[Gallery],
     left_out: int,
 ) -> Card:
-    """The card of one experiment.
+    """Build the card of one experiment.
 
-    `unused` are values that other papers' knobs have: a part of shared data that is named so is none of this one's.
+    `unused` holds values of other papers' knobs. A part of a shared dataset with such a name belongs to another paper.
     """
     paper, reading = project.papers[key], project.reading
     scale: Scale = found.card["scale"] if found else project.params.scale
@@ -330,21 +381,30 @@ def card(
     )
 
 
+def at_its_own_scale(project: Project, card: Card) -> Card:
+    """Add the results at the paper's own scale, if there are any and the card shows another scale."""
+    folder = project.results_folder(card.key, "paper")
+    if card.results is None or card.scale == "paper" or not (folder / "card.json").exists():
+        return card
+    found = results.read(folder)
+    return replace(card, whole=found, whole_since=since(project, card.key, found))
+
+
 def shown_results(project: Project, key: str) -> Path | None:
-    """The results that the page shows of an experiment: of the active scale, else of the largest below the paper's."""
+    """Return the results that the page shows for an experiment: of the active scale or, if missing, of another."""
     scales: list[Scale] = [project.params.scale, "laptop", "paper", "smoke"]
     folders = (project.results_folder(key, scale) for scale in scales)
     return next((folder for folder in folders if (folder / "card.json").exists()), None)
 
 
 def values(project: Project, key: str) -> set[str]:
-    """Every word that is a knob's value in some arm of the paper's configuration."""
+    """Return every string that is a knob's value in some arm of the paper's configuration."""
     trees = [project.tree(key, arm, "paper") for arm in project.arms(key, "paper")]
     return {value for tree in trees for value in leaves(tree).values() if isinstance(value, str)}
 
 
 def data_in_words(here: list[str], paper: list[str]) -> str:
-    """What the parts of a dataset lack, and have instead."""
+    """Describe which parts of a dataset are missing here, and which replace them."""
     lacking = ", ".join(part for part in paper if part not in here)
     instead = ", ".join(part for part in here if part not in paper)
     if lacking and instead:
@@ -353,11 +413,11 @@ def data_in_words(here: list[str], paper: list[str]) -> str:
 
 
 def count_of(number: int, noun: str) -> str:
-    """`1 run`, `15 runs`."""
+    """Format as `1 run` or `15 runs`."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def tally(rulings: Iterable[str]) -> dict[str, int]:
-    """How many of each verdict, the best first."""
+    """Count verdicts, best first."""
     counts = Counter(rulings)
     return {ruling: counts[ruling] for ruling in MARKS if counts[ruling]}

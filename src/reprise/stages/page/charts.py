@@ -1,6 +1,6 @@
-"""Learning curves as Vega-Lite: the mean over seeds as a line, lowest to highest seed as a band.
+"""Learning curves as Vega-Lite: a line for the mean over seeds, a band from the lowest to the highest seed.
 
-Colours are variables of the page's style sheet, so that one chart serves light, dark and paper.
+Colours are variables of the page's style sheet, so that one chart works in light mode, dark mode and print.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from reprise.core.verdicts.results import Curve
 from reprise.stages.page.interval_svg import COLOURS, label
 
 DECADES_FOR_LOG = 2.5
-"""A positive curve that spans more decades than this gets a logarithmic axis."""
+"""Positive curves that span more decades than this get a logarithmic axis."""
 AXIS_IN_WORDS = {"step": "updates", "agent_steps": "agent steps", "layer": "layers"}
 
 CONFIG: dict[str, Any] = {
@@ -35,7 +35,7 @@ CONFIG: dict[str, Any] = {
     "axisY": {"tickCount": 5, "title": None},
     "axisQuantitative": {"labelOverlap": "greedy"},
 }
-"""What all charts share."""
+"""Settings shared by all charts."""
 
 
 def curve_chart(
@@ -46,15 +46,15 @@ def curve_chart(
     axis: str,
     levels: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """The chart of one column of history; its signal `hidden` lists the arms that are not shown.
+    """Return the chart of one column of history. Its signal `hidden` lists the arms that are hidden.
 
     Args:
         title: what is drawn, in words.
-        text: the CSV of results/<experiment>/plots/, whose columns are `Curve`'s, `arm` and `seeds`.
-        curves: the same, read, by arm.
-        arms: all of the experiment; the colour of one is its place among them.
+        text: CSV of results/<experiment>/plots/: the columns of `Curve`, with `arm` and `seeds`.
+        curves: the same data, parsed, by arm.
+        arms: all arms of the experiment; an arm's place among them determines its colour.
         axis: what steps count.
-        levels: the metric's floor and ceiling, as card.json has them: each a dashed line with its name.
+        levels: floor and ceiling of the metric, as in card.json; each becomes a labelled dashed line.
     """
     drawn = [arm for arm in arms if arm in curves]
     places = [arms.index(arm) for arm in drawn]
@@ -67,6 +67,7 @@ def curve_chart(
             "scale": {"domain": drawn, "range": [f"var(--c{place % COLOURS})" for place in places]},
         },
     }
+    # With more arms than colours, a colour comes back dashed.
     dashes = {"domain": drawn, "range": [[5, 3] if place >= COLOURS else [1, 0] for place in places]}
     height: dict[str, Any] = {"type": "quantitative", "scale": {"type": "linear", "zero": False}}
     if is_logarithmic(curves):
@@ -77,6 +78,7 @@ def curve_chart(
         *({"field": name, "type": "quantitative", "format": ".4~g"} for name in ("mean", "low", "high")),
         {"field": "seeds", "type": "quantitative"},
     ]
+    # A curve with a single point has no line, so draw its point.
     lone = any(len(curve.step) == 1 for curve in curves.values())
     pointed = {"type": "point", "on": "pointerover", "clear": "pointerout"}
     return {
@@ -102,6 +104,7 @@ def curve_chart(
             *(
                 layer
                 for level in levels.values()
+                # A logarithmic axis has no place for 0.
                 if level["value"] > 0 or not is_logarithmic(curves)
                 for layer in _level(level, height)
             ),
@@ -119,10 +122,11 @@ def curve_chart(
 
 
 def _level(level: Mapping[str, Any], height: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A line across the chart, and the name of what reaches it."""
+    """Return layers with a line across the chart and a label for what reaches it."""
     place = {"y": {"datum": level["value"], **height}, "x": {"value": 0}, "color": {"value": "var(--soft)"}}
     line = {"type": "rule", "strokeDash": [2, 3], "aria": False}
     name = {"type": "text", "text": level["says"], "align": "left", "baseline": "bottom", "dx": 3, "aria": False}
+    # One empty row, so that the line is drawn once and not for every point of the curves.
     lone = {"data": {"values": [{}]}}
     return [
         {**lone, "mark": line, "encoding": {**place, "x2": {"value": "width"}}},
@@ -131,29 +135,29 @@ def _level(level: Mapping[str, Any], height: Mapping[str, Any]) -> list[dict[str
 
 
 def extremes(curves: Mapping[str, Curve]) -> tuple[float, float]:
-    """The lowest and the highest value of any seed."""
+    """Return the lowest and the highest value of any seed."""
     lowest = min(value for curve in curves.values() for value in curve.low)
     return lowest, max(value for curve in curves.values() for value in curve.high)
 
 
 def is_logarithmic(curves: Mapping[str, Curve]) -> bool:
-    """Whether all is above 0 and spans many decades."""
+    """Whether all values are positive and span many decades."""
     lowest, highest = extremes(curves)
     return lowest > 0 and math.log10(highest / lowest) > DECADES_FOR_LOG
 
 
 def decades(lowest: float, highest: float) -> list[float]:
-    """Powers of ten around both, at most eight of them."""
+    """Return powers of ten that enclose both values, at most about eight of them."""
     first, last = math.floor(math.log10(lowest)), math.ceil(math.log10(highest))
     return [10.0**power for power in range(first, last + 1, 1 + (last - first) // 8)]
 
 
 def in_words(title: str, curves: Mapping[str, Curve], arms: Sequence[str], axis: str) -> str:
-    """What a screen reader says of the chart."""
+    """Describe the chart for screen readers."""
     ends = ", ".join(f"{arm.replace('_', ' ')} {label(curves[arm].mean[-1])}" for arm in arms if arm in curves)
     return f"{title} against {axis_in_words(axis)}, mean over seeds. At the end: {ends}."
 
 
 def axis_in_words(axis: str) -> str:
-    """What steps count, in the plural."""
+    """Return what steps count, in the plural."""
     return AXIS_IN_WORDS.get(axis, axis.replace("_", " "))

@@ -1,4 +1,4 @@
-"""What the runs of an experiment cost, by arm and stage."""
+"""Cost of an experiment's runs, by arm and stage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reprise.core.verdicts.results import RunCost
 
 @dataclass(frozen=True)
 class Cost:
-    """Of the runs of one arm in one stage, or of any others."""
+    """Cost of a group of runs, such as those of one arm in one stage."""
 
     stage: str
     arm: str
@@ -20,26 +20,26 @@ class Cost:
 
     @property
     def count(self) -> int:
-        """How many runs."""
+        """Number of runs."""
         return len(self.runs)
 
     @property
     def seconds(self) -> float:
-        """Of all its runs, one after another."""
+        """Seconds of all runs added up."""
         return sum(run.seconds for run in self.runs)
 
     @property
     def each(self) -> float:
-        """Seconds of one run, on average."""
+        """Mean seconds per run."""
         return mean(run.seconds for run in self.runs)
 
     @property
     def hardware(self) -> str:
-        """What each run had to itself: `1 core (AMD EPYC)`, or several such; empty if nobody wrote it down."""
+        """Hardware of each run: `1 core (AMD EPYC)`, or several such; "" if not recorded."""
         kinds = dict.fromkeys((run.cores, run.device) for run in self.runs if run.cores is not None)
         return ", or ".join(f"{cores} core{'s' * (cores != 1)} ({device})" for cores, device in kinds)
 
 
 def by_arm(runs: Sequence[RunCost]) -> list[Cost]:
-    """As the runs stand in cost.csv: by stage, then by arm."""
+    """Group runs by stage and arm, in the order of cost.csv."""
     return [Cost(stage, arm, list(group)) for (stage, arm), group in groupby(runs, lambda run: (run.stage, run.arm))]

@@ -1,4 +1,4 @@
-"""What a paper's file says of itself, read from its source without running it: nothing imports torch here."""
+"""Reads a paper's docstrings from its source without running it, so that torch is not imported."""
 
 from __future__ import annotations
 
@@ -14,41 +14,42 @@ BULLET = "- "
 
 @dataclass(frozen=True)
 class Passage:
-    """A paragraph with a list in it."""
+    """A paragraph that contains a list."""
 
     lead: str
     items: list[str]
     end: str = ""
-    """What follows the list."""
+    """Text after the list."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """The docstring of a paper's module, and of the knobs of its `Config`."""
+    """Documentation in a paper's file: its claims, its deviations and the knobs of its `Config`."""
 
     claimed: list[str] = field(default_factory=list)
     deviations: list[Passage] = field(default_factory=list)
     knobs: dict[str, str] = field(default_factory=dict)
-    """The first line of documentation of each top-level knob."""
+    """First paragraph of documentation of each top-level knob."""
     axis: str = "step"
-    """What its steps are counted in: `x_axis` of its Task."""
+    """Unit of its steps: `x_axis` of its Task."""
     per_step: str | None = ""
-    """The knob that says how many of them one step is; empty where it is one, None where the source does not tell."""
+    """Knob that says how many of these one step is. Empty if one; None if the source does not tell."""
 
 
 def module_of(experiment: str, config: Path) -> Path:
-    """The file with a paper's docstring, from that which defines its `Config`."""
+    """Return the file with a paper's docstring, given the file that defines its `Config`."""
     return config if config.stem == experiment else config.with_name("__init__.py")
 
 
 def account(module: Path, config: Path) -> Account:
-    """Of the file with the docstring, and of the file that defines `Config`, which may be another."""
+    """Read the documentation of a paper from the file with its docstring and the file that defines its `Config`."""
     tree = ast.parse(module.read_bytes())
     said = ast.get_docstring(tree) or ""
     paragraphs = said.split("\n\n")
     trees = [tree]
     if module.name == "__init__.py":
         texts = [file.read_text(encoding="utf-8") for file in sorted(module.parent.glob("*.py"))]
+        # Only these: parsing every file of every paper would take seconds.
         trees = [ast.parse(text) for text in texts if "x_axis" in text]
     axis, per_step = steps(trees)
     return Account(
@@ -61,7 +62,7 @@ def account(module: Path, config: Path) -> Account:
 
 
 def passage(text: str) -> Passage:
-    """A paragraph taken apart: bullets go on in lines that are indented."""
+    """Split a paragraph into lead, bullets and end. Indented lines continue a bullet."""
     lead: list[str] = []
     items: list[list[str]] = []
     end: list[str] = []
@@ -76,7 +77,7 @@ def passage(text: str) -> Passage:
 
 
 def knob_docs(tree: ast.Module) -> dict[str, str]:
-    """The first line of the docstring under each field of `Config`."""
+    """Return the first paragraph of the docstring under each field of `Config`."""
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     body = next((node.body for node in classes if node.name == "Config"), [])
     docs: dict[str, str] = {}
@@ -88,7 +89,7 @@ def knob_docs(tree: ast.Module) -> dict[str, str]:
 
 
 def steps(trees: Sequence[ast.Module]) -> tuple[str, str | None]:
-    """What the Tasks in `trees` set `x_axis` to, and the knob that they set `x_scale` to."""
+    """Return the value that Tasks in `trees` set `x_axis` to, and the knob that they set `x_scale` to."""
     found = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Assign)]
     set_to: dict[str, list[str]] = {"x_axis": [], "x_scale": []}
     for node in found:
@@ -99,6 +100,7 @@ def steps(trees: Sequence[ast.Module]) -> tuple[str, str | None]:
     axes, scales = (list(dict.fromkeys(values)) for values in set_to.values())
     if not axes:
         return "step", ""
+    # Several tasks may count different things; then the page says steps.
     if len(axes) > 1 or not (axis := axes[0].strip("'\"")).isidentifier():
         return "step", None
     knob = re.fullmatch(r"(?:self\.)?config\.([\w.]+)", scales[0]) if len(scales) == 1 else None

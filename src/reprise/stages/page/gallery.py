@@ -1,4 +1,4 @@
-"""The pictures and films of an experiment: which of them the page shows, and their files in reports/."""
+"""Pictures and films of an experiment: which of them the page shows, and their files in reports/."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ from reprise.core.verdicts.results import Results, check_picture, reporting_dama
 
 SNAPSHOTS_SHOWN = 6
 PIXELS = 300
-"""A picture that is no wider is one of pixels: a digit, a game; it is never smoothed."""
+"""Pictures up to this width are pixel images, such as digits and games, and are never smoothed."""
 WIDE = 480
-"""A picture that is wider is a chart, and gets the whole width."""
+"""Pictures above this width are charts, and get the full width."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture, or a film with a frame of it."""
+    """One picture, or a film with a still."""
 
     file: Path
-    """Where it is, under results/."""
+    """Its file below results/."""
     caption: str
     step: int | None
-    """At which it was taken, if that was while the run trained."""
+    """Step at which it was taken, if during training."""
     width: int
     height: int
     still: Path | None = None
-    """Of a film: its middle frame, relative to pictures/<experiment>/."""
+    """For a film: its middle frame, relative to pictures/<experiment>/."""
     seconds: float = 0.0
-    """Of a film."""
+    """Length of a film."""
     name: str = ""
     """`minimax/samples.png`, relative to pictures/<experiment>/."""
 
     @property
     def shape(self) -> str:
-        """The class that it gets."""
+        """CSS class for its size."""
         return "pixels" if self.width <= PIXELS else "wide" if self.width > WIDE else "plain"
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures of one name: a row for each arm, over training where they were taken while it trained."""
+    """Pictures of one name, with a row per arm, ordered by step if taken during training."""
 
     name: str
     rows: dict[str, list[Picture]] = field(default_factory=dict)
 
 
 def galleries(found: Results, axis: str, room: int) -> tuple[list[Gallery], int, int]:
-    """The pictures as far as `room` bytes reach, the bytes used, how many were left out; final ones come first."""
+    """Return the pictures that fit into `room` bytes, latest first, the bytes used, and how many were left out."""
     series: dict[str, dict[str, list[tuple[int | None, dict[str, Any]]]]] = {}
     for entry in found.pictures:
         taken = re.fullmatch(r"(.+)_(\d{8})", entry["name"])
@@ -86,7 +86,7 @@ def galleries(found: Results, axis: str, room: int) -> tuple[list[Gallery], int,
 
 
 def spread(items: Sequence[Any]) -> list[Any]:
-    """At most six of `items`, evenly spaced, the first and the last among them."""
+    """Return at most six of `items`, evenly spaced, including the first and the last."""
     if len(items) <= SNAPSHOTS_SHOWN:
         return list(items)
     last = len(items) - 1
@@ -94,7 +94,7 @@ def spread(items: Sequence[Any]) -> list[Any]:
 
 
 def opened(folder: Path, name: str, caption: str, step: int | None) -> Picture:
-    """A picture with its size; a film also with its length."""
+    """Open a picture to get its size, and for a film its length."""
     file = folder / name
     with reporting_damage(file), Image.open(file) as image:
         width, height = image.size
@@ -106,22 +106,25 @@ def opened(folder: Path, name: str, caption: str, step: int | None) -> Picture:
 
 
 def copy_picture(picture: Picture, folder: Path) -> None:
-    """Put its files into `folder`, which is reports/pictures/<experiment>; never outside it, nor one from elsewhere."""
+    """Copy a picture to `folder`, reports/pictures/<experiment>. Source and target must not leave their folders."""
     target = folder / picture.name
     with reporting_damage(picture.file):
         check_picture(picture.file.parents[1], picture.name)
+        # Names come from a file that others may have written.
         if target.resolve().parent.parent != folder.resolve():
             raise ValueError(f"{picture.name} lies outside the folder of pictures")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(picture.file.read_bytes())
     if picture.still is not None:
         with Image.open(picture.file) as image:
+            # The middle of a film says more than its start.
             image.seek(getattr(image, "n_frames", 1) // 2)
             image.convert("RGB").save(folder / picture.still)
 
 
 def thumbnail(some: Sequence[Gallery]) -> Picture | None:
-    """The picture that stands for an experiment: of its first arm, final, and nearly square if there is one."""
+    """Return the picture that represents an experiment: final, of its first arm, and nearly square if possible."""
     final = [picture for gallery in some for picture in next(iter(gallery.rows.values()))[-1:]]
+    # Others would be cropped beyond recognition.
     square = [picture for picture in final if 0.6 < picture.width / picture.height < 1.7]
     return next(iter(square or final), None)

@@ -1,6 +1,6 @@
-"""An interval against its margin, as inline SVG.
+"""An interval with its margin, as inline SVG.
 
-Colours are classes and variables of the page's style sheet, so that one figure serves light and dark.
+Colours are classes and variables of the page's style sheet, so that one figure works in light and dark mode.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ from markupsafe import Markup, escape
 from reprise.core.verdicts.verdict import Verdict
 
 COLOURS = 8
-"""Of the style sheet: c0 to c7."""
+"""Number of colours in the style sheet, c0 to c7."""
 
 
 def ticks(low: float, high: float, spaces: int) -> list[float]:
-    """Round numbers within [low, high], as far apart as leaves at least `spaces` such distances between the two."""
+    """Return round numbers within [low, high], with the largest spacing of which at least `spaces` fit in between."""
     power = 10.0 ** math.floor(math.log10(high - low))
+    # Ticks at 1, 2 or 5 times a power of ten.
     step = next(size * power for size in (5, 2, 1, 0.5, 0.2, 0.1, 0.05) if size * power * spaces <= high - low)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [float(f"{index * step:.12g}") for index in range(first, last + 1)]
 
 
 def label(number: float, step: float | None = None) -> str:
-    """`1.5k`, `20M`, `0.003`: a number for an axis; with as many digits as tell it from its neighbour, `step` away."""
+    """Format a number for an axis, as in `1.5k`, `20M`, `0.003`, with enough digits for ticks that are `step` apart."""
     digits = 4
     if step and number:
         digits = max(digits, math.floor(math.log10(abs(number))) - math.floor(math.log10(step) + 1e-9) + 1)
@@ -35,9 +36,9 @@ def label(number: float, step: float | None = None) -> str:
 
 
 def interval_figure(verdict: Verdict) -> Markup:
-    """The interval as a bar and the estimate as a dot, over the shaded region in which the claim holds.
+    """Draw the interval as a bar and the estimate as a dot, over a shaded region in which the claim holds.
 
-    Across, everything is in percent: the figure fills any width and its letters keep their size.
+    Horizontal positions are in percent, so the figure fills any width while its text keeps its size.
     """
     assert verdict.interval is not None
     assert verdict.holds is not None
@@ -45,6 +46,7 @@ def interval_figure(verdict: Verdict) -> Markup:
     edges = [edge for edge in verdict.holds if edge is not None]
     seen = [*verdict.interval, verdict.estimate, *edges]
     spread = (max(seen) - min(seen)) or abs(seen[0]) or 1.0
+    # 15 % of space at both ends shows that an open region continues.
     low, high = min(seen) - 0.15 * spread, max(seen) + 0.15 * spread
 
     def x(value: float) -> str:
@@ -80,5 +82,5 @@ def interval_figure(verdict: Verdict) -> Markup:
 
 
 def colour_class(place: int) -> str:
-    """The class of an arm by its place among all; beyond eight of them the lines are dashed."""
+    """Return the CSS class of an arm by its place. Beyond eight arms, colours repeat with dashed lines."""
     return f"c{place % COLOURS}" + (" dashed" if place >= COLOURS else "")

@@ -23,25 +23,25 @@ class Knob:
     """One value of the configuration, and the arms that have it."""
 
     path: str
-    """`optimizer.lr`."""
+    """Path, such as `optimizer.lr`."""
     here: Any
-    """None where there is none at this scale."""
+    """None if there is no value at this scale."""
     paper: Any
     arms: tuple[str, ...]
-    """Empty where all arms share it."""
+    """Empty if all arms share it."""
     origins: tuple[Mark, ...]
-    """Where it is written, for one arm or another."""
+    """Positions where it is written, over these arms."""
     compared: bool
     """Whether the paper's configuration has these arms."""
 
     @property
     def differs(self) -> bool:
-        """Whether the paper has another value, or none."""
+        """Whether the paper has a different value, or none."""
         return self.compared and self.here != self.paper
 
 
 def knobs(project: Project, experiment: str, scale: Scale) -> list[Knob]:
-    """Every value at `scale`, in the order of params.yaml; arms that agree on one share its row."""
+    """Return every value at `scale`, in the order of the YAML. Arms with the same values share a row."""
     arms, known = project.arms(experiment, scale), set(project.arms(experiment, "paper"))
     here = {arm: leaves(project.tree(experiment, arm, scale)) for arm in arms}
     paper = {arm: leaves(project.tree(experiment, arm, "paper")) for arm in arms if arm in known}
@@ -64,7 +64,7 @@ def knobs(project: Project, experiment: str, scale: Scale) -> list[Knob]:
 
 
 def spelled(value: Any) -> str:
-    """As YAML has it."""
+    """Format a value as in YAML."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):
@@ -78,10 +78,10 @@ def spelled(value: Any) -> str:
 
 
 def sizes(rows: Sequence[Knob], axis: str = "step", per_step: str | None = "") -> list[tuple[str, str]]:
-    """How the problem differs in size from the paper's: the knob and the words, for each that counts something.
+    """Describe how the problem differs in size from the paper's, as (knob, words) for every knob that is a count.
 
-    The whole run's come before those of a block, such as the network's. Steps are said as the `axis` of the paper's
-    histories counts them; `per_step` is an `Account`'s.
+    Top-level knobs come first, before those of blocks such as the network. Steps are converted to what the `axis` of
+    the paper's histories counts; `per_step` is that of an `Account`.
     """
     lines: list[tuple[str, str]] = []
     for row in sorted(rows, key=lambda row: row.path.count(".")):
@@ -97,7 +97,7 @@ def sizes(rows: Sequence[Knob], axis: str = "step", per_step: str | None = "") -
 
 
 def each_step(rows: Sequence[Knob], per_step: str | None, arms: Sequence[str]) -> tuple[int, int] | tuple[None, None]:
-    """How many of what its axis counts one step of `arms` is, here and in the paper; None where that is not known."""
+    """Return how many units of its axis one step of `arms` is, here and in the paper; None if unknown."""
     if not per_step:
         return (1, 1) if per_step == "" else (None, None)
     mine = [row for row in rows if row.path == per_step and not (arms and row.arms and set(arms).isdisjoint(row.arms))]
@@ -107,9 +107,9 @@ def each_step(rows: Sequence[Knob], per_step: str | None, arms: Sequence[str]) -
 
 
 def amount(value: Any, axis: str = "step", each: int | None = 1) -> tuple[str, float | None, str] | None:
-    """In words, as a number if it is one, and its unit; None of what is no size.
+    """Return a size in words, as a number if it is one, and its unit; None if the value is not a size.
 
-    One step is `each` of what `axis` counts; where that is not known, steps are no number to compare.
+    One step is `each` units of `axis`. If that is unknown, steps have no number to compare.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}", value, ""

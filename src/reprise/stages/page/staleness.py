@@ -1,4 +1,4 @@
-"""What YAML says otherwise now than when the results were made."""
+"""Changes to the YAML since the results were made."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from reprise.core.verdicts.results import Results, claim_hash, config_hash
 
 @dataclass(frozen=True)
 class Since:
-    """Changes since an evaluation; what one of an earlier version did not write down counts as unchanged."""
+    """Changes since an evaluation. What an earlier version did not record counts as unchanged."""
 
     arms: list[str] = field(default_factory=list)
-    """Those whose configuration is another, and those that came or went."""
+    """Arms whose configuration has changed, and arms added or removed."""
     changed: list[str] = field(default_factory=list)
-    """Claims that say something else than what was judged."""
+    """Claims that differ from what was judged."""
     new: list[str] = field(default_factory=list)
-    """Claims that were not there."""
+    """Claims added since."""
     gone: list[str] = field(default_factory=list)
-    """Claims that are there no longer."""
+    """Claims removed since."""
 
     def __bool__(self) -> bool:
         return bool(self.arms or self.changed or self.new or self.gone)
 
 
 def since(project: Project, experiment: str, found: Results) -> Since:
-    """What changed since `found`, at its scale, whichever is active now."""
+    """Return the changes since `found`, at its own scale, even if another one is active now."""
     paper, scale, card = project.papers[experiment], found.card["scale"], found.card
-    now = {arm: config_hash(project.tree(experiment, arm, scale)) for arm in project.arms(experiment, scale)}
+    asked_for = [arm for arm in project.arms(experiment, scale) if arm not in card.get("left_out", ())]
+    now = {arm: config_hash(project.tree(experiment, arm, scale)) for arm in asked_for}
     before = card.get("configs", now)
     judged = card.get("claims", {})
     both = [name for name in paper.claims if name in found.verdicts]

@@ -1,6 +1,6 @@
 "use strict";
 
-// The index: papers in the order asked for, and how many there are.
+// The index: sort and filter the papers, and count those shown.
 const form = document.querySelector("#filters");
 if (form) {
   const list = document.querySelector(".timeline");
@@ -34,7 +34,7 @@ if (form) {
   addEventListener("pageshow", arrange);
 }
 
-// What an address names may lie folded: a line of YAML, a claim that waits.
+// The target of a link may be folded away: a line of YAML, or a claim not run.
 const unfold = () => {
   const target = location.hash && document.getElementById(location.hash.slice(1));
   if (!target) return;
@@ -45,7 +45,7 @@ const unfold = () => {
 };
 addEventListener("hashchange", unfold);
 addEventListener("pageshow", unfold);
-// A link that was followed before changes no address.
+// Following the same link twice fires no hashchange.
 document.addEventListener("click", (event) => {
   if (event.target.closest("a")?.hash === location.hash) unfold();
 });

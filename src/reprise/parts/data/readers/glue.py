@@ -1,7 +1,7 @@
-"""GLUE (Wang et al. 2018), the eight tasks that BERT reports, from the hub's Parquet files.
+"""The eight GLUE tasks (Wang et al. 2018) that BERT reports, from the hub's Parquet files.
 
-The labels of its test sets are not public: what the papers call dev is our `test`, and `validation` is a share of
-the training set, drawn by hash.
+GLUE's test labels are not public. So the dev set of the papers is our `test`, and `validation` is a share of the
+training set, sampled by hash.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from reprise.parts.data.store import write_label_names, write_labels, write_pair
 
 
 class Task(NamedTuple):
-    """What the columns of a task are called, and its labels; none of them where it is a score."""
+    """Columns and labels of a task; no labels if it is scored by a number."""
 
     texts: tuple[str, ...]
     labels: tuple[str, ...]
     dev: tuple[tuple[str, str], ...] = (("test", "validation"),)
-    """Our name of each dev set, and the hub's."""
+    """Our name and the hub's name of each dev set."""
 
 
 _MATCHED = (("test", "validation_matched"), ("test_mismatched", "validation_mismatched"))
@@ -41,15 +41,15 @@ TASKS = {
 
 
 class Options(Strict):
-    """Which task, and how much of its training set is held out."""
+    """The task, and how much of its training set is held out."""
 
     task: Literal["cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte"]
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    """As a share of the training set."""
+    """Share of the training set used for validation."""
 
 
 def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
-    """Splits `train`, `validation`, `test` (and `test_mismatched` of mnli): texts or pairs, with labels."""
+    """Write splits `train`, `validation`, `test` (and `test_mismatched` for mnli): texts or pairs, with labels."""
     task = TASKS[options.task]
     columns = [*task.texts, "label"]
     trained = list(parquet_rows(of_split(files, "train"), columns))

@@ -1,4 +1,4 @@
-"""A MinAtar game (Young & Tian 2019): no files, but a card with what a score means."""
+"""MinAtar game (Young & Tian 2019). There are no files, only a card that gives scores a scale."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from reprise.parts.data.readers.atari import score_summary
 
 
 class Options(Strict):
-    """Which game, how a random policy is measured, and what has been published."""
+    """The game, how a random policy is measured, and published scores."""
 
     game: Literal["asterix", "breakout", "freeway", "seaquest", "space_invaders"]
     episodes: Positive = 200
     seed: Annotated[int, Field(ge=0)] = 0
     sticky: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Chance that the last action is repeated; 0.1 is MinAtar's own protocol."""
+    """Probability of repeating the last action; 0.1 is MinAtar's own protocol."""
     max_frames: Positive = 10_000
-    """Frames a game lasts at most."""
+    """Longest game, in frames."""
     published: dict[str, float] = {}
-    """Scores by who played."""
+    """Published scores by player."""
 
 
 def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
-    """The card alone: shape, action sets, and the random policy's score with its standard error."""
+    """Return the card: shape, action sets, and the random policy's score with its standard error."""
     from minatar import Environment
 
     env = Environment(options.game, sticky_action_prob=options.sticky)
@@ -45,7 +45,7 @@ def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
 
 
 def _random_episode(env: Any, rng: np.random.Generator, max_frames: int) -> tuple[float, int]:
-    """Score of a game played at random over the minimal action set, and the frames it took."""
+    """Play one game with random actions of the minimal set. Returns its score and its number of frames."""
     env.reset()
     actions = env.minimal_action_set()
     score, frames, over = 0.0, 0, False

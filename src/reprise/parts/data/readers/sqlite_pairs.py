@@ -1,5 +1,6 @@
-"""Pairs of texts from two SQLite files that hold the same work: a passage of one with the same passage of the other,
-or with a neighbouring one. Paraphrases of the public domain are two English Bibles, verse by verse.
+"""Pairs of texts from two SQLite files with the same work: a passage with its counterpart, or with a neighbour.
+
+In the public domain, two English Bibles give paraphrases, verse by verse.
 """
 
 from __future__ import annotations
@@ -18,28 +19,28 @@ from reprise.parts.data.readers import every_tenth, named, plain_words, rank
 from reprise.parts.data.store import write_label_names, write_pairs
 
 Key = tuple[Any, ...]
-"""Where a passage stands: the values of the columns of `key`."""
+"""Position of a passage: the values of the `key` columns."""
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 NAMES = ("neighbour", "same")
 
 
 class Options(Strict):
-    """Which of the files is which, and the table that holds the passages in each."""
+    """Which file is which, and the table that holds the passages in each."""
 
     first: Annotated[str, Field(min_length=1)]
-    """A part of the name of the first file."""
+    """Part of the first file's name."""
     second: Annotated[str, Field(min_length=1)]
-    """A part of the name of the second."""
+    """Part of the second file's name."""
     table: Identifier
-    """The table of the passages."""
+    """Table of the passages."""
     key: Annotated[list[Identifier], Field(min_length=2)]
-    """The columns that say where a passage stands; the last is its place in its chapter."""
+    """Columns that identify a passage; the last is its position within its chapter."""
     text: Identifier = "text"
-    """The column of the texts."""
+    """Column of the texts."""
 
 
 def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
-    """Splits `train`, `validation`, `test` by chapter, so that no passage is in two of them, nor its neighbours."""
+    """Write splits `train`, `validation`, `test` by chapter, so no passage or neighbour of it is in two splits."""
     first, second = (passages(named(files, name), options) for name in (options.first, options.second))
     usable = usable_passages(first, second)
     chapters: dict[Key, list[Key]] = {}
@@ -61,10 +62,10 @@ def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
 
 
 def passages(path: Path, options: Options) -> dict[Key, str]:
-    """The passages of a file, in order; read from memory, so that SQLite writes nothing beside the file.
+    """Return the passages of a file, in order. The file is read into memory, so SQLite writes nothing next to it.
 
     Raises:
-        ValueError: it is no SQLite file, or holds no such table or column.
+        ValueError: it is not an SQLite file, or lacks the table or a column.
     """
     columns = ", ".join([*options.key, options.text])
     order = ", ".join(str(place + 1) for place in range(len(options.key)))
@@ -80,22 +81,24 @@ def passages(path: Path, options: Options) -> dict[Key, str]:
 
 
 def usable_passages(first: dict[Key, str], second: dict[Key, str]) -> list[Key]:
-    """Passages of both files whose words differ between them, and that stand nowhere else in either."""
+    """Return passages of both files that differ in wording between them and occur only once in each."""
     common = sorted(first.keys() & second.keys())
     texts = [{passage: plain_words(each[passage]) for passage in common} for each in (first, second)]
     often = [Counter(each.values()) for each in texts]
     return [
         passage
         for passage in common
+        # A pair of equal texts would give the answer away, and a repeated text has no label of its own.
         if texts[0][passage] != texts[1][passage] and all(often[i][texts[i][passage]] == 1 for i in (0, 1))
     ]
 
 
 def pairs(chapter: list[Key], first: dict[Key, str], second: dict[Key, str]) -> Iterator[tuple[str, str, int]]:
-    """Two pairs a passage: with itself (1), and with the one before or after it in the chapter (0)."""
+    """Yield two pairs per passage: with its counterpart (1), and with the next or previous passage's (0)."""
     if len(chapter) < 2:
         return
     for index, passage in enumerate(chapter):
+        # The direction depends on a hash, so that a model cannot learn the order of passages instead.
         step = 1 if int(rank(str(passage)), 16) % 2 else -1
         other = chapter[index + step if 0 <= index + step < len(chapter) else index - step]
         yield first[passage], second[passage], 1

@@ -1,6 +1,6 @@
-"""SQuAD 1.1 (Rajpurkar et al. 2016) from the hub's Parquet files.
+"""SQuAD 1.1 (Rajpurkar et al. 2016), from the hub's Parquet files.
 
-The labels of its test set are not public: its dev set is our `test`, and `validation` is the questions about every
+SQuAD's test labels are not public. So its dev set is our `test`, and `validation` holds the questions about every
 twentieth article of the training set.
 """
 
@@ -22,11 +22,11 @@ class Options(Strict):
     """How much of the training set is held out."""
 
     validation_every: Annotated[int, Field(gt=1)] = 20
-    """Every so many articles, one goes to `validation`."""
+    """One in this many articles goes to `validation`."""
 
 
 def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
-    """Splits `train`, `validation`, `test`: questions, each with its context and the spans that answer it."""
+    """Write splits `train`, `validation`, `test`: questions, each with its context and answer spans."""
     train, test = ([*parquet_rows(of_split(files, split), _COLUMNS)] for split in ("train", "validation"))
     articles = list(dict.fromkeys(title for title, *_ in train))
     held_out = set(articles[options.validation_every - 1 :: options.validation_every])

@@ -1,5 +1,6 @@
-"""Sentences a line of `word/tag`, a file a document: the Brown corpus (Francis & Kučera 1964, 1979) with its
-part-of-speech tags, simplified to their base.
+"""Sentences of `word/tag`, one per line, one document per file, with tags reduced to their base.
+
+This is the Brown corpus (Francis & Kučera 1964, 1979) with its part-of-speech tags.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ Sentence = tuple[list[str], list[str]]
 
 
 class Options(Strict):
-    """What the corpus is known to hold."""
+    """Known counts of the corpus."""
 
     expect: dict[str, int] = {}
-    """Counts that must be met: documents, sentences, words."""
+    """Counts to verify: documents, sentences, words."""
 
 
 def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
-    """Splits `train`, `validation`, `test` by document: every tenth, which keeps the fifteen genres in proportion."""
+    """Write splits `train`, `validation`, `test` by every tenth document, which keeps the genres in proportion."""
     documents = {path.name: sentences(path.read_text(encoding="ascii")) for path in sorted(files)}
     found = {
         "documents": len(documents),
@@ -53,7 +54,7 @@ def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
 
 
 def sentences(document: str) -> list[Sentence]:
-    """Words and base tags: one sentence a line, `word/tag` apart by spaces; a word may hold a slash."""
+    """Parse words and base tags: one sentence per line, `word/tag` separated by spaces. Words may contain slashes."""
     found: list[Sentence] = []
     for line in document.splitlines():
         pairs = [token.rpartition("/") for token in line.split()]
@@ -63,7 +64,10 @@ def sentences(document: str) -> list[Sentence]:
 
 
 def base_tag(tag: str) -> str:
-    """`fw-nn-tl` is NN, `bedz*` is BEDZ, `dt+bez` is DT: foreign, in a title, negated, or the first of two."""
+    """Reduce a tag to its base: `fw-nn-tl` to NN, `bedz*` to BEDZ, `dt+bez` to DT.
+
+    This drops the marks for foreign, title and negated words, and the second of two joined tags.
+    """
     tag = re.sub(r"^FW-|(-(TL|HL|NC))+$", "", tag.upper().partition("+")[0])
     tag = re.sub(r"(-(TL|HL|NC))+$", "", tag)
     return tag[:-1] if tag.endswith("*") and tag != "*" else tag

@@ -1,0 +1,244 @@
+"""Models that the repository keeps: they are what was trained, in half the bytes, and answer without torch."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from conftest import REPOSITORY
+from finished import Finished
+from layout import copy_yaml
+from reprise.commands.find_model import favoured
+from reprise.core.config.project import load
+from reprise.inference import gan, half, kept, lookup
+from reprise.inference import images as looking
+from reprise.inference.kept import Kept
+
+HERE = sorted(path.stem for path in (REPOSITORY / kept.FOLDER).glob("*.json"))
+
+
+def of_repository(key: str) -> Kept:
+    found = kept.read(REPOSITORY, key)
+    assert found is not None
+    return found
+
+
+# What the repository keeps
+
+
+def test_all_that_is_kept_takes_little() -> None:
+    sizes = {path: path.stat().st_size for path in (REPOSITORY / kept.FOLDER).iterdir()}
+    assert sum(sizes.values()) < 6_000_000
+    assert max(sizes.values()) <= kept.LARGEST
+    assert {path.stem for path in sizes} == set(HERE)
+    assert len(HERE) >= 6
+
+
+@pytest.mark.parametrize("key", HERE)
+def test_a_kept_model_is_of_the_arm_that_the_paper_favours_and_does_what_its_card_says(key: str) -> None:
+    found, project = of_repository(key), load(REPOSITORY, papers=[key])
+    assert found.name.split("/")[0] == key
+    assert found.arm in project.arms(key)
+    if found.card["chosen"].startswith("arm ") and "the paper favours" in found.card["chosen"]:
+        fitting = [arm for arm in project.arms(key) if arm == found.arm or not found.card.get("dataset")]
+        assert favoured(project.papers[key], fitting, found.card["scale"])[0] == found.arm
+    inputs = found.examples["inputs"]
+    if "labels" not in found.examples:
+        outputs = found(inputs.astype(np.float32) if inputs.dtype == np.float16 else inputs)
+        assert len(outputs) == len(inputs)
+        assert np.isfinite(outputs).all()
+        return
+    answers = [found.classes[place] for place in found(kept.pixels(inputs)).argmax(1)]
+    share = np.mean([one == label for one, label in zip(answers, found.examples["labels"].tolist(), strict=True)])
+    said = found.card["checked"]
+    assert share == pytest.approx(said["right"] / said["images"], abs=0.15), "50 of 1,000 images"
+    assert said["same"] >= 0.99 * said["images"]
+    assert found.card["precision"] in ("half", "full")
+
+
+def test_a_fresh_clone_answers_without_torch_and_without_data(tmp_path: Path) -> None:
+    copy_yaml(tmp_path)
+    shutil.copytree(REPOSITORY / kept.FOLDER, tmp_path / kept.FOLDER)
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "reprise", "try", "normalisation"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "onnxruntime" in imported
+    assert not imported & {"torch", "pytorch_lightning", "onnx", "matplotlib", "scipy", "wandb"}
+    lines = done.stdout.splitlines()
+    found = of_repository("normalisation")
+    assert lines[0] == f"{found.name}, trained at scale laptop; kept in this repository in half precision"
+    assert f"right on {found.card['checked']['right']:,} of 1,000 test images" in done.stdout
+    right = int(re.fullmatch(r"(\d+) of 10 right", lines[-1])[1])  # type: ignore[index]
+    labels = found.examples["labels"].tolist()[:10]
+    answers = [found.classes[place] for place in found(kept.pixels(found.examples["inputs"][:10])).argmax(1)]
+    assert right == sum(answer == label for answer, label in zip(answers, labels, strict=True))
+
+
+# What is kept of a model
+
+
+@pytest.fixture
+def alone(finished: Finished, tmp_path: Path) -> Finished:
+    """The same project with its models set aside: what was kept of them is all there is."""
+    copy_yaml(tmp_path)
+    return Finished(tmp_path, load(tmp_path, papers=[]), finished.capture)
+
+
+def keep(finished: Finished, alone: Finished, key: str, *words: str) -> Kept:
+    """Keep a model of `finished`, and give it to `alone`."""
+    assert finished("keep", key, *words).startswith(f"kept/{key}.zip: ")
+    shutil.rmtree(alone.root / kept.FOLDER, ignore_errors=True)
+    shutil.move(finished.root / kept.FOLDER, alone.root / kept.FOLDER)
+    found = kept.read(alone.root, key)
+    assert found is not None
+    return found
+
+
+def test_a_kept_classifier_gives_the_trained_ones_answers(finished: Finished, alone: Finished, tmp_path: Path) -> None:
+    found = keep(finished, alone, "normalisation")
+    task: Any = finished.task("normalisation", "pretrain", "batch", with_data=True)
+    images, labels = looking.test_images(task, "digits")
+    places = np.random.default_rng(0).permutation(len(images))[:50]
+    assert np.array_equal(found.examples["inputs"], images[places])
+    assert found.examples["labels"].tolist() == [str(label) for label in labels[places]]
+    parts = lookup.models_of("normalisation").parts(task)  # type: ignore[attr-defined]
+    with torch.no_grad():
+        expected = parts.network(parts.see(looking.pixels(images[places])))
+    assert found(kept.pixels(images[places])) == pytest.approx(expected.numpy(), abs=0.02)
+    said = json.loads(alone("try", "normalisation", "--json", "-n", "3"))
+    assert said["model"] == "normalisation/pretrain/batch/s0"
+    assert [row["image"] for row in said["images"]] == ["test image 0", "test image 1", "test image 2"]
+    scores = np.array([list(row["scores"].values()) for row in said["images"]])
+    assert scores == pytest.approx(expected[:3].softmax(1).numpy(), abs=0.01)
+    Image.fromarray(images[places[0]]).save(tmp_path / "mine.png")
+    [own] = json.loads(alone("try", "normalisation", str(tmp_path / "mine.png"), "--json"))["images"]
+    assert list(own["scores"].values()) == pytest.approx(scores[0].tolist())
+    assert own["label"] is None
+    assert finished("try", "normalisation").startswith("normalisation/pretrain/batch/s0, trained at scale smoke\n")
+
+
+def test_a_kept_sampler_draws_what_the_trained_one_does(finished: Finished, alone: Finished, tmp_path: Path) -> None:
+    found = keep(finished, alone, "gan")
+    task: Any = finished.task("gan", "pretrain", "non_saturating")
+    z = kept.mixed(found.examples["inputs"].astype(np.float32), 4, 7)
+    with torch.no_grad():
+        expected = task.decode(torch.from_numpy(z)).reshape(4, 28, 28).numpy()
+    assert found(z) == pytest.approx(expected, abs=5e-3)
+    said = json.loads(alone("try", "gan", "--json", "-n", "4", "--draw", "7"))
+    assert np.abs(np.array(said["samples"]) - expected * 255).max() < 3
+    out = tmp_path / "samples.png"
+    assert alone("try", "gan", "--out", str(out)).splitlines()[-1] == str(out)
+    with Image.open(out) as image:
+        assert image.size[0] > 500
+    assert gan.noise(task, 300).shape == (300, z.shape[1])
+
+
+def test_another_arm_than_the_kept_one_is_to_be_trained(finished: Finished, alone: Finished) -> None:
+    keep(finished, alone, "gan", "--arm", "minimax")
+    assert "no trained model of gan" in alone("try", "gan", "--arm", "non_saturating", "--out", "a.png", status=2)
+    assert "gan/pretrain/minimax/s0" in alone("try", "gan", "--json", "--arm", "minimax", "--seed", "0", "-n", "1")
+
+
+def test_what_was_changed_since_is_refused(finished: Finished, alone: Finished) -> None:
+    found = keep(finished, alone, "normalisation")
+    archive = found.folder / "normalisation.zip"
+    archive.write_bytes(archive.read_bytes()[:-1] + b"?")
+    said = alone("try", "normalisation", status=2)
+    assert "kept/normalisation.zip is damaged" in said
+    assert "`git checkout kept` brings it back" in said
+    card = found.folder / "normalisation.json"
+    card.write_text(card.read_text().replace('"smoke"', '"paper"'))
+    assert "kept/normalisation.json is damaged" in alone("try", "normalisation", status=2)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("keep dqn", "dqn cannot be kept: only models that sort, draw or compute can"),
+        ("keep bert", "bert cannot be kept"),
+        ("keep gna", "did you mean gan?"),
+        ("keep initialisation", "no trained model of initialisation"),
+        ("keep gmdh", "no network of arm complete runs by itself; --arm picks another"),
+    ],
+)
+def test_what_cannot_be_kept_is_said_in_one_line(finished: Finished, words: str, said: str) -> None:
+    printed = finished(*shlex.split(words), status=2)
+    assert said in printed
+    assert len(printed.splitlines()) == 1
+    assert not (finished.root / kept.FOLDER).exists()
+
+
+# In half precision
+
+
+def network(*constants: tuple[str, Any]) -> onnx.ModelProto:
+    """x + the sum of all constants, each of the shape of x."""
+    (_, first), *_ = constants
+    kind = helper.np_dtype_to_tensor_dtype(first.dtype)
+    nodes, last = [], "x"
+    for place, (name, _) in enumerate(constants):
+        nodes.append(helper.make_node("Add", [last, name], [f"y{place}"]))
+        last = f"y{place}"
+    values = [helper.make_tensor_value_info(name, kind, first.shape) for name in ("x", last)]
+    stored = [numpy_helper.from_array(value, name) for name, value in constants]
+    graph = helper.make_graph(nodes, "sum", values[:1], values[1:], stored)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_large_constants_become_halves_and_shades_bytes(dtype: Any) -> None:
+    draws = np.random.default_rng(0)
+    weights = draws.normal(size=(40, 50)).astype(dtype)
+    shades = (draws.integers(256, size=(40, 50)) / 255).astype(dtype)
+    small = half.halve(network(("weights", weights), ("shades", shades)))
+    stored = {one.name: one.data_type for one in small.graph.initializer}
+    assert stored["weights_kept"] == TensorProto.FLOAT16
+    assert stored["shades_kept"] == TensorProto.UINT8
+    [found] = kept.session(small.SerializeToString()).run(None, {"x": np.zeros((40, 50), dtype)})
+    assert found.dtype == dtype
+    assert found == pytest.approx(weights.astype(np.float16).astype(dtype) + shades, abs=1e-6)
+    assert np.abs(found - (weights + shades)).max() <= 2**-11 * np.abs(weights).max() * 1.01
+
+
+def test_small_constants_and_those_beyond_half_precision_stay() -> None:
+    few, large = np.full((9, 9), 0.1, np.float32), np.full((40, 50), 1e6, np.float32)
+    for values in (few, large):
+        whole = network(("values", values))
+        stored = half.halve(whole).graph.initializer
+        assert [(one.name, one.data_type) for one in stored] == [("values", TensorProto.FLOAT)]
+
+
+def test_noise_is_mixed_column_by_column() -> None:
+    noise = np.arange(12.0).reshape(4, 3)
+    found = kept.mixed(noise, 100, 0)
+    assert found.shape == (100, 3)
+    for column in range(3):
+        assert set(found[:, column]) == set(noise[:, column])
+    assert len({tuple(row) for row in found}) > 4, "new rows, not the old ones"
+    assert np.array_equal(found, kept.mixed(noise, 100, 0))
+    assert not np.array_equal(found, kept.mixed(noise, 100, 1))
+
+
+def test_pixels_and_shares() -> None:
+    for shape in ((2, 28, 28), (2, 32, 32, 3)):
+        images = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
+        assert np.array_equal(kept.pixels(images), looking.pixels(images).numpy())
+    assert kept.softmax(np.array([[0.0, np.log(3.0)], [1e4, 1e4]])) == pytest.approx(
+        np.array([[0.25, 0.75], [0.5, 0.5]])
+    )
