@@ -39,6 +39,7 @@ MODELS: list[tuple[str, Stage, str]] = [
     ("svm_vs_net", "pretrain", "svm"),
     ("gmdh", "pretrain", "complete"),
     ("memn2n", "pretrain", "hops_3"),
+    ("alphago_zero", "pretrain", "zero"),
 ]
 
 
@@ -89,7 +90,7 @@ def finish(root: Path, digits: Path) -> Finished:
     write_english(prepared)
     (prepared / "stories" / "task_2").mkdir(parents=True)
     babi.read([], prepared / "stories" / "task_2", babi.Options(task=2, stories={"train": 20, "test": 10}))
-    for name in ("mnist", "small_images", "games", "english_text", "english_tasks", "stories"):
+    for name in ("mnist", "small_images", "games", "go", "english_text", "english_tasks", "stories"):
         (prepared / name).mkdir(exist_ok=True)
         (prepared / name / "card.json").write_text('{"parts": {}}')
     project = load(root, papers=list(dict.fromkeys(key for key, _, _ in MODELS)))

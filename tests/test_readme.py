@@ -27,12 +27,13 @@ README = (REPOSITORY / "README.md").read_text()
 PROJECT = repository()
 FOLDERS = {key: REPOSITORY / "results" / "laptop" / key for key in PROJECT.pipeline.evaluate}
 VERDICTS = {key: read_verdicts(folder) for key, folder in FOLDERS.items() if folder.exists()}
+WHOLE = {key: read_verdicts(folder) for key in VERDICTS if (folder := PROJECT.results_folder(key, "paper")).exists()}
 
 
 def test_the_verdicts_are_those_of_results():
     shown = README.partition("<!-- verdicts -->\n")[2].partition("\n<!-- /verdicts -->")[0]
     spent = {key: core_seconds(FOLDERS[key]) for key in VERDICTS}
-    assert shown == verdict_summary(VERDICTS, PROJECT.papers, spent)
+    assert shown == verdict_summary(VERDICTS, PROJECT.papers, spent, WHOLE)
     assert (REPOSITORY / "results" / "README.md").read_text() == verdict_markdown(VERDICTS) + "\n"
 
 

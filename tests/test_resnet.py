@@ -34,7 +34,7 @@ TINY: dict[str, Any] = {
 
 
 def net(**network: Any) -> Any:
-    return networks(Config(**TINY | {"network": NETWORK | network}))["network"]
+    return networks(Config.model_validate(TINY | {"network": NETWORK | network}))["network"]
 
 
 def count(module: nn.Module) -> int:
@@ -81,12 +81,13 @@ def test_measures_by_hand() -> None:
 @pytest.mark.parametrize(("layers", "kind", "expansion"), [(18, "basic", 1), (50, "bottleneck", 4)])
 def test_networks_of_imagenet_are_those_of_transformers(layers: int, kind: str, expansion: int) -> None:
     network = {"kind": "imagenet", "layers": layers, "shortcut": "projection", "classes": 10, "init": {"kind": "he"}}
-    ours: Any = networks(Config(**TINY | {"network": network}))["network"].double()
+    ours: Any = networks(Config.model_validate(TINY | {"network": network}))["network"].double()
     config = ResNetConfig(
-        num_channels=1, num_labels=10, embedding_size=64, hidden_sizes=[expansion * 64 << stage for stage in range(4)],
+        num_channels=1, embedding_size=64, hidden_sizes=[expansion * 64 << stage for stage in range(4)],
         depths=list(resnet.DEPTHS[layers]), layer_type=kind, downsample_in_bottleneck=True,
     )  # fmt: skip
-    theirs = ResNetForImageClassification(config).double()
+    config.num_labels = 10
+    theirs: Any = ResNetForImageClassification(config).double()
     blocks = [layer for stage in theirs.resnet.encoder.stages for layer in stage.layers]
     pairs = [(ours.stem, theirs.resnet.embedder), (ours.output, theirs.classifier)]
     for block, layer in zip(ours.blocks, blocks, strict=True):

@@ -207,6 +207,23 @@ def test_a_left_to_right_model_is_asked_from_the_place_before(finished: Finished
     assert [one.probability for one in short] == pytest.approx([one.probability for one in long], rel=1e-4)
 
 
+# Games against a person
+
+
+def test_a_person_plays_against_the_network(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = finished("try", "alphago_zero", "b2", "undo", "c3", "resign")
+    assert "You are X and begin" in printed
+    assert printed.count("(X)") == 0, "after each move stands the answer"
+    assert printed.rstrip().endswith("White wins by resignation")
+    assert "'j9' is no move: expected a point from a1 to c3" in finished("try", "alphago_zero", "j9", status=2)
+    assert "b2 is not legal: there is a stone" in finished("try", "alphago_zero", "b2", "b2", status=2)
+    assert "points in" in finished("try", "alphago_zero"), "where nobody types it plays itself"
+    lines = iter(["d4", "a1", ""])
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda _: next(lines))
+    assert "'d4' is no move" in finished("try", "alphago_zero"), "typed in, a mistake ends nothing"
+
+
 # Images
 
 TEST_ERRORS = {

@@ -212,7 +212,9 @@ def print_verdicts(
         typer.echo(json.dumps(plain, indent=1, ensure_ascii=False))
     else:
         spent = {key: core_seconds(project.results_folder(key)) for key in found}
-        typer.echo(verdict_summary(found, project.papers, spent))
+        own = {key: project.results_folder(key, "paper") for key in found if project.params.scale != "paper"}
+        whole = {key: read_verdicts(folder) for key, folder in own.items() if (folder / "claims.json").exists()}
+        typer.echo(verdict_summary(found, project.papers, spent, whole))
 
 
 def _tell_of_those_without(project: Project, lacking: Sequence[str], asked: Sequence[str]) -> None:

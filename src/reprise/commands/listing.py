@@ -64,6 +64,7 @@ def rows(project: Project, filters: Filters) -> list[dict[str, Any]]:
         data = dict.fromkeys(section[key].data for section in (getattr(project.pipeline, stage) for stage in stages))
         given = verdicts(project.root, key, project.params.scale)
         ruled = {name: given.get(name, "not run") for name in paper.claims}
+        whole = {} if project.params.scale == "paper" else verdicts(project.root, key, "paper")
         if (
             (not chosen or key in chosen)
             and all(word in texts[key] for word in sought)
@@ -80,6 +81,7 @@ def rows(project: Project, filters: Filters) -> list[dict[str, Any]]:
                     "data": list(data),
                     "stages": [*stages, "evaluate"],
                     "verdicts": {name: said for name, said in ruled.items() if filters.verdict in (None, said)},
+                    "at_paper_scale": {name: said for name, said in whole.items() if name in paper.claims},
                 }
             )
     return found
@@ -125,7 +127,8 @@ def table(found: list[dict[str, Any]], claims: bool, width: int) -> Iterator[str
 
     A last line explains `earlier`, if any line says it.
     """
-    cells = [list(_cells(row, width)) for row in found]
+    whole = any(judged(row["at_paper_scale"]) for row in found)
+    cells = [[*_cells(row, width), *([_at_paper_scale(row)] if whole else [])] for row in found]
     widths = [max(len(plain) for plain, _ in column) for column in zip(*cells, strict=True)]
     for row, line in zip(found, cells, strict=True):
         padded = [shown + " " * (wide - len(plain)) for (plain, shown), wide in zip(line, widths, strict=True)]
@@ -137,6 +140,9 @@ def table(found: list[dict[str, Any]], claims: bool, width: int) -> Iterator[str
             )
             for name, said in row["verdicts"].items():
                 yield f"  {name}: {typer.style(said, fg=COLOURS.get(said))}"
+            for name, said in row["at_paper_scale"].items():
+                if said != "not run":
+                    yield f"  {name}, at the paper's scale: {typer.style(said, fg=COLOURS.get(said))}"
     if any(EARLIER in row["verdicts"].values() for row in found):
         yield from textwrap.wrap(f"earlier: {EARLIER}, on too few seeds for the rule of now", width)
 
@@ -150,12 +156,24 @@ def _cells(row: dict[str, Any], width: int) -> Iterator[tuple[str, str]]:
         yield (arms := f"{len(row['arms'])} arms"), arms
         yield tally(row["verdicts"].values())
         return
-    judged = [said for said in row["verdicts"].values() if said in JUDGED]
+    here = judged(row["verdicts"])
     run = any(said != "not run" for said in row["verdicts"].values())
     none = "checks alone" if run else "not run"
-    share = f"{judged.count('reproduced')} of {len(judged)} reproduced" if judged else none
-    earlier = f", {count} earlier" if (count := judged.count(EARLIER)) else ""
+    share = f"{here.count('reproduced')} of {len(here)} reproduced" if here else none
+    earlier = f", {count} earlier" if (count := here.count(EARLIER)) else ""
     yield share + earlier, share + earlier
+
+
+def judged(ruled: Mapping[str, str]) -> list[str]:
+    """Return the verdicts that rest on an interval."""
+    return [said for said in ruled.values() if said in JUDGED]
+
+
+def _at_paper_scale(row: dict[str, Any]) -> tuple[str, str]:
+    """Return `paper's scale: 2 of 3`, plain and in colour, or nothing if no claim was judged there."""
+    found = judged(row["at_paper_scale"])
+    text = f"paper's scale: {found.count('reproduced')} of {len(found)}" if found else ""
+    return text, text
 
 
 def shortened(text: str, width: int) -> str:

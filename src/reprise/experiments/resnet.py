@@ -259,7 +259,8 @@ def shortcut(kind: str, inputs: int, outputs: int, stride: int) -> nn.Module | N
 def responses(net: ResNet, images: Float[Tensor, "n channels height width"]) -> Float[np.ndarray, " layers"]:
     """Figure 7: standard deviation of what leaves each layer of the blocks, normalised, before ReLU and addition."""
     found: list[float] = []
-    norms = [layer for each in net.blocks for layer in each.branch if isinstance(layer, nn.BatchNorm2d)]
+    layers = net.blocks.named_modules()
+    norms = [layer for name, layer in layers if isinstance(layer, nn.BatchNorm2d) and ".branch." in name]
     hooks = [norm.register_forward_hook(lambda *seen: found.append(float(seen[2].std()))) for norm in norms]
     net(images)
     for hook in hooks:
@@ -272,9 +273,11 @@ def nearest_mean_accuracy(
     queries: Float[Tensor, "m features"], answers: Int[Tensor, " m"],
 ) -> float:  # fmt: skip
     """Percentage of queries that lie nearest to the mean of their own class's examples."""
-    present = labels.unique()
-    means = torch.stack([examples[labels == each].mean(0) for each in present])
-    return 100 * float((present[torch.cdist(queries, means).argmin(1)] == answers).float().mean())
+    of_class = (labels[:, None] == torch.arange(CLASSES, device=labels.device)).to(examples.dtype)
+    counts = of_class.sum(0)
+    means = of_class.T @ examples / counts.clamp(min=1)[:, None]
+    distances = torch.cdist(queries, means).masked_fill(counts == 0, torch.inf)
+    return 100 * float((distances.argmin(1) == answers).float().mean())
 
 
 def decades(first: float, last: float) -> float:
@@ -297,7 +300,8 @@ class Task(task.Task):
         channels, height, width = SHAPES[config.dataset]
         shape = channels, height // config.pooling, width // config.pooling
         # On processors, narrow convolutions are a quarter faster with channels last.
-        self.network = residual_network(config.network, channels).to(memory_format=torch.channels_last)
+        self.network = residual_network(config.network, channels)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.register_buffer("mean_image", torch.zeros(shape))
         self.register_buffer("warming", torch.tensor(config.warmup is not None))
         self.register_buffer("first_gradients", torch.ones(2))
@@ -355,8 +359,8 @@ class Task(task.Task):
         return float(value) / self.world_size
 
     def gradient_norm(self, place: int) -> Tensor:
-        """Of the first layer's weights in the block at `place`."""
-        weight = self.network.blocks[place].branch[0].weight
+        """Of the first layer's weights in the block at `place`, which may count from the end."""
+        weight = self.network.get_parameter(f"blocks.{place % len(self.network.blocks)}.branch.0.weight")
         return weight.grad.norm() if weight.grad is not None else weight.new_zeros(())
 
     @torch.no_grad()
@@ -399,7 +403,7 @@ class Task(task.Task):
         return Evaluation(metrics, pictures)
 
 
-def height_film(known: Float[np.ndarray, "probes heights"], updates: list[int]) -> list[Picture]:
+def height_film(known: Float[np.ndarray, "probes heights"], updates: list[int]) -> Picture:
     """A frame for each probe: the share sorted by height, over what it was before training."""
     figure, [axes] = blank()
     heights = np.arange(known.shape[1])
@@ -415,7 +419,7 @@ def height_film(known: Float[np.ndarray, "probes heights"], updates: list[int]) 
         line.set_data(heights, known[index])
         said.set_text(f"after {updates[index]:,} updates")
 
-    return film(figure, [line, said], len(known), show)
+    return [*film(figure, [line, said], len(known), show)]
 
 
 def response_chart(layers: Float[np.ndarray, " layers"]) -> Picture:

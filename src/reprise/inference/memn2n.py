@@ -1,4 +1,4 @@
-"""A story that somebody tells, and the network's answer with what it looked at."""
+"""Answers to questions about a story typed by a user, with the attention to its statements."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from reprise.parts.data import stories
 
 
 def answer(task: Task, text: str, count: int) -> Told:
-    """The `count` most probable answers to the last sentence of `text`, by the statements before it.
+    """Return the `count` most probable answers to the last sentence of `text`, given the statements before it.
 
-    Unusable if there is no statement, or a word is not known.
+    Raises Unusable if there is no statement, or a word is unknown.
     """
     *statements, question = [one.strip() for one in re.split(r"(?<=[.?!])\s+", text.strip())]
     if not statements:
@@ -40,7 +40,7 @@ def answer(task: Task, text: str, count: int) -> Told:
 
 
 def told(task: Task, statements: Sequence[str], question: str) -> tuple[Tensor, Tensor]:
-    """Memory [slots, 2*words], the newest statement first, and question [2*words]."""
+    """Return memory [slots, 2*words], the newest statement first, and question [2*words]."""
     words, encoding = stories.vocabulary(task.config.story), task.config.network.encoding
     memory = torch.zeros(int(task.slots), 2 * len(words))
     for slot, statement in enumerate(statements[-len(memory) :][::-1]):
@@ -49,12 +49,12 @@ def told(task: Task, statements: Sequence[str], question: str) -> tuple[Tensor, 
 
 
 def ages(memory: Tensor) -> Tensor:
-    """[batch, slots]: 1 for the newest statement, 0 where there is none."""
+    """Return ages [batch, slots]: 1 for the newest statement, 0 where there is none."""
     return torch.where(memory.ne(0).any(2), torch.arange(1, memory.shape[1] + 1), 0)
 
 
 class OneStart(nn.Module):
-    """Of networks side by side one, from memories and a question to the logits of its answer."""
+    """One of the networks side by side, from memories and a question to the logits of its answer."""
 
     def __init__(self, networks: Any, start: int) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class OneStart(nn.Module):
 
 
 def networks(task: Task) -> list[Network]:
-    """The start that counts, on made-up stories."""
+    """Return the start that counts, with generated stories."""
     words = stories.vocabulary(task.config.story)
     made_up = [stories.parse(stories.story(task.config.story, 1, number))[0] for number in range(8)]
     pairs = [told(task, one.statements, one.question) for one in made_up]
@@ -81,7 +81,7 @@ def networks(task: Task) -> list[Network]:
 
 
 def files(task: Task) -> dict[str, str]:
-    """The words, one a line, by their number."""
+    """Return the words, one per line, in order of their ids."""
     return {"vocab.txt": "\n".join(stories.vocabulary(task.config.story))}
 
 

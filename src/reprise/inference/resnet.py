@@ -1,4 +1,4 @@
-"""The network, on images averaged down and less the mean image, as it learned them."""
+"""The network, on images that are averaged down and centred as in training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reprise.inference.kinds import Classifier, Parts
 
 
 def parts(task: Task) -> Parts:
-    """The one network there is."""
+    """Return the only network."""
     pooling, mean_image = task.config.pooling, task.mean_image
 
     def see(images: Tensor) -> Tensor:

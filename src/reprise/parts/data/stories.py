@@ -1,14 +1,14 @@
-"""Stories with questions, in the manner of bAbI (Weston et al. 2015, arXiv:1502.05698): tasks 1 to 4, made up and read.
+"""Generates and parses stories with questions like those of bAbI (Weston et al. 2015, arXiv:1502.05698): tasks 1 to 4.
 
-People move between places, take things and drop them; where people and things are follows from what was said before.
-A story is kept as text in bAbI's own format, a numbered line for each statement and question:
+People move between places, and take and drop things; where people and things are follows from earlier statements. A
+story is kept as text in bAbI's own format, with a numbered line for each statement and question:
 
     1 Mary moved to the bathroom.
     2 Mary took the milk there.
     3 Mary went to the garden.
     4 Where is the milk?	garden	2 3
 
-After a question come its answer and the numbers of the statements that it follows from.
+A question is followed by its answer and the numbers of the statements that support it.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ TAKES = ("got", "took", "grabbed", "picked up")
 DROPS = ("dropped", "left", "discarded", "put down")
 DIRECTIONS = ("north", "south", "east", "west")
 QUESTIONS = 5
-"""Of a story of tasks 1 to 3; a story of task 4 has one."""
+"""Number of questions in a story of tasks 1 to 3; a story of task 4 has one."""
 
 
 class Question(NamedTuple):
-    """A question with all that was said before it."""
+    """A question with all statements before it."""
 
     statements: tuple[str, ...]
-    """In the order in which they were said."""
+    """Statements in order."""
     question: str
     answer: str
     """One word."""
     support: tuple[int, ...]
-    """Of the statements, those that the answer follows from."""
+    """Indices of the statements that the answer follows from."""
 
 
 def words(sentence: str) -> list[str]:
-    """The words of a sentence, in lower case, without punctuation."""
+    """Return the words of a sentence in lower case, without punctuation."""
     return re.findall(r"\w+", sentence.lower())
 
 
 def vocabulary(task: int) -> list[str]:
-    """Every word that stories of a task can have, in alphabetical order."""
+    """Return all words that stories of a task can contain, in alphabetical order."""
     if task == 4:
         return sorted({*PLACES, *DIRECTIONS, *words("the is of what")})
     said = [*PEOPLE, *PLACES, *MOVES, "the where is"]
@@ -62,10 +62,10 @@ def vocabulary(task: int) -> list[str]:
 
 
 def parse(text: str) -> list[Question]:
-    """The questions of a story in bAbI's format.
+    """Return the questions of a story in bAbI's format.
 
     Raises:
-        ValueError: a line that is neither a statement nor a question, or support that was not said before.
+        ValueError: a line is neither a statement nor a question, or a supporting statement was not made before.
     """
     numbers: dict[int, int] = {}
     statements: list[str] = []
@@ -91,9 +91,9 @@ def parse(text: str) -> list[Question]:
 
 
 def story(task: int, seed: int, index: int) -> str:
-    """Story number `index` of those that `seed` makes, in bAbI's format; the same whatever else is made.
+    """Generate story number `index` of `seed` in bAbI's format; it does not depend on other stories.
 
-    Of Python's generator only `random` is drawn from, whose numbers are the same in every version.
+    Of Python's generator only `random` is used, whose numbers are the same in every version.
     """
     return _STORIES[task](_Dice(f"{task} {seed} {index}"))
 
@@ -109,17 +109,17 @@ class _Dice:
         return self.random() < share
 
     def several(self, items: Sequence[Item], count: int) -> list[Item]:
-        """Different ones."""
+        """Draw `count` different items."""
         left = list(items)
         return [left.pop(int(self.random() * len(left))) for _ in range(count)]
 
 
 class _Visit(NamedTuple):
-    """A thing at a place."""
+    """A thing's stay at a place."""
 
     place: str
     line: int
-    """Of the statement that brought it there: its carrier's move."""
+    """Line of the statement that brought it there, which is its carrier's move."""
 
 
 @dataclass
@@ -129,17 +129,17 @@ class _World:
     dice: _Dice
     lines: list[str] = field(default_factory=list)
     place: dict[str, str] = field(default_factory=dict)
-    """Of people."""
+    """Place of each person."""
     moved: dict[str, int] = field(default_factory=dict)
-    """The line of each one's last move."""
+    """Line of each person's last move."""
     carrier: dict[str, str] = field(default_factory=dict)
-    """Of things that somebody has."""
+    """Person who carries each thing that is carried."""
     lies: dict[str, str] = field(default_factory=dict)
-    """The places of things that were dropped."""
+    """Place of each thing that was dropped."""
     handled: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Of each thing: the line of its last taking or dropping, and of the last move, before it, of who did so."""
+    """For each thing: the line in which it was last taken or dropped, and that of the person's last move before it."""
     visits: dict[str, list[_Visit]] = field(default_factory=dict)
-    """Of each thing: the places where it was, from the first time that somebody took it."""
+    """For each thing: the places where it was, since somebody first took it."""
 
     def say(self, text: str) -> int:
         self.lines.append(f"{len(self.lines) + 1} {text}")
@@ -158,7 +158,7 @@ class _World:
                 self.visits[thing].append(_Visit(place, line))
 
     def handle(self, person: str) -> bool:
-        """Let a person take or drop something; False where there is nothing to."""
+        """Let a person take or drop something; return False if there is nothing to take or drop."""
         dice, place = self.dice, self.place[person]
         had = [thing for thing in THINGS if self.carrier.get(thing) == person]
         there = [thing for thing in THINGS if thing not in self.carrier and self.lies.get(thing, place) == place]
@@ -178,18 +178,18 @@ class _World:
         return True
 
     def act(self) -> None:
-        """One statement: somebody moves, or takes or drops something."""
+        """Add one statement: somebody moves, or takes or drops something."""
         person = self.dice.one(PEOPLE)
         if person not in self.place or not self.dice.below(_HANDLES) or not self.handle(person):
             self.move(person)
 
 
 _HANDLES = 0.4
-"""How often somebody who has been heard of takes or drops something, where it is possible, instead of moving."""
+"""Probability that somebody with a known place takes or drops something, if possible, instead of moving."""
 
 
 def _whereabouts(dice: _Dice) -> str:
-    """Task 1, one supporting fact: people move, and where one of them is was said when they last moved."""
+    """Task 1, one supporting fact: people move; the answer is in the last move of the person asked about."""
     world = _World(dice)
     for _ in range(QUESTIONS):
         for _ in range(2):
@@ -213,7 +213,7 @@ def _things(dice: _Dice) -> str:
 
 
 def _before(dice: _Dice) -> str:
-    """Task 3, three supporting facts: where a thing was before it came to where it is."""
+    """Task 3, three supporting facts: where a thing was before it was moved to its current place."""
     world = _World(dice)
     for _ in range(QUESTIONS):
         _until(world, 0.25, lambda: any(len(visits) > 1 for visits in world.visits.values()))
@@ -225,7 +225,7 @@ def _before(dice: _Dice) -> str:
 
 
 def _until(world: _World, share: float, possible: Callable[[], bool]) -> None:
-    """Two statements and more, until there is something to ask; then after each the question comes with this share."""
+    """Add two or more statements, until a question is possible; then ask with probability `share` after each."""
     world.act()
     world.act()
     while not possible() or not world.dice.below(share):
@@ -233,10 +233,10 @@ def _until(world: _World, share: float, possible: Callable[[], bool]) -> None:
 
 
 def _directions(dice: _Dice) -> str:
-    """Task 4, two arguments of a relation: of three places the first is, say, north of the second, it of the third.
+    """Task 4, two arguments of a relation: one place is, say, north of a second, which is north of a third.
 
-    "What is north of the second?" and "What is the second north of?" have the same words and other answers; of half
-    of the questions the words alone tell, as they name the first place or the third.
+    "What is north of the second?" and "What is the second north of?" have the same words but different answers; half of
+    the questions can be answered from the words alone, as they name the first or the third place.
     """
     world = _World(dice)
     first, middle, last = dice.several(PLACES, 3)
