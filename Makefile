@@ -1,10 +1,11 @@
 # Two commands on a fresh machine: `make repro` runs the main job, `make test` the tests.
 EXPERIMENTS ?= gan dqn bert
+SCALE ?= paper
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test check format bench setup site
+.PHONY: repro paper-gpu test check format bench setup site
 
 # One experiment after another, so that the first verdicts are there early.
 repro: $(BIN)/.installed
@@ -14,6 +15,29 @@ else
 	$(foreach e,$(EXPERIMENTS),dvc repro evaluate@$(e) &&) dvc repro --single-item report
 endif
 	@reprise verdicts $(filter-out all,$(EXPERIMENTS))
+
+# What a GPU makes possible at the papers' own scale: papers with their arms, the cheapest first. If it is stopped, the
+# same command goes on where it was. At smoke scale it is a test, with arms that exist at that scale.
+PAPER_GPU.paper := \
+	optimizers/adagrad/nesterov/rmsprop/adam \
+	$(if $(wildcard params/resnet.yaml),resnet/plain_20/residual_20) \
+	lottery_ticket/objects_conv_2_ticket_9/objects_conv_2_ticket \
+	regularisation/objects_dropout/dropout_max_norm
+PAPER_GPU.smoke := optimizers/nesterov/adam lottery_ticket/dense/ticket regularisation/dropout_max_norm
+PAPER_GPU ?= $(PAPER_GPU.$(SCALE))
+# GiB per run, so that several runs share a GPU. Without a GPU it has no effect.
+GPU_MEMORY ?= 4
+
+paper-gpu: $(BIN)/.installed
+	$(if $(strip $(PAPER_GPU)),,$(error SCALE is $(SCALE); expected paper or smoke))
+	reprise prepare small_images scale=$(SCALE)
+	@set -e; for each in $(PAPER_GPU); do \
+		paper=$${each%%/*}; arms=$$(echo "/$${each#*/}" | sed 's:/: --arm :g'); \
+		for stage in pretrain evaluate; do \
+			echo reprise $$stage $$paper$$arms; \
+			reprise $$stage $$paper$$arms scale=$(SCALE) runtime.gpu_memory=$(GPU_MEMORY); \
+		done; \
+	done
 
 test: $(BIN)/.chromium
 	pytest -n 2 --dist loadscope --no-loadscope-reorder --max-worker-restart=0

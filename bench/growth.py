@@ -178,7 +178,6 @@ PAPER: dict[str, Any] = {
             "metric": "error",
             "higher": "slow",
             "lower": "fast",
-            "seeds": 2,
         }
     },
 }
@@ -240,7 +239,7 @@ def _write_project(folder: Path, keys: Sequence[str]) -> None:
     (package / "experiments" / "__init__.py").touch()
     shutil.copyfile(ROOT / "dvc.yaml", folder / "dvc.yaml")
     shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots")
-    params = {"scale": "laptop", "seeds": [0, 1], "runtime": {"precision": "auto"}}
+    params = {"scale": "laptop", "seeds": "auto", "runtime": {"precision": "auto"}}
     pipeline = {
         "datasets": ["points"],
         "pretrain": {key: {"data": "points"} for key in keys},

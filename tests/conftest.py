@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import warm
 from layout import REPOSITORY
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ LONGEST = [
     for name in ("docs", "integration", "dvc", "devices", "pipeline", "survival", "ray", "wandb", "smoke")
 ]
 """Handed out first, so that no process is left waiting for another at the end."""
+TOGETHER = {"test_export.py": "test_try.py"}
+"""Files that go to the worker of another file: they share models that take half a minute to train."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,6 +46,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(CpuTimes())
 
 
+def pytest_unconfigure() -> None:
+    """No process outlives the tests."""
+    warm.stop()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files before the others, which stay in order."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
@@ -57,8 +65,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class ByFileOrPaper(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file, _, name = nodeid.partition("::")
-            return name.partition("[")[2] if file.endswith("test_smoke.py") and "[" in name else file
+            path, _, name = nodeid.partition("::")
+            file = Path(path).name
+            return name.partition("[")[2] if file == "test_smoke.py" and "[" in name else TOGETHER.get(file, file)
 
     return ByFileOrPaper(config, log)
 
@@ -134,15 +143,22 @@ class CommandLine:
 
     root: Path
     sources: Path
+    cold: bool = False
+    """Whether each command is an interpreter of its own, not a fork of one (see warm.py)."""
+
+    @property
+    def python(self) -> str:
+        return sys.executable if self.cold else warm.python()
 
     @property
     def environment(self) -> dict[str, str]:
-        bin_folder = str(Path(sys.executable).parent)
+        folders = [*([] if self.cold else [warm.folder()]), str(Path(sys.executable).parent), os.environ["PATH"]]
         return os.environ | {
             "PYTHONPATH": str(self.sources),
-            "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join(folders),
             "OMP_NUM_THREADS": "1",
             "PYTHONDONTWRITEBYTECODE": "",
+            "PYTHONUNBUFFERED": "",
             "WANDB_MODE": "offline",
         }
 
@@ -153,10 +169,10 @@ class CommandLine:
         return done.stdout + done.stderr
 
     def reprise(self, *arguments: str, status: int = 0) -> str:
-        return self(sys.executable, "-m", "reprise", *arguments, status=status)
+        return self(self.python, "-m", "reprise", *arguments, status=status)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "reprise", *arguments]
+        command = [self.python, "-m", "reprise", *arguments]
         return subprocess.Popen(
             command, cwd=self.root, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -165,8 +181,7 @@ class CommandLine:
 def copy_sources(root: Path) -> Path:
     """The package and the toy paper, under `root`; returns the folder to import from."""
     sources = root / "src"
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(REPOSITORY / "src" / "reprise", sources / "reprise", ignore=ignored)
+    shutil.copytree(REPOSITORY / "src" / "reprise", sources / "reprise")  # with byte code: files keep their times
     shutil.copyfile(REPOSITORY / "tests" / "toy.py", sources / "reprise" / "experiments" / "toy.py")
     return sources
 
@@ -188,19 +203,40 @@ def make_toy_project(root: Path) -> CommandLine:
     """`root` with the toy paper alone; its data lie beside the project's files, unprepared."""
     sources = copy_sources(root)
     for path in (sources / "reprise" / "experiments").iterdir():
-        if path.name not in {"toy.py", "__init__.py"}:
+        if path.name not in {"toy.py", "__init__.py", "__pycache__"}:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     write_toy_yaml(root)
     shutil.copyfile(REPOSITORY / "dvc.yaml", root / "dvc.yaml")
     return CommandLine(root, sources)
 
 
-@pytest.fixture
-def toy_project(tmp_path: Path) -> CommandLine:
-    """A folder with the toy paper alone, its data prepared."""
-    commands = make_toy_project(tmp_path)
+@pytest.fixture(scope="session")
+def prepared_toy(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
+    """A folder with the toy paper alone, its data prepared: to copy, and not to be written to."""
+    commands = make_toy_project(tmp_path_factory.mktemp("toy"))
     commands.reprise("prepare", "points")
     return commands
+
+
+@pytest.fixture(scope="session")
+def trained_toy(tmp_path_factory: pytest.TempPathFactory, prepared_toy: CommandLine) -> CommandLine:
+    """The same, its four runs trained and scored; not to be written to either."""
+    commands = copied(prepared_toy, tmp_path_factory.mktemp("trained") / "toy")
+    commands.reprise("pretrain", "toy")
+    commands.reprise("evaluate", "toy")
+    return commands
+
+
+@pytest.fixture
+def toy_project(prepared_toy: CommandLine, tmp_path: Path) -> CommandLine:
+    """A folder with the toy paper alone, its data prepared."""
+    return copied(prepared_toy, tmp_path)
+
+
+def copied(project: CommandLine, root: Path) -> CommandLine:
+    """A copy of a project in the folder `root`, with the byte code of its sources, which have their times."""
+    shutil.copytree(project.root, root, symlinks=True, dirs_exist_ok=True)
+    return CommandLine(root, root / project.sources.relative_to(project.root))
 
 
 @pytest.fixture(scope="session")

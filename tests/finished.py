@@ -23,6 +23,7 @@ from reprise.core.run.task import Task
 from reprise.core.run.tracking import NoTracker
 from reprise.inference import models
 from reprise.parts.data import store
+from reprise.parts.data.readers import babi
 from reprise.stages.run_list import runs_of
 from training import sentences
 
@@ -37,6 +38,8 @@ MODELS: list[tuple[str, Stage, str]] = [
     ("regularisation", "pretrain", "autoencoder"),
     ("svm_vs_net", "pretrain", "svm"),
     ("gmdh", "pretrain", "complete"),
+    ("memn2n", "pretrain", "hops_3"),
+    ("alphago_zero", "pretrain", "zero"),
 ]
 
 
@@ -85,7 +88,9 @@ def finish(root: Path, digits: Path) -> Finished:
     for name in ("mnist", "small_images"):
         shutil.copytree(digits, prepared / name)
     write_english(prepared)
-    for name in ("mnist", "small_images", "games", "english_text", "english_tasks"):
+    (prepared / "stories" / "task_2").mkdir(parents=True)
+    babi.read([], prepared / "stories" / "task_2", babi.Options(task=2, stories={"train": 20, "test": 10}))
+    for name in ("mnist", "small_images", "games", "go", "english_text", "english_tasks", "stories"):
         (prepared / name).mkdir(exist_ok=True)
         (prepared / name / "card.json").write_text('{"parts": {}}')
     project = load(root, papers=list(dict.fromkeys(key for key, _, _ in MODELS)))

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from functools import cache
 from pathlib import Path
 
-from reprise.core.config.project import load
+from reprise.core.config.project import Project, load
 
 REPOSITORY = Path(__file__).parents[1]
 YAML = ("params.yaml", "pipeline.yaml", "params", "papers", "datasets")
 """What a project's YAML may lie in: files and folders."""
+
+
+@cache
+def repository(scale: str | None = None) -> Project:
+    """The repository's own project, every paper of it checked: half a second, once for each process."""
+    return load(REPOSITORY, scale=scale)
 
 
 def papers() -> list[str]:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from reprise.core.config.paper import Paper
 from reprise.core.config.project import Project, load
+from reprise.core.contract import Scale
 from reprise.core.verdicts import results
 from reprise.core.verdicts.verdict import Verdict
 
@@ -199,22 +200,24 @@ def write(
     seconds: float = 30.0,
     failures: Mapping[tuple[str, int], str] = MappingProxyType({}),
     configs: Mapping[str, Any] | None = None,
+    scale: Scale = "laptop",
+    better: float = 0.0,
     **facts: Any,
 ) -> dict[str, Verdict]:
-    """Write `root`/results/laptop/`key` from runs whose files are made up in `root`/models; `failures` diverged.
+    """Write `root`/results/`scale`/`key` from runs whose files are made up in `root`/models; `failures` diverged.
 
-    Each took `seconds`; `facts` are what else its record says of its cost.
+    Each took `seconds`; `facts` are what else its record says of its cost. Likelihoods are `better` by so many nats.
     """
     rng = np.random.default_rng(0)
     runs, histories, pictures = {}, {}, {}
     for arm, strength in ARMS.items():
         for seed in SEEDS:
             runs[arm, seed] = {
-                "log_likelihood": 100.0 * strength + rng.normal(0, 8),
+                "log_likelihood": 100.0 * strength + better + rng.normal(0, 8),
                 "early_gradient": strength + rng.normal(0, 0.1),
                 "modes": float(rng.integers(8, 11)),
             }
-            stem = root / "models" / "laptop" / key / "pretrain" / arm / f"seed{seed}"
+            stem = root / "models" / scale / key / "pretrain" / arm / f"seed{seed}"
             stem.mkdir(parents=True, exist_ok=True)
             histories["pretrain", arm, seed] = stem.with_suffix(".history.csv")
             _write_history(histories["pretrain", arm, seed], strength, rng)
@@ -226,14 +229,14 @@ def write(
             first.save(stem / "game.gif", save_all=True, append_images=others, duration=100, loop=0)
             pictures[arm, seed]["game"] = stem / "game.gif"
     fingerprints = {(arm, seed): f"{arm}{seed}" for arm, seed in runs}
-    folder = root / "results" / "laptop" / key
+    folder = root / "results" / scale / key
     records = {key: {"seconds": seconds, **facts} for key in histories}
     for run in failures:
         del runs[run], pictures[run]
     return results.write(
         folder,
         paper,
-        "laptop",
+        scale,
         runs,
         failures,
         configs=configs,

@@ -131,6 +131,7 @@ SOURCES: dict[str, dict[str, Any]] = {
     "deb": {"package": "libstdc++6", "version": "1:0.0~git2020+x-1", "path": "x", "sha256": SHA},
     "hub": {"dataset": "owner/name", "revision": "a" * 40, "path": "x"},
     "installed": {"package": "ale-py", "version": "0.12.1"},
+    "made_up": {},
 }
 NO_PACKAGES = (
     "-r", "--index-url=https://example.org", "https://example.org/x.whl", "git+https://example.org/x", "./folder",

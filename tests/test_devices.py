@@ -20,7 +20,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from conftest import REPOSITORY, CommandLine, make_toy_project
+from conftest import REPOSITORY, CommandLine, copied
 from reprise.core.config.project import load
 from reprise.core.contract import Run
 from reprise.core.run.trainer import ReplicasStrategy, ShardsStrategy, shard, strategy
@@ -67,10 +67,9 @@ def test_two_devices_stop_together_and_go_on_bitwise_the_same(toy_project):
 
 
 @pytest.fixture(scope="module")
-def two_devices(tmp_path_factory) -> tuple[dict[str, torch.Tensor], str]:
+def two_devices(prepared_toy, tmp_path_factory) -> tuple[dict[str, torch.Tensor], str]:
     """What a run over two devices of one machine comes to."""
-    project = make_toy_project(tmp_path_factory.mktemp("two"))
-    project.reprise("prepare", "points")
+    project = copied(prepared_toy, tmp_path_factory.mktemp("two"))
     project.reprise(*RUN, *TWO)
     return done(project)
 
@@ -81,11 +80,10 @@ def test_two_nodes_of_torchrun_are_two_devices_of_one(toy_project, two_devices):
         port = free.getsockname()[1]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
     where = ["--master-addr=127.0.0.1", f"--master-port={port}", "--module", "reprise", *RUN, "runtime.num_nodes=2"]
+    environment = toy_project.environment | {"PYTHON_EXEC": toy_project.python}  # torchrun's own for its workers
     piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     agents = [
-        subprocess.Popen(
-            [*torchrun, f"--node-rank={rank}", *where], cwd=toy_project.root, env=toy_project.environment, **piped
-        )
+        subprocess.Popen([*torchrun, f"--node-rank={rank}", *where], cwd=toy_project.root, env=environment, **piped)
         for rank in range(2)
     ]
     try:
@@ -191,7 +189,7 @@ def test_a_process_of_slurm_is_the_rank_that_slurm_says(toy_project):
     job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "reprise", "SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1",
            "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NODELIST": "localhost"}  # fmt: skip
     ran = subprocess.run(
-        [sys.executable, "-m", "reprise", *RUN], cwd=toy_project.root, env=toy_project.environment | job,
+        [toy_project.python, "-m", "reprise", *RUN], cwd=toy_project.root, env=toy_project.environment | job,
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "toy/pretrain/fast/s0  60/60" in ran.stdout

@@ -51,6 +51,8 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 KNOB = r"([+~]?)\b((?:params|papers)/\w+\.yaml):([+~]?)([a-z][\w.]*\w)"
 """FILE:KNOB, with DVC's sign for one that is to be added or removed, which stands after the colon."""
 SHELLS = {"bash", "sh", "shell", "zsh", "fish", "shell-session"}
+CLICK_EXCEPTION: Any = next(one for one in typer.BadParameter.__mro__ if one.__name__ == "ClickException")
+"""Typer's own: it carries a click of its own, whose exceptions are not those of the package."""
 UNCHANGED = ("/dev/null", "$EDITOR")
 """What marks a command that waits for a person."""
 
@@ -186,11 +188,12 @@ class Copy:
         """Undo what the page before did to files."""
         self.done("git checkout --quiet --force -B main begin && git clean --quiet --force -d")
 
-    def edit(self, block: Block) -> None:
-        """Make the changes that a block of ```diff shows."""
+    def edit(self, block: Block) -> str:
+        """Make the changes that a block of ```diff shows; what is wrong with them, or nothing."""
         name = block.text[0].removeprefix("--- ")
         file = self.root / name
-        assert file.exists(), f"{block.place}: there is no {name}"
+        if not file.exists():
+            return f"{block.place}: there is no {name}"
         text = file.read_text()
         for hunk in re.split(r"(?m)^@@.*\n", "\n".join(block.text[1:]) + "\n"):
             lines = hunk.split("\n")[:-1]
@@ -198,13 +201,19 @@ class Copy:
                 continue
             before = "".join(f"{line[1:]}\n" for line in lines if not line.startswith("+"))
             after = "".join(f"{line[1:]}\n" for line in lines if not line.startswith("-"))
-            assert before, f"{block.place}: nothing says where the new lines go"
-            assert text.count(before) == 1, f"{block.place}: {name} holds this {text.count(before)} times:\n{before}"
+            if not before:
+                return f"{block.place}: nothing says where the new lines go"
+            if text.count(before) != 1:
+                return f"{block.place}: {name} holds this {text.count(before)} times:\n{before}"
             text = text.replace(before, after)
         file.write_text(text)
+        return ""
 
-    def run(self, block: Block) -> None:
-        """Each command that was not yet run in this state; of the last one, status and what it prints are checked."""
+    def run(self, block: Block) -> str:
+        """Run each command that was not yet run in this state; what went otherwise than the page says, or nothing.
+
+        That is a status, and where the block says so what its last command prints.
+        """
         status, exact = block.status, block.comment == "<!-- exact -->"
         for place, command in enumerate(block.commands, 1):
             if any(sign in command for sign in UNCHANGED):
@@ -215,11 +224,15 @@ class Copy:
                 continue
             found, wanted = self(command), status if place == len(block.commands) else 0
             said = f"{block.place}: $ {command}\nended with {found.returncode}:\n{found.stdout}"
-            assert found.returncode == wanted, "\n\n".join([said, "Not run are:", *not_run()])
+            if found.returncode != wanted:
+                return "\n\n".join([said, "Not run are:", *not_run()])
             self.ran.add(begun)
             if (status or exact) and place == len(block.commands):
                 shown = [".*".join(map(re.escape, line.split("…"))) for line in block.output]
-                assert [line for line in shown if not re.search(f"(?m)^ *{line} *$", found.stdout)] == [], said
+                missing = [line for line in shown if not re.search(f"(?m)^ *{line} *$", found.stdout)]
+                if missing:
+                    return f"{said}\n\nWhat the page shows is not there: {missing}"
+        return ""
 
 
 @pytest.fixture(scope="module")
@@ -252,10 +265,38 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
 def test_what_a_page_says_can_be_done(copy: Copy, page: Path) -> None:
     copy.begin()
     for block in blocks(page):
+        wrong = ""
         if block.language == "diff" and block.text[0].startswith("--- "):
-            copy.edit(block)
+            wrong = copy.edit(block)
         elif block.language == "console" and not re.match("<!-- (not run|run by)", block.comment):
-            copy.run(block)
+            wrong = copy.run(block)
+        assert not wrong, wrong
+
+
+def test_what_a_page_says_wrongly_is_found(tmp_path: Path) -> None:
+    """The test above can fail: at a status, at what is shown, at a file or a place in it that is not there."""
+    copy = Copy(tmp_path / "project")
+    copy.root.mkdir()
+    (copy.root / "a.txt").write_text("one\ntwo\ntwo\n")
+    page = REPOSITORY / "docs" / "made-up.md"
+
+    def ran(*text: str, comment: str = "") -> str:
+        return copy.run(Block(page, 7, "console", [*text], comment))
+
+    def edited(*text: str) -> str:
+        return copy.edit(Block(page, 7, "diff", [*text]))
+
+    assert ran("$ cat a.txt", "one", "...", comment="<!-- exact -->") == ""
+    assert "docs/made-up.md:7: $ false\nended with 1" in ran("$ true", "$ false")
+    assert ran("$ exit 2", comment="<!-- ends with 2 -->") == ""
+    assert "ended with 0" in ran("$ true", comment="<!-- ends with 2 -->")
+    assert "is not there: ['three']" in ran("$ cat a.txt", "three", comment="<!-- exact -->")
+    assert ran("$ cat a.txt", "o…e", comment="<!-- exact -->") == ""
+    assert edited("--- b.txt", " one") == "docs/made-up.md:7: there is no b.txt"
+    assert edited("--- a.txt", "+three") == "docs/made-up.md:7: nothing says where the new lines go"
+    assert "a.txt holds this 2 times:\ntwo\n" in edited("--- a.txt", "-two")
+    assert edited("--- a.txt", " one", "-two", "+2") == ""
+    assert (copy.root / "a.txt").read_text() == "one\n2\ntwo\n"
 
 
 # What is named
@@ -302,37 +343,56 @@ def calls(command: str, *programs: str) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("block", CONSOLE, ids=lambda block: block.place)
 def test_commands_and_options_exist(block: Block) -> None:
-    group = typer.main.get_command(app)
+    wrong = [mistake(words) for command in block.commands for words in calls(command, "reprise")]
+    if "<!-- not run" in block.comment:
+        wrong += [mistake_elsewhere(command) for command in block.commands]
+    assert [one for one in wrong if one] == []
+
+
+def mistake(words: list[str]) -> str:
+    """What `reprise` lacks of a command, its options and as many arguments; empty if it has all."""
+    group: Any = typer.main.get_command(app)
     top = click.Context(group, info_name="reprise")
-    for command in block.commands:
-        for words in calls(command, "reprise"):
-            check(group, top, words)
-        if "<!-- not run" in block.comment:
-            check_not_run(command)
+    if not words:
+        return ""
+    if words[0].startswith("-"):
+        options = {name for option in group.get_params(top) for name in (*option.opts, *option.secondary_opts)}
+        return "" if words[0] in options else f"reprise has no {words[0]}"
+    if words[0] not in group.commands:
+        return f"reprise has no {words[0]}"
+    if "--help" not in words:
+        try:
+            group.commands[words[0]].make_context(words[0], words[1:], parent=top)
+        except CLICK_EXCEPTION as error:
+            return f"reprise {' '.join(words)}: {error.format_message()}"
+    return ""
 
 
-def check(group: Any, top: Any, words: list[str]) -> None:
-    """AssertionError or click's own unless `reprise` has the command, its options and as many arguments."""
-    if not words or words[0].startswith("-"):
-        assert not words or any(
-            words[0] in (*option.opts, *option.secondary_opts) for option in group.get_params(top)
-        ), words
-        return
-    assert words[0] in group.commands, f"reprise has no {words[0]}"
-    if "--help" in words:
-        return
-    group.commands[words[0]].make_context(words[0], words[1:], parent=top)
-
-
-def check_not_run(command: str) -> None:
-    """The same for DVC's commands and make's targets, where nothing else runs them."""
+def mistake_elsewhere(command: str) -> str:
+    """The same of DVC's commands and make's targets, where nothing else runs them."""
+    from dvc.cli import DvcParserError
     from dvc.cli.parser import get_main_parser
 
     for words in calls(command, "dvc"):
-        get_main_parser().parse_args(words)
+        try:
+            get_main_parser().parse_args(words)
+        except (DvcParserError, SystemExit) as error:
+            return f"{command}: {error}"
     targets = re.findall(r"(?m)^(\w+):", (REPOSITORY / "Makefile").read_text())
-    for words in calls(command, "make"):
-        assert [word for word in words if "=" not in word and word not in targets] == [], command
+    unknown = [word for words in calls(command, "make") for word in words if "=" not in word and word not in targets]
+    return f"{command}: make has no {', '.join(unknown)}" if unknown else ""
+
+
+def test_commands_and_options_that_do_not_exist_are_found() -> None:
+    """The test above can fail."""
+    assert mistake(["show", "gan", "--arm", "minimax"]) == mistake(["--version"]) == mistake([]) == ""
+    assert mistake(["shows"]) == "reprise has no shows"
+    assert mistake(["--verison"]) == "reprise has no --verison"
+    assert "--arn" in mistake(["show", "gan", "--arn", "minimax"])
+    assert "Missing argument" in mistake(["show"])
+    assert mistake_elsewhere("dvc repro evaluate@gan && make test") == ""
+    assert mistake_elsewhere("dvc repor evaluate@gan") != ""
+    assert mistake_elsewhere("make tset") == "make tset: make has no tset"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))

@@ -45,7 +45,8 @@ def test_here_it_knows_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"python", "packages", "cores", "torch", "GPU", "bfloat16", "disk", "git", "dvc", "project", "W&B"} <= {
         *findings
     }
-    assert findings["project"]["found"].startswith("16 experiments")
+    papers = list(REPOSITORY.glob("papers/*.yaml"))
+    assert findings["project"]["found"].startswith(f"{len(papers)} experiments")
     assert done.exit_code == any(one["status"] == "fail" for one in findings.values())
     assert all(one["advice"] for one in findings.values() if one["status"] in ("warn", "fail"))
 
@@ -128,7 +129,7 @@ def test_little_of_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert found(tmp_path, "disk").status == "warn"
     monkeypatch.setattr(doctor, "NO_DISK", 1 << 60)
     assert found(tmp_path, "disk").status == "fail"
-    monkeypatch.setattr(doctor, "_first_match", lambda file, pattern: str(3 << 20))  # KiB
+    monkeypatch.setattr(doctor, "_available_memory", lambda: 3 << 30)
     monkeypatch.setattr(doctor, "cores", lambda: 8)
     assert found(tmp_path, "memory").advice.startswith("runtime.workers: 1 ")
     monkeypatch.setattr(doctor, "_load_average", lambda: 20.0)

@@ -318,6 +318,15 @@ def test_support_vectors_go_into_the_file(finished: Finished, tmp_path: Path) ->
     assert torch.allclose(found, task.outputs(max(task.config.sizes), images.flatten(1)), atol=1e-4)
 
 
+def test_of_networks_side_by_side_the_chosen_one_goes_into_the_file(finished: Finished, tmp_path: Path) -> None:
+    task, [network] = networks_of(finished, "memn2n", "pretrain", "hops_3")
+    path, _ = files.write(network, tmp_path, "onnx")
+    inputs = tuple(network.inputs.values())
+    ages = torch.where(inputs[0].ne(0).any(2), torch.arange(1, inputs[0].shape[1] + 1), 0)
+    expected = task.networks(inputs[0], ages, inputs[1]).logits[int(task.best)]
+    assert torch.allclose(files._run_onnx(path, network, inputs), expected, atol=1e-4)
+
+
 def test_a_grown_polynomial_is_what_was_found() -> None:
     project = load_project(REPOSITORY, scale="smoke", papers=["gmdh"])
     tree = project.resolve("gmdh", "degree_4", "laptop") | {"replicates": 1}

@@ -17,10 +17,19 @@ from reprise.stages.dvc_deps import write_all
 PAGE = {"report/page"}
 
 
+@pytest.fixture(scope="module")
+def as_it_stands(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository's YAML with the files of its stages."""
+    root = tmp_path_factory.mktemp("stands")
+    copy_yaml(root)
+    written(root)
+    return root
+
+
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    copy_yaml(tmp_path)
-    return tmp_path
+def root(as_it_stands: Path, tmp_path: Path) -> Path:
+    """A copy of it, to edit."""
+    return Path(shutil.copytree(as_it_stands, tmp_path, dirs_exist_ok=True))
 
 
 def written(root: Path) -> set[str]:
@@ -34,8 +43,9 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1))
 
 
-def test_everything_is_written_once(root: Path) -> None:
-    pipeline = load(root).pipeline
+def test_everything_is_written_once(tmp_path: Path) -> None:
+    copy_yaml(root := tmp_path)
+    pipeline = load(root, papers=()).pipeline
     stages = {stage: getattr(pipeline, stage) for stage in ("pretrain", "finetune", "evaluate")}
     expected = {f"{stage}/{key}" for stage, section in stages.items() for key in section}
     assert written(root) == expected | {f"prepare/{key}" for key in pipeline.datasets} | {"report/page"}
@@ -55,7 +65,6 @@ def test_everything_is_written_once(root: Path) -> None:
     ],
 )
 def test_an_edit_shows_where_it_counts(root: Path, file: str, old: str, new: str, changed: set[str]) -> None:
-    written(root)
     edit(root / file, old, new)
     assert written(root) == changed
 
@@ -66,7 +75,6 @@ def test_a_comment_in_a_paper_shows_on_the_page_alone(
     copied = tmp_path / "reprise"
     shutil.copytree(experiments_dir().parent, copied, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(source_hash, "experiments_dir", lambda: copied / "experiments")
-    written(root)
     paper = copied / "experiments" / "gmdh.py"
     paper.write_text(paper.read_text() + "# A comment.\n")
     assert written(root) == {"report/page"}
@@ -78,7 +86,7 @@ def test_a_comment_in_a_paper_shows_on_the_page_alone(
     assert "evaluate/activations" in changed
     assert {stage.partition("/")[0] for stage in changed} == {"evaluate"}  # nothing is trained for a chart
     edit(copied / "parts" / "optim.py", "return torch.optim.Adam(params", "return torch.optim.Adam([*params]")
-    with_adam = {key for key in load(root).pipeline.pretrain if '"adam"' in knobs(root, key)}
+    with_adam = {key for key in load(root, papers=()).pipeline.pretrain if '"adam"' in knobs(root, key)}
     assert {one for one in written(root) if one.startswith("pretrain/")} == {f"pretrain/{key}" for key in with_adam}
 
 
@@ -87,9 +95,8 @@ def knobs(root: Path, key: str) -> str:
 
 
 def test_another_scale_is_another_experiment(root: Path) -> None:
-    written(root)
     edit(root / "params.yaml", "scale: laptop", "scale: smoke")
-    pipeline = load(root).pipeline
+    pipeline = load(root, papers=()).pipeline
     stages = (pipeline.pretrain, pipeline.finetune, pipeline.evaluate)
     assert len(written(root)) == sum(map(len, stages)) + len(PAGE)
     content = json.loads((root / ".reprise/source/pretrain/gan.json").read_text())
@@ -98,7 +105,6 @@ def test_another_scale_is_another_experiment(root: Path) -> None:
 
 
 def test_what_is_gone_is_removed(root: Path) -> None:
-    written(root)
     folder = root / ".reprise" / "source"
     (folder / "pretrain" / "gone.json").write_text("{}")
     (folder / "gan.json").write_text("{}")

@@ -15,7 +15,7 @@ from conftest import REPOSITORY, CommandLine
 from layout import copy_yaml
 from reprise.core.config.project import load
 
-TRAINED = ("perceptron", "bert")
+TRAINED = ("gan", "bert")  # few arms; both stages, three datasets
 NEW = "toy"
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import made_up
-from conftest import CommandLine, make_toy_project
+from conftest import CommandLine, copied
 from reprise.commands import compare, revisions
 from reprise.commands.project import UsageError
 from reprise.core.config.yaml import ConfigError
@@ -47,22 +47,10 @@ def until(ready, seconds: float = 200.0) -> None:
         time.sleep(0.02)
 
 
-@pytest.fixture(scope="module")
-def finished_project(tmp_path_factory) -> Path:
-    """The toy project, trained and evaluated."""
-    project = make_toy_project(tmp_path_factory.mktemp("whole"))
-    project.reprise("prepare", "points")
-    project.reprise("pretrain", "toy")
-    project.reprise("evaluate", "toy")
-    return project.root
-
-
 @pytest.fixture
-def project(finished_project, tmp_path) -> CommandLine:
-    """A copy of it."""
-    root = tmp_path / "copy"
-    shutil.copytree(finished_project, root, symlinks=True)
-    return CommandLine(root, root / "src")
+def project(trained_toy, tmp_path) -> CommandLine:
+    """The toy project, trained and evaluated."""
+    return copied(trained_toy, tmp_path / "copy")
 
 
 def test_one_flipped_byte_of_a_run_trains_it_again_with_the_same_bits(project):
@@ -75,6 +63,23 @@ def test_one_flipped_byte_of_a_run_trains_it_again_with_the_same_bits(project):
     assert "training it again" in printed
     assert weights(project.root) == before
     assert "4 were there already" in project.reprise("pretrain", "toy")
+
+
+def test_all_that_a_run_leaves_is_on_disk_before_its_checkpoints_go(tmp_path, monkeypatch):
+    """By the order of calls: a power failure cannot be had in a test."""
+    work = tmp_path / "run"
+    (work / "done.tmp").mkdir(parents=True)
+    (work / "pictures").mkdir()
+    for name in ("done.tmp/weights.safetensors", "done.tmp/history.csv", "pictures/line_00000030.png"):
+        (work / name).write_bytes(name.encode())
+    (checkpoint := work / "step-000000000010.ckpt").touch()
+    happened: list[int | str] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: happened.append(os.fstat(descriptor).st_ino))
+    monkeypatch.setattr(run_store, "clear", lambda path: happened.append(path.name))
+    run_store.finish(work, {"name": "toy/pretrain/fast/s0"}, keep_checkpoints=False)
+    left = [work / "done", *(work / "done").iterdir(), *(work / "pictures").iterdir(), work]
+    before = happened[: happened.index(checkpoint.name)]
+    assert [path.name for path in left if path.stat().st_ino not in before] == []
 
 
 @pytest.mark.parametrize("left", ["empty folder", "garbage", "link", "file"])
@@ -225,6 +230,8 @@ def test_what_is_swapped_in_stays_whole_and_links_are_not_followed(tmp_path):
 
 
 def test_a_run_has_its_threads_whatever_else_waits(toy_project):
+    """In interpreters of their own: some libraries take their number of threads as they are loaded."""
+    toy_project.cold = True
     source = toy_project.sources / "reprise" / "experiments" / "toy.py"
     told = 'return {"loss": loss.detach(), "threads": float(torch.get_num_threads())}'
     source.write_text(source.read_text().replace('return {"loss": loss.detach()}', told))
@@ -279,6 +286,7 @@ def test_workers_whose_grid_was_killed_stop_quietly_with_a_checkpoint(toy_projec
 
 
 def test_the_same_stage_twice_at_once_is_done_once(toy_project):
+    toy_project.cold = True  # the process that is named is the one that was started here
     first, _ = begun(toy_project)
     slowly = ("runtime.checkpoint_every=0.05", "params/toy.yaml:paper.pause=0.05")
     second = toy_project.start("pretrain", "toy", *slowly)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -13,7 +14,6 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from conftest import make_toy_project
 from reprise.core.config.project import load as load_project
 from reprise.core.verdicts.results import read
 from reprise.stages.page.staleness import since
@@ -38,12 +38,9 @@ def wait_for(condition, seconds: float = 200) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
+def trained(trained_toy) -> Path:
     """A project whose four runs went on undisturbed."""
-    project = make_toy_project(tmp_path_factory.mktemp("trained"))
-    project.reprise("prepare", "points")
-    project.reprise("pretrain", "toy")
-    return project.root
+    return trained_toy.root
 
 
 def test_from_yaml_to_verdict(toy_project):
@@ -89,6 +86,24 @@ def test_arms_one_at_a_time(toy_project):
     toy_project.reprise("evaluate", "toy", "--arm", "slow")
     assert json.loads((results / "claims.json").read_text())["faster"]["verdict"] == "reproduced"
     assert "left_out" not in json.loads((results / "card.json").read_text())
+
+
+def test_arms_of_another_machine_stay_until_they_change(toy_project):
+    results = toy_project.root / "results" / "laptop" / "toy"
+    for arm in ("fast", "slow"):  # two machines have results/ in common, and neither models nor runs
+        shutil.rmtree(toy_project.root / "models", ignore_errors=True)
+        shutil.rmtree(toy_project.root / ".reprise", ignore_errors=True)
+        toy_project.reprise("pretrain", "toy", "--arm", arm)
+        toy_project.reprise("evaluate", "toy", "--arm", arm)
+    found = read(results)
+    assert found.verdicts["faster"].verdict == "reproduced"
+    assert found.card["arms"] == ["fast", "slow"]
+    assert "left_out" not in found.card
+    edit(toy_project.root / "params/toy.yaml", "fast: {}", "fast: {batch_size: 8}")
+    toy_project.reprise("evaluate", "toy", "--arm", "slow")
+    found = read(results)
+    assert found.verdicts["faster"].reason == "no runs of fast"
+    assert found.card["left_out"] == ["fast"]
 
 
 def test_a_signal_ends_with_its_status_and_the_next_call_goes_on(toy_project):

@@ -13,12 +13,10 @@ import typer
 from PIL import Image
 
 import screenshot
-from conftest import REPOSITORY
-from layout import copy_yaml
+from layout import REPOSITORY, copy_yaml, repository
 from reprise.commands.compare import compare
 from reprise.commands.comparison_text import lines
 from reprise.core.config.judged_seeds import FIRST_JUDGED_SEED
-from reprise.core.config.project import load
 from reprise.core.verdicts.claims import judge
 from reprise.core.verdicts.listings import verdict_markdown, verdict_rows, verdict_summary
 from reprise.core.verdicts.results import core_seconds, read_runs, read_verdicts
@@ -26,15 +24,16 @@ from reprise.core.verdicts.results import core_seconds, read_runs, read_verdicts
 README = (REPOSITORY / "README.md").read_text()
 
 
-PROJECT = load(REPOSITORY)
+PROJECT = repository()
 FOLDERS = {key: REPOSITORY / "results" / "laptop" / key for key in PROJECT.pipeline.evaluate}
 VERDICTS = {key: read_verdicts(folder) for key, folder in FOLDERS.items() if folder.exists()}
+WHOLE = {key: read_verdicts(folder) for key in VERDICTS if (folder := PROJECT.results_folder(key, "paper")).exists()}
 
 
 def test_the_verdicts_are_those_of_results():
     shown = README.partition("<!-- verdicts -->\n")[2].partition("\n<!-- /verdicts -->")[0]
     spent = {key: core_seconds(FOLDERS[key]) for key in VERDICTS}
-    assert shown == verdict_summary(VERDICTS, PROJECT.papers, spent)
+    assert shown == verdict_summary(VERDICTS, PROJECT.papers, spent, WHOLE)
     assert (REPOSITORY / "results" / "README.md").read_text() == verdict_markdown(VERDICTS) + "\n"
 
 

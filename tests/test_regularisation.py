@@ -143,7 +143,7 @@ def test_zca_by_hand_and_of_images_without_contrast() -> None:
 
 
 def test_convolutional_layers_of_the_paper() -> None:
-    tree = load(REPOSITORY).resolve("regularisation", "objects_dropout", "paper")
+    tree = load(REPOSITORY, papers=["regularisation"]).resolve("regularisation", "objects_dropout", "paper")
     with torch.device("meta"):
         net = networks(Config.model_validate(tree))["network"]
         assert net(torch.zeros(2, 3 * 32 * 32)).shape == (2, 10)
@@ -153,7 +153,7 @@ def test_convolutional_layers_of_the_paper() -> None:
 
 
 def test_the_widest_network_of_table_2() -> None:
-    tree = load(REPOSITORY).resolve("regularisation", "widest", "paper")
+    tree = load(REPOSITORY, papers=["regularisation"]).resolve("regularisation", "widest", "paper")
     with torch.device("meta"):
         net = networks(Config.model_validate(tree))["network"]
     assert [tuple(matrix.shape) for matrix in weights(net)] == [(8192, 784), (8192, 8192), (10, 8192)]
@@ -161,7 +161,7 @@ def test_the_widest_network_of_table_2() -> None:
 
 
 def test_networks_of_figure_4_differ_in_dropout_alone() -> None:
-    project = load(REPOSITORY)
+    project = load(REPOSITORY, papers=["regularisation"])
     for arm in ("deep", "narrow"):
         for scale in ("laptop", "paper"):
             both = (project.resolve("regularisation", key, scale) for key in (arm, f"{arm}_dropout"))

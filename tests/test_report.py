@@ -141,6 +141,21 @@ def test_every_claim_has_its_verdict_and_interval(root: Path, pages: dict[str, s
     assert "dvc repro evaluate@gan" in page
 
 
+def test_what_an_earlier_rule_called_reproduced_is_counted_apart(card: Card):
+    assert card.results
+    name, verdict = next(item for item in card.results.verdicts.items() if item[1].verdict == "reproduced")
+    old = card.results.verdicts | {name: replace(verdict, counted=True, p=1 / 32)}
+    index = report.render([replace(card, results=replace(card.results, verdicts=old))])["index.html"]
+    assert f'<li class="reproduced-by-an-earlier-rule"><a href="gan.html#{name}">' in index
+    reproduced = sum(one.verdict == "reproduced" and one.counted for one in card.results.verdicts.values())
+    shown = re.search(r'data-reproduced="(\d+)"', index)
+    assert shown
+    assert int(shown[1]) == reproduced - verdict.counted
+    chip = r'id="verdict-reproduced-by-an-earlier-rule"> ✓ reproduced by an earlier rule <span class="count">1<'
+    assert re.search(chip, index)
+    assert "#verdict-reproduced-by-an-earlier-rule:checked) .paper:not(" in index
+
+
 def test_the_papers_numbers_stand_beside_ours(card: Card, page: str):
     assert card.results
     by_claim, no_arm, by_metric, elsewhere = made_up.PAPER.published
@@ -150,7 +165,7 @@ def test_the_papers_numbers_stand_beside_ours(card: Card, page: str):
         ("minimax", "modes"),
         None,
     ]
-    assert [(number.what, arm, metric) for number, arm, metric, _ in card.beside] == [
+    assert [(row.published.what, row.arm, row.metric) for row in card.beside] == [
         ("Adversarial nets, MNIST", "minimax", "log_likelihood"),
         ("Modes", "minimax", "modes"),
     ]
@@ -160,6 +175,38 @@ def test_the_papers_numbers_stand_beside_ours(card: Card, page: str):
     assert report.number(card.results.metrics["minimax"]["log_likelihood"]["mean"]) in row
     assert "2 numbers of the paper without a counterpart here, at laptop scale" in page
     assert "All our numbers, at laptop scale" in page
+
+
+def test_ours_at_the_papers_own_scale_has_a_column_and_its_claims_a_place(tmp_path: Path):
+    here = made_up.write(tmp_path)
+    project = made_up.project(tmp_path, {"gan": made_up.PAPER})
+    before = {arm: project.tree("gan", arm, "paper") for arm in made_up.ARMS} | {"minimax": {"images": 1}}
+    whole = made_up.write(tmp_path, scale="paper", better=140.0, configs=before)
+    assert (here["as_published"].verdict, whole["as_published"].verdict) == ("not run", "reproduced")
+    [card] = cards(project)
+    assert card.whole
+    assert card.results
+    assert (card.scale, card.changed_whole) == ("laptop", ["minimax"])
+    assert "as_published" not in {verdict.claim for verdict in card.elsewhere}
+    assert card.tally == {**card.tally, "not run": 1}, "the count is of the scale that is shown"
+    pages = report.render([card])
+    page = pages["gan.html"]
+    [row] = re.findall(r"<tr><th[^>]*>Adversarial nets, MNIST.*?</tr>", page, re.DOTALL)
+    own, small = (found.metrics["minimax"]["log_likelihood"]["mean"] for found in (card.whole, card.results))
+    assert own is not None
+    assert small is not None
+    assert own == pytest.approx(small + 140)
+    cells = re.findall(r"<td.*?</td>", row, re.DOTALL)
+    assert [report.number(value) in cell for value, cell in zip((225.0, own, small), cells, strict=True)] == [True] * 3
+    assert '<a href="#as_published-at-paper-scale">reproduced</a>' in cells[1]
+    assert "Ours, at the paper's scale" in page
+    assert "The configuration of minimax has changed since then." in page
+    names = tags(page).names
+    assert len(names) == len(set(names)), "an anchor stands twice"
+    assert {f"{one.claim}-at-paper-scale" for one in card.judged_whole} < set(names)
+    assert "1 refuted at the paper's own scale" in pages["index.html"]
+    [paper_alone] = cards(made_up.load(tmp_path, ["scale=paper"], experiments=tmp_path / "experiments"))
+    assert (paper_alone.scale, paper_alone.whole) == ("paper", None)
 
 
 def test_the_difference_in_size_is_said(card: Card, page: str):

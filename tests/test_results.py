@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 import made_up
+from reprise.commands import listing
 from reprise.core.config.paper import Presentation
 from reprise.core.verdicts import listings, multiplicity, results, rulings
 
@@ -38,25 +40,81 @@ def test_round_trip(tmp_path: Path):
     assert found.card["axes"] == {"pretrain": "step"}
     assert found.curves.keys() == {"pretrain_generator_loss", "pretrain_gradient_norm", "pretrain_validation"}
     assert len(found.pictures) == 10 * len(made_up.ARMS)
-    assert {verdict.verdict for verdict in verdicts.values()} == set(rulings.COLOURS)
+    enough_seeds = set(rulings.COLOURS) - {rulings.EARLIER}
+    assert {verdict.verdict for verdict in verdicts.values()} == enough_seeds
 
 
 def test_a_picture_that_arms_share_is_kept_once_for_the_arm_that_the_page_shows_first(tmp_path: Path):
     for name, content in (("same", b"all"), ("minimax", b"one"), ("non_saturating", b"two")):
-        (tmp_path / f"{name}.png").write_bytes(content)
+        (tmp_path / f"{name}.gif").write_bytes(content)
     runs = {("minimax", 0): {"modes": 10.0}, ("non_saturating", 0): {"modes": 9.0}}
     pictures = {
-        (arm, 0): {"film": tmp_path / "same.png", "samples": tmp_path / f"{arm}.png"}
+        (arm, 0): {"film": tmp_path / "same.gif", "samples": tmp_path / f"{arm}.gif"}
         for arm in ("minimax", "non_saturating")
     }
     hero = {"picture": "film", "arm": "non_saturating", "caption": "A film."}
     page = {"idea": "It mattered.", "headline": next(iter(made_up.PAPER.claims)), "hero": hero}
     shown = made_up.PAPER.model_copy(update={"page": Presentation.model_validate(page)})
-    for paper, kept in ((made_up.PAPER, "minimax/film.png"), (shown, "non_saturating/film.png")):
+    for paper, kept in ((made_up.PAPER, "minimax/film.gif"), (shown, "non_saturating/film.gif")):
         results.write(tmp_path / "gan", paper, "smoke", runs, pictures=pictures)
         listed = [entry["file"] for entry in json.loads((tmp_path / "gan" / "pictures" / "index.json").read_text())]
-        assert sorted(listed) == sorted([kept, "minimax/samples.png", "non_saturating/samples.png"])
+        assert sorted(listed) == sorted([kept, "minimax/samples.gif", "non_saturating/samples.gif"])
         assert set(listed) == files(tmp_path / "gan" / "pictures").keys() - {"index.json"}
+
+
+def test_arms_that_are_kept_come_to_what_all_arms_do_at_once(tmp_path: Path):
+    failures = {("non_saturating", 2): "loss is NaN"}
+    configs = {arm: {"arm": arm} for arm in made_up.ARMS}
+    made_up.write(tmp_path, failures=failures, configs=configs, cores=2)
+    at_once = tmp_path / "results" / "laptop" / "gan"
+    runs, card = results.read_runs(at_once), results.read(at_once).card
+    pretrained = tmp_path / "models" / "laptop" / "gan" / "pretrain"
+    seeds = [(arm, seed) for arm in made_up.ARMS for seed in made_up.SEEDS]
+    fingerprints = {(arm, seed): card["fingerprints"][f"{arm}/s{seed}"] for arm, seed in seeds}
+
+    def write(arms: list[str], kept: results.Kept | None) -> None:
+        mine = [(arm, seed) for arm, seed in seeds if arm in arms]
+        known = {*arms, *({arm for arm, _ in kept.runs} if kept else ())}
+        results.write(
+            tmp_path / "gan",
+            made_up.PAPER,
+            "laptop",
+            {key: runs[key] for key in mine if key in runs},
+            {key: why for key, why in failures.items() if key in mine},
+            {("pretrain", *key): pretrained / key[0] / f"seed{key[1]}.history.csv" for key in mine},
+            {
+                key: {p.stem: p for p in (pretrained / key[0] / f"seed{key[1]}").glob("*.*")}
+                for key in mine
+                if key in runs
+            },
+            {key: fingerprint for key, fingerprint in fingerprints.items() if key[0] in known},
+            {("pretrain", *key): {"seconds": 30.0, "cores": 2} for key in mine},
+            {arm: tree for arm, tree in configs.items() if arm in known},
+            kept=kept,
+        )
+
+    write(["non_saturating"], None)
+    write(["minimax", "gaussian_mixture"], results.keep(tmp_path / "gan", {"non_saturating"}))
+    assert files(tmp_path / "gan") == files(at_once)
+
+
+def test_a_chart_is_kept_with_a_palette_and_a_photograph_as_it_is(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    photograph = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    few = rng.integers(0, 256, (400, 3), dtype=np.uint8)
+    chart = few[np.minimum(rng.geometric(0.02, (200, 200)), len(few)) - 1]  # a few colours are most of it
+    for name, pixels in (("chart", chart), ("photograph", photograph)):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png", optimize=True)
+    pictures = {("minimax", 0): {name: tmp_path / f"{name}.png" for name in ("chart", "photograph")}}
+    results.write(tmp_path / "gan", made_up.PAPER, "smoke", {("minimax", 0): {"modes": 10.0}}, pictures=pictures)
+    kept = tmp_path / "gan" / "pictures" / "minimax"
+    assert (kept / "photograph.png").read_bytes() == (tmp_path / "photograph.png").read_bytes()
+    assert (kept / "chart.png").stat().st_size < (tmp_path / "chart.png").stat().st_size
+    with Image.open(kept / "chart.png") as image:
+        assert image.mode == "P"
+        difference = np.abs(np.asarray(image.convert("RGB"), dtype=int) - chart)
+    assert np.median(difference) == 0
+    assert difference.mean() < 8
 
 
 def test_costs_as_they_were_recorded(tmp_path: Path):
@@ -295,3 +353,29 @@ def test_listings_give_q_over_the_whole_catalogue_and_checks_last(tmp_path: Path
     assert f" {sum(one.verdict == 'reproduced' for one in counted)} reproduced" in row
     assert row.endswith(" | 5 |"), "ten minutes of a core are five of two"
     assert f"{counted[0].says} **" in row
+
+
+def test_listings_have_a_column_for_the_papers_own_scale_where_there_is_one(tmp_path: Path):
+    here = made_up.write(tmp_path)
+    project = made_up.project(tmp_path, {"gan": made_up.PAPER})
+    papers, seconds = {"gan": made_up.PAPER}, {"gan": 600.0}
+    alone = listings.verdict_summary({"gan": here}, papers, seconds)
+    [before] = listing.table(listing.rows(project, listing.Filters([])), False, 120)
+    assert "scale" not in alone + before
+    whole = made_up.write(tmp_path, scale="paper", better=140.0)
+    assert (
+        listings.verdict_summary({"gan": here}, papers, seconds, {"gan": {"as_published": here["as_published"]}})
+        == alone
+    )
+    head, _, row, *_ = listings.verdict_summary({"gan": here}, papers, seconds, {"gan": whole}).splitlines()
+    assert head.endswith("| minutes | ours at the paper's scale |")
+    ours = f"{whole['as_published'].estimate:.3g}"
+    reproduced = [one for one in whole.values() if one.verdict == "reproduced"]
+    assert f"| 5 | {len(reproduced)} reproduced, " in row
+    assert row.endswith(f": Adversarial nets, MNIST 225 nats, ours {ours} |")
+    found = listing.rows(project, listing.Filters([]))
+    assert found[0]["at_paper_scale"] == {name: one.verdict for name, one in whole.items()}
+    judged = [one for one in whole.values() if one.interval]
+    [line, *details] = listing.table(found, True, 120)
+    assert f"  paper's scale: {len(reproduced)} of {len(judged)}  Generative" in line
+    assert any(detail.startswith("  as_published, at the paper's scale: ") for detail in details)

@@ -19,9 +19,8 @@ import pytest
 import pytorch_lightning as pl
 from pydantic import BaseModel
 
-from conftest import REPOSITORY
 from executed import SOURCES, Executed, everything_prepared, executed
-from reprise.core.config.project import load
+from layout import repository
 from reprise.core.run.source_hash import SourceCode, evaluation_hash, read_code, reader_hash, source_hash
 from reprise.stages.dvc_deps import validated
 
@@ -270,14 +269,20 @@ def test_the_code_of_readers_counts(package: Path) -> None:
 
 # The papers
 
-PROJECT = load(REPOSITORY)
-SMOKE = load(REPOSITORY, scale="smoke")
+PROJECT = repository()
+SMOKE = repository("smoke")
 RUNS = [(key, arm) for key in PROJECT.papers for arm in PROJECT.arms(key)]
 
 
 @pytest.fixture(scope="module")
 def configs() -> dict[tuple[str, str], dict[str, Any]]:
     return {(key, arm): validated(PROJECT, key, arm) for key, arm in RUNS}
+
+
+@pytest.fixture(scope="module")
+def before(configs: dict[tuple[str, str], dict[str, Any]]) -> dict[tuple[str, str], list[str]]:
+    """The hashes of the code as it stands, wherever it lies."""
+    return digests(read_code(), configs)
 
 
 @pytest.fixture
@@ -350,9 +355,11 @@ def format_anew(package: Path) -> None:
     ids=["optimizer", "activation", "renamed", "layout", "chart", "helper of readers", "reader", "store"],
 )
 def test_what_no_paper_executes_leaves_all_up_to_date(
-    copied: Path, configs: dict[tuple[str, str], dict[str, Any]], make_edit: Callable[[Path], None]
+    copied: Path,
+    configs: dict[tuple[str, str], dict[str, Any]],
+    before: dict[tuple[str, str], list[str]],
+    make_edit: Callable[[Path], None],
 ) -> None:
-    before = digests(read_code(copied), configs)
     make_edit(copied)
     assert digests(read_code(copied), configs) == before
 
@@ -366,9 +373,8 @@ def kinds(value: Any) -> set[str]:
 
 
 def test_an_edit_of_adam_is_for_those_with_an_adam(
-    copied: Path, configs: dict[tuple[str, str], dict[str, Any]]
+    copied: Path, configs: dict[tuple[str, str], dict[str, Any]], before: dict[tuple[str, str], list[str]]
 ) -> None:
-    before = digests(read_code(copied), configs)
     with_adam = {run for run, config in configs.items() if "adam" in kinds(config)}
     replace(copied / "parts/optim.py", "return torch.optim.Adam(params", "return torch.optim.Adam([*params]")
     after = digests(read_code(copied), configs)
@@ -376,8 +382,9 @@ def test_an_edit_of_adam_is_for_those_with_an_adam(
     assert 0 < len(with_adam) < len(configs) / 2
 
 
-def test_an_edit_of_a_chart_trains_nothing(copied: Path, configs: dict[tuple[str, str], dict[str, Any]]) -> None:
-    before = digests(read_code(copied), configs)
+def test_an_edit_of_a_chart_trains_nothing(
+    copied: Path, configs: dict[tuple[str, str], dict[str, Any]], before: dict[tuple[str, str], list[str]]
+) -> None:
     replace(copied / "parts/pictures.py", "linewidth=1.6", "linewidth=1.7")
     replace(copied / "experiments/gan/task.py", "self.fixed_noise(90, seed=1)", "self.fixed_noise(90, seed=2)")
     after = digests(read_code(copied), configs)

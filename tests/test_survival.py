@@ -6,6 +6,7 @@ import ctypes
 import json
 import pickle
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,16 +15,15 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from conftest import CommandLine
+from conftest import CommandLine, copied
 from reprise.core.run import run_store
-
-PRETRAIN = [sys.executable, "-m", "reprise", "pretrain", "toy"]
 
 
 def pretrain(project: CommandLine, before=None, *words: str) -> subprocess.CompletedProcess[str]:
-    """`reprise pretrain toy`, in a process that calls `before` first."""
+    """`reprise pretrain toy`, in a process of its own that calls `before` first."""
+    command = [sys.executable if before else project.python, "-m", "reprise", "pretrain", "toy", *words]
     return subprocess.run(
-        [*PRETRAIN, *words], cwd=project.root, env=project.environment, preexec_fn=before,
+        command, cwd=project.root, env=project.environment, preexec_fn=before,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
 
@@ -38,10 +38,10 @@ def as_any_user() -> None:
     ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)
 
 
-def test_a_full_disk_is_named_with_its_run_and_nothing_is_lost(toy_project):
+def test_a_full_disk_is_named_with_its_run_and_nothing_is_lost(trained_toy, tmp_path):
     """The third seed finds the disk full, what the others left is used."""
-    toy_project.reprise("pretrain", "toy")
-    toy_project("rm", "-r", "models")
+    toy_project = copied(trained_toy, tmp_path / "project")
+    shutil.rmtree(toy_project.root / "models")
     ended = pretrain(toy_project, small_files_only, "seeds=[0, 1, 2]")
     assert ended.returncode == 1
     assert "Traceback" not in ended.stdout

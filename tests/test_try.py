@@ -25,7 +25,7 @@ from reprise import cli
 from reprise.commands.find_model import favoured
 from reprise.core.config.project import load
 from reprise.core.run.integrity import sealed
-from reprise.inference import bert, dqn, gan, lookup, pictures
+from reprise.inference import bert, dqn, gan, lookup, memn2n, pictures
 from reprise.inference import images as looking
 from reprise.inference.kinds import Classifier, Unusable
 from reprise.parts.data.store import open_images
@@ -207,6 +207,23 @@ def test_a_left_to_right_model_is_asked_from_the_place_before(finished: Finished
     assert [one.probability for one in short] == pytest.approx([one.probability for one in long], rel=1e-4)
 
 
+# Games against a person
+
+
+def test_a_person_plays_against_the_network(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = finished("try", "alphago_zero", "b2", "undo", "c3", "resign")
+    assert "You are X and begin" in printed
+    assert printed.count("(X)") == 0, "after each move stands the answer"
+    assert printed.rstrip().endswith("White wins by resignation")
+    assert "'j9' is no move: expected a point from a1 to c3" in finished("try", "alphago_zero", "j9", status=2)
+    assert "b2 is not legal: there is a stone" in finished("try", "alphago_zero", "b2", "b2", status=2)
+    assert "points in" in finished("try", "alphago_zero"), "where nobody types it plays itself"
+    lines = iter(["d4", "a1", ""])
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda _: next(lines))
+    assert "'d4' is no move" in finished("try", "alphago_zero"), "typed in, a mistake ends nothing"
+
+
 # Images
 
 TEST_ERRORS = {
@@ -218,6 +235,7 @@ TEST_ERRORS = {
     "optimizers": ("adamw", None, 100),
     "regularisation": ("dropout", "test_error", 100),
     "normalisation": ("batch", "test_error", 100),
+    "resnet": ("residual_20", "test_error", 100),
     "lottery_ticket": ("ticket", "last_test_error", 100),
     "double_descent": ("features", "last_test_error", 100),
     "backprop_mlp": ("digits_16", None, 100),
@@ -434,6 +452,28 @@ def test_a_picture_of_nothing_is_refused(tmp_path: Path) -> None:
     Image.new("L", (90, 60), 255).save(tmp_path / "blank.png")
     with pytest.raises(Unusable, match="almost no contrast"):
         pictures.read(tmp_path / "blank.png", "digits")
+
+
+# Stories
+
+STORY = "Mary took the milk there. Mary went to the garden. Where is the milk?"
+
+
+def test_a_story_is_answered_with_what_was_looked_at(finished: Finished) -> None:
+    told = json.loads(finished("try", "memn2n", STORY, "--json"))
+    task: Any = finished.task("memn2n", "pretrain", "hops_3")
+    memory, question = (one[None] for one in memn2n.told(task, told["statements"], told["question"]))
+    read = task.networks(memory, memn2n.ages(memory), question)
+    assert [len(hop) for hop in told["attention"]] == [2, 2, 2]
+    newest_first = torch.tensor(told["attention"]).flip(1)
+    assert torch.allclose(newest_first, torch.stack([hop[int(task.best), 0, :2] for hop in read.attention]), atol=1e-6)
+    shares = read.logits[int(task.best), 0].softmax(0)
+    assert [share for _, share in told["answers"]] == pytest.approx(sorted(shares.tolist())[:-4:-1])
+    printed = finished("try", "memn2n", STORY).splitlines()
+    assert printed[-1].startswith("Where is the milk? " + told["answers"][0][0])
+    assert printed[-2].endswith("  Mary went to the garden.")
+    assert "Paris" in finished("try", "memn2n", "Mary went to Paris. Where is Mary?", status=2).title()
+    assert "expected statements" in finished("try", "memn2n", "Where is Mary?", status=2)
 
 
 # Which kind

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import REPOSITORY, CommandLine, make_toy_project
+from conftest import REPOSITORY, CommandLine, copied
 from layout import YAML as YAML_FILES
 from reprise.core.config.project import load
 from reprise.core.run import run_store, tracking
@@ -54,11 +54,10 @@ class Project(CommandLine):
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    root = tmp_path_factory.mktemp("toy")
-    made = Project(root, make_toy_project(root).sources)
+def project(tmp_path_factory: pytest.TempPathFactory, prepared_toy: CommandLine) -> Project:
+    root = tmp_path_factory.mktemp("wandb")
+    made = Project(root, copied(prepared_toy, root).sources)
     made.more = {}
-    made.reprise("prepare", "points")
     params = root / "params.yaml"
     params.write_text(params.read_text().replace('wandb: "off"', "wandb: auto"))
     (root / ".gitignore").write_text("__pycache__/\n")

@@ -44,6 +44,7 @@ app = typer.Typer(
     help="Reproduce deep learning's landmark experiments by editing YAML.",
     cls=Grouped,
     invoke_without_command=True,
+    # `main` prints errors itself, without a traceback.
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -87,6 +88,7 @@ def _end(error: Exception) -> None:
             _stop(str(error), 1)
         case Stopped():
             said = f"stopped by {error}: progress is kept; the same command resumes from there"
+            # The status that a shell gives to a process ended by this signal.
             _stop(said, 128 + error.signum)
         case OSError():
             _stop(_of_the_disk(error) or _defect(error), 1)
@@ -149,6 +151,7 @@ def _of_the_disk(error: OSError) -> str | None:
 def _defect(error: Exception) -> str:
     """Describe an unexpected error, and where its traceback is kept."""
     said, root = f"{type(error).__name__}: {error}".rstrip(": "), None
+    # The working directory may have been deleted.
     with contextlib.suppress(UsageError):
         root = find_root_if_any()
     if root is None:

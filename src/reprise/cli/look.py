@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from reprise.core.config.project import Project
 
 
+VERDICTS = "reproduced, reproduced by an earlier rule, weaker, refuted, inconclusive, not run"
+
+
 def list_(
     words: Annotated[
         list[str] | None,
@@ -29,7 +32,7 @@ def list_(
     data: Annotated[str | None, typer.Option(help="Dataset that they use", autocompletion=completion.datasets)] = None,
     verdict: Annotated[
         str | None,
-        typer.Option(help="Verdict of at least one claim: reproduced, weaker, refuted, inconclusive, not run"),
+        typer.Option(help=f"Verdict of at least one claim: {VERDICTS}"),
     ] = None,
     claims: Annotated[
         bool, typer.Option("--claims", help="Also show arms and claims; the default for one experiment")
@@ -40,15 +43,18 @@ def list_(
 
     Oldest first; several filters must all match.
     """
-    from reprise.commands.listing import Filters, rows, table
+    from reprise.commands.listing import WIDE, Filters, rows, table, with_arms
 
-    found = rows(open_project(papers=()), Filters(words or [], family, data, verdict))
+    project = open_project(papers=())
+    found = rows(project, Filters(words or [], family, data, verdict))
+    details = claims or verdict is not None or len(found) == 1
+    if as_json or details or width() >= WIDE:
+        found = with_arms(project, found)
     if as_json:
         typer.echo(json.dumps(found, indent=1))
     elif not found:
         typer.echo("no experiment matches all of these; `reprise list` shows every one")
     else:
-        details = claims or verdict is not None or len(found) == 1
         print_lines(table(found, details, width()))
 
 
@@ -145,13 +151,14 @@ def validate(overrides: Overrides = None, as_json: Json = False) -> None:
     except ConfigError as error:
         if not as_json:
             raise
-        found = [{**vars(one.mark), "path": one.path, "message": one.message} for one in error.problems]
+        found = [{**one.mark._asdict(), "path": one.path, "message": one.message} for one in error.problems]
         typer.echo(json.dumps({"problems": found}, indent=1))
+        # The same status as without --json.
         raise typer.Exit(2) from error
     papers, passages = project.papers, unwritten(project.root)
     claims = sum(len(paper.claims) for paper in papers.values())
     if as_json:
-        said = [{**vars(one.mark), "path": one.path, "message": one.message} for one in passages]
+        said = [{**one.mark._asdict(), "path": one.path, "message": one.message} for one in passages]
         content = {"problems": [], "to_write": said, "experiments": len(papers), "claims": claims}
         typer.echo(json.dumps(content, indent=1))
     else:
@@ -181,6 +188,7 @@ def print_verdicts(
     from reprise.core.verdicts.multiplicity import q_values
     from reprise.core.verdicts.results import core_seconds, read_verdicts
 
+    # The q of a claim depends on all claims of the project, not only on those asked for.
     catalogue = {
         key: read_verdicts(project.results_folder(key)) for key in project.pipeline.evaluate if _evaluated(project, key)
     }
@@ -204,7 +212,9 @@ def print_verdicts(
         typer.echo(json.dumps(plain, indent=1, ensure_ascii=False))
     else:
         spent = {key: core_seconds(project.results_folder(key)) for key in found}
-        typer.echo(verdict_summary(found, project.papers, spent))
+        own = {key: project.results_folder(key, "paper") for key in found if project.params.scale != "paper"}
+        whole = {key: read_verdicts(folder) for key, folder in own.items() if (folder / "claims.json").exists()}
+        typer.echo(verdict_summary(found, project.papers, spent, whole))
 
 
 def _tell_of_those_without(project: Project, lacking: Sequence[str], asked: Sequence[str]) -> None:

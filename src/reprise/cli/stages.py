@@ -50,6 +50,7 @@ def prepare(dataset: Dataset, overrides: Overrides = None) -> None:
         from reprise.core.contract import Failed
 
         raise Failed(str(error)) from error
+    # One suggestion is enough, although several papers may use the dataset.
     for first in [key for key, stage in project.pipeline.pretrain.items() if stage.data == dataset][:1]:
         _tell_next(f"reprise pretrain {first}")
 

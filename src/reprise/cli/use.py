@@ -41,7 +41,9 @@ def try_(
     experiment: Experiment,
     given: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[INPUT]...", help="One or two sentences, with or without [MASK]; or picture files"),
+        typer.Argument(
+            metavar="[INPUT]...", help="One or two sentences, with or without [MASK]; a story; picture files; moves"
+        ),
     ] = None,
     arm: TriedArm = None,
     seed: Seed = None,

@@ -160,6 +160,7 @@ def compare(root: Path, before: str, after: str, experiments: list[str] | None =
 
 
 def _differences(a: Snapshot, b: Snapshot) -> Iterator[Difference]:
+    # B first, so that files and keys keep the order they have now.
     names = [name for side in (b, a) for name in side.files if name.endswith(".yaml")]
     documents = {name: [_document(side, name) for side in (a, b)] for name in dict.fromkeys([PARAMS, PIPELINE, *names])}
     edits: dict[str, list[Edit]] = {}
@@ -205,6 +206,7 @@ def _edits(name: str, old: Document, new: Document) -> Iterator[tuple[str, Edit]
     """Yield each difference in the file `name`, with the experiment that it belongs to."""
     for one in _unequal(_Value(old.data, ()), _Value(new.data, ()), ()):
         before, after, path = one
+        # A removed key has a line only in A.
         there, place = (old, before.place) if after.data is _ABSENT else (new, after.place)
         key = _owner(name, path)
         kind = "added" if before.data is _ABSENT else "removed" if after.data is _ABSENT else "changed"
@@ -226,6 +228,7 @@ def _unequal(old: _Value, new: _Value, path: YamlPath) -> Iterator[tuple[_Value,
         for key in dict.fromkeys([*after, *before]):
             nothing = _Value(_ABSENT, ())
             yield from _unequal(before.get(key, nothing), after.get(key, nothing), (*path, key))
+    # 1, 1.0 and true are equal in Python, but not the same in YAML.
     elif type(old.data) is not type(new.data) or old.data != new.data:
         yield old, new, path
 
@@ -315,6 +318,7 @@ def difference_interval(before: Seeds, after: Seeds, confidence: float = CONFIDE
     values = [np.array(list(seeds.values())) for seeds in (before, after)]
     difference = float(values[1].mean() - values[0].mean())
     variances = [float(some.var(ddof=1)) / len(some) for some in values]  # of the two means
+    # Without any spread, Welch's formula would divide zero by zero.
     if not any(variances):
         return difference, difference
     spread = sum(variance**2 / (len(some) - 1) for variance, some in zip(variances, values, strict=True))

@@ -24,6 +24,7 @@ def _quiet(candidates: Callable[..., Candidates]) -> Callable[..., Candidates]:
     def none_on_mistakes(ctx: typer.Context, incomplete: str) -> Candidates:
         try:
             return candidates(ctx, incomplete)
+        # A traceback would be printed into the command line being typed.
         except Exception:
             return []
 

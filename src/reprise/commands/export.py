@@ -74,6 +74,7 @@ def write(
     task = load(run, with_data=models.needs_data)
     networks = models.of(task, config)
     target.parent.mkdir(parents=True, exist_ok=True)
+    # Next to the target, so that finished files are moved within one disk.
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
@@ -136,6 +137,7 @@ def _of_an_earlier_export(target: Path) -> set[str]:
         found = json.loads((target / "config.json").read_text(encoding="utf-8"))
         mark, networks = found[MARK], found["networks"].values()
         named = mark.get("files") or [*FILES, *(one["file"] for one in networks)]  # earlier versions wrote no list
+        # Only names within the folder: a manipulated list must not lead to other files.
         return {name for name in named if Path(name).name == name}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         if target.is_dir() and not any(target.iterdir()):
@@ -173,6 +175,7 @@ def _put(new: Path, target: Path, before: set[str]) -> None:
             (new / name).replace(target / name)
         for name in {*old} - {*names}:
             (target / name).unlink()
+    # Also when interrupted: the earlier export is restored.
     except BaseException:
         for name in {*names} - {*old}:
             (target / name).unlink(missing_ok=True)

@@ -53,6 +53,7 @@ def find(
     stage = stage or project.pipeline.evaluate[experiment].model
     check_known(stage, stages, f"stage of {experiment}")
     folder = project.models_folder(experiment) / stage
+    # The first scale with a trained model: the current one, then the largest.
     here = next((found for scale in _scales(project) if (found := _arms(project, experiment, stage, scale))), {})
     known = [name for name in project.arms(experiment) if name in here]
     known += [name for name in here if name not in known]

@@ -1,4 +1,4 @@
-"""Keep a trained model in the repository, so that it can be tried before anything is trained."""
+"""Keeps a trained model in the repository, so that it can be tried before anything is trained."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from reprise.inference.kinds import Classifier, Models, Sampler
 from reprise.inference.lookup import kind_of, models_of
 
 KINDS = (Classifier, Sampler, Models)
-"""What can be kept; a player needs its game, and a reader of sentences its words."""
+"""Kinds of models that can be kept; a player needs its game, and a reader of sentences its words."""
 CHECKED, SHOWN, NOISE = 1000, 50, 256
-"""Test images on which halves and wholes are compared; those that go along; rows of noise."""
+"""Number of test images for comparing both precisions; of those that are kept; of rows of noise."""
 SAME = 0.99
-"""The share of the checked images on which the kept model must answer as the trained one does."""
+"""Share of the checked images for which the kept model must give the answer of the trained one."""
 CLOSE = 0.01
-"""By how much, of the largest output for an input, those of other models may differ."""
+"""Largest difference of other models' outputs, relative to the largest output for an input."""
 
 
 def keep(project: Project, experiment: str, arm: str | None, seed: int | None) -> tuple[Path, dict[str, Any]]:
-    """Write kept/<experiment>.zip and .json; the archive and what the card says.
+    """Write kept/<experiment>.zip and .json; return the archive and the content of the card.
 
-    In full precision where halves would change what the model does. UsageError where there is nothing to keep, Failed
-    where it is too large.
+    Full precision is used if half precision would change what the model does. Raises UsageError if there is nothing to
+    keep, and Failed if it is too large.
     """
     kind = kind_of(experiment)
     if kind not in KINDS:
@@ -103,7 +103,7 @@ def keep(project: Project, experiment: str, arm: str | None, seed: int | None) -
 
 
 def _examples(models: Models, task: Any, config: Any, network: Any) -> tuple[Any, Any, dict[str, Any]]:
-    """Inputs as the network takes them, labels if they have any, and what there is to know of them."""
+    """Return inputs of the network, labels if they have any, and facts about them."""
     import numpy as np
 
     if isinstance(models, Sampler):
@@ -122,7 +122,7 @@ def _examples(models: Models, task: Any, config: Any, network: Any) -> tuple[Any
 
 
 def _stored(models: Models, given: Any) -> Any:
-    """Images as bytes, noise in half precision, other inputs as they are."""
+    """Convert images to bytes and noise to half precision; other inputs are unchanged."""
     import numpy as np
 
     if isinstance(models, Sampler):
@@ -134,7 +134,7 @@ def _stored(models: Models, given: Any) -> Any:
 
 
 def _compared(found: Any, expected: Any, labels: Any, facts: dict[str, Any]) -> dict[str, Any]:
-    """How the kept model does beside the trained one."""
+    """Compare the kept model with the trained one."""
     import numpy as np
 
     if facts.get("reads") == "classifier":
@@ -148,14 +148,14 @@ def _compared(found: Any, expected: Any, labels: Any, facts: dict[str, Any]) -> 
 
 
 def _same(checked: dict[str, Any]) -> bool:
-    """Whether it is the same model, for all that a user sees."""
+    """Whether users will see no difference between the models."""
     if "same" in checked:
         return checked["same"] >= SAME * checked["images"]
     return checked["largest_difference"] <= CLOSE
 
 
 def _write_zip(path: Path, files: dict[str, bytes]) -> None:
-    """The same bytes for the same files, whenever it is written."""
+    """Write a zip file whose bytes depend only on `files`, not on the time."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, content in files.items():
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED, 9)

@@ -18,10 +18,12 @@ import typer
 from pydantic import BaseModel
 
 from reprise.commands.project import check_known
+from reprise.core.config.documents import PARAMS
+from reprise.core.config.judged_seeds import most_demanding
 from reprise.core.config.project import Project
 from reprise.core.config.yaml import dotted, leaves
 from reprise.core.contract import Scale
-from reprise.core.verdicts.rulings import COLOURS, JUDGED, in_words
+from reprise.core.verdicts.rulings import COLOURS, EARLIER, JUDGED, in_words, is_earlier
 
 # --- list -------------------------------------------------------------------------------------------------------------
 
@@ -40,11 +42,11 @@ class Filters:
 
 def rows(project: Project, filters: Filters) -> list[dict[str, Any]]:
     """Return the experiments, oldest first. If a verdict is asked for, only claims with that verdict are included."""
-    papers, datasets = project.papers, project.datasets
+    papers = project.papers
     if filters.family is not None:
         check_known(filters.family, sorted({paper.family for paper in papers.values()}), "family")
     if filters.data is not None:
-        check_known(filters.data, list(datasets), "dataset")
+        check_known(filters.data, project.pipeline.datasets, "dataset")
     if filters.verdict is not None:
         check_known(filters.verdict, list(COLOURS), "verdict")
     chosen = [word for word in filters.words if word in papers]
@@ -62,6 +64,7 @@ def rows(project: Project, filters: Filters) -> list[dict[str, Any]]:
         data = dict.fromkeys(section[key].data for section in (getattr(project.pipeline, stage) for stage in stages))
         given = verdicts(project.root, key, project.params.scale)
         ruled = {name: given.get(name, "not run") for name in paper.claims}
+        whole = {} if project.params.scale == "paper" else verdicts(project.root, key, "paper")
         if (
             (not chosen or key in chosen)
             and all(word in texts[key] for word in sought)
@@ -77,11 +80,16 @@ def rows(project: Project, filters: Filters) -> list[dict[str, Any]]:
                     "family": paper.family,
                     "data": list(data),
                     "stages": [*stages, "evaluate"],
-                    "arms": project.arms(key),
                     "verdicts": {name: said for name, said in ruled.items() if filters.verdict in (None, said)},
+                    "at_paper_scale": {name: said for name, said in whole.items() if name in paper.claims},
                 }
             )
     return found
+
+
+def with_arms(project: Project, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add the arms of each experiment, which takes reading its file of knobs."""
+    return [{**row, "arms": project.arms(row["experiment"])} for row in found]
 
 
 def verdicts(root: Path, experiment: str, scale: str) -> dict[str, str]:
@@ -96,14 +104,18 @@ def verdicts(root: Path, experiment: str, scale: str) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        return {
-            name: in_words(claim["verdict"], "paper", check=not claim.get("counted", True))
-            for name, claim in json.loads(path.read_text(encoding="utf-8")).items()
-        }
+        return {name: _ruling(claim) for name, claim in json.loads(path.read_text(encoding="utf-8")).items()}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError) as error:
         from reprise.core.verdicts.results import damaged  # imports numpy; imported here to keep `list` fast
 
         raise damaged(path, error) from error
+
+
+def _ruling(claim: Mapping[str, Any]) -> str:
+    """Return the verdict of an entry of claims.json, in words."""
+    said, check = claim["verdict"], not claim.get("counted", True)
+    earlier = is_earlier(said, claim.get("p"), claim.get("confidence"), check)
+    return EARLIER if earlier else in_words(said, "paper", check=check)
 
 
 WIDE = 120
@@ -111,8 +123,12 @@ WIDE = 120
 
 
 def table(found: list[dict[str, Any]], claims: bool, width: int) -> Iterator[str]:
-    """Yield a line per experiment, cut at `width`; with `claims`, also its arms and the verdict of each claim."""
-    cells = [list(_cells(row, width)) for row in found]
+    """Yield a line per experiment, cut at `width`; with `claims`, also its arms and the verdict of each claim.
+
+    A last line explains `earlier`, if any line says it.
+    """
+    whole = any(judged(row["at_paper_scale"]) for row in found)
+    cells = [[*_cells(row, width), *([_at_paper_scale(row)] if whole else [])] for row in found]
     widths = [max(len(plain) for plain, _ in column) for column in zip(*cells, strict=True)]
     for row, line in zip(found, cells, strict=True):
         padded = [shown + " " * (wide - len(plain)) for (plain, shown), wide in zip(line, widths, strict=True)]
@@ -124,6 +140,11 @@ def table(found: list[dict[str, Any]], claims: bool, width: int) -> Iterator[str
             )
             for name, said in row["verdicts"].items():
                 yield f"  {name}: {typer.style(said, fg=COLOURS.get(said))}"
+            for name, said in row["at_paper_scale"].items():
+                if said != "not run":
+                    yield f"  {name}, at the paper's scale: {typer.style(said, fg=COLOURS.get(said))}"
+    if any(EARLIER in row["verdicts"].values() for row in found):
+        yield from textwrap.wrap(f"earlier: {EARLIER}, on too few seeds for the rule of now", width)
 
 
 def _cells(row: dict[str, Any], width: int) -> Iterator[tuple[str, str]]:
@@ -135,11 +156,24 @@ def _cells(row: dict[str, Any], width: int) -> Iterator[tuple[str, str]]:
         yield (arms := f"{len(row['arms'])} arms"), arms
         yield tally(row["verdicts"].values())
         return
-    judged = [said for said in row["verdicts"].values() if said in JUDGED]
+    here = judged(row["verdicts"])
     run = any(said != "not run" for said in row["verdicts"].values())
     none = "checks alone" if run else "not run"
-    share = f"{judged.count('reproduced')} of {len(judged)} reproduced" if judged else none
-    yield share, share
+    share = f"{here.count('reproduced')} of {len(here)} reproduced" if here else none
+    earlier = f", {count} earlier" if (count := here.count(EARLIER)) else ""
+    yield share + earlier, share + earlier
+
+
+def judged(ruled: Mapping[str, str]) -> list[str]:
+    """Return the verdicts that rest on an interval."""
+    return [said for said in ruled.values() if said in JUDGED]
+
+
+def _at_paper_scale(row: dict[str, Any]) -> tuple[str, str]:
+    """Return `paper's scale: 2 of 3`, plain and in colour, or nothing if no claim was judged there."""
+    found = judged(row["at_paper_scale"])
+    text = f"paper's scale: {found.count('reproduced')} of {len(found)}" if found else ""
+    return text, text
 
 
 def shortened(text: str, width: int) -> str:
@@ -198,7 +232,10 @@ def values(project: Project, experiment: str, arm: str | None, scale: Scale | No
     """Yield each knob as `path: value` with its origin; for an arm, also the knobs left at their defaults."""
     origins = project.origins(experiment, arm, scale)
     for path, value in leaves(project.resolve(experiment, arm, scale)).items():
-        yield f"{dotted(path)}: {json.dumps(value)}", str(origins.get(path, ""))
+        origin = str(origins.get(path, ""))
+        if path == ("seeds",) and origins[path].mark.file == PARAMS and project.params.seeds == "auto":
+            origin = _origin_of_auto(project, experiment, arm, scale) or f"{origins[path].mark} auto: six"
+        yield f"{dotted(path)}: {json.dumps(value)}", origin
     if arm is None:  # the shared part may lack keys that every arm sets
         return
     config = project.config(experiment, arm, scale)
@@ -208,6 +245,19 @@ def values(project: Project, experiment: str, arm: str | None, scale: Scale | No
         for key in path:
             value = value[key]
         yield f"{'.'.join(path)}: {json.dumps(value)}", f"{place} default"
+
+
+def _origin_of_auto(project: Project, experiment: str, arm: str | None, scale: Scale | None) -> str | None:
+    """Return the places that `seeds: auto` follows: the most demanding claim's `seeds`, and the paper's `first_seed`.
+
+    None where there are neither: six seeds, from 1000 up.
+    """
+    paper, document = project.reading.paper(experiment), project.reading.papers[experiment]
+    claim = most_demanding(paper["claims"], arm, scale or project.params.scale)
+    paths = [("claims", claim, "seeds")] if claim else []
+    paths += [("first_seed",)] if "first_seed" in paper else []
+    marks = [document.value_mark(path) for path in paths]
+    return f"{document.file}:{', '.join(f'{mark.line}:{mark.column}' for mark in marks)} auto" if marks else None
 
 
 def _defaults(model: BaseModel, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -118,6 +118,7 @@ def _quoted(text: str) -> str:
 
 
 def _in_docstring(text: str) -> str:
+    # A title must not end the docstring that it is written into.
     return " ".join(text.split()).replace("\\", "\\\\").replace('"', "'")
 
 
@@ -125,6 +126,7 @@ def _with_stages(text: str, pipeline: Document, entries: dict[str, str]) -> str:
     """Return the text of pipeline.yaml with one more line at the end of each stage table in `entries`."""
     lines = text.split("\n")
     after = {table: _last_line(pipeline, table) for table in entries}
+    # Bottom up, so that earlier line numbers stay valid.
     for table, last in sorted(after.items(), key=lambda item: -item[1]):
         columns = [pipeline.keys[(table, key)].column - 1 for key in pipeline.data[table] or ()]
         lines.insert(last, " " * (columns[0] if columns else 2) + entries[table])

@@ -163,6 +163,7 @@ def _row(project: Project, experiment: str, name: str, claim: Claim, seeds: list
     if failed and claim.kind != "rate":
         arm, seed = failed[0]
         return Row(name, claim.seeds, None, f"{arm}, seed {seed} failed: {found.failures[arm, seed]}", None)
+    # A failed run of a rate claim counts as not converged, so NaN stands for it.
     lost: dict[str, float] = {}
     table = [[found.scores.get((arm, seed), lost).get(claim.metric, math.nan) for arm in arms] for seed in seeds]
     if claim.kind != "rate":
@@ -222,6 +223,7 @@ def write(project: Project, experiment: str, rows: Sequence[Row]) -> Iterator[st
     """Write the number of seeds into each claim of the paper's YAML, and yield a line about each."""
     document = project.reading.papers[experiment]
     file = project.root / document.file
+    # As bytes, so that line endings stay as they are.
     text = file.read_bytes().decode("utf-8-sig")
     wanted = {row.claim: row.plan.seeds for row in rows if row.plan is not None and row.plan.seeds is not None}
     changes = {name: seeds for name, seeds in wanted.items() if seeds != _asked(rows, name)}
@@ -240,6 +242,7 @@ def _asked(rows: Sequence[Row], name: str) -> int:
 
 
 def _replace(file: FilePath, text: str) -> None:
+    # Through a link: the linked file is replaced, not the link.
     target = file.resolve()
     temporary = target.with_name(f".{target.name}.new")
     temporary.write_text(text, encoding="utf-8")
@@ -263,6 +266,7 @@ def with_seeds(text: str, document: Document, claims: Path, changes: Mapping[str
             continue
         mark = document.key_mark((*path, "metric"))
         head, tail = lines[mark.line - 1][: mark.column - 1], lines[mark.line - 1][mark.column - 1 :]
+        # In braces, or with a comment, the new key goes on the same line.
         if head.strip() or not re.match(r"metric: +\w+ *(#.*)?\r?\n?$", tail):
             lines[mark.line - 1] = f"{head}seeds: {seeds}, {tail}"
         else:

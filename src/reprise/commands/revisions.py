@@ -89,6 +89,7 @@ def _on_disk(root: Path) -> dict[str, str]:
 def _in_commit(root: Path, commit: str) -> dict[str, str]:
     listed = _git(root, "ls-tree", "-r", "--name-only", "-z", commit, *_FOLDERS)
     paths = [path for path in listed.split("\0") if _READ.fullmatch(path)]
+    # One process for all files: `git show` for each would take seconds.
     asked = "".join(f"{commit}:./{path}\n" for path in paths)
     done = subprocess.run(
         ["git", "cat-file", "--batch"], cwd=root, input=asked.encode(), capture_output=True, check=True

@@ -35,6 +35,7 @@ class Waiting:
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._shown = False
+        # A thread, as the main one is busy importing or computing.
         self._thread = threading.Thread(target=self._watch, name=f"waiting for {title}", daemon=True)
 
     def __enter__(self) -> Waiting:
@@ -63,6 +64,7 @@ class Waiting:
     def status(self) -> str:
         """Return the status, such as `prepare mnist: 12s, about 30s left`."""
         taken, left = time.monotonic() - self.started, None
+        # Once it takes longer than last time, that is no estimate any more.
         if self.last is not None and self.last > taken:
             left = self.last - taken
         elif self.begun > 1:
@@ -85,6 +87,7 @@ class Waiting:
 
     def _clear(self) -> None:
         if self._shown:
+            # Back to the start of the line, and erase it.
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
             self._shown = False
 

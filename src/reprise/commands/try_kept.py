@@ -1,4 +1,4 @@
-"""What `reprise try` does with a model that the repository keeps: at once, without torch and without data."""
+"""The part of `reprise try` for models kept in the repository: at once, without torch and without data."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from reprise.commands.try_model import Asked
 
 ROWS = 8
-"""Of examples, where a model computes numbers."""
+"""Number of examples for a model that computes numbers."""
 FEW = 4
-"""Of a row of more outputs the largest are shown."""
+"""Number of outputs shown per row: the largest."""
 
 
 def use(asked: Asked, kept: Kept) -> Iterator[str]:
-    """Lines to print; UsageError for what this model cannot do."""
+    """Yield lines to print; raises UsageError for what this model cannot do."""
     yield from {"Sampler": _draw, "Classifier": _look}.get(kept.card["kind"], _compute)(asked, kept)
 
 
 def header(asked: Asked, kept: Kept) -> Iterator[str]:
-    """Which model it is, where it comes from, and what it can do; nothing for a script."""
+    """Yield which model it is, where it comes from, and what it can do; nothing for scripts."""
     if asked.as_json:
         return
     scale, precision = kept.card["scale"], kept.card["precision"]

@@ -20,7 +20,18 @@ from reprise.core.contract import Run
 from reprise.core.run.integrity import Damaged
 from reprise.inference import kept
 from reprise.inference.kept import Kept
-from reprise.inference.kinds import MASK, Classifier, Models, Player, Sampler, Text, Unusable, is_masked
+from reprise.inference.kinds import (
+    MASK,
+    Classifier,
+    Models,
+    Opponent,
+    Player,
+    Sampler,
+    Stories,
+    Text,
+    Unusable,
+    is_masked,
+)
 from reprise.inference.lookup import by_kind, kind_of, models_of
 
 SAMPLES, IMAGES, WORDS, BETWEEN = 80, 10, 5, 3
@@ -283,6 +294,42 @@ def _play(project: Project, asked: Asked) -> Iterator[str]:
         yield f"{asked.out}: all of it, {len(game.film) / FRAMES_A_SECOND:.0f} s"
 
 
+def _duel(project: Project, asked: Asked) -> Iterator[str]:
+    """A game against a person whose moves were given or are typed in; without either the model plays itself."""
+    typed = not asked.given and sys.stdin.isatty()
+    if asked.out or asked.as_json or not (asked.given or typed):
+        yield from _play(project, asked)
+        return
+    trained = _find(project, asked)
+    yield from asked.header(trained)
+    with _waiting(project, asked):
+        duel = _offered(asked, Opponent).begin(_opened(project, trained), asked.draw)
+    yield duel.board()
+    for word in _moves_typed() if typed else asked.given:
+        try:
+            duel.move(word)
+        except Unusable as error:
+            if not typed:
+                raise
+            yield str(error)
+            continue
+        yield duel.board()
+        if duel.result:
+            yield duel.result
+            return
+
+
+def _moves_typed() -> Iterator[str]:
+    while True:
+        try:
+            word = input("> ").strip()
+        except EOFError:
+            return
+        if not word:
+            return
+        yield word
+
+
 # --- sentences --------------------------------------------------------------------------------------------------------
 
 
@@ -368,6 +415,32 @@ class _Readers:
                 yield f"{one.task}: " + " ".join(
                     f"{word}/{label}" for word, label in zip(one.words, one.labels, strict=True)
                 )
+
+
+# --- stories ----------------------------------------------------------------------------------------------------------
+
+EXAMPLE = "Mary took the milk. Mary went to the garden. Where is the milk?"
+ANSWERS = 3
+
+
+def _tell(project: Project, asked: Asked) -> Iterator[str]:
+    if asked.out is not None:
+        raise UsageError("the answer is printed; --json is for scripts, and there is no --out")
+    text = " ".join(asked.given) or ("" if sys.stdin.isatty() else sys.stdin.read())
+    if not text.strip():
+        raise UsageError(f"no story was given; as in `reprise try {asked.experiment} '{EXAMPLE}'`")
+    trained = _find(project, asked)
+    yield from asked.header(trained)
+    with _waiting(project, asked):
+        told = _offered(asked, Stories).answer(_opened(project, trained), text, asked.number or ANSWERS)
+    if asked.as_json:
+        yield json.dumps({"model": trained.run.name, **asdict(told)}, indent=1, ensure_ascii=False)
+        return
+    if told.attention:
+        yield "attention of each look at the story, in %:"
+    for statement, *weights in zip(told.statements, *told.attention, strict=True):
+        yield "".join(f"{100 * weight:5.0f}" for weight in weights) + f"  {statement}"
+    yield f"{told.question} " + ", ".join(f"{word} ({100 * share:.1f} %)" for word, share in told.answers)
 
 
 # --- images -----------------------------------------------------------------------------------------------------------
@@ -496,6 +569,6 @@ def _name(label: int, reader: Any) -> str:
 
 
 USES: dict[type[Models], Callable[[Project, Asked], Iterator[str]]] = {
-    Sampler: _draw, Player: _play, Text: _read, Classifier: _sort,
+    Sampler: _draw, Player: _play, Opponent: _duel, Text: _read, Stories: _tell, Classifier: _sort,
 }  # fmt: skip
 """Function for each kind of model."""

@@ -196,6 +196,7 @@ class Replicates(nn.Module):
     def __init__(self, nets: list[nn.Module]) -> None:
         super().__init__()
         parameters, buffers = stack_module_state(nets)
+        # Names of parameters must not contain dots.
         self.parameter_names = {name: name.replace(".", "_") for name in parameters}
         self.buffer_names = {name: name.replace(".", "_") for name in buffers}
         for name, stacked in parameters.items():
@@ -213,6 +214,7 @@ class Replicates(nn.Module):
         skeleton = self._skeleton[0]
         assert isinstance(skeleton, nn.Sequential)
         if len(skeleton) == 1:
+            # Without a hidden layer, all nets have the same representation.
             return x.expand(len(next(self.parameters())), *x.shape)
         return self._call(skeleton[:-1], x)
 
@@ -316,6 +318,7 @@ def squared_error(
     Where |y - d| is within the dead zone, there is no error.
     """
     errors = outputs.sigmoid() - desired
+    # The mask has no gradient, so an output within the dead zone is left alone.
     return 0.5 * (errors.square() * (errors.abs() > dead_zone)).sum((1, 2))
 
 
@@ -339,6 +342,7 @@ def objective(
     desired = (
         labels.reshape(len(labels), -1) if labels.ndim == 2 or classes == 1 else functional.one_hot(labels, classes)
     )
+    # In the precision of the outputs: derivatives are checked in float64.
     return squared_error(outputs, desired.float().to(outputs.dtype), dead_zone)
 
 

@@ -151,6 +151,7 @@ class Readout(nn.Module):
 
     def features(self, images: Float[Tensor, "n pixels"]) -> Complex[Tensor, "n width"]:
         """Features exp(i v·x) / sqrt(width)."""
+        # At the threshold the Gram matrix is almost singular, which float32 could not resolve.
         angles = (images @ self.directions).double()
         return torch.polar(angles.new_tensor(self.directions.shape[1] ** -0.5), angles)
 
@@ -254,6 +255,7 @@ def least_norm(
     wide = features.shape[1] > features.shape[0]
     gram = features @ features.mH if wide else features.mH @ features
     values, vectors = torch.linalg.eigh(gram)
+    # eigh sorts in ascending order: values[-1] is the largest.
     inverse = torch.where(values > SMALLEST * values[-1], 1 / (values + ridge * values.mean()), 0)
     right = targets if wide else features.mH @ targets
     solved = vectors @ (inverse[:, None] * (vectors.mH @ right))
@@ -314,6 +316,7 @@ class Task(task.Task):
             return functional.avg_pool2d(images.float() / 255, self.config.pooling).flatten(1)
 
         generator = torch.Generator().manual_seed(self.run.seed)
+        # The beginnings of one permutation, so that a larger set includes the smaller ones.
         picked = torch.randperm(most, generator=generator)[:size].numpy()
         images, labels = tensors(splits.train, picked)
         self.train_set = ImageSet(pixels(images), corrupted(labels, self.config.label_noise, generator))
@@ -324,6 +327,7 @@ class Task(task.Task):
                 model.draw(self.run.seed)
         self.in_turn = InTurn([1] * len(self.points))  # random features are solved in one step
         if not isinstance(training := self.config.model, RandomFeatures):
+            # Tests have fewer images than the config asks for.
             sizes = [min(size, len(self.train_set)) for _, size in self.points]
             self.samplers = [EpochSampler(n, min(training.batch_size, n), self.run.seed) for n in sizes]
             self.schedules = [Schedule.of(training, sampler.steps_per_epoch) for sampler in self.samplers]
@@ -374,6 +378,7 @@ class Task(task.Task):
         if len(self.points) > 1:
             models = list(self.models.values())
             curve = torch.stack([self.point(net, size) for net, (_, size) in zip(models, self.points, strict=True)])
+            # Only one of the two has several values; see _one_sweep.
             along = max(self.config.widths, self.config.images, key=len)
         else:
             along = probe_steps(len(self.curve), self.total_steps)
@@ -381,6 +386,7 @@ class Task(task.Task):
         curve = curve.cpu().numpy()
         at = self.chosen(len(curve))
         network = list(self.models.values())[-1]
+        # Columns of the curve: training loss and error, test loss and error.
         error, loss = curve[list(at), 3], curve[list(at), 2]
         metrics = {
             "rise": error[1] - error[0],

@@ -284,6 +284,7 @@ class Task(task.Task):
         self._games = open_games(config.game, count, seed)
         self._random = torch.Generator().manual_seed(seed)
         shape = self._games.frame_shape
+        # Without replay, the memory holds just one batch.
         remembered = (config.replay or config.batch) // self.world_size
         self._replay = Replay(remembered, count, shape, config.stack, config.multi_step)
         self._replay.start(self._games.start())
@@ -310,15 +311,16 @@ class Task(task.Task):
 
     def _updates_due(self, agent_step: int) -> int:
         config = self.config
-        # Updates due at all multiples of `update_every` that this step of all environments passes.
+        # An update is due at each multiple of `update_every` that this step of all environments passes.
         return (agent_step + config.environments) // config.update_every - agent_step // config.update_every
 
     def _act(
         self, states: UInt8[Tensor, "games planes height width"], epsilon: float, random: torch.Generator
     ) -> Int64[Tensor, " games"]:
         explore = torch.rand(len(states), generator=random) < epsilon
+        # Drawn for all games, so that the stream of random numbers does not depend on ε.
         actions = torch.randint(_frame(self.config.game)[2], (len(states),), generator=random)
-        # Before learning starts, all actions are random, and the network need not run.
+        # If all actions are random, as before learning starts, the network need not run.
         if explore.all():
             return actions
         with torch.no_grad():
@@ -353,6 +355,7 @@ class Task(task.Task):
 
     def _loss(self, batch: Transitions) -> tuple[Float[Tensor, "batch actions"], Float[Tensor, " batch"]]:
         with torch.no_grad():
+            # Without a target network, the learning network rates its own actions.
             next_q = (self.target or self.q)(batch.next_states)
             choosing_q = self.q(batch.next_states) if self.config.double and self.target is not None else next_q
             # The target is computed in float32, whatever the precision of the network.
@@ -383,6 +386,7 @@ class Task(task.Task):
             memory.add(actions, played.rewards, played.life_lost, played.over, played.frames)
             scores += played.rewards
             playing &= ~played.over
+            # Every game keeps its place, so that number 0 is the one filmed.
             if playing[0] and len(film) < self.film_frames:
                 film.append(evaluated.picture(0))
         metrics = {"score": float(scores.mean()), "best_game": float(scores.max())}

@@ -283,6 +283,7 @@ def _node(u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """b1 u + b2 v + b3 u v with each |b| in [0.5, 1.5], scaled to mean 0 and variance 1."""
     b = rng.uniform(0.5, 1.5, 3) * rng.choice([-1.0, 1.0], 3)
     value = b[0] * u + b[1] * v + b[2] * u * v
+    # Standardised at each node, or products of products would vanish or dominate.
     return (value - value.mean()) / value.std()
 
 
@@ -297,6 +298,7 @@ def digits_data(folder: Path, problem: Digits, seed: int, replicate: int) -> Dat
         places = rng.permutation(np.flatnonzero(np.isin(labels, pair)))[:count]
         side = images.shape[1] // problem.square
         squares = images[places].reshape(len(places), side, problem.square, side, problem.square)
+        # To [-1, 1], the range of the other problem's inputs.
         x = squares.mean((2, 4)).reshape(len(places), -1) / 127.5 - 1
         return torch.tensor(x), torch.tensor(np.where(labels[places] == pair[0], 1.0, -1.0))
 
@@ -379,8 +381,10 @@ class LayeredTask(PolynomialTask):
     def criterion(self, index: int) -> float:
         """Criterion of the best unit so far; without units 1, the error of the mean."""
         if not self.networks.depth(index):
+            # Without layers the network predicts the mean of y.
             return 1.0
         x, y = self.sequences(self.data[index])[1]
+        # Units are sorted by the criterion: the first one is the network's output.
         return float(relative_error(self.networks.layers(x, index)[-1][:, :1], y))
 
     def found(self, index: int, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows 1"]:
@@ -396,6 +400,7 @@ class LayeredTask(PolynomialTask):
         rows = []
         for index, data in enumerate(self.data):
             fitted, checking = self.sequences(data)
+            # A network with fewer layers stopped growing earlier.
             if self.networks.depth(index) == step:
                 self.grow(index, step, fitted, checking)
             growing = float(self.networks.depth(index) == step + 1)

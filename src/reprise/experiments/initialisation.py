@@ -132,6 +132,7 @@ class Signals(NamedTuple):
 
     def activation_variances(self) -> list[float]:
         """Return Var[z] over units and images: G5."""
+        # In float64: variances may be many orders of magnitude below 1.
         return [float(z.double().var()) for z in self.activations]
 
     def gradient_variances(self) -> list[float]:

@@ -323,6 +323,7 @@ def neighbour_error(codes: Float[Tensor, "n code"], labels: Int[Tensor, " n"], n
     The lowest digit wins ties.
     """
     wrong = 0
+    # In blocks: all distances between 10,000 codes take 400 MB.
     for start in range(0, len(codes), 1000):
         distances = torch.cdist(codes[start : start + 1000], codes)
         own = torch.arange(len(distances))
@@ -378,8 +379,10 @@ class LineSearches(torch.optim.Optimizer):
             here, value = here + found.step * direction, found.value
             if holds:
                 change = float(found.gradient @ found.gradient - gradient @ found.gradient)
+                # Polak and Ribière's formula.
                 direction = change / float(gradient @ gradient) * direction - found.gradient
                 gradient = found.gradient
+                # Not a descent direction, or NaN: start again from the gradient.
                 if not float(gradient @ direction) < 0:
                     direction = -gradient
                 # Keeps the quotient of slopes finite; the step grows at most tenfold from search to search.
@@ -542,7 +545,7 @@ class PretrainingTask(DigitsTask):
         *below, machine = listed(self.machines)[: index + 1]
         with torch.no_grad():
             for done in below:
-                # Means instead of samples, as the paper's stack gets: less noise for the next machine.
+                # Means instead of samples: less noise for the next machine.
                 data = done.hidden(data)
         settings = self.settings()[index]
         of_weights, of_biases = self.raw_optimizers[2 * index : 2 * index + 2]
@@ -554,6 +557,7 @@ class PretrainingTask(DigitsTask):
         loss, error = contrastive_divergence(machine, data)
         of_biases.zero_grad(set_to_none=True)
         self.descend(loss, of_weights, settings)
+        # The backward pass in `descend` has also computed the gradients of the biases.
         of_biases.step()
         return {f"machine_{index + 1}_error": error}
 
@@ -579,6 +583,7 @@ class FinetuningTask(DigitsTask):
         if self.run.init is not None and self.config.pretrain.duration.amount > 0:
             stack = machines(self.model)
             state = load_file(self.run.init)
+            # The weights of the first stage were saved by its task, under its names.
             stack.load_state_dict({name.removeprefix("machines."): value for name, value in state.items()})
             learnt = listed(stack)
             self.autoencoder.unroll_(learnt)
@@ -587,6 +592,7 @@ class FinetuningTask(DigitsTask):
                 classifier.unroll_(learnt)
         if max(finetune.labels, default=0) > len(self.train_set):
             raise ValueError(f"labels has {max(finetune.labels)}; expected at most {len(self.train_set)}, all images")
+        # Beginnings of one permutation: each set of labelled images includes the smaller ones.
         self.order = torch.from_numpy(np.random.default_rng(self.run.seed).permutation(len(self.train_set)))
         sizes = [len(self.train_set), *finetune.labels]
         self.trainings = [finetune.autoencoder, *[finetune.classifier] * len(finetune.labels)]

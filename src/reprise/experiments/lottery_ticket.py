@@ -80,7 +80,7 @@ class Pruning(Strict):
     rate: Annotated[float, Field(gt=0, lt=1)]
     """Share of a layer's remaining weights pruned per round; in the output layer half of it."""
     convolution_rate: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """The same for a convolution."""
+    """Share pruned per round in a convolution."""
     criterion: Literal["magnitude", "random"]
     """Which weights are pruned: the smallest after training (magnitude), or random ones."""
     start: Literal["rewind", "new"]
@@ -186,6 +186,7 @@ class Task(task.Task):
             self.register_buffer(f"mask_{index}", torch.ones_like(layer.weight))
         # For each level: share of weights, early-stopping iteration, and the validation loss and test error there.
         self.register_buffer("levels", torch.full((config.pruning.rounds + 1, 4), torch.inf))
+        # state_dict refers to the weights themselves, which training changes.
         self.start = copy.deepcopy(self.network.state_dict())
         self.best = copy.deepcopy(self.network.state_dict())
 
@@ -231,6 +232,7 @@ class Task(task.Task):
         images, labels = self.train_set[self.sampler.indices(step, self.rank, self.world_size)]
         loss = functional.cross_entropy(self.network(images), labels)
         self.descend(loss, optimizer, config.optimizer, schedule.at(own))
+        # The optimiser's update also moves pruned weights.
         self.apply_masks()
         last = own + 1 == schedule.total_steps
         if (own + 1) % config.check_every == 0 or last:
@@ -250,6 +252,7 @@ class Task(task.Task):
             mask.copy_(pruned(layer.weight, mask, rate, pruning.criterion, generator))
         fresh = pruning.start == "new" and level == pruning.rounds
         self.network.load_state_dict(networks(self.config)["network"].state_dict() if fresh else self.start)
+        # New values are drawn on every device, so those of the first are sent to the others.
         self.same_on_all_ranks(self.network)
         self.apply_masks()
         # Momentum from the last level would move the weights away from their initial values.
@@ -286,6 +289,7 @@ class Task(task.Task):
 
     def test_error(self, weights: dict[str, Tensor]) -> float:
         """Return the network's test error with these `weights`, in percent."""
+        # After resuming, the best weights may be on the CPU.
         here = {name: weight.to(self.device) for name, weight in weights.items()}
         images, labels = self.test_set[:]
         return classification_scores(self.logits(images, here), labels).error

@@ -151,6 +151,7 @@ class Simple(nn.Module):
     def inhibition(self, below: Float[Tensor, "batch before h w"]) -> Float[Tensor, "batch 1 height width"]:
         """(3) v = sqrt(Σ c u²), over the whole receptive field."""
         kernel = self.c.expand(1, below.shape[1], 5, 5)
+        # Rounding in the convolution can make a sum slightly negative.
         return functional.conv2d(below.square(), kernel, padding=self.padding).clamp(min=0).sqrt()
 
     def forward(self, below: Float[Tensor, "batch before h w"]) -> Float[Tensor, "batch planes height width"]:
@@ -321,6 +322,7 @@ class Task(task.Task):
         digits = torch.tensor(np.stack(drawn)).float() / 255
         halved = functional.avg_pool2d(digits.flatten(0, 1)[:, None], 2)
         edge = (RETINA - halved.shape[-1]) // 2
+        # Fukushima's patterns are black and white, and surrounded by empty cells.
         patterns = functional.pad((halved > 0.5).float(), [edge] * 4)
         self.register_buffer("patterns", patterns.unflatten(0, digits.shape[:2]), persistent=False)
 
@@ -402,6 +404,7 @@ class Task(task.Task):
             "silent": means["silent"],
             "shared": means["shared"],
             "shifted_recognised": means["shifted"],
+            # Relative to the patterns that were learned: others cannot be recognised when shifted.
             "shift_kept": means["shifted"] / max(means["own"], 1e-9),
             "noise_kept": means["disturbed"] / max(means["own"], 1e-9),
         }
@@ -424,6 +427,7 @@ class Task(task.Task):
         """Show the first set's patterns, centred and shifted, with the strongest cell of the last layer for each."""
         patterns = self.patterns[0]
         tiles, names = [], []
+        # Every second of the eight directions, so that the picture stays readable.
         for down, right in [(0, 0), *directions(max(self.config.shifts))[::2]]:
             shown = moved(patterns, down, right)
             tiles += [grey(one[0]) for one in shown]

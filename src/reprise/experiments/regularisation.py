@@ -249,6 +249,7 @@ class Task(task.Task):
 
     def evaluate(self) -> Evaluation:
         """Score the last weights, without dropout unless a metric says otherwise."""
+        # The dropout before the last layer does nothing in evaluation.
         *layers, _, last = self.network.children()
         body, matrices = nn.Sequential(*layers), weights(self.network)
 
@@ -269,6 +270,7 @@ class Task(task.Task):
 
             training = classification_scores(last(hidden(self.train_set.images)), self.train_set.labels)
             generator = torch.Generator().manual_seed(self.run.seed)
+            # From a generator of its own, so that the units do not depend on training.
             factors = [silenced(features.shape[1], generator).to(self.device) for _ in range(DRAWS)]
             of_half = [error(features * factor, test_labels) for factor in factors]
             test_error = error(features, test_labels)
@@ -281,6 +283,7 @@ class Task(task.Task):
             }
         of_weights = {"zero_weights": 100 * share_of_zeros(matrices), "weight_rms": root_mean_square(matrices)}
         metrics = scores | of_weights | {"mean_activation": float(features.mean())}
+        # Weights of whitened pixels or of small filters show no strokes.
         drawn = self.config.dataset == "digits" and not self.config.network.convolutions
         return Evaluation(metrics, {"features": feature_sheet(matrices[0])} if drawn else {})
 

@@ -253,6 +253,7 @@ class SupportVectorNetwork(nn.Module):
         given = (self.kernel(x, x) if held else x.double()).cpu().numpy()
         polynomial = {"kernel": "poly", "degree": self.model.degree, "gamma": self.model.gamma, "coef0": 1.0}
         kernel: Any = {"kernel": "precomputed"} if held else polynomial
+        # Only support vectors are set below.
         self.coefficients.zero_()
         for digit in range(CLASSES):
             is_digit = labels.eq(digit).cpu().numpy()
@@ -261,6 +262,7 @@ class SupportVectorNetwork(nn.Module):
                 continue
             machine = SVC(C=self.model.cost, cache_size=500 if held else 4000, **kernel).fit(given, is_digit)
             support = torch.from_numpy(machine.support_).long()
+            # dual_coef_ already includes the labels: it is y α.
             self.coefficients[digit, support] = torch.from_numpy(machine.dual_coef_[0]).float().to(x.device)
             self.intercepts[digit] = float(machine.intercept_[0])
         return self.support_share()

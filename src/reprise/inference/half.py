@@ -1,4 +1,4 @@
-"""A network's ONNX file in half precision: as it is kept in the repository."""
+"""A network's ONNX file in half precision, as kept in the repository."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 FEWEST = 1000
-"""A tensor of fewer numbers stays as it is: it takes no room, and small ones (a polynomial's coefficients, means)
-matter most."""
+"""Smaller tensors are unchanged: they take little space, and some (a polynomial's coefficients, means) matter most."""
 
 
 def halve(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same network whose large constants are float16, and made what they were when it is loaded.
+    """Return the same network with large constants in float16, which are converted back when it is loaded.
 
-    Constants that are shades of images, k/255, become whole bytes: the support vectors of a machine on pixels.
+    Constants that are grey values of images, k/255, become bytes: the support vectors of a machine on pixels.
     """
     found = onnx.ModelProto()
     found.CopyFrom(model)
@@ -38,7 +37,7 @@ def halve(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _smaller(values: np.ndarray[Any, Any], name: str, kind: int) -> tuple[np.ndarray[Any, Any] | None, list[Any]]:
-    """The constant in fewer bytes, and the nodes that make it what it was; None where it stays."""
+    """Return a smaller constant, and the nodes that restore it; None if it stays as it is."""
     if values.size < FEWEST or kind not in (TensorProto.FLOAT, TensorProto.DOUBLE):
         return None, []
     shades = values * 255

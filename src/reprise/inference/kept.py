@@ -1,9 +1,9 @@
-"""Models that the repository keeps: one of each paper, to be tried in a fresh clone at once.
+"""Models kept in the repository: one per paper, to try at once in a fresh clone.
 
-kept/<experiment>.json    what it is, sealed, with the SHA-256 of
-kept/<experiment>.zip     network.onnx, in half precision, and examples.npz: real inputs, with labels if they have any
+kept/<experiment>.json    description, sealed, with the SHA-256 of kept/<experiment>.zip     network.onnx, in half
+precision, and examples.npz: real inputs, with labels if they have any
 
-A kept model runs by ONNX Runtime: it needs neither torch, which takes seconds to load, nor prepared data.
+A kept model runs in ONNX Runtime: it needs neither torch, which takes seconds to load, nor prepared data.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FOLDER = "kept"
 NETWORK, EXAMPLES = "network.onnx", "examples.npz"
 LARGEST = 1_000_000
-"""Bytes of a kept model, at most."""
+"""Largest size of a kept model, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Kept:
     folder: Path
     experiment: str
     card: dict[str, Any] = field(repr=False)
-    """kept/<experiment>.json."""
+    """Content of kept/<experiment>.json."""
 
     @property
     def name(self) -> str:
-        """Of the run: `gan/pretrain/non_saturating/s1000`."""
+        """Name of the run: `gan/pretrain/non_saturating/s1000`."""
         return self.card["name"]
 
     @property
@@ -51,12 +51,12 @@ class Kept:
 
     @property
     def classes(self) -> list[str]:
-        """Of a classifier: what its scores stand for."""
+        """For a classifier: the meaning of its scores."""
         return self.card["classes"]
 
     @property
     def dataset(self) -> Any:
-        """`digits` or `objects`, of a model that looks at images."""
+        """For a model on images: `digits` or `objects`."""
         return self.card["dataset"]
 
     @property
@@ -66,14 +66,14 @@ class Kept:
 
     @cached_property
     def examples(self) -> dict[str, np.ndarray[Any, Any]]:
-        """`inputs` [n, …], and `labels` [n] where there are any."""
+        """`inputs` [n, …] and, if they have any, `labels` [n]."""
         import numpy as np
 
         with np.load(io.BytesIO(self._part(EXAMPLES))) as found:
             return dict(found)
 
     def __call__(self, inputs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """The outputs for a batch of inputs."""
+        """Return the outputs for a batch of inputs."""
         return self._session.run(None, {self._session.get_inputs()[0].name: inputs})[0]
 
     @cached_property
@@ -81,7 +81,7 @@ class Kept:
         return session(self._part(NETWORK))
 
     def _part(self, name: str) -> bytes:
-        """A file of the archive, once the whole is known to be what was written; Damaged if it is not."""
+        """Return a file of the archive, after verifying the archive; raises Damaged if it has changed."""
         archive = self.folder / f"{self.experiment}.zip"
         check_files({archive: self.card["archive"]})
         with zipfile.ZipFile(archive) as opened:
@@ -89,7 +89,7 @@ class Kept:
 
 
 def session(network: bytes) -> Any:
-    """ONNX Runtime's session of a network, on as many cores as there are."""
+    """Open an ONNX Runtime session for a network, on OMP_NUM_THREADS cores or on all."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -98,13 +98,13 @@ def session(network: bytes) -> Any:
 
 
 def read(root: Path, experiment: str) -> Kept | None:
-    """The model that the repository keeps of a paper; None if it keeps none, Damaged if its card was changed."""
+    """Return the model kept for a paper, or None; raises Damaged if its card has changed."""
     path = root / FOLDER / f"{experiment}.json"
     return Kept(path.parent, experiment, read_sealed(path)) if path.exists() else None
 
 
 def pixels(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """uint8 images, [n, 28, 28] or [n, 32, 32, 3], as a network takes them: float32 from 0 to 1, channels first."""
+    """Convert uint8 images, [n, 28, 28] or [n, 32, 32, 3], to a network's input: float32 in [0, 1], channels first."""
     import numpy as np
 
     found = images.astype(np.float32) / np.float32(255)
@@ -112,7 +112,7 @@ def pixels(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def softmax(scores: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Over the last axis."""
+    """Softmax over the last axis."""
     import numpy as np
 
     shares = np.exp(scores - scores.max(-1, keepdims=True))
@@ -120,7 +120,7 @@ def softmax(scores: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def mixed(noise: np.ndarray[Any, Any], count: int, draw: int) -> np.ndarray[Any, Any]:
-    """[count, size]: new noise out of `noise` [n, size], each number from another row: its columns are independent."""
+    """Return new noise [count, size] from `noise` [n, size], each number from a random row: columns are independent."""
     import numpy as np
 
     rows = np.random.default_rng(draw).integers(len(noise), size=(count, noise.shape[1]))

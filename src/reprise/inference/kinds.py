@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,7 +65,7 @@ class Sampler(Models):
     between: Callable[[Any, int, int, int], Tensor]
     """(task, rows, columns, draw): images [rows, columns, height, width]; each row interpolates between two samples."""
     noise: Callable[[Any, int], Tensor]
-    """(task, count): z [count, size], whose numbers are independent of one another."""
+    """(task, count): z [count, size], with independent numbers."""
     needs_data: ClassVar[bool] = False
     trying: ClassVar[str] = "samples, and images between two of them"
 
@@ -103,6 +103,32 @@ class Player(Models):
 
     def hub_task(self, config: Any, stage: str) -> str | None:
         return "reinforcement-learning"
+
+
+class Duel(Protocol):
+    """A game between a person, who has the first move, and a model."""
+
+    def move(self, word: str) -> None:
+        """The person's move or command, and the model's answer; Unusable if it is none, and nothing has changed."""
+        ...
+
+    def board(self) -> str:
+        """Lines of text: the position, and what was last played."""
+        ...
+
+    @property
+    def result(self) -> str | None:
+        """Who has won, once the game is over."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opponent(Player):
+    """Models that play a game against themselves, or against a person."""
+
+    begin: Callable[[Any, int], Duel]
+    """(task, draw): a game at its beginning; another draw may be answered otherwise."""
+    trying: ClassVar[str] = "a game against you in the terminal, or against itself, filmed"
 
 
 MASK = "[MASK]"
@@ -192,5 +218,32 @@ class Classifier(Models):
         return "image-classification" if self.output(config) == "classifier" else None
 
 
-KINDS: dict[str, type[Models]] = {kind.__name__: kind for kind in (Sampler, Player, Text, Classifier, Models)}
+@dataclass(frozen=True)
+class Told:
+    """A story, a question about it, and what a network answers."""
+
+    statements: list[str]
+    question: str
+    answers: list[tuple[str, float]]
+    """Most probable words, with their probabilities."""
+    attention: list[list[float]]
+    """Weight of every statement, for each hop; empty for a network without attention."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stories(Models):
+    """Models that answer questions about stories."""
+
+    answer: Callable[[Any, str, int], Told]
+    """(task, story and question as one text, count): the `count` most probable answers."""
+    needs_data: ClassVar[bool] = False
+    trying: ClassVar[str] = "a story and a question about it, answered"
+
+    def hub_task(self, config: Any, stage: str) -> str | None:
+        return "question-answering"
+
+
+KINDS: dict[str, type[Models]] = {
+    kind.__name__: kind for kind in (Sampler, Player, Opponent, Text, Stories, Classifier, Models)
+}
 """Kinds by name, in the order of `reprise try --help`."""

@@ -116,6 +116,7 @@ class Atari:
             # Without sticky actions the emulator is deterministic; idle frames at the start make games differ.
             game.setInt("random_seed", 0)
             game.loadROM(Path(ale_py.__file__).parent / "roms" / f"{name}.bin")
+        # Every game starts from this state, so that only its idle frames make it differ.
         self._first_states = [game.cloneState() for game in self._games]
         first = self._games[0]
         self._action_set = first.getLegalActionSet() if all_actions else first.getMinimalActionSet()
@@ -136,12 +137,14 @@ class Atari:
         for _ in range(int(torch.randint(1, self.noops + 1, (), generator=self._random)) if self.noops else 0):
             game.act(0)
         game.getScreenGrayscale(self._screens[0, index])
+        # A new game has only one screen, so both are the same.
         self._screens[1, index] = self._screens[0, index]
 
     def step(self, actions: Sequence[int]) -> Played:
         rewards = np.zeros(self.count, np.float32)
         life_lost, over = np.zeros(self.count, bool), np.zeros(self.count, bool)
         for index, action in enumerate(actions):
+            # -1 marks a game that is over and waits.
             if action < 0:
                 continue
             game, move = self._games[index], self._action_set[action]
@@ -226,6 +229,7 @@ class MinAtar:
 
     def _frames(self) -> UInt8[Tensor, "games channels 10 10"]:
         grids = np.stack([game.state() for game in self._games])
+        # Times 255, as networks divide by 255 whatever the game.
         return torch.from_numpy(np.ascontiguousarray(grids.transpose(0, 3, 1, 2), dtype=np.uint8) * np.uint8(255))
 
     def picture(self, game: int) -> np.ndarray:

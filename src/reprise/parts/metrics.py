@@ -87,6 +87,7 @@ class _Given(nn.Module):
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
+        # torchmetrics reads this attribute of a feature extractor.
         self.num_features = num_features
 
     def forward(self, features: Tensor) -> Tensor:
@@ -132,12 +133,14 @@ def parzen_log_likelihood(
 
     Processes `block` points at a time: their distances to 10,000 samples then fit in the processor's cache.
     """
+    # |x - y|² = |x|² - 2 x·y + |y|²: one matrix product per block instead of all differences.
     offsets, found = samples.square().sum(1), points.new_empty(len(sigmas), len(points))
     for start in range(0, len(points), block):
         rows = points[start : start + block]
         distances = torch.addmm(offsets, rows, samples.T, alpha=-2)  # squared, less the point's own norm (below)
         for index, sigma in enumerate(sigmas):
             exponents = distances * (-0.5 / sigma**2)
+            # A sum of exponentials of large negative numbers would underflow to 0.
             found[index, start : start + block] = exponents.logsumexp(1)
     widths = torch.tensor(sigmas, dtype=points.dtype, device=points.device)[:, None]
     log_volume = points.shape[1] * (widths * math.sqrt(2 * math.pi)).log()

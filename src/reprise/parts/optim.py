@@ -54,6 +54,7 @@ def _adamw(module_or_params: Parameters, config: vocabulary.AdamW) -> torch.opti
     groups: Any = params
     if isinstance(module_or_params, nn.Module):
         groups = [
+            # Biases and the scales of normalisation are not decayed, as is usual.
             {"params": [p for p in params if p.ndim >= 2]},
             {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
         ]
@@ -118,6 +119,7 @@ class RMSprop(torch.optim.RMSprop):
                 means = [state["grad_avg"] for state in states]
                 torch._foreach_lerp_(means, grads, 1 - group["alpha"])
                 scales = torch._foreach_addcmul(squares, means, means, value=-1)
+            # This also covers a variance that rounding has made negative.
             scales = torch._foreach_clamp_min(scales, _LEAST_SQUARE)
             torch._foreach_sqrt_(scales)
             torch._foreach_add_(scales, group["eps"])

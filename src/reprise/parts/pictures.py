@@ -48,6 +48,7 @@ _FONTS: dict[Any, Any] = {
 def blank(height: float = _HEIGHT, rows: int = 1, columns: int = 1, width: float = WIDTH) -> tuple[Figure, list[Axes]]:
     """Create an empty figure of the given size in inches, and return it with its axes, row by row."""
     with mpl.rc_context(_FONTS):
+        # Without pyplot, which keeps every figure and has global state.
         figure = Figure((width, height), dpi=_DPI, layout="constrained")
         FigureCanvasAgg(figure)
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -88,6 +89,7 @@ def _pixels(canvas: FigureCanvasAgg) -> Picture:
 
 def few_colours(picture: Picture) -> Picture:
     """Round each channel to the nearest of 16 levels."""
+    # Few levels compress well, and anti-aliased edges still look smooth.
     step = 255 // (_LEVELS - 1)
     return ((picture.astype(np.uint16) + step // 2) // step * step).astype(np.uint8)
 
@@ -139,6 +141,7 @@ def _draw(axes: Axes, chart: Chart) -> None:
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter(NullFormatter())
     x = np.asarray(next(iter(chart.lines.values()))[0])
+    # A falling x axis, such as shares left after pruning, is read from left to right.
     if x[0] > x[-1]:
         axes.invert_xaxis()
     for name, place in chart.marks.items():
@@ -153,6 +156,7 @@ def _draw(axes: Axes, chart: Chart) -> None:
 
 def _colours(count: int, ordered: bool) -> list[Colour]:
     if ordered:
+        # The end of viridis is too light on white.
         return [mpl.colormaps["viridis"](0.85 * index / max(count - 1, 1)) for index in range(count)]
     cycle = mpl.colormaps["tab10"]
     return [cycle(index % 10) for index in range(count)]

@@ -67,6 +67,7 @@ class WordPiece:
 
     def encode(self, texts: Iterable[str]) -> Ragged:
         """Tokenise each text, without special tokens."""
+        # The fast version does not track character positions.
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         ids = [encoding.ids for encoding in encodings]
         offsets = np.cumsum([0] + [len(one) for one in ids], dtype=np.int64)
@@ -98,7 +99,9 @@ def train_wordpiece(parts: Sequence[Sequence[str]], vocab_size: int) -> list[str
     characters: Counter[str] = Counter()
     for text in chain.from_iterable(parts):
         characters.update(normalize(text))
+    # Ties are broken by the character, so that the vocabulary is reproducible.
     frequent = sorted((c for c in characters if not c.isspace()), key=lambda c: (-characters[c], c))
+    # Rare characters become [UNK]; the vocabulary is for words.
     alphabet = sorted(frequent[: min(_ALPHABET, vocab_size // 8)])
     first = [*SPECIAL, *alphabet, *("##" + character for character in alphabet)]
     trainer = trainers.WordPieceTrainer(

@@ -51,8 +51,10 @@ class Schedule:
         settings = self.settings
         warmup = settings.warmup.steps(self.steps_per_epoch) if settings.warmup else 0
         if step < warmup:
+            # From 1 / warmup, so that the first update is not without effect.
             return (step + 1) / warmup
         since = step - warmup
+        # Without updates after the warm-up there is nothing to divide by.
         progress = min(since / max(self.total_steps - warmup, 1), 1.0)
         moment = _Moment(step, since, progress, warmup, self.steps_per_epoch)
         return _SCHEDULES[settings.kind](settings, moment)

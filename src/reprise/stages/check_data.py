@@ -94,6 +94,7 @@ class _Stamps:
             told = path.stat()
         except OSError as error:
             raise Damaged(path, error.strerror or str(error)) from error
+        # A file with the same stamp is not read again: hashing all data before every command would take long.
         stamp = [told.st_size, told.st_mtime_ns, told.st_ctime_ns, told.st_ino, digest]
         if self.known.get(str(path)) != stamp:
             if not path.is_file():
@@ -106,6 +107,7 @@ class _Stamps:
         """Save the stats. If the folder is read-only this is skipped, and files will be checked again."""
         if all(self.known.get(path) == stamp for path, stamp in self.found.items()):
             return
+        # Several commands may write at the same time.
         temporary = self.file.with_suffix(f".{os.getpid()}.new")
         with suppress(OSError):
             self.file.parent.mkdir(parents=True, exist_ok=True)

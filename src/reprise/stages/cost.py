@@ -91,6 +91,7 @@ class Shapes(TorchDispatchMode):
         tensors = [each for each in leaves if isinstance(each, Tensor)]
         if not any(each.is_meta for each in tensors):
             return func(*args, **kwargs)
+        # A value is read, as by float(tensor); meta tensors have none, so it is taken to be 0.
         if func is aten._local_scalar_dense.default:
             self.reads += 1
             return torch.zeros((), dtype=tensors[0].dtype).item()
@@ -115,6 +116,7 @@ class Shapes(TorchDispatchMode):
                 made = [(each.shape, each.stride(), each.dtype) for each in outs]
                 self.seen[key] = made, isinstance(out, tuple), flops
         self.flops += flops
+        # Counted apart, as most GPUs are far slower in float64.
         self.fp64 += flops * (tensors[0].dtype == torch.float64)
         return out
 
@@ -347,6 +349,7 @@ def _state_sizes(optimizers: Sequence[torch.optim.Optimizer]) -> dict[int, int]:
     for optimizer in optimizers:
         parameters = [each for group in optimizer.param_groups for each in group["params"]]
         for each in parameters:
+            # Optimisers make their state at the first step, and only for parameters with a gradient.
             each.grad = torch.empty_like(each)
         optimizer.step()
         for each in parameters:
@@ -354,6 +357,7 @@ def _state_sizes(optimizers: Sequence[torch.optim.Optimizer]) -> dict[int, int]:
             sizes[id(each)] = sum(value.nbytes for value in kept if isinstance(value, Tensor))
             each.grad = None
         optimizer.state.clear()
+        # Updates count the network's operations; the optimiser's are few, and state was counted above.
         optimizer.step = lambda closure=None: None  # type: ignore[method-assign]
     return sizes
 

@@ -136,6 +136,7 @@ def _inputs(project: Project) -> list[tuple[str, str, dict[str, Any]]]:
                 said = project.reading.paper(key).items()  # the page's introduction affects no verdict
                 content["paper"] = {name: value for name, value in said if name != "page"}
             found.append((stage, key, content))
+    # The page quotes these files whole, with their comments.
     yaml = {
         folder.file(key): hashlib.sha256(folder.text(key)).hexdigest()
         for folder in (project.reading.knobs, project.reading.papers)

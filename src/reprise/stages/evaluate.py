@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,8 @@ from reprise.stages.train import about, grid, preload, raise_failures
 def evaluate(project: Project, experiment: str, arms: Collection[str] = ()) -> None:
     """Score the runs, judge the claims, and write results/<scale>/<experiment>/.
 
-    With `arms`, of these and of those others that are trained; claims about the rest are not run.
+    With `arms`, of these and of those others that are trained. What results/ has of the rest stays if it was made with
+    the knobs, code and data of now, as when it comes from another machine; other claims are not run.
     """
     tracking.check_environment(project.params.tracking)
     with run_store.stage_lock(project.root, "evaluate", experiment):
@@ -35,9 +36,10 @@ def _evaluate(project: Project, experiment: str, chosen: Collection[str]) -> Non
     by_stage: dict[Stage, list[Run]] = {
         stage: runs_of(project, experiment, stage) for stage in project.pipeline.stages(experiment)
     }
-    arms = project.arms(experiment)
+    arms, every = project.arms(experiment), by_stage[section.model]
     if chosen:
         lacking = untrained([run for runs in by_stage.values() for run in runs])
+        # Chosen arms must be trained; others count if they are.
         arms = [arm for arm in arms if arm in chosen or arm not in lacking]
     by_stage = {stage: [run for run in runs if run.arm in arms] for stage, runs in by_stage.items()}
     runs = [replace(run, data=data) for run in by_stage[section.model]]
@@ -45,6 +47,7 @@ def _evaluate(project: Project, experiment: str, chosen: Collection[str]) -> Non
     records = trained[section.model]
     failures = {key: run_store.divergence(record) for key, record in records.items() if record["diverged"]}
     whole = [run for run in runs if (run.arm, run.seed) not in failures]
+    # Runs that were scored before are not scored again.
     scores = _scores(project.root, whole)
     waiting = [run for run in whole if (run.arm, run.seed) not in scores]
     if waiting:
@@ -63,6 +66,8 @@ def _evaluate(project: Project, experiment: str, chosen: Collection[str]) -> Non
         )
     models = project.models_folder(experiment)
     folder = project.results_folder(experiment)
+    stay = _up_to_date(folder, [run for run in every if run.arm not in arms])
+    known = [arm for arm in project.arms(experiment) if arm in arms or arm in {run.arm for run in stay}]
     records_by_stage = {(stage, *key): record for stage, found in trained.items() for key, record in found.items()}
     files = {(stage, arm, seed): models / stage / arm / f"seed{seed}" for stage, arm, seed in records_by_stage}
     with naming(folder, "all runs are scored, and the same command will write the results"):
@@ -74,12 +79,29 @@ def _evaluate(project: Project, experiment: str, chosen: Collection[str]) -> Non
             failures,
             histories={key: file.with_suffix(".history.csv") for key, file in files.items()},
             pictures={(run.arm, run.seed): _pictures(project.root, run, records[run.arm, run.seed]) for run in whole},
-            fingerprints={(run.arm, run.seed): run.fingerprint for run in runs},
+            fingerprints={(run.arm, run.seed): run.fingerprint for run in [*runs, *stay]},
             records=records_by_stage,
-            configs={arm: project.tree(experiment, arm) for arm in arms},
-            left_out=[arm for arm in project.arms(experiment) if arm not in arms],
+            configs={arm: project.tree(experiment, arm) for arm in known},
+            left_out=[arm for arm in project.arms(experiment) if arm not in known],
+            scoring={arm: next(run.scoring for run in every if run.arm == arm) for arm in known},
+            kept=results.keep(folder, {run.arm for run in stay}) if stay else None,
         )
     track(project, waiting)
+
+
+def _up_to_date(folder: Path, runs: Sequence[Run]) -> list[Run]:
+    """Return those of `runs` that `folder` has results of, for arms whose results there are all up to date."""
+    if not runs or not (folder / "card.json").exists():
+        return []
+    card, asked = results.read_card(folder), {f"{run.arm}/s{run.seed}": run for run in runs}
+    arms, scoring = {run.arm for run in runs}, card.get("scoring", {})
+    there = {name: asked.get(name) for name in card["fingerprints"] if name.rpartition("/")[0] in arms}
+    stale = {
+        name.rpartition("/")[0]
+        for name, run in there.items()
+        if run is None or (run.fingerprint, run.scoring) != (card["fingerprints"][name], scoring.get(run.arm))
+    }
+    return [run for run in there.values() if run is not None and run.arm not in stale]
 
 
 def track(project: Project, scored: list[Run]) -> None:

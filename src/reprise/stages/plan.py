@@ -19,7 +19,7 @@ from rich.filesize import decimal, pick_unit_and_suffix
 from rich.table import Table
 from rich.text import Text
 
-from reprise.core.config.dataset import HubSource, InstalledSource, Source
+from reprise.core.config.dataset import HubSource, InstalledSource, MadeUpSource, Source
 from reprise.core.config.project import Project
 from reprise.core.contract import Run, Stage
 from reprise.core.run import run_store
@@ -82,6 +82,7 @@ def downloads(project: Project, datasets: Sequence[str]) -> list[dict[str, Any]]
     for dataset in datasets:
         for name, part in project.datasets[dataset].parts_at(project.params.scale).items():
             sizes = [_in_raw(source, raw) for source in part.sources]
+            # The first source that is there already; else the first of all would be downloaded.
             there = next((i for i, size in enumerate(sizes) if size is not None), None)
             source = part.sources[there or 0]
             rows.append(
@@ -101,6 +102,8 @@ def _name(source: Source) -> str:
 
 
 def _state(source: Source, there: bool) -> str:
+    if isinstance(source, MadeUpSource):
+        return "made up"
     if isinstance(source, InstalledSource):
         return "installed" if there else "to be installed"
     return "in data/raw" if there else "to be downloaded"
@@ -108,6 +111,8 @@ def _state(source: Source, there: bool) -> str:
 
 def _in_raw(source: Source, raw: Path) -> int | None:
     """Return the size of a source's downloads if all are in `raw`, without verifying checksums."""
+    if isinstance(source, MadeUpSource):
+        return 0
     if isinstance(source, InstalledSource):
         return 0 if fetch._installed(source) == source.version else None
     expected = fetch._expected(source)
@@ -278,7 +283,8 @@ def _data_table(found: Mapping[str, Any]) -> Table:
     table = _table("Data", "part", "source", "size", "state", right=(2,))
     for row in found["data"]:
         state = row["state"] + (", prepared" if row["prepared"] else "")
-        table.add_row(row["part"], row["source"], "" if row["state"] == "installed" else _bytes(row["bytes"]), state)
+        size = "" if row["state"] in ("installed", "made up") else _bytes(row["bytes"])
+        table.add_row(row["part"], row["source"], size, state)
     wanted = {row["source"]: row["bytes"] for row in found["data"] if row["state"] == "to be downloaded"}
     known, unknown = sum(size for size in wanted.values() if size), sum(size is None for size in wanted.values())
     table.caption = f"{_bytes(known)} to download" + (f", and {unknown} of unknown size" if unknown else "")

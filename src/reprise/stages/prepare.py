@@ -42,7 +42,9 @@ def prepare(project: Project, dataset: str, echo: Echo = print) -> None:
 def _prepare(project: Project, dataset: str, echo: Echo) -> None:
     entry = _known("dataset", dataset, project.datasets)
     parts = entry.parts_at(project.params.scale)
+    # Before any download, so that wrong options are reported at once.
     ready = {name: _readers(f"{dataset}/{name}", part) for name, part in parts.items()}
+    # Copies of the project, as DVC makes for experiments, share its downloads.
     raw, prepared = checkout(project.root) / "data" / "raw", project.root / "data" / "prepared"
     prepared.mkdir(parents=True, exist_ok=True)
     for left_by_a_kill in prepared.glob(f".{dataset}-*"):
@@ -52,6 +54,7 @@ def _prepare(project: Project, dataset: str, echo: Echo) -> None:
         cards = {part: _prepare_part(dataset, part, parts[part], ready[part], raw, work, echo) for part in parts}
         write_card(made, {"dataset": dataset, "title": entry.title, "about": entry.about, "parts": cards})
         seal_card(made)
+        # At once and complete: a stage must never see half a dataset.
         swap_in(made, prepared / dataset)
 
 

@@ -47,6 +47,7 @@ def report(project: Project, echo: Callable[[str], None] = print) -> Path:
 
 
 def _write(folder: Path, made: list[Card], echo: Callable[[str], None]) -> Path:
+    # The old pages stay until the new ones are complete.
     temporary = folder.with_name(".reports.new")
     clear(temporary)
     fill(temporary, made)
@@ -58,12 +59,12 @@ def _write(folder: Path, made: list[Card], echo: Callable[[str], None]) -> Path:
 
 @dataclass(frozen=True)
 class Site:
-    """What the page is part of, where it is hosted with the docs."""
+    """The site that the page belongs to, if it is hosted with the docs."""
 
     address: str = ""
-    """Where it will be, with a slash at its end; empty if that is not known."""
+    """Future address, with a slash at the end; empty if unknown."""
     picture: str = ""
-    """What is shown where a link to the first page is shared, by its place in the site."""
+    """Picture for previews of links to the first page, by its path in the site."""
 
 
 def fill(folder: Path, made: list[Card], site: Site | None = None) -> None:
@@ -172,6 +173,7 @@ def span(seconds: float) -> str:
 
 def inline(text: str) -> Markup:
     """Render `code` and *emphasis* in the text of a docstring."""
+    # Escaped first, so that a paper's text cannot contain HTML.
     marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
     return Markup(re.sub(r"(?<!\w)\*(\w[^*]*)\*(?!\w)", r"<em>\1</em>", marked))
 

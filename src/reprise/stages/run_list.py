@@ -34,6 +34,7 @@ def runs_of(project: Project, experiment: str, stage: Stage) -> list[Run]:
     """Return every run of a stage, seed by seed, with its fingerprint."""
     code = read_code()
     arms = {arm: _arm(project, experiment, arm, code) for arm in project.arms(experiment)}
+    # Seed by seed: after an interruption, whole comparisons are done rather than whole arms.
     seeds = list(dict.fromkeys(seed for arm in arms.values() for seed in arm.config["seeds"]))
     return [
         _run(project, experiment, stage, name, seed, arm)
@@ -74,6 +75,7 @@ def _run(project: Project, experiment: str, stage: Stage, name: str, seed: int, 
         "source": arm.sources[stage],
         "init": before.fingerprint if before else None,
         "precision": runtime.precision,
+        # Left out at 1, so that fingerprints from before this knob stay valid.
         **({"threads": runtime.threads} if runtime.threads != 1 else {}),
     }
     return Run(
@@ -93,7 +95,7 @@ def _run(project: Project, experiment: str, stage: Stage, name: str, seed: int, 
 
 
 def untrained(runs: Sequence[Run]) -> set[str]:
-    """The arms of which models/ lacks one of `runs`, or has it of other knobs, code or data."""
+    """Return the arms for which models/ lacks one of `runs`, or has one with other knobs, code or data."""
     lacking: set[str] = set()
     for run in runs:
         path = run.model.with_suffix(".run.json")

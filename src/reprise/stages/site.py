@@ -1,14 +1,12 @@
-"""The site: site/, the page of results and the docs as one folder that any host serves.
+"""The site: writes site/, the page of results and the docs as one folder for any web host.
 
-index.html, <experiment>.html, …   what `reports/` holds
-readme.html                        README.md
-docs/index.html                    docs/README.md
-cards/<experiment>.png             what is shown where a link to the paper's page is shared
-docs/<page>.html, results/index.html, …
-                                   every other page of Markdown that a link leads to, where it stands in the repository
+index.html, <experiment>.html, …   contents of `reports/` readme.html                        README.md docs/index.html
+docs/README.md cards/<experiment>.png             picture for previews of links to the paper's page docs/<page>.html,
+results/index.html, …
+                                   every other Markdown page that is linked, at its path in the repository
 
-Every link is relative, so that the folder may lie below any address. Markdown is read by markdown-it-py, by the
-rules of CommonMark, with GitHub's tables and anchors.
+All links are relative, so the folder can be at any address. Markdown is parsed by markdown-it-py according to
+CommonMark, with GitHub's tables and anchors.
 """
 
 from __future__ import annotations
@@ -36,19 +34,19 @@ if TYPE_CHECKING:
     from reprise.core.config.project import Project
 
 FIRST = ("README.md", "docs/README.md")
-"""Where the reading begins; links lead to the rest."""
+"""Pages to start from; the others are found by links."""
 CONTENTS = "docs/README.md"
-"""Its order of links is that in which the pages are read."""
+"""Page whose links give the order of pages."""
 PAGE_OF_README = "readme.html"
-"""README.md cannot be the index: the page of results is."""
+"""README.md is not the index, because the page of results is."""
 
 
 @dataclass
 class Doc:
-    """One page of Markdown, as HTML."""
+    """One Markdown page, as HTML."""
 
     name: str
-    """Where it is in the repository: `docs/using.md`."""
+    """Path in the repository: `docs/using.md`."""
     title: str
     body: Markup
     links: list[str] = field(default_factory=list)
@@ -56,20 +54,20 @@ class Doc:
 
     @property
     def page(self) -> str:
-        """Where it is in the site: `docs/using.html`."""
+        """Path in the site: `docs/using.html`."""
         return page_of(self.name)
 
     @property
     def up(self) -> str:
-        """The way to the site's root."""
+        """Relative path to the site's root."""
         return "../" * self.page.count("/")
 
 
 def site(project: Project, address: str = "", echo: Callable[[str], None] = print) -> Path:
-    """Write site/ from results/, YAML and Markdown, whole or not at all; the path of its index.html.
+    """Write site/ from results/, YAML and Markdown, completely or not at all; return the path of its index.html.
 
-    `address` is where it will be, for the pictures of previews, whose address must be whole. Failed if a page links to
-    a file that is not there.
+    `address` is the future address of the site, because previews need absolute addresses of pictures. Raises Failed if
+    a page links to a missing file.
     """
     folder, temporary = project.root / "site", project.root / ".site.new"
     docs = read_docs(project.root)
@@ -94,9 +92,9 @@ def site(project: Project, address: str = "", echo: Callable[[str], None] = prin
 
 
 def read_docs(root: Path) -> dict[str, Doc]:
-    """The pages of Markdown that are reached from README.md and docs/README.md, by their place in the repository.
+    """Read the Markdown pages reachable from README.md and docs/README.md, by their path in the repository.
 
-    Failed if a link leads nowhere.
+    Raises Failed if a link leads nowhere.
     """
     found: dict[str, Doc] = {}
     waiting = [name for name in FIRST if (root / name).exists()]
@@ -114,7 +112,7 @@ def read_docs(root: Path) -> dict[str, Doc]:
 
 
 def read_doc(name: str, text: str) -> Doc:
-    """The page at `name`, from its Markdown."""
+    """Convert the Markdown of page `name`."""
     parser = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
     parser.add_render_rule("html_block", _raw)
     parser.add_render_rule("html_inline", _raw)
@@ -135,13 +133,13 @@ def read_doc(name: str, text: str) -> Doc:
                 links.append(file)
     title = next((_plain(inline) for token, inline in headings if token.tag == "h1"), name)
     html = parser.renderer.render(tokens, parser.options, {})
-    html = html.replace("<pre>", '<pre tabindex="0">')  # what is wider than a phone scrolls, by the keyboard too
+    html = html.replace("<pre>", '<pre tabindex="0">')  # wide content scrolls, with the keyboard too
     html = html.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace("</table>", "</table></div>")
     return Doc(name, title, Markup(html), list(dict.fromkeys(links)))
 
 
 def render(docs: dict[str, Doc]) -> dict[str, str]:
-    """Every page of docs, by its place in the site."""
+    """Return the text of every page of docs, by its path in the site."""
     template = report.template_environment().get_template("doc.html.j2")
     in_order = [name for name in docs[CONTENTS].links if name in docs] if CONTENTS in docs else []
     pages = {}
@@ -155,7 +153,7 @@ def render(docs: dict[str, Doc]) -> dict[str, str]:
 
 
 def page_of(name: str) -> str:
-    """Where a file of the repository is in the site; a page of Markdown is one of HTML, README.md an index."""
+    """Return the path of a repository file in the site; Markdown becomes HTML, and README.md an index."""
     path = PurePosixPath(name)
     if path.suffix != ".md":
         return name
@@ -165,7 +163,7 @@ def page_of(name: str) -> str:
 
 
 def inside(name: str, link: str) -> tuple[str, str] | None:
-    """The file of the repository that a link on page `name` leads to, and its anchor; None if it leads elsewhere."""
+    """Return the repository file that a link on page `name` leads to, and its anchor; None if it leads elsewhere."""
     if re.match(r"[a-z]+:|//|#", link):
         return None
     file, sign, anchor = link.partition("#")
@@ -173,20 +171,20 @@ def inside(name: str, link: str) -> tuple[str, str] | None:
 
 
 def relative(page: str, target: str) -> str:
-    """The way from one page of the site to another."""
+    """Return the relative path from one page of the site to another."""
     return os.path.relpath(target, PurePosixPath(page).parent).replace(os.sep, "/")
 
 
 def slug(heading: str) -> str:
-    """The anchor of a heading, as GitHub makes it."""
+    """Return the anchor of a heading, like GitHub."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
 def _plain(inline: Token) -> str:
-    """The text of a heading, without marks."""
+    """Return the text of a heading, without markup."""
     return "".join(child.content for child in inline.children or [] if child.type in ("text", "code_inline"))
 
 
 def _raw(renderer: object, tokens: list[Token], place: int, *_: object) -> str:
-    """Comments, which are for tests, are left out; of other HTML the signs are shown."""
+    """Omit comments, which are for tests, and show other HTML as text."""
     return str(escape(re.sub(r"<!--.*?-->\n?", "", tokens[place].content, flags=re.DOTALL)))

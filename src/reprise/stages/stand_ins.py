@@ -13,6 +13,7 @@ import numpy as np
 from reprise.core.config.dataset import Part
 from reprise.core.config.project import Project
 from reprise.parts.data import store
+from reprise.parts.data.readers import babi
 from reprise.parts.data.readers.glue import TASKS
 
 SHARE = 1 / 16
@@ -155,10 +156,16 @@ def _squad(folder: Path, options: Mapping[str, Any], share: float) -> None:
     )
 
 
+def _stories(folder: Path, options: Mapping[str, Any], share: float) -> None:
+    """The real ones: nothing is fetched for them."""
+    babi.read([], folder, babi.Options.model_validate(options))
+
+
 STAND_INS: dict[str, Callable[[Path, Mapping[str, Any], float], None]] = {
     **{reader: partial(_images, channels=channels) for reader, channels in COLOURS.items()},
     "parquet_texts": _plain_text,
     "glue": _glue,
     "squad": _squad,
+    "babi": _stories,
 }
 """By reader, a function that makes up a part, given a folder, the part's options, and the share of labelled texts."""

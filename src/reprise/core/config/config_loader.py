@@ -87,6 +87,7 @@ def sliced_class(
     try:
         exec(compile(ast.Module(statements, []), str(file), "exec"), module.__dict__)
     except Exception as error:
+        # The last line of the file itself, and not of pydantic, where the error was raised.
         line = next((at.tb_lineno for at in reversed(list(_frames(error))) if at.tb_frame.f_globals is vars(module)), 1)
         raise refuse(f"{type(error).__name__}: {error}".splitlines()[0], line) from error
     found = vars(module)[name]

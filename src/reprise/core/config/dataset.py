@@ -165,8 +165,16 @@ class InstalledSource(_Readable):
     """Version that must be installed."""
 
 
+class MadeUpSource(_Readable):
+    """Data that its reader makes up from its options alone, the same wherever it runs."""
+
+    kind: Literal["made_up"]
+    """Nothing is fetched."""
+
+
 Source = Annotated[
-    PypiSource | NpmSource | DebSource | HubSource | UrlSource | InstalledSource, Field(discriminator="kind")
+    PypiSource | NpmSource | DebSource | HubSource | UrlSource | InstalledSource | MadeUpSource,
+    Field(discriminator="kind"),
 ]
 
 

@@ -137,6 +137,7 @@ class Reading:
         for path in paths:
             tree = block(section, *path)
             if tree or path == ("paper",):
+                # A scale's arms are layers of their own, which come later.
                 knobs = {key: value for key, value in tree.items() if key not in (OWN_ARMS, "arms")}
                 yield Layer(document, path, knobs if len(path) == 1 else tree)
         if experiment in self.given:

@@ -23,10 +23,14 @@ def seeds_needed(claims: Mapping[str, Any], arm: str | None, scale: Scale) -> in
 
     With `arm` None, return the most that any arm needs.
     """
-    judged = [claim for claim in claims.values() if isinstance(claim, Mapping) and _judged_at(claim, scale)]
-    naming = [claim for claim in judged if arm is None or arm in {name for _, name in arm_paths(claim)}]
-    asked = [claim.get("seeds", LEAST_SEEDS) for claim in naming]
-    return max((number for number in asked if isinstance(number, int)), default=LEAST_SEEDS)
+    return max(_asked(claims, arm, scale).values(), default=LEAST_SEEDS)
+
+
+def most_demanding(claims: Mapping[str, Any], arm: str | None, scale: Scale) -> str | None:
+    """Return the first claim that asks for as many seeds as `arm` needs, or None if none asks for more than six."""
+    asked = _asked(claims, arm, scale)
+    most = max(asked.values(), default=LEAST_SEEDS)
+    return next((name for name, number in asked.items() if number == most > LEAST_SEEDS), None)
 
 
 def judged_seeds(paper: Mapping[str, Any], arm: str | None, scale: Scale) -> list[int]:
@@ -34,6 +38,14 @@ def judged_seeds(paper: Mapping[str, Any], arm: str | None, scale: Scale) -> lis
     claims, first = paper.get("claims"), paper.get("first_seed", FIRST_JUDGED_SEED)
     start = first if isinstance(first, int) else FIRST_JUDGED_SEED
     return list(range(start, start + seeds_needed(claims if isinstance(claims, Mapping) else {}, arm, scale)))
+
+
+def _asked(claims: Mapping[str, Any], arm: str | None, scale: Scale) -> dict[str, int]:
+    """Return how many seeds each claim asks for, of those that are judged at `scale` and name `arm`."""
+    judged = {name: one for name, one in claims.items() if isinstance(one, Mapping) and _judged_at(one, scale)}
+    naming = {name: one for name, one in judged.items() if arm is None or arm in {each for _, each in arm_paths(one)}}
+    asked = {name: one.get("seeds", LEAST_SEEDS) for name, one in naming.items()}
+    return {name: number for name, number in asked.items() if isinstance(number, int)}
 
 
 def _judged_at(claim: Mapping[str, Any], scale: Scale) -> bool:

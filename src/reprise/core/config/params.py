@@ -31,7 +31,9 @@ class Runtime(Strict):
     address: Annotated[str, Field(pattern=r"^(auto|[^/\s]+:[0-9]+)$")] = "auto"
     """Head of the Ray cluster as host:port; auto: the cluster that this machine belongs to."""
     workers: Count | Literal["auto"] = "auto"
-    """Number of runs in parallel; auto: one per core, or one per GPU."""
+    """Number of runs in parallel; auto: one per core, or one per GPU, or as many per GPU as `gpu_memory` allows."""
+    gpu_memory: Annotated[float, Field(gt=0)] | None = None
+    """GPU memory per run, in GiB. With it, `workers: auto` starts as many runs per GPU as fit into its free memory."""
     threads: Count = 1
     """Threads per run, or per device of a run. Changing it changes the last bits of results, so it makes a new run."""
     checkpoint_every: Annotated[float, Field(gt=0)] = 60.0
@@ -41,6 +43,8 @@ class Runtime(Strict):
     def _one_device_on_ray(self) -> Runtime:
         if self.engine == "ray" and (self.devices not in (1, "auto") or self.num_nodes > 1):
             raise ValueError("engine: ray gives each run one device, so devices and num_nodes are 1")
+        if self.engine == "ray" and self.gpu_memory is not None:
+            raise ValueError("engine: ray gives each run one device, so gpu_memory is null")
         return self
 
 

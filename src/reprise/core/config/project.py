@@ -16,10 +16,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path as FilePath
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pydantic import ValidationError
 
 from reprise.core.config.config_loader import experiments_dir
-from reprise.core.config.dataset import Dataset, resolved
 from reprise.core.config.documents import Folder, Reading
 from reprise.core.config.overlays import Merged, Origin
 from reprise.core.config.paper import Paper
@@ -28,6 +29,9 @@ from reprise.core.config.pipeline import Pipeline
 from reprise.core.config.validation import check_document, problems_in
 from reprise.core.config.yaml import ConfigError, Path
 from reprise.core.contract import ExperimentConfig, Scale, Strict
+
+if TYPE_CHECKING:
+    from reprise.core.config.dataset import Dataset
 
 Block = TypeVar("Block", bound=Strict)
 
@@ -44,9 +48,12 @@ class Validated(Mapping[str, Block], Generic[Block]):
             raise KeyError(name)
         if name not in self._blocks:
             document = self._folder[name]
-            if problems := check_document(document, self._kind):
-                raise ConfigError(problems)
-            self._blocks[name] = self._kind.model_validate(document.data)
+            if document.problems:
+                raise ConfigError(check_document(document, self._kind))
+            try:
+                self._blocks[name] = self._kind.model_validate(document.data)
+            except ValidationError:
+                raise ConfigError(check_document(document, self._kind)) from None
         return self._blocks[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -78,6 +85,8 @@ class Project:
     @cached_property
     def datasets(self) -> Mapping[str, Dataset]:
         """Contents of datasets/<name>.yaml by name, in the order of pipeline.yaml, with borrowed parts resolved."""
+        from reprise.core.config.dataset import Dataset, resolved  # imported here to keep `list` fast
+
         return resolved(dict(Validated(self.reading.datasets, Dataset, self.pipeline.datasets)))
 
     def results_folder(self, experiment: str, scale: Scale | None = None) -> FilePath:

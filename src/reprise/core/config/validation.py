@@ -10,7 +10,6 @@ from pydantic import ValidationError
 
 from reprise.core.config.claim import LEAST_SEEDS, arm_paths, scale_problems
 from reprise.core.config.config_loader import config_class
-from reprise.core.config.dataset import Dataset, resolved
 from reprise.core.config.documents import (
     DATASETS,
     KNOBS,
@@ -59,10 +58,8 @@ def problems_in(reading: Reading, papers: Collection[str] | None) -> list[Proble
         if reading.papers[key].data is not None:
             found += _whole(reading.papers[key], PAPERS)
             found += _Paper(reading, key).problems()
-    for name in _datasets_of(reading, papers):
-        if reading.datasets[name].data is not None:
-            found += _against(Dataset, reading.datasets[name])
-            found += _reader_problems(reading.datasets[name])
+    if names := _datasets_of(reading, papers):
+        found += _dataset_problems(reading, names)
     if papers is None:
         found += _reference_problems(reading)
     # Text that cannot be parsed is reported once, not again as a missing or wrong value.
@@ -260,6 +257,15 @@ def _stage_problems(pipeline: Document) -> Iterator[Problem]:
 # --- datasets/<name>.yaml ---------------------------------------------------------------------------------------------
 
 
+def _dataset_problems(reading: Reading, names: Sequence[str]) -> Iterator[Problem]:
+    from reprise.core.config.dataset import Dataset  # takes pydantic 40 ms to build; imported here to keep `list` fast
+
+    for document in (reading.datasets[name] for name in names):
+        if document.data is not None:
+            yield from _against(Dataset, document)
+            yield from _reader_problems(document)
+
+
 def _reader_problems(document: Document) -> Iterator[Problem]:
     """Yield the readers that do not exist, and options that their readers do not have."""
     blocks: list[Path] = [("parts",), *(("at", scale) for scale in block(document.data, "at"))]
@@ -270,6 +276,8 @@ def _reader_problems(document: Document) -> Iterator[Problem]:
 
 def _reference_problems(reading: Reading) -> Iterator[Problem]:
     """Yield references to missing parts of other datasets, among datasets that are valid by themselves."""
+    from reprise.core.config.dataset import Dataset, resolved
+
     valid = {
         name: Dataset.model_validate(document.data)
         for name, document in reading.datasets.items()

@@ -57,6 +57,7 @@ class Checkpoints(pl.Callback):
         """Write a checkpoint and its checksum atomically; keep the two newest. Other ranks add their own state."""
         started = time.monotonic()
         path = self.work / f"step-{task.step:012d}.ckpt"
+        # The state of rank 0 is in the checkpoint itself.
         if trainer.global_rank > 0:
             _whole(run_store.of_rank(path, trainer.global_rank), task.rank_state())
         temporary = path.with_suffix(".tmp")

@@ -1,6 +1,7 @@
 """The top-level definitions of each module of reprise, and the names in them, read with `ast` and without imports.
 
-`core/run/source_hash.py` follows the names. Here each module is parsed once, and each definition examined on demand.
+`core/run/definition_graph.py` follows the names. Here each module is parsed once, and each definition examined on
+demand.
 """
 
 from __future__ import annotations

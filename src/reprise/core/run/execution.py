@@ -41,6 +41,7 @@ def execute(run: Run, runtime: dict[str, Any], root: Path, open_tracker: Callabl
 
     With several ranks, only rank 0 tracks, reports and writes.
     """
+    # Another process may have finished the run since this grid was planned.
     if (before := run_store.outcome(root, run)) is not None:
         return before
     work = run_store.work_folder(root, run)
@@ -69,6 +70,7 @@ def execute(run: Run, runtime: dict[str, Any], root: Path, open_tracker: Callabl
             task = _fit(run, task, trainer, checkpoint)
     except Diverged as error:
         facts = {"diverged": str(error)} | _circumstances(run, runtime, precision, work)
+    # Also when told to stop: the tracker must not show the run as still going.
     except BaseException:
         tracker.finish(ok=False)
         raise
@@ -105,6 +107,7 @@ def _circumstances(run: Run, runtime: dict[str, Any], precision: str, work: Path
     """For a diverged run, return its last good checkpoint and, on a single device, the first bad tensor."""
     checkpoint = run_store.newest_checkpoint(work)
     found = None
+    # Repeating the updates on several devices would need every rank.
     if runtime["devices"] in (1, "auto") and runtime["num_nodes"] == 1:
         found = first_bad(lambda: build_task(run), build_trainer(runtime, precision, Watch()), checkpoint)
     return {"last_good_checkpoint": checkpoint.name if checkpoint else None, "first_bad": found}
@@ -181,6 +184,7 @@ def _write_done(work: Path, run: Run, task: Task, facts: dict[str, Any]) -> None
     clear(temporary)
     temporary.mkdir()
     if not facts["diverged"]:
+        # Weights saved on a GPU could not be loaded on a machine without one.
         save_model(task.to("cpu"), str(temporary / run_store.WEIGHTS))
     run_store.write_history(temporary / run_store.HISTORY, task.history, task.x_axis)
     record = {

@@ -1,4 +1,4 @@
-"""The grid of arms × seeds on this machine: one process per run, each with its share of the cores, or with a GPU.
+"""The grid of arms × seeds on this machine: one process per run, each with its share of the cores, or of the GPUs.
 
 Processes come from a fork server that has imported torch and the paper once. A run thus starts in milliseconds and has
 its own process, so whatever kills it kills no other.
@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import traceback
 from collections import deque
@@ -127,10 +128,56 @@ def visible_gpus() -> list[str]:
     return re.findall(r"^GPU (\d+):", listing.stdout, re.MULTILINE)
 
 
-def count_workers(runtime: dict[str, Any], runs: int, gpus: int) -> int:
-    """Return the number of parallel processes: one per device, or per `threads` cores, but no more than runs."""
-    wanted = (gpus or cores() // runtime["threads"]) if runtime["workers"] == "auto" else runtime["workers"]
-    return max(1, min(wanted, runs))
+_FREE = "import torch; print(*(torch.cuda.mem_get_info(i)[0] for i in range(torch.cuda.device_count())))"
+
+
+def free_memory(gpus: Sequence[str]) -> list[float]:
+    """Return the free memory of each of `gpus`, in GiB.
+
+    CUDA is asked in a process of its own, since a process that uses CUDA occupies memory on every GPU until it ends.
+
+    Raises:
+        Failed: CUDA does not answer for every GPU.
+    """
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
+    asked = subprocess.run([sys.executable, "-c", _FREE], env=environment, capture_output=True, text=True, check=False)
+    free = [int(size) / 2**30 for size in asked.stdout.split()] if not asked.returncode else []
+    if len(free) != len(gpus):
+        said = (asked.stderr.strip().splitlines() or [f"it sees {len(free)} of {len(gpus)} GPUs"])[-1]
+        raise Failed(f"runtime.gpu_memory: the free memory of the GPUs is unknown: {said}")
+    return free
+
+
+def places(runtime: dict[str, Any], runs: int, gpus: Sequence[str]) -> list[str | None]:
+    """Return the GPU of each parallel process, or None for a process on the CPU; there are never more than `runs`.
+
+    By default there is one process per GPU, or per `threads` cores. With `gpu_memory` there are as many per GPU as fit
+    into its free memory, but no more in all than cores. A number of `workers` is spread evenly over the GPUs.
+
+    Raises:
+        Failed: no GPU has room for a run of `gpu_memory`.
+    """
+    of_cores = max(1, cores() // runtime["threads"])
+    if runtime["workers"] != "auto":
+        most = runtime["workers"]
+        room = [most] * len(gpus)
+    elif gpus and runtime["gpu_memory"] is not None:
+        most, room = max(of_cores, len(gpus)), _room(gpus, runtime["gpu_memory"])
+    else:
+        most, room = len(gpus) or of_cores, [1] * len(gpus)
+    turns = range(max(room, default=0))
+    in_turn = [gpu for turn in turns for gpu, holds in zip(gpus, room, strict=True) if turn < holds]
+    found: list[str | None] = [*in_turn] if gpus else [None] * most
+    return found[: min(most, runs)]
+
+
+def _room(gpus: Sequence[str], each: float) -> list[int]:
+    """Return how many runs of `each` GiB fit on every GPU."""
+    free = free_memory(gpus)
+    room = [int(size // each) for size in free]
+    if not any(room):
+        raise Failed(f"runtime.gpu_memory: a run needs {each:g} GiB, and no GPU has more than {max(free):.1f} GiB free")
+    return room
 
 
 def run_grid(
@@ -146,32 +193,34 @@ def run_grid(
     if not runs:
         return Outcomes()
     gpus = [] if runtime["accelerator"] == "cpu" else visible_gpus()
-    workers = count_workers(runtime, len(runs), len(gpus))
+    free_slots = deque(places(runtime, len(runs), gpus))
     os.environ |= environment(runtime["threads"])
     os.environ.update({name: size for name, size in KEEP_MEMORY.items() if name not in os.environ})
+    # CUDA does not survive a fork, and spawned processes would each import torch again.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
-    waiting, running, free_slots = deque(runs), {}, deque(range(workers))
+    waiting, running = deque(runs), {}
     with Progress(title, len(runs)) as progress, Signals() as signals:
         ledger = Ledger(progress, logs)
         while (waiting and signals.received is None) or running:
             while waiting and free_slots and signals.received is None:
-                run, slot = waiting.popleft(), free_slots.popleft()
+                run, gpu = waiting.popleft(), free_slots.popleft()
                 ours, theirs = context.Pipe()
-                gpu = gpus[slot % len(gpus)] if gpus else None
                 process = context.Process(target=_work, args=(job, run, theirs, gpu, runtime["threads"]), name=run.name)
                 ledger.hear(run, "wait")  # the first process waits for torch to be imported, which can take long
                 process.start()
                 ledger.hear(run, "start")
+                # Only the worker has this end now, so its death shows as the end of the file.
                 theirs.close()
-                running[ours] = (run, process, slot)
+                running[ours] = (run, process, gpu)
             if signum := signals.news():
                 for _, process, _ in running.values():
                     with suppress(ProcessLookupError):
                         os.kill(process.pid, signum)
             progress.tick()
+            # Wakes up twice a second, to pass on signals and to print.
             for connection in wait(list(running), timeout=0.5):
-                run, process, slot = running[connection]  # type: ignore[index]
+                run, process, gpu = running[connection]  # type: ignore[index]
                 try:
                     ledger.hear(run, *connection.recv())  # type: ignore[union-attr]
                 except EOFError:
@@ -182,9 +231,10 @@ def run_grid(
                         told = ("paused", 0) if stopped else ("error", _cause_of_death(process.exitcode))
                         ledger.hear(run, *told)
                     del running[connection]  # type: ignore[arg-type]
-                    free_slots.append(slot)
+                    free_slots.append(gpu)
     if signals.received is not None:
         raise Stopped(signals.received)
+    # This process was not told to stop, so somebody stopped these workers alone.
     for name in ledger.paused:
         ledger.outcomes.failed[name] = "its process was told to stop; the same command resumes from its checkpoint"
     return ledger.outcomes
@@ -192,6 +242,7 @@ def run_grid(
 
 def _work(job: Job, run: Run, connection: Connection, gpu: str | None, threads: int) -> None:
     if gpu is not None:
+        # CUDA reads this once, when it is first used.
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback before the run installs its own handlers
     threading.Thread(target=_stop_without, args=(connection,), daemon=True).start()

@@ -16,6 +16,7 @@ def cores() -> int:
 
 def processor() -> str:
     """Return the processor's model name, or at least its architecture."""
+    # Python's platform.processor() is empty on most Linux machines.
     described = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*:\s*(.+)", described.read_text()) if described.exists() else None
     return (found.group(1) if found else platform.processor() or platform.machine()).strip()

@@ -57,6 +57,7 @@ class Watch(pl.Callback):
 
         task.descend = watched  # type: ignore[method-assign]
         for name, module in task.named_modules():
+            # Only modules without children: the output of a container is that of its last child.
             if name and next(module.children(), None) is None:
                 module.register_forward_hook(output_of(name))
         for optimizer in task.raw_optimizers:

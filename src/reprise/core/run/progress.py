@@ -92,6 +92,7 @@ class Progress:
         """
         now = self._clock()
         run = self._runs.setdefault(run_name, _Line("waiting", now))
+        # A message may arrive after the end of its run.
         if run.state not in _GOING:
             return
         if run.state == "waiting":

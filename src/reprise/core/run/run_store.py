@@ -109,6 +109,7 @@ def stage_lock(root: Path, stage: str, key: str) -> Iterator[None]:
 @contextmanager
 def _locked(path: Path, what: str) -> Iterator[IO[str]]:
     """Hold the lock file `path`. If another process holds it, say so and wait."""
+    # Opened without truncation: the file may hold the process id of the current holder.
     with path.open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -259,8 +260,10 @@ def _checked(path: Path, record: dict[str, Any]) -> dict[str, Any]:
     for key, kind in kinds.items():
         if not isinstance(record.get(key), kind):
             raise Damaged(path, f"its {key} is missing or of the wrong type")
+    # 0 stands for a missing key, as null is a valid value.
     if not isinstance(record.get("diverged", 0), str | None):
         raise Damaged(path, "it does not say whether the run diverged")
+    # Names become parts of paths.
     if not re.fullmatch(r"[a-z]\w*/(pretrain|finetune)/[a-z]\w*/s[0-9]+", record["name"], re.ASCII):
         raise Damaged(path, f"{record['name']!r} is not the name of a run")
     if record["scale"] not in SCALES:
@@ -317,6 +320,7 @@ def is_whole(path: Path) -> bool:
 def seal(temporary: Path, path: Path) -> None:
     """Sync a file and its checksum to disk, then give the file its final name."""
     digest = path.with_suffix(".sha256")
+    # The checksum comes first: a checkpoint without one counts as damaged.
     digest.write_text(sha256(temporary, sync=True))
     sha256(digest, sync=True)
     temporary.rename(path)
@@ -357,6 +361,7 @@ def _complete(work: Path, keep_checkpoints: bool) -> None:
     temporary = work / "done.tmp"
     sha256(temporary / RECORD, sync=True)
     sync_folder(temporary)
+    # The run is done from here on, so everything in it must be on the disk before.
     temporary.rename(work / "done")
     sync_folder(work)
     if not keep_checkpoints:
@@ -390,6 +395,7 @@ def publish(root: Path, run: Run, into: Path) -> None:
             shutil.copyfile(source, copy)
         except FileNotFoundError as error:
             raise Damaged(source, "it is missing") from error
+        # After copying, so that damage from the copy itself is noticed too.
         if sha256(copy) != record["files"][name]:
             raise Damaged(source)
     write_json(path, record)

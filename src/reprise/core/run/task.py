@@ -208,6 +208,7 @@ class Task(pl.LightningModule):
         for values in self._pending:
             for name, value in values.items():
                 series.setdefault(name, []).append(value)
+        # Values wait on the device until here: reading each one at once would stop the GPU every update.
         stacked = {name: torch.stack([torch.as_tensor(v).float() for v in vs]) for name, vs in series.items()}
         bad = next((self._first_bad(name, vs) for name, vs in stacked.items() if not vs.isfinite().all()), None)
         totals = {name: (float(values.double().sum()), len(values)) for name, values in stacked.items()}
@@ -257,6 +258,7 @@ class Task(pl.LightningModule):
             Failed: the run has state that depends on the number of devices, and that number has changed.
         """
         self._resume = checkpoint["reprise"] | self.rank_resume
+        # Extra state, such as games in progress, is divided among the devices.
         if self._resume["extra"] and (begun := self._resume["world_size"]) != self.world_size:
             raise Failed(f"{self.run.name} was begun on {begun} device(s) and cannot go on on {self.world_size}")
         self.step, self.history, self._pending = (self._resume[k] for k in ("step", "history", "pending"))

@@ -298,6 +298,7 @@ def _warn_once(text: str) -> None:
 def _has_key() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
+    # Keys are stored by host; a private server has its own.
     own = urlsplit(os.environ.get("WANDB_BASE_URL") or _server_logged_in_to()).netloc
     names = [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]
     for file in map(_expanded, names):
@@ -431,6 +432,7 @@ def _start(mode: Mode, arguments: dict[str, Any], revision: Revision | None) -> 
         try:
             run = wandb.init(mode="online", settings=settings, **arguments)
         except Exception as error:
+            # Other runs see this file, and do not each wait for the timeout.
             (folder / _AWAY).touch()
             wandb.teardown()
             _log.warning("wandb: keeping runs offline for now: %s", _first_line(error))
@@ -445,6 +447,7 @@ def _kill_service() -> None:
     """Kill the wandb-core of this process, for which wandb would otherwise wait at exit."""
     setup: Any = sys.modules.get("wandb.sdk.wandb_setup")
     with contextlib.suppress(AttributeError, OSError):
+        # wandb has no public way to end a service that does not answer.
         connection = setup._singleton._connection
         connection._proc._process.kill()
         connection._cleanup()

@@ -71,6 +71,7 @@ def shard(task: nn.Module, mesh: Any) -> None:
     from torch.distributed.fsdp import fully_shard  # slow to import, rarely needed
 
     for child in task.children():
+        # Containers have no forward method, which sharding hooks into.
         if isinstance(child, nn.ModuleList | nn.ModuleDict):
             shard(child, mesh)
         elif any(p.requires_grad for p in child.parameters()):
@@ -108,6 +109,7 @@ def build_trainer(runtime: dict[str, Any], precision: str, *callbacks: pl.Callba
             strategy=strategy(runtime["strategy"], everywhere),
             sync_batchnorm=everywhere > 1 and runtime["accelerator"] != "cpu" and torch.cuda.is_available(),
             precision=precision,  # type: ignore[arg-type]
+            # One epoch, which is the whole training: see Task.train_dataloader.
             max_epochs=1,
             logger=False,
             callbacks=list(callbacks),

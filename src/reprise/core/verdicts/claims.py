@@ -65,6 +65,7 @@ def judge(
     if claim.kind == "rate":
         runs, failures = {**runs, **{run: {claim.metric: math.nan} for run in failures}}, {}
     arms = claim.arms_named
+    # Only seeds that every arm has: differences are taken within a seed.
     seeds = sorted(set.intersection(*({seed for arm, seed in runs if arm == wanted} for wanted in arms)))
     blank = Verdict(
         claim=name,
@@ -194,6 +195,7 @@ def _declared_margin(claim: Claim) -> float | None:
 
 def _fingerprint(runs: Mapping[RunKey, str | None]) -> str | None:
     """Return one hash over many runs, or None if any fingerprint is unknown."""
+    # Without every fingerprint, the verdict cannot be traced to its runs.
     if not all(runs.values()):
         return None
     lines = json.dumps(sorted([arm, seed, fingerprint] for (arm, seed), fingerprint in runs.items()))

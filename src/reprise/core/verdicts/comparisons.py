@@ -203,6 +203,7 @@ def threshold(claim: AboveClaim | BelowClaim, table: Values, paper: Paper) -> Se
     values, margin = table[:, 0] - table[:, 1], scaled.margin(claim.margin)
     if claim.kind == "above":
         return scaled.beyond(values, claim.margin, quantity)
+    # On a ratio scale, `below` by a factor of 2 means at most 1/2.
     region = Region(high=1 / margin if scaled.ratio else -margin)
     return SeedValues(scaled.back(values), region, quantity, scaled.no_effect, scaled.unit(), scaled.ratio)
 

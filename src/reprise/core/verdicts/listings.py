@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from reprise.core.config.paper import Paper
+from reprise.core.config.paper import Paper, Published
 from reprise.core.verdicts.multiplicity import Verdicts, count, counted, q_values
 from reprise.core.verdicts.rulings import COLOURS, JUDGED, in_words
 from reprise.core.verdicts.verdict import Verdict, signed
@@ -83,28 +83,53 @@ def verdict_rows(verdicts: Iterable[Verdict], q: Mapping[str, float | None] | No
     return lines
 
 
-def verdict_summary(verdicts: Verdicts, papers: Mapping[str, Paper], seconds: Mapping[str, float]) -> str:
+def verdict_summary(
+    verdicts: Verdicts, papers: Mapping[str, Paper], seconds: Mapping[str, float], whole: Verdicts | None = None
+) -> str:
     """Return a Markdown table with a row per experiment, oldest first: its counts of verdicts, and its headline.
 
     Args:
         verdicts: by experiment and claim.
         papers: by experiment.
         seconds: core-seconds of all runs, by experiment. The table shows minutes on two cores.
+        whole: verdicts at the paper's own scale, by experiment and claim. They have a column if there are any.
     """
-    lines = ["| year | paper | claims | what became of its headline | minutes |", "|---|---|---|---|---|"]
+    whole = {key: claims for key, claims in (whole or {}).items() if counted(claims.values())}
+    titles = ["year", "paper", "claims", "what became of its headline", "minutes"]
+    titles += ["ours at the paper's scale"] if whole else []
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for experiment in sorted(verdicts, key=lambda key: papers[key].year):
-        judged = sorted(counted(verdicts[experiment].values()), key=lambda one: JUDGED.index(one.verdict))
-        claims = ", ".join(f"{number} {said}" for said, number in Counter(map(_as_counted, judged)).items())
+        claims = _counts(verdicts[experiment].values())
         found = headline(papers[experiment], verdicts[experiment].values())
         said = f"{found.says} **{verdict_in_words(found).capitalize()}**: {estimate_in_words(found)}" if found else ""
         link = f"[{experiment}](results/README.md#{experiment})"
         minutes = f"{seconds[experiment] / 120:.2g}" if seconds.get(experiment) else ""
-        lines.append(f"| {papers[experiment].year} | {link} | {claims} | {said} | {minutes} |")
+        row = f"| {papers[experiment].year} | {link} | {claims} | {said} | {minutes} |"
+        lines.append(row + (f" {_whole_in_words(papers[experiment], whole.get(experiment, {}))} |" if whole else ""))
     return "\n".join([*lines, "", f"{count(verdicts)}."])
 
 
-def _as_counted(verdict: Verdict) -> str:
-    return f"{verdict.verdict} by an earlier rule" if verdict.by_an_earlier_rule else verdict.verdict
+def _counts(verdicts: Iterable[Verdict]) -> str:
+    """Return `3 reproduced, 1 refuted`, of the verdicts that count."""
+    judged = sorted(counted(verdicts), key=lambda one: JUDGED.index(one.counted_as))
+    return ", ".join(f"{number} {said}" for said, number in Counter(one.counted_as for one in judged).items())
+
+
+def published_beside(paper: Paper, verdicts: Iterable[Verdict]) -> list[tuple[Published, Verdict]]:
+    """Return the published numbers that a judged claim compares ours with, each with its verdict."""
+    numbers = {number.what: number for number in paper.published}
+    judged = {one.claim: one for one in verdicts if one.interval is not None}
+    compared = {name: getattr(paper.claims.get(name), "published", None) for name in judged}
+    return [(numbers[what], judged[name]) for name, what in compared.items() if what in numbers]
+
+
+def _whole_in_words(paper: Paper, verdicts: Mapping[str, Verdict]) -> str:
+    """Return `2 reproduced: Adversarial nets, MNIST 225 nats, ours 221`, or nothing if no claim was judged."""
+    numbers = [
+        f"{number.what} {f'{number.value:g} {number.unit}'.rstrip()}, ours {signed(one.estimate or 0.0, 3)}"
+        for number, one in published_beside(paper, verdicts.values())
+    ]
+    return ": ".join(said for said in (_counts(verdicts.values()), "; ".join(numbers)) if said)
 
 
 def headline(paper: Paper, verdicts: Iterable[Verdict]) -> Verdict | None:
@@ -119,8 +144,7 @@ def verdict_in_words(verdict: Verdict) -> str:
 
     A verdict of reproduced with too few seeds under the current rule says so.
     """
-    said = in_words(verdict.verdict, verdict.scale, check=not verdict.counted)
-    return f"{said} by an earlier rule" if verdict.by_an_earlier_rule else said
+    return in_words(verdict.counted_as, verdict.scale, check=not verdict.counted)
 
 
 def _scales_in_words(verdicts: Verdicts) -> list[str]:

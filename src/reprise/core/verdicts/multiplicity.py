@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from reprise.core.verdicts.rulings import JUDGED
+from reprise.core.verdicts.rulings import EARLIER, JUDGED
 from reprise.core.verdicts.verdict import Verdict
 
 Verdicts = Mapping[str, Mapping[str, Verdict]]
@@ -42,24 +42,24 @@ class Count:
 
     claims: int
     rulings: dict[str, int]
-    """Number of claims by verdict, best first."""
+    """Number of claims by verdict, best first; those reproduced under an earlier rule are counted apart."""
     checks: int
     """Number of checks, which are shown apart and not counted elsewhere."""
-    earlier: int
-    """Number reproduced under an earlier rule, with too few seeds for the current one."""
     false_discoveries: float
     """Bound on the expected number of false ones among the reproduced: their number times their largest q."""
+    false_discoveries_of_all: float
+    """The same bound for the reproduced and those under an earlier rule together."""
 
     def __str__(self) -> str:
         """Format as `121 claims counted, 80 reproduced, …; of the reproduced at most 1.9 are expected by chance`."""
         some = [f"{number} {ruling}" for ruling, number in self.rulings.items()]
         said = ", ".join([f"{self.claims} claim{'s' * (self.claims != 1)} counted", *some])
-        if self.earlier:
-            said += (
-                f"; {self.earlier} of the reproduced are so by an earlier rule, on too few seeds for the rule of now"
-            )
-        if self.rulings.get("reproduced"):
+        now, earlier = (self.rulings.get(ruling, 0) for ruling in ("reproduced", EARLIER))
+        if now:
             said += f"; of the reproduced at most {self.false_discoveries:.1f} are expected by chance alone"
+        if earlier:
+            said += f"{', with' if now else '; of'} those by an earlier rule, on too few seeds for the rule of now, "
+            said += f"at most {self.false_discoveries_of_all:.1f}"
         if self.checks:
             said += f"; {self.checks} check{'s' * (self.checks != 1)} apart"
         return said
@@ -69,11 +69,12 @@ def count(verdicts: Verdicts) -> Count:
     """Count the claims by verdict, and bound the expected number of false discoveries among the reproduced."""
     q = q_values(verdicts)
     judged = [(q[key, one.claim], one) for key, claims in verdicts.items() for one in counted(claims.values())]
-    rulings = Counter(one.verdict for _, one in judged)
-    worst = max((value for value, one in judged if one.verdict == "reproduced"), default=0.0)
+    rulings = Counter(one.counted_as for _, one in judged)
+    now = [value for value, one in judged if one.counted_as == "reproduced"]
+    every = [value for value, one in judged if one.verdict == "reproduced"]
     checks = sum(
         not one.counted and one.interval is not None for claims in verdicts.values() for one in claims.values()
     )
     ordered = {ruling: rulings[ruling] for ruling in JUDGED if rulings[ruling]}
-    earlier = sum(one.by_an_earlier_rule for _, one in judged)
-    return Count(len(judged), ordered, checks, earlier, worst * rulings["reproduced"])
+    expected, expected_of_all = (max(some, default=0.0) * len(some) for some in (now, every))
+    return Count(len(judged), ordered, checks, expected, expected_of_all)

@@ -147,6 +147,7 @@ def _rate_plan(claim: RateClaim, table: Values) -> Plan:
 
     counts, runs = converged(claim, table), len(table)
     least = claim.least_seeds or 1
+    # One-sided Clopper-Pearson bound: the pilot's share may be luck.
     lower = float(stats.beta.ppf(1 - BOUND, counts[0], runs - counts[0] + 1)) if counts[0] else 0.0
     if claim.at_least is not None:
         seeds, power = seeds_for_a_rate(lower, claim.at_least, least, claim.tail)

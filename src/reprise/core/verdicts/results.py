@@ -5,8 +5,9 @@
     claims.json    {claim: verdict}
     plots/*.csv    <stage>_<column of history>: arm, step, mean, low, high, seeds    (dvc plots show, diff)
     card.json      scale, seeds, arms, failures, fingerprints, what the steps of each stage count, short hashes
-                   of each arm's configuration and of each claim as judged, floors and ceilings, and the SHA-256
-                   of all other files but cost.csv; a file changed since is reported instead of read
+                   of each arm's configuration, of the code that scored it and of each claim as judged, floors and
+                   ceilings, and the SHA-256 of all other files but cost.csv; a file changed since is reported
+                   instead of read
     pictures/      of each arm's first seed, with index.json as their list
     cost.csv       one row per run and stage: seconds, cores, device
 
@@ -27,7 +28,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +98,41 @@ class RunCost:
         return self.seconds * (self.cores or 1)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Arms of an earlier evaluation that stay when other arms are evaluated, in the form that `write` takes."""
+
+    runs: dict[RunKey, dict[str, float]]
+    failures: dict[RunKey, str]
+    pictures: dict[RunKey, dict[str, Path]]
+    records: dict[HistoryKey, dict[str, Any]]
+    curves: dict[str, list[list[str]]]
+    """Rows of each file in plots/, by its name."""
+    axes: dict[str, str]
+
+
+def keep(folder: Path, arms: Collection[str]) -> Kept:
+    """Return what `folder` holds of `arms`."""
+    found = read(folder)
+    pictures: dict[RunKey, dict[str, Path]] = {}
+    for one in found.pictures:
+        if one["arm"] in arms:
+            pictures.setdefault((one["arm"], one["seed"]), {})[one["name"]] = folder / "pictures" / one["file"]
+    curves = {}
+    for name in found.curves:
+        with (folder / "plots" / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+            curves[name] = [row for row in csv.reader(file) if row[0] in arms]
+    failures = {_key(name): why for name, why in found.card["failures"].items()}
+    return Kept(
+        runs={key: row for key, row in read_runs(folder).items() if key[0] in arms},
+        failures={key: why for key, why in failures.items() if key[0] in arms},
+        pictures=pictures,
+        records={(cost.stage, cost.arm, cost.seed): vars(cost) for cost in found.costs if cost.arm in arms},
+        curves={name: rows for name, rows in curves.items() if rows},
+        axes=found.card["axes"],
+    )
+
+
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
@@ -112,6 +148,8 @@ def write(
     records: Mapping[HistoryKey, Mapping[str, Any]] | None = None,
     configs: Mapping[str, Mapping[str, Any]] | None = None,
     left_out: Sequence[str] = (),
+    scoring: Mapping[str, str] | None = None,
+    kept: Kept | None = None,
 ) -> dict[str, Verdict]:
     """Judge the claims of `paper` on `runs`, and replace `folder` with the results.
 
@@ -127,8 +165,14 @@ def write(
         records: run.json by stage, arm and seed.
         configs: resolved configuration by arm, by which the page later notices that an arm has changed.
         left_out: arms of the paper that nobody asked for.
+        scoring: hash of the code that scored each arm.
+        kept: arms of an earlier evaluation. `fingerprints`, `configs` and `scoring` include them; the others do not.
     """
     failures, fingerprints, records = failures or {}, fingerprints or {}, records or {}
+    if kept is not None:
+        order = list(configs or {})
+        runs, failures = _in_order(runs, kept.runs, order), _in_order(failures, kept.failures, order)
+        pictures, records = {**kept.pictures, **(pictures or {})}, {**kept.records, **records}
     verdicts = judge_all(paper, runs, scale, failures, fingerprints)
     temporary = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -138,7 +182,8 @@ def write(
     _write_json(temporary / "metrics.json", summary(runs, list(paper.metrics)))
     _write_json(temporary / "claims.json", {name: verdict.as_json() for name, verdict in verdicts.items()})
     ended = {key: records.get(key, {}).get("diverged", failures.get(key[1:])) for key in histories or {}}
-    axes = _write_curves(temporary / "plots", arms, histories or {}, [key for key, why in ended.items() if why])
+    diverged, earlier = [key for key, why in ended.items() if why], kept.curves if kept else {}
+    axes = _write_curves(temporary / "plots", arms, histories or {}, diverged, earlier)
     _write_costs(temporary / "cost.csv", arms, records)
     card = {
         "scale": scale,
@@ -146,11 +191,13 @@ def write(
         "arms": arms,
         "failures": _by_name(failures),
         "fingerprints": _by_name(fingerprints),
-        "axes": axes,
+        "axes": {**kept.axes, **axes} if kept else axes,
         "claims": {name: claim_hash(paper, name) for name in paper.claims},
     }
     if configs is not None:
         card["configs"] = {arm: config_hash(tree) for arm, tree in configs.items()}
+    if scoring is not None:
+        card["scoring"] = dict(scoring)
     if left_out:
         card["left_out"] = list(left_out)
     if found := levels(paper, runs):
@@ -213,12 +260,27 @@ def claim_hash(paper: Paper, name: str) -> str:
     return config_hash(said if metric.scale == "linear" else said | {"scale": metric.scale})
 
 
+Entry = TypeVar("Entry")
+
+
+def _in_order(new: Mapping[RunKey, Entry], kept: Mapping[RunKey, Entry], arms: list[str]) -> dict[RunKey, Entry]:
+    """Merge both, arm by arm in the order of `arms`."""
+    both = {**kept, **new}
+    return {key: both[key] for key in sorted(both, key=lambda key: (arms.index(key[0]), key[1]))}
+
+
 def _finite(number: float) -> float | None:
     return rounded(number) if math.isfinite(number) else None
 
 
 def _by_name(entries: Mapping[RunKey, str]) -> dict[str, str]:
     return {f"{arm}/s{seed}": entries[arm, seed] for arm, seed in sorted(entries)}
+
+
+def _key(name: str) -> RunKey:
+    """Return arm and seed of `minimax/s0`, the inverse of `_by_name` for one run."""
+    arm, _, seed = name.rpartition("/s")
+    return arm, int(seed)
 
 
 def _write_json(path: Path, content: object) -> None:
@@ -248,11 +310,16 @@ def _cell(value: float | None) -> object:
 
 
 def _write_curves(
-    folder: Path, arms: list[str], histories: Mapping[HistoryKey, Path], diverged: Collection[HistoryKey] = ()
+    folder: Path,
+    arms: list[str],
+    histories: Mapping[HistoryKey, Path],
+    diverged: Collection[HistoryKey],
+    earlier: Mapping[str, list[list[str]]],
 ) -> dict[str, str]:
     """Write one file per stage and column of history, and return what the steps of each stage count.
 
-    Diverged runs are left out. They end early, and a mean over seeds extends only as far as all seeds do.
+    `earlier` holds rows of other arms, by the name of the file. Diverged runs are left out. They end early, and a mean
+    over seeds extends only as far as all seeds do.
     """
     axes: dict[str, str] = {}
     gathered: dict[str, dict[str, list[tuple[list[float], list[float]]]]] = {}
@@ -272,16 +339,12 @@ def _write_curves(
                 steps, values = zip(*points, strict=True)
                 name = re.sub(r"\W+", "_", f"{stage}_{column}")
                 gathered.setdefault(name, {}).setdefault(arm, []).append((list(steps), list(values)))
-    for name, by_arm in gathered.items():
-        _write_rows(
-            folder / f"{name}.csv",
-            ["arm", "step", "mean", "low", "high", "seeds"],
-            (
-                [arm, *map(rounded, point), len(seeds)]
-                for arm, seeds in by_arm.items()
-                for point in zip(*over_seeds(seeds), strict=True)
-            ),
-        )
+    for name in dict.fromkeys([*gathered, *earlier]):
+        drawn: list[list[object]] = [[*row] for row in earlier.get(name, ())]
+        for arm, seeds in gathered.get(name, {}).items():
+            drawn += [[arm, *map(rounded, point), len(seeds)] for point in zip(*over_seeds(seeds), strict=True)]
+        drawn.sort(key=lambda row: arms.index(str(row[0])))
+        _write_rows(folder / f"{name}.csv", ["arm", "step", "mean", "low", "high", "seeds"], drawn)
     return axes
 
 
@@ -298,6 +361,22 @@ def over_seeds(seeds: list[tuple[list[float], list[float]]]) -> tuple[NDArray[np
     steps = np.array([grid[chunk[-1]] for chunk in chunks])
     averaged = np.array([values[:, chunk].mean(axis=1) for chunk in chunks])
     return steps, averaged.mean(axis=1), averaged.min(axis=1), averaged.max(axis=1)
+
+
+CHART_COLOURS = 1024
+"""A drawing has fewer colours than this, mostly those of smoothed edges; a photograph has more."""
+
+
+def _copy_picture(source: Path, target: Path) -> None:
+    """Copy a picture; a drawing with a palette of 256 colours, which halves what git keeps."""
+    if source.suffix == ".png":
+        from PIL import Image
+
+        with Image.open(source) as image:
+            if image.mode == "RGB" and image.getcolors(CHART_COLOURS):
+                image.quantize(256, dither=Image.Dither.NONE).save(target, optimize=True)
+                return
+    shutil.copyfile(source, target)
 
 
 def _copy_pictures(
@@ -319,7 +398,7 @@ def _copy_pictures(
                 continue
             copied.add(content)
             (folder / arm).mkdir(exist_ok=True)
-            shutil.copyfile(path, folder / arm / f"{name}{path.suffix}")
+            _copy_picture(path, folder / arm / f"{name}{path.suffix}")
             entries.append({"arm": arm, "seed": seed, "name": name, "file": f"{arm}/{name}{path.suffix}"})
     _write_json(folder / "index.json", sorted(entries, key=lambda entry: arms.index(str(entry["arm"]))))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, get_args
 
 from reprise.core.contract import Scale
-from reprise.core.verdicts.rulings import COLOURS, Ruling
+from reprise.core.verdicts.rulings import EARLIER, Ruling, is_earlier
 
 
 def signed(number: float, digits: int = 6) -> str:
@@ -93,9 +93,12 @@ class Verdict:
     @property
     def by_an_earlier_rule(self) -> bool:
         """Whether an earlier rule called it reproduced, on its interval alone; the current rule also limits p."""
-        if self.verdict != "reproduced" or not self.counted or self.p is None:
-            return False
-        return self.p > (1 - (self.confidence or 0.95)) / 2
+        return is_earlier(self.verdict, self.p, self.confidence, check=not self.counted)
+
+    @property
+    def counted_as(self) -> str:
+        """Verdict that it is counted under: reproduced under an earlier rule is a verdict of its own."""
+        return EARLIER if self.by_an_earlier_rule else self.verdict
 
     @classmethod
     def read(cls, claim: str, entry: Mapping[str, Any]) -> Verdict:
@@ -103,7 +106,7 @@ class Verdict:
         known = {each.name for each in fields(cls)} - {"claim"}
         if strange := sorted(entry.keys() - known):
             raise ValueError(f"unknown: {', '.join(strange)}")
-        if entry["verdict"] not in COLOURS:
+        if entry["verdict"] not in get_args(Ruling):
             raise ValueError(f"unknown verdict {entry['verdict']!r}")
         pairs = {key: tuple(entry[key]) for key in ("holds", "interval") if entry.get(key) is not None}
         return cls(claim=claim, **{**entry, **pairs})

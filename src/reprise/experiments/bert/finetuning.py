@@ -45,6 +45,7 @@ def head_loss(outputs: Tensor, labels: Tensor, mask: Tensor, kind: str) -> Tenso
         case "regression":
             return F.mse_loss(outputs[:, 0].float(), labels)
         case _:
+            # Padding cannot be part of an answer.
             return F.cross_entropy(outputs.masked_fill(~mask[..., None], -torch.inf), labels)
 
 
@@ -55,6 +56,7 @@ def best_span(outputs: Tensor, first: int) -> tuple[float, int, int]:
     """
     start, end = outputs[first:].float().unbind(-1)
     scores = start[:, None] + end
+    # Ends from the start on, at most 30 tokens long.
     allowed = torch.ones_like(scores, dtype=torch.bool).triu().tril(_LONGEST_ANSWER - 1)
     value, at = scores.masked_fill(~allowed, -torch.inf).flatten().max(0)
     return float(value), int(at) // len(start), int(at) % len(start)
@@ -85,6 +87,7 @@ class FinetuningTask(Task):
         state = load_file(self.run.init)
         self.vocabulary.set_extra_state(state["vocabulary._extra_state"])
         prefix = "model.encoder."
+        # Only the encoder is kept: the heads of pretraining are not used again.
         encoder = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         for name in self.tasks:
             self._model(name).encoder.load_state_dict(encoder)

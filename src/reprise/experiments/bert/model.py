@@ -185,7 +185,7 @@ def from_published(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
             block = f"encoder.blocks.{index}."
             if rest.startswith("attention.self."):
                 _, _, which, kind = rest.split(".")
-                # Ours is one matrix for query, key and value; it is made when the query comes.
+                # We have one matrix for query, key and value, built when the query comes.
                 if which == "query":
                     names = [key.replace(".query.", f".{name}.") for name in ("query", "key", "value")]
                     ours[f"{block}attention.qkv.{kind}"] = torch.cat([theirs[name] for name in names])

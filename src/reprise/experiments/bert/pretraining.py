@@ -75,10 +75,12 @@ def two_sentences(
     target = windows + generator.integers(1, body, len(windows))
     sentence = packed.starts[np.minimum(np.searchsorted(packed.starts, target), len(packed.starts) - 1)]
     cut = np.where((sentence >= target) & (sentence < windows + body), sentence, target) - windows
+    # Drawn in every arm, so that all arms use the same random numbers.
     elsewhere = packed.starts[generator.integers(0, len(packed.starts), len(windows))]
     is_random = (generator.random(len(windows)) < 0.5) & random_next
 
     column = np.arange(body)
+    # Tokens of B are one place further right, after the [SEP] between A and B.
     behind = column >= cut[:, None]
     at = np.where(behind & is_random[:, None], elsewhere[:, None] - cut[:, None], windows[:, None]) + column
     ids = np.full((len(windows), length), vocabulary.sep, np.int64)
@@ -131,6 +133,7 @@ class PretrainingTask(Task):
             pieces=pieces,
         )
         self.wordpiece = WordPiece(self.vocabulary.pieces)
+        # Windows are numbered per length: a phase with longer sequences has fewer.
         self.samplers = {
             phase.length: EpochSampler(
                 len(self.packed.ids) // (phase.length - 3), self.settings.batch_size, self.run.seed

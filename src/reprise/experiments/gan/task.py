@@ -96,6 +96,7 @@ class GenerativeTask(task.Task):
         *_, last = network.children()
         assert isinstance(last, nn.Linear)
         images = self.train_set.images
+        # In blocks: all images as floats would take 160 MB.
         mean = torch.stack([some.float().sum(0) for some in images.split(1000)]).sum(0) / len(images) / 255
         # Pixels that are always black have mean 0, whose logit is infinite.
         last.bias.data = mean.clamp(1e-7, 1 - 1e-7).logit()
@@ -170,6 +171,7 @@ class AdversarialTask(GenerativeTask):
         for index in range(step * k, (step + 1) * k):
             images = self.batch(index)
             with torch.no_grad():
+                # The discriminator's update needs no gradient in the generator.
                 samples = self.decode(self.draw(len(images)))
             # One pass over both halves is faster than two; the discriminator treats each image separately.
             on_real, on_fake = self.discriminator(torch.cat([images, samples])).chunk(2)
@@ -236,6 +238,7 @@ class AutoencoderTask(GenerativeTask):
         self.set_momentum(step)
         images = self.batch(step)
         mean, log_variance = self.encoder(images).chunk(2, 1)
+        # Reparametrised, so that gradients pass through the sampling to the encoder.
         z = mean + (0.5 * log_variance).exp() * self.draw(len(images))
         loss = negative_elbo(images, self.decoder(z), mean, log_variance)
         self.descend(loss, self.raw_optimizers[0], self.config.optimizer, self.schedule.at(step))

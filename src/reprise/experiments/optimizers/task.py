@@ -58,6 +58,7 @@ class Task(task.Task):
         self.copies = copies(config)
         self.networks = nn.ModuleList(networks(config).values())
         self.worst = UNTOLD if isinstance(config.network, Variational) else WORST
+        # Copies are ordered by rate, then by decay; a sweep has one decay.
         self.best = config.sweep.rates.index(config.optimizer.lr) * len(config.sweep.decays)
 
     def load_data(self) -> None:
@@ -164,12 +165,14 @@ class Task(task.Task):
         steps = [row["step"] for row in self.history]
         losses = [[row[f"loss_{index:02d}"] for row in self.history] for index in range(len(self.copies))]
         noise = torch.randn(2, generator=torch.Generator().manual_seed(self.run.seed)).tolist()
+        # Far along the bottom and slightly up the wall: the slow direction is the long one.
         start = on_the_axes(-4.5 + 0.3 * noise[0], 0.5 + 0.1 * noise[1])
         seen = self.train_set[: settings.images]
         updates, _ = crossing(start, self.config.optimizer, settings.ravine)
         metrics = {
             "updates_to_target": updates_to(settings.target, steps, losses[self.best]),
             "basin_width": basin_width(self.config.sweep.rates, [min(one) <= settings.target for one in losses]),
+            # The best rate for the final loss may differ from that for speed.
             "train_loss": min(self.score(index, *seen).loss for index in range(len(self.copies))),
             "ravine_updates": updates,
         }
@@ -212,6 +215,7 @@ class Task(task.Task):
 
     def score(self, index: int, images: Tensor, labels: Tensor) -> ClassificationScores:
         """Score a copy; its loss is at most WORST."""
+        # A diverged copy gives NaN, which no minimum or mean survives.
         logits = in_blocks(lambda some: self.networks[index](self.inputs(some)), images).nan_to_num()
         scores = classification_scores(logits, labels)
         return scores._replace(loss=min(scores.loss, WORST))

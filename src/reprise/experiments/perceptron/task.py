@@ -77,6 +77,7 @@ class GatesTask(PerceptronTask):
         self.problem = problem
         self.population = networks(config)["population"]
         table = truth_table(problem.functions).repeat_interleave(problem.replicates, 0)
+        # A clone, as moving a buffer to a device must not change the constant.
         self.register_buffer("inputs", INPUTS.clone(), persistent=False)
         self.register_buffer("targets", table, persistent=False)
         self.register_buffer("most_right", torch.zeros(len(table)))
@@ -119,6 +120,7 @@ class GatesTask(PerceptronTask):
             }
             sweeps = self.first_learned[nets]
             if sweeps.isfinite().any():
+                # Networks that never learned have no number of sweeps; xor_solved accounts for them.
                 metrics["xor_presentations"] = float(sweeps[sweeps.isfinite()].mean())
             shown = min(8, self.problem.replicates)
             tiles = [self.regions(slice(nets.start + n, None)) for n in range(shown)]
@@ -234,6 +236,7 @@ class DigitsTask(PerceptronTask):
             images, labels = images[part], labels[part]
         shown = np.isin(labels, self.problem.digits)
         edge = (images.shape[1] - SIDE) // 2
+        # In the paper, points of the retina respond all or nothing.
         retina = images[shown][:, edge : edge + SIDE, edge : edge + SIDE] > 127
         places = [self.problem.digits.index(int(label)) for label in labels[shown]]
         return torch.tensor(retina).flatten(1).float(), torch.tensor(places)
@@ -258,6 +261,7 @@ class DigitsTask(PerceptronTask):
 
     def wrong(self, images: Tensor, labels: Tensor, removed: Tensor | None = None) -> Float[Tensor, " images"]:
         """Return 1 for each image whose largest sum is another unit's; the A-units `removed` are silent."""
+        # In blocks: the A-units of all images at once would fill the memory.
         wrong = [
             (self.perceptron(some.to(self.device), removed).argmax(1).cpu() != those.cpu()).float()
             for some, those in zip(images.split(2000), labels.split(2000), strict=True)

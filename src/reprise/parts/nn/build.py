@@ -61,6 +61,7 @@ def _batch_norm(channels: int, ndim: int, eps: float, groups: int) -> nn.Module:
 
 
 def _layer_norm(channels: int, ndim: int, eps: float, groups: int) -> nn.Module:
+    # Over channels and space together: LayerNorm would need the sizes of the space.
     return nn.GroupNorm(1, channels, eps=eps) if ndim else nn.LayerNorm(channels, eps=eps)
 
 
@@ -74,6 +75,7 @@ def _instance_norm(channels: int, ndim: int, eps: float, groups: int) -> nn.Modu
     norm = _INSTANCE_NORMS[ndim]
     if norm is None:
         raise ValueError("normalization: instance needs features with axes of space or time; use layer here")
+    # torch's instance normalisation has no scale and shift by default, unlike the others.
     return norm(channels, eps=eps, affine=True)
 
 

@@ -70,6 +70,7 @@ class SelfAttention(nn.Module):
         `causal` excludes a mask, and needs none: padding on the right is already hidden from everything before it. With
         `at`, only these positions attend; by default all do.
         """
+        # The same keys are masked for all heads and queries.
         keys = None if mask is None else mask[:, None, None, :]
         if at is None:
             q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)

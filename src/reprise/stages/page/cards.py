@@ -15,7 +15,7 @@ from reprise.core.config.project import Project
 from reprise.core.config.yaml import Mark, leaves
 from reprise.core.contract import Scale
 from reprise.core.verdicts import results
-from reprise.core.verdicts.listings import headline
+from reprise.core.verdicts.listings import headline, published_beside
 from reprise.core.verdicts.multiplicity import q_values
 from reprise.core.verdicts.results import Results
 from reprise.core.verdicts.rulings import MARKS
@@ -48,6 +48,20 @@ class Hung(NamedTuple):
     caption: str
 
 
+class Beside(NamedTuple):
+    """A published number, with our numbers for the same arm and metric."""
+
+    published: Published
+    arm: str
+    metric: str
+    here: dict[str, float | None] | None
+    """Mean and spread at the scale that the page shows; None if there is none."""
+    whole: dict[str, float | None] | None
+    """Mean and spread at the paper's own scale; None if there is none."""
+    verdict: Verdict | None
+    """Verdict of the claim that compares the two at the paper's own scale."""
+
+
 @dataclass(frozen=True)
 class Card:
     """Everything that the page shows about one experiment."""
@@ -72,6 +86,10 @@ class Card:
     """Number of pictures for which there was no room."""
     since: Since = field(default_factory=Since)
     """Changes to the YAML since the results were made."""
+    whole: Results | None = None
+    """Results at the paper's own scale, if `results` are of another scale."""
+    whole_since: Since = field(default_factory=Since)
+    """Changes to the YAML since those were made."""
     q: dict[str, float] = field(default_factory=dict)
     """By claim: the false discovery rate over the claims of all papers, if its p is taken as the threshold."""
 
@@ -97,8 +115,27 @@ class Card:
 
     @property
     def elsewhere(self) -> list[Verdict]:
-        """Claims waiting because they concern another scale."""
-        return [verdict for verdict in self.waiting if ELSEWHERE.search(verdict.reason)]
+        """Claims waiting because they concern another scale, at which they have not been judged either."""
+        judged = {verdict.claim for verdict in self.judged_whole}
+        about = [verdict for verdict in self.waiting if ELSEWHERE.search(verdict.reason)]
+        return [verdict for verdict in about if verdict.claim not in judged]
+
+    @property
+    def judged_whole(self) -> list[Verdict]:
+        """Verdicts with an interval at the paper's own scale, checks last."""
+        verdicts = self.whole.verdicts.values() if self.whole else ()
+        return sorted((one for one in verdicts if one.interval is not None), key=lambda one: not one.counted)
+
+    @property
+    def changed_whole(self) -> list[str]:
+        """Arms run at the paper's own scale whose configuration has changed since."""
+        run = self.whole.card["arms"] if self.whole else ()
+        return [arm for arm in self.whole_since.arms if arm in run]
+
+    @property
+    def tally_whole(self) -> dict[str, int]:
+        """Count of claims per verdict at the paper's own scale, without checks."""
+        return tally(verdict.counted_as for verdict in self.judged_whole if verdict.counted)
 
     @property
     def unjudged(self) -> list[Verdict]:
@@ -109,7 +146,7 @@ class Card:
     def tally(self) -> dict[str, int]:
         """Number of claims by verdict, without checks. Claims added after the evaluation count as not run."""
         waiting = [name for name in self.not_yet if not self.paper.claims[name].check]
-        counted = [verdict.verdict for verdict in self.verdicts if verdict.counted]
+        counted = [verdict.counted_as for verdict in self.verdicts if verdict.counted]
         return tally([*counted, *["not run"] * len(waiting)])
 
     @property
@@ -149,11 +186,12 @@ class Card:
         """Whether any mean does not cover all runs of its arm."""
         return any(self.fewer(arm, metric) for arm in self.arms for metric in self.measured)
 
-    def mean(self, arm: str, metric: str) -> float | None:
-        """Return the mean over the seeds of `arm`, finite or not."""
-        assert self.results
-        entry = self.results.metrics[arm][metric]
-        return self.results.not_finite.get((arm, metric)) if entry["mean"] is None else entry["mean"]
+    def mean(self, arm: str, metric: str, *, whole: bool = False) -> float | None:
+        """Return the mean over the seeds of `arm`, finite or not; with `whole`, at the paper's own scale."""
+        found = self.whole if whole else self.results
+        assert found
+        entry = found.metrics[arm][metric]
+        return found.not_finite.get((arm, metric)) if entry["mean"] is None else entry["mean"]
 
     @property
     def measured(self) -> set[str]:
@@ -181,15 +219,17 @@ class Card:
         return (published.arm, metric) if metric else None
 
     @property
-    def beside(self) -> list[tuple[Published, str, str, dict[str, float | None]]]:
-        """Published numbers that we have a counterpart for, each with its arm, metric, mean and spread."""
-        metrics = self.results.metrics if self.results else {}
-        pairs = [(published, self.ours(published)) for published in self.paper.published]
-        return [
-            (some, *like, metrics[like[0]][like[1]])
-            for some, like in pairs
-            if like and like[1] in metrics.get(like[0], ())
-        ]
+    def beside(self) -> list[Beside]:
+        """Published numbers that we have a counterpart for, here or at the paper's own scale."""
+        here, whole = (found.metrics if found else {} for found in (self.results, self.whole))
+        compared = {number.what: one for number, one in published_beside(self.paper, self.judged_whole)}
+        found = []
+        for published in self.paper.published:
+            arm, metric = self.ours(published) or ("", "")
+            rows = here.get(arm, {}).get(metric), whole.get(arm, {}).get(metric)
+            if any(rows):
+                found.append(Beside(published, arm, metric, *rows, compared.get(published.what)))
+        return found
 
     @property
     def alone(self) -> list[Published]:
@@ -279,6 +319,7 @@ def cards(project: Project) -> list[Card]:
     keys = sorted(papers, key=lambda key: (papers[key].year, key))
     whole = {key: results.read(folder) for key in keys if (folder := shown_results(project, key)) is not None}
     named = {key: values(project, key) for key in keys}
+    # A part that only other papers name is not missing here.
     by_any = set[str]().union(*named.values())
     made, room, waiting = [], PICTURE_BYTES, len(whole)
     for key in keys:
@@ -291,6 +332,7 @@ def cards(project: Project) -> list[Card]:
             room, waiting = room - spent, waiting - 1
         made.append(card(project, key, by_any - named[key], whole.get(key), hung, left_out))
     q = q_values({key: found.verdicts for key, found in whole.items()})
+    made = [at_its_own_scale(project, one) for one in made]
     return [
         replace(one, q={name: q[one.key, name] for name in one.paper.claims if (one.key, name) in q}) for one in made
     ]
@@ -337,6 +379,15 @@ def card(
         left_out,
         since(project, key, found) if found else Since(),
     )
+
+
+def at_its_own_scale(project: Project, card: Card) -> Card:
+    """Add the results at the paper's own scale, if there are any and the card shows another scale."""
+    folder = project.results_folder(card.key, "paper")
+    if card.results is None or card.scale == "paper" or not (folder / "card.json").exists():
+        return card
+    found = results.read(folder)
+    return replace(card, whole=found, whole_since=since(project, card.key, found))
 
 
 def shown_results(project: Project, key: str) -> Path | None:

@@ -67,6 +67,7 @@ def curve_chart(
             "scale": {"domain": drawn, "range": [f"var(--c{place % COLOURS})" for place in places]},
         },
     }
+    # With more arms than colours, a colour comes back dashed.
     dashes = {"domain": drawn, "range": [[5, 3] if place >= COLOURS else [1, 0] for place in places]}
     height: dict[str, Any] = {"type": "quantitative", "scale": {"type": "linear", "zero": False}}
     if is_logarithmic(curves):
@@ -103,6 +104,7 @@ def curve_chart(
             *(
                 layer
                 for level in levels.values()
+                # A logarithmic axis has no place for 0.
                 if level["value"] > 0 or not is_logarithmic(curves)
                 for layer in _level(level, height)
             ),
@@ -124,6 +126,7 @@ def _level(level: Mapping[str, Any], height: Mapping[str, Any]) -> list[dict[str
     place = {"y": {"datum": level["value"], **height}, "x": {"value": 0}, "color": {"value": "var(--soft)"}}
     line = {"type": "rule", "strokeDash": [2, 3], "aria": False}
     name = {"type": "text", "text": level["says"], "align": "left", "baseline": "bottom", "dx": 3, "aria": False}
+    # One empty row, so that the line is drawn once and not for every point of the curves.
     lone = {"data": {"values": [{}]}}
     return [
         {**lone, "mark": line, "encoding": {**place, "x2": {"value": "width"}}},

@@ -24,14 +24,14 @@ class Passage:
 
 @dataclass(frozen=True)
 class Account:
-    """What a paper's file documents: its claims, its deviations and the knobs of its `Config`."""
+    """Documentation in a paper's file: its claims, its deviations and the knobs of its `Config`."""
 
     claimed: list[str] = field(default_factory=list)
     deviations: list[Passage] = field(default_factory=list)
     knobs: dict[str, str] = field(default_factory=dict)
     """First paragraph of documentation of each top-level knob."""
     axis: str = "step"
-    """What its steps count: `x_axis` of its Task."""
+    """Unit of its steps: `x_axis` of its Task."""
     per_step: str | None = ""
     """Knob that says how many of these one step is. Empty if one; None if the source does not tell."""
 
@@ -49,6 +49,7 @@ def account(module: Path, config: Path) -> Account:
     trees = [tree]
     if module.name == "__init__.py":
         texts = [file.read_text(encoding="utf-8") for file in sorted(module.parent.glob("*.py"))]
+        # Only these: parsing every file of every paper would take seconds.
         trees = [ast.parse(text) for text in texts if "x_axis" in text]
     axis, per_step = steps(trees)
     return Account(
@@ -99,6 +100,7 @@ def steps(trees: Sequence[ast.Module]) -> tuple[str, str | None]:
     axes, scales = (list(dict.fromkeys(values)) for values in set_to.values())
     if not axes:
         return "step", ""
+    # Several tasks may count different things; then the page says steps.
     if len(axes) > 1 or not (axis := axes[0].strip("'\"")).isidentifier():
         return "step", None
     knob = re.fullmatch(r"(?:self\.)?config\.([\w.]+)", scales[0]) if len(scales) == 1 else None

@@ -110,12 +110,14 @@ def copy_picture(picture: Picture, folder: Path) -> None:
     target = folder / picture.name
     with reporting_damage(picture.file):
         check_picture(picture.file.parents[1], picture.name)
+        # Names come from a file that others may have written.
         if target.resolve().parent.parent != folder.resolve():
             raise ValueError(f"{picture.name} lies outside the folder of pictures")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(picture.file.read_bytes())
     if picture.still is not None:
         with Image.open(picture.file) as image:
+            # The middle of a film says more than its start.
             image.seek(getattr(image, "n_frames", 1) // 2)
             image.convert("RGB").save(folder / picture.still)
 
@@ -123,5 +125,6 @@ def copy_picture(picture: Picture, folder: Path) -> None:
 def thumbnail(some: Sequence[Gallery]) -> Picture | None:
     """Return the picture that represents an experiment: final, of its first arm, and nearly square if possible."""
     final = [picture for gallery in some for picture in next(iter(gallery.rows.values()))[-1:]]
+    # Others would be cropped beyond recognition.
     square = [picture for picture in final if 0.6 < picture.width / picture.height < 1.7]
     return next(iter(square or final), None)

@@ -18,6 +18,7 @@ COLOURS = 8
 def ticks(low: float, high: float, spaces: int) -> list[float]:
     """Return round numbers within [low, high], with the largest spacing of which at least `spaces` fit in between."""
     power = 10.0 ** math.floor(math.log10(high - low))
+    # Ticks at 1, 2 or 5 times a power of ten.
     step = next(size * power for size in (5, 2, 1, 0.5, 0.2, 0.1, 0.05) if size * power * spaces <= high - low)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [float(f"{index * step:.12g}") for index in range(first, last + 1)]

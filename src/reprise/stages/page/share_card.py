@@ -1,4 +1,4 @@
-"""A paper's card to share: one picture of 1200 × 630, the size that places which unfold links expect."""
+"""A paper's card for sharing: a picture of 1200 × 630 pixels, the size expected for link previews."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 1200, 630
 EDGE, GAP = 56, 48
-"""Pixels round everything, and between picture and words."""
+"""Margin, and space between picture and text, in pixels."""
 PICTURE_SHARE = {"tall": 0.40, "wide": 0.50}
-"""Of the width inside the edge, by the picture's shape."""
+"""Share of the width between the margins, by the picture's shape."""
 INK, SOFT, PAGE, LINE = "#1d1d1f", "#5b5b62", "#f6f5f2", "#e0ded8"
 SHADES = {
     "reproduced": "#176f31",
@@ -27,15 +27,15 @@ SHADES = {
     "inconclusive": "#835700",
     "not run": "#63636a",
 }
-"""The page's own colours, in its light scheme."""
+"""Colours of the page in its light scheme."""
 LINE_HEIGHT = 1.28
 
 
 def draw(card: Card) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The card: uint8, 630 × 1200 × 3.
+    """Draw the card: uint8 [630, 1200, 3].
 
-    Hero picture, year, title, what became of the headline, and how many claims came out which way. The title and the
-    headline shrink, and then lose their last words, rather than run into what is below them.
+    It shows the hero picture, year, title, the verdict on the headline, and the number of claims for each verdict. The
+    title and the headline shrink, and then lose their last words, if they would otherwise overlap what is below.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -70,39 +70,39 @@ def draw(card: Card) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def write(card: Card, path: Path) -> None:
-    """Write the card as a PNG of 256 colours, a third of the size of all colours."""
+    """Write the card as a PNG with 256 colours, which takes a third of the space of full colour."""
     image = Image.fromarray(draw(card)).quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     image.save(path, format="PNG", optimize=True)
 
 
 class _Words:
-    """Writes on a figure, in pixels from its upper left corner."""
+    """Writes text on a figure, in pixels from its upper left corner."""
 
     def __init__(self, figure: Any, renderer: Any) -> None:
         self.figure, self.renderer = figure, renderer
 
     def width(self, text: str, size: float, **style: Any) -> float:
-        """Of `text`, in pixels."""
+        """Return the width of `text` in pixels."""
         return self.renderer.get_text_width_height_descent(text, self._font(size, **style), False)[0]
 
     def at(self, x: float, y: float, text: str, size: float, colour: str, anchor: str = "left", **style: Any) -> None:
-        """One line; `y` is its middle."""
+        """Write a line whose middle is at `y`."""
         self.figure.text(
             x / WIDTH, 1 - y / HEIGHT, text, color=colour, ha=anchor, va="center_baseline", parse_math=False,
             fontproperties=self._font(size, **style),
         )  # fmt: skip
 
     def right(self, x: float, y: float, text: str, size: float, colour: str, **style: Any) -> None:
-        """One line that ends at `x`."""
+        """Write a line that ends at `x`."""
         self.at(x, y, text, size, colour, "right", **style)
 
     def block(
         self, x: float, top: float, width: float, text: str, sizes: tuple[int, ...],
         lines: int | Callable[[int], int], colour: str = INK, **style: Any,
     ) -> float:  # fmt: skip
-        """`text` in the largest of `sizes` in which it takes no more than `lines`; where it ends below.
+        """Write `text` in the largest of `sizes` in which it takes at most `lines`; return where it ends.
 
-        `lines` is a number, or a function of the size. In the smallest size words that are too many are left out.
+        `lines` is a number or a function of the size. In the smallest size, words that do not fit are left out.
         """
         size, wrapped, room = sizes[0], [text], 1
         for size in sizes:
@@ -135,7 +135,7 @@ class _Words:
 
 
 def _hero(card: Card) -> Image.Image | None:
-    """The picture that comes first on the paper's page; of a film its middle frame."""
+    """Return the paper's first picture on the page; for a film, its middle frame."""
     if card.hero is None:
         return None
     with Image.open(card.hero.picture.file) as image:
@@ -144,7 +144,7 @@ def _hero(card: Card) -> Image.Image | None:
 
 
 def _hang(figure: Any, picture: Image.Image) -> float:
-    """Hang the picture on the left, as large as it gets, pixels unsmoothed; where it ends on the right."""
+    """Draw the picture on the left, as large as possible, without smoothing pixels; return its right edge."""
     wide = picture.width / picture.height > 1.3
     room = (WIDTH - 2 * EDGE) * PICTURE_SHARE["wide" if wide else "tall"], HEIGHT - 2 * EDGE
     factor = min(room[0] / picture.width, room[1] / picture.height)
@@ -158,7 +158,7 @@ def _hang(figure: Any, picture: Image.Image) -> float:
 
 
 def _bar(figure: Any, words: _Words, tally: dict[str, int], left: float, top: float, right: float) -> None:
-    """How many claims of each verdict: a bar of shares, and the numbers below it."""
+    """Draw the number of claims for each verdict: a stacked bar, with the numbers below."""
     from matplotlib.patches import Rectangle
 
     whole, x = sum(tally.values()), float(left)

@@ -122,6 +122,7 @@ def parquet_rows(files: Iterable[Path], columns: Sequence[str]) -> Iterator[tupl
 
 def of_split(files: Sequence[Path], split: str) -> list[Path]:
     """Return the Parquet files of one split of a hub dataset: `train-00000-of-00002.parquet`, in any folder."""
+    # Files of the hub are named by path, with -- for /.
     found = [path for path in files if path.name.rpartition("--")[2].startswith(f"{split}-")]
     if not found:
         raise ValueError(f"no file of split {split!r} among {', '.join(path.name for path in files)}")

@@ -69,6 +69,7 @@ def _random_episode(ale: Any, rng: np.random.Generator, options: Options) -> tup
     ale.reset_game()
     score = 0.0
     for _ in range(rng.integers(options.noop_max + 1)):
+        # Idle frames at the start, as in the papers: without them every game would start alike.
         score += ale.act(0)
     while not ale.game_over() and ale.getEpisodeFrameNumber() < options.max_frames:
         action = actions[rng.integers(len(actions))]

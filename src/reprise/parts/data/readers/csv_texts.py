@@ -37,6 +37,7 @@ def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
     splits = balanced_splits(path, options.held_out) if options.held_out else {"validation": [], "test": []}
     quotes = held_out_runs(plain_words(text) for split in ("validation", "test") for text, _ in splits[split])
     everything = [cleaned(text) for text in texts(path, options)]
+    # Reversed, so that the first of several copies is the one kept.
     distinct = {plain_words(text): text for text in reversed(everything)}
     kept = sorted((text for plain, text in distinct.items() if not is_quoting(plain, quotes)), key=rank)
     counts = {
@@ -56,6 +57,7 @@ def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
 
 def cleaned(text: str) -> str:
     """Remove markup and repeated spaces; HTML line breaks become newlines."""
+    # Tags first: an escaped < is text and not a tag.
     text = html.unescape(re.sub(r"</?(i|em|b|hr)>", "", text))
     paragraphs = re.split(r"<br\s*/?>", text)
     return "\n".join(filter(None, (" ".join(paragraph.split()) for paragraph in paragraphs)))

@@ -23,6 +23,7 @@ class Options(ImageOptions):
 
 def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
     """Write splits `train` and `test`: uint8 images [n, height, width] with labels."""
+    # MNIST calls its test files t10k, its successors call theirs test.
     test = "t10k" if any("t10k-" in path.name for path in files) else "test"
     splits = {
         split: (_array(named(files, f"{name}-images")), _array(named(files, f"{name}-labels")))
@@ -39,6 +40,7 @@ def _array(path: Path) -> np.ndarray:
         raise ValueError(f"{path.name}: expected an idx file of unsigned bytes, found magic number {magic:#x}")
     ndim = magic & 0xFF
     header = 4 + 4 * ndim
+    # Padded, so that a cut-off header is reported below as missing bytes.
     shape = struct.unpack(f">{ndim}I", data[4:header].ljust(4 * ndim, b"\0"))
     expected, found = int(np.prod(shape, dtype=object)), len(data) - header
     if found != expected:

@@ -88,6 +88,7 @@ def usable_passages(first: dict[Key, str], second: dict[Key, str]) -> list[Key]:
     return [
         passage
         for passage in common
+        # A pair of equal texts would give the answer away, and a repeated text has no label of its own.
         if texts[0][passage] != texts[1][passage] and all(often[i][texts[i][passage]] == 1 for i in (0, 1))
     ]
 

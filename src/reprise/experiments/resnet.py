@@ -1,0 +1,429 @@
+"""Deep Residual Learning for Image Recognition. He, Zhang, Ren & Sun.
+CVPR 2016, https://arxiv.org/abs/1512.03385 (2015).
+
+Claimed: of plain networks the deeper has the higher *training* error, though it could represent all that the shallower
+does, and neither vanishing gradients nor too short a training are why (Sections 1 and 4.1, Figures 1, 4 and 6). Where
+each pair of layers learns a residual, F(x) = H(x) - x beside a shortcut that carries x, the degradation is gone, and
+depth lowers the error: on CIFAR-10 from 8.75 % with 20 layers to 6.43 % with 110 (Section 4.2, Table 6). Shortcuts
+without parameters suffice (Section 4.1, Table 3), and residual functions respond more weakly than plain layers do
+(Section 4.2, Figure 7). That a shortcut must carry x whole is He et al. 2016 (arXiv:1603.05027).
+
+Deviations:
+- ImageNet is not to be had here. Its networks are built and counted (Section 3.3, Table 1), and not trained.
+- Below the paper's scale: MNIST, whose images are averaged down to 7 x 7, in place of CIFAR-10; narrower networks of up
+  to 44 layers; no augmentation; a rate that falls along half a cosine.
+- At paper scale the validation images are CIFAR-10's last 5,000 training images, not random ones. Errors are those of
+  the last weights: Table 6 does not say of which.
+- The first rate of 110 layers lasts until a minibatch has a training error below 80 %. The paper does not say over how
+  many images that error is measured.
+- plain_44_warm takes that start to a plain network: in the paper only longer training was tried there.
+- Below the paper's scale depth goes from 8 layers by 20 to 44, in place of 20, 32, 44 and 56.
+
+Shapes: n = images; channels, height, width = of an image or of maps; layers = those of the blocks; heights = places
+before the first block, between blocks and after the last; probes = moments of training.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reprise.core.contract import DurationField, ExperimentConfig, Run, Strict
+from reprise.core.run import task
+from reprise.core.run.task import Evaluation, Picture
+from reprise.parts import vocabulary
+from reprise.parts.data.image_set import small_image_sets
+from reprise.parts.data.sampling import EpochSampler
+from reprise.parts.data.small_images import CLASSES, SHAPES, shifted_and_flipped
+from reprise.parts.metrics import ClassificationScores, classification_scores, in_blocks
+from reprise.parts.nn.build import initialize_
+from reprise.parts.nn.pointwise import Pointwise
+from reprise.parts.optim import build_optimizer
+from reprise.parts.pictures import BLUE, GREY, Chart, blank, charts, film
+from reprise.parts.training import Schedule
+from reprise.parts.vocabulary import Count
+
+PROBES, PROBED = 12, 300
+"""How often training is looked at, and with how many images of each split."""
+
+
+class _Network(Strict):
+    shortcut: Literal["none", "identity", "projection"]
+    """None: a plain network. Where maps shrink, an identity skips pixels and pads channels with zeros (Section 3.3,
+    option A); a projection is a convolution of 1 x 1 with normalisation (option B)."""
+    strength: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """What the shortcut is multiplied by (He et al. 2016, Section 3.1)."""
+    init: vocabulary.Initialization
+
+
+class Cifar(_Network):
+    """Section 4.2: three stages of n blocks of two layers, each stage twice as wide and half as high."""
+
+    kind: Literal["cifar"]
+    layers: Annotated[int, Field(ge=8, multiple_of=2)]
+    """6n + 2."""
+    channels: Count
+    """Of the first stage."""
+
+    @model_validator(mode="after")
+    def _whole_stages(self) -> Cifar:
+        if self.layers % 6 != 2:
+            below = max((self.layers - 2) // 6 * 6 + 2, 8)
+            raise ValueError(f"expected layers of 6n + 2, as {below} or {below + 6}, found {self.layers}")
+        return self
+
+
+class ImageNet(_Network):
+    """Section 3.3, Table 1: four stages, of bottlenecks of three layers from 50 layers on."""
+
+    kind: Literal["imagenet"]
+    layers: Literal[18, 34, 50, 101, 152]
+    classes: Annotated[int, Field(ge=10)] = 1000
+
+
+class Warmup(Strict):
+    """Section 4.2, of 110 layers: a lower rate until the network has begun to learn."""
+
+    share: Annotated[float, Field(gt=0, lt=1)]
+    """Of the full rate."""
+    until: Annotated[float, Field(gt=0, lt=100)]
+    """The full rate comes after the first minibatch whose training error is lower than this, in %."""
+
+
+class Config(ExperimentConfig):
+    """Small images sorted by a deep network, with shortcuts or without."""
+
+    dataset: vocabulary.SmallImages
+    """Which images: MNIST's digits or CIFAR-10's objects."""
+    network: Annotated[Cifar | ImageNet, Field(discriminator="kind")]
+    optimizer: vocabulary.Optimizer
+    schedule: vocabulary.Schedule
+    warmup: Warmup | None = None
+    """Before the schedule has its way; null: none."""
+    images: Annotated[int, Field(ge=1, le=55_000)]
+    """Training images, those that the seed draws."""
+    augmented: bool
+    """Whether each image is shifted by up to 4 pixels, and half of them mirrored (Section 4.2)."""
+    pooling: Literal[1, 2, 4] = 1
+    """Squares of so many pixels a side are averaged into one."""
+    batch_size: Count
+    duration: DurationField
+    validation: Annotated[int, Field(ge=1, le=5_000)]
+    """Images of those kept back to score."""
+    test: Annotated[int, Field(ge=1, le=10_000)]
+    """Test images to score."""
+
+
+# Networks
+
+
+class Padded(nn.Module):
+    """Option A: every `stride`-th pixel, and zeros in the channels that come new; it has no parameters."""
+
+    def __init__(self, new_channels: int, stride: int) -> None:
+        super().__init__()
+        self.new_channels, self.stride = new_channels, stride
+
+    def forward(self, maps: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n more rows columns"]:
+        return functional.pad(maps[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
+
+
+class Block(nn.Module):
+    """ReLU of F(x) + strength x (Equations 1 and 2); without a shortcut, of F(x) alone."""
+
+    def __init__(self, branch: nn.Sequential, shortcut: nn.Module | None, strength: float) -> None:
+        super().__init__()
+        self.branch, self.shortcut, self.strength = branch, shortcut, strength
+
+    def forward(self, maps: Float[Tensor, "n inputs height width"]) -> Float[Tensor, "n outputs rows columns"]:
+        found = self.branch(maps)
+        if self.shortcut is not None:
+            carried = self.shortcut(maps)
+            found = found + (carried if self.strength == 1 else self.strength * carried)
+        return found.relu()
+
+
+class ResNet(nn.Module):
+    """[n, channels, height, width] to the logits [n, classes], by the mean of the last maps over space."""
+
+    def __init__(self, stem: nn.Sequential, blocks: list[Block], features: int, classes: int) -> None:
+        super().__init__()
+        self.stem, self.blocks = stem, nn.Sequential(*blocks)
+        self.output = nn.Linear(features, classes)
+
+    def forward(self, images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n classes"]:
+        return self.output(self.blocks(self.stem(images)).mean((2, 3)))
+
+    def heights(self, images: Float[Tensor, "n channels height width"]) -> list[Float[Tensor, "n features"]]:
+        """The maps that enter the first block and leave each one, flat."""
+        maps = [self.stem(images)]
+        for block in self.blocks:
+            maps.append(block(maps[-1]))
+        return [each.flatten(1) for each in maps]
+
+
+def networks(config: Config) -> dict[str, nn.Module]:
+    """The network of the arm, from its config alone."""
+    return {"network": residual_network(config.network, SHAPES[config.dataset][0])}
+
+
+def residual_network(network: Cifar | ImageNet, inputs: int) -> ResNet:
+    """With its first weights, for images of `inputs` channels."""
+    net = cifar(network, inputs) if isinstance(network, Cifar) else imagenet(network, inputs)
+    initialize_(net, network.init)
+    return net
+
+
+def cifar(network: Cifar, inputs: int) -> ResNet:
+    """Section 4.2: 3 x 3 throughout; the first block of the second and third stage halves the maps."""
+    width = network.channels
+    stem = nn.Sequential(nn.Conv2d(inputs, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+    widths = [width << stage for stage in range(3)]
+    blocks: list[Block] = []
+    each = (network.layers - 2) // 6
+    for stage, (before, after) in enumerate(pairwise([width, *widths])):
+        blocks += stage_of(network, basic, before, after, each, stride=2 if stage else 1)
+    return ResNet(stem, blocks, widths[-1], CLASSES)
+
+
+DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+"""Table 1: blocks of each stage."""
+
+
+def imagenet(network: ImageNet, inputs: int) -> ResNet:
+    """Table 1: 7 x 7 and a pooling, each of stride 2, before four stages, of which all but the first halve the maps."""
+    stem = nn.Sequential(
+        nn.Conv2d(inputs, 64, 7, 2, padding=3, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
+        nn.MaxPool2d(3, 2, padding=1),
+    )  # fmt: skip
+    expansion, branch = (4, bottleneck) if network.layers >= 50 else (1, basic)
+    widths = [expansion * 64 << stage for stage in range(4)]
+    blocks: list[Block] = []
+    for stage, (before, after) in enumerate(pairwise([64, *widths])):
+        blocks += stage_of(network, branch, before, after, DEPTHS[network.layers][stage], stride=2 if stage else 1)
+    return ResNet(stem, blocks, widths[-1], network.classes)
+
+
+Branch = Callable[[int, int, int], nn.Sequential]
+"""Of inputs, outputs and stride."""
+
+
+def stage_of(network: _Network, branch: Branch, inputs: int, outputs: int, count: int, *, stride: int) -> list[Block]:
+    """`count` blocks, of which the first one has the stride and changes the channels."""
+    shapes = [(inputs, outputs, stride), *[(outputs, outputs, 1)] * (count - 1)]
+    return [Block(branch(*shape), shortcut(network.shortcut, *shape), network.strength) for shape in shapes]
+
+
+def basic(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    """F of Figure 5, left: two layers."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
+        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs),
+    )  # fmt: skip
+
+
+def bottleneck(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    """F of Figure 5, right: 3 x 3 on a quarter of the channels; as in the released models the first layer strides."""
+    narrow = outputs // 4
+    return nn.Sequential(
+        Pointwise(inputs, narrow, stride), nn.BatchNorm2d(narrow), nn.ReLU(),
+        nn.Conv2d(narrow, narrow, 3, padding=1, bias=False), nn.BatchNorm2d(narrow), nn.ReLU(),
+        Pointwise(narrow, outputs, 1), nn.BatchNorm2d(outputs),
+    )  # fmt: skip
+
+
+def shortcut(kind: str, inputs: int, outputs: int, stride: int) -> nn.Module | None:
+    """What carries x past a block; where its shape stays, x itself."""
+    if kind == "none":
+        return None
+    if inputs == outputs and stride == 1:
+        return nn.Identity()
+    if kind == "identity":
+        return Padded(outputs - inputs, stride)
+    return nn.Sequential(Pointwise(inputs, outputs, stride), nn.BatchNorm2d(outputs))
+
+
+# Measures
+
+
+@torch.no_grad()
+def responses(net: ResNet, images: Float[Tensor, "n channels height width"]) -> Float[np.ndarray, " layers"]:
+    """Figure 7: standard deviation of what leaves each layer of the blocks, normalised, before ReLU and addition."""
+    found: list[float] = []
+    layers = net.blocks.named_modules()
+    norms = [layer for name, layer in layers if isinstance(layer, nn.BatchNorm2d) and ".branch." in name]
+    hooks = [norm.register_forward_hook(lambda *seen: found.append(float(seen[2].std()))) for norm in norms]
+    net(images)
+    for hook in hooks:
+        hook.remove()
+    return np.array(found)
+
+
+def nearest_mean_accuracy(
+    examples: Float[Tensor, "n features"], labels: Int[Tensor, " n"],
+    queries: Float[Tensor, "m features"], answers: Int[Tensor, " m"],
+) -> float:  # fmt: skip
+    """Percentage of queries that lie nearest to the mean of their own class's examples."""
+    of_class = (labels[:, None] == torch.arange(CLASSES, device=labels.device)).to(examples.dtype)
+    counts = of_class.sum(0)
+    means = of_class.T @ examples / counts.clamp(min=1)[:, None]
+    distances = torch.cdist(queries, means).masked_fill(counts == 0, torch.inf)
+    return 100 * float((distances.argmin(1) == answers).float().mean())
+
+
+def decades(first: float, last: float) -> float:
+    """How many powers of ten the first number is larger than the last; smaller, if negative."""
+    return float(np.log10(max(first, 1e-30) / max(last, 1e-30)))
+
+
+class Task(task.Task):
+    """Supervised training; the same minibatches in every arm."""
+
+    log_every = 20
+    mean_image: Tensor
+    warming: Tensor
+    first_gradients: Tensor
+    known: Tensor
+
+    def __init__(self, run: Run, config: Config) -> None:
+        super().__init__(run, config)
+        self.config = config
+        channels, height, width = SHAPES[config.dataset]
+        shape = channels, height // config.pooling, width // config.pooling
+        # On processors, narrow convolutions are a quarter faster with channels last.
+        self.network = residual_network(config.network, channels)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.register_buffer("mean_image", torch.zeros(shape))
+        self.register_buffer("warming", torch.tensor(config.warmup is not None))
+        self.register_buffer("first_gradients", torch.ones(2))
+        self.register_buffer("known", torch.zeros(PROBES, len(self.network.blocks) + 1))
+
+    def load_data(self) -> None:
+        """`images` of the training set to learn from; its last 5,000 to choose on."""
+        config, seed = self.config, self.run.seed
+        counts = {"train": config.images, "validation": config.validation, "test": config.test}
+        sets = small_image_sets(self.run.data, config.dataset, seed=seed, **counts)
+        self.train_set, self.validation_set, self.test_set = sets
+        self.mean_image = torch.stack([self.shrunk(some).sum(0) for some in self.train_set.images.split(1000)]).sum(0)
+        self.mean_image /= len(self.train_set)
+        self.sampler = EpochSampler(len(self.train_set), config.batch_size, seed)
+        self.schedule = Schedule.of(config, self.sampler.steps_per_epoch)
+
+    @property
+    def total_steps(self) -> int:
+        return self.schedule.total_steps
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return build_optimizer(self.network, self.config.optimizer)
+
+    def shrunk(self, images: UInt8[Tensor, "n channels height width"]) -> Float[Tensor, "n channels rows columns"]:
+        """Pixels from 0 to 1, averaged over squares."""
+        return functional.avg_pool2d(images.float() / 255, self.config.pooling)
+
+    def seen(self, images: UInt8[Tensor, "n channels height width"]) -> Float[Tensor, "n channels rows columns"]:
+        """Section 4.2: less the training set's mean image."""
+        return self.shrunk(images) - self.mean_image
+
+    def update(self, step: int) -> dict[str, Tensor | float]:
+        """One minibatch; at PROBES evenly spaced moments, what each height knows first."""
+        config = self.config
+        if step * PROBES // self.total_steps > (step - 1) * PROBES // self.total_steps:
+            self.known[step * PROBES // self.total_steps] = self.known_at_heights()
+        images, labels = self.train_set[self.sampler.indices(step, self.rank, self.world_size)]
+        images = self.seen(images)
+        logits = self.network(shifted_and_flipped(images) if config.augmented else images)
+        loss = functional.cross_entropy(logits, labels)
+        error = 100 * (logits.detach().argmax(1) != labels).float().mean()
+        lower = config.warmup.share if config.warmup and bool(self.warming) else 1.0
+        self.descend(loss, self.raw_optimizers[0], config.optimizer, lower * self.schedule.at(step))
+        if step == 0:
+            self.first_gradients = torch.stack([self.gradient_norm(place) for place in (0, -1)])
+        if config.warmup and self.over_ranks(error) < config.warmup.until:
+            self.warming.fill_(False)
+        return {"loss": loss.detach(), "error": error}
+
+    def over_ranks(self, value: Tensor) -> float:
+        """The mean of a number over the devices, so that all of them decide alike."""
+        value = value.clone()
+        if self.world_size > 1:
+            torch.distributed.all_reduce(value)
+        return float(value) / self.world_size
+
+    def gradient_norm(self, place: int) -> Tensor:
+        """Of the first layer's weights in the block at `place`, which may count from the end."""
+        weight = self.network.get_parameter(f"blocks.{place % len(self.network.blocks)}.branch.0.weight")
+        return weight.grad.norm() if weight.grad is not None else weight.new_zeros(())
+
+    @torch.no_grad()
+    def known_at_heights(self) -> Float[Tensor, " heights"]:
+        """What share of validation images the class means of some training images would sort, at each height, in %.
+
+        Normalised over these images, as in training: before it running averages know nothing yet. A copy is asked,
+        lest they learn from it.
+        """
+        net, n = copy.deepcopy(self.network).train(), PROBED
+        (examples, labels), (queries, answers) = self.train_set[:n], self.validation_set[:n]
+        heights = net.heights(self.seen(torch.cat([examples, queries])))
+        n = len(examples)
+        shares = [nearest_mean_accuracy(maps[:n], labels, maps[n:], answers) for maps in heights]
+        return self.known.new_tensor(shares)
+
+    def scores(
+        self, images: UInt8[Tensor, "n channels height width"], labels: Int[Tensor, " n"]
+    ) -> ClassificationScores:
+        """Loss and error by the running averages."""
+        return classification_scores(in_blocks(lambda some: self.network(self.seen(some)), images, 500), labels)
+
+    def evaluate(self) -> Evaluation:
+        """Scores of the last weights."""
+        train = self.scores(*self.train_set[:10_000])
+        layers = responses(self.network, self.seen(self.validation_set[:500][0]))
+        metrics = {
+            "train_error": train.error,
+            "train_loss": train.loss,
+            "validation_error": self.scores(*self.validation_set[:]).error,
+            "test_error": self.scores(*self.test_set[:]).error,
+            "response": float(layers.mean()),
+            "gradient_decades": decades(*self.first_gradients.tolist()),
+        }
+        updates = [probe * self.total_steps // PROBES for probe in range(PROBES)]
+        pictures: dict[str, Picture] = {
+            "what_each_height_knows": height_film(self.known.cpu().numpy(), updates),
+            "layer_responses": response_chart(layers),
+        }
+        return Evaluation(metrics, pictures)
+
+
+def height_film(known: Float[np.ndarray, "probes heights"], updates: list[int]) -> Picture:
+    """A frame for each probe: the share sorted by height, over what it was before training."""
+    figure, [axes] = blank()
+    heights = np.arange(known.shape[1])
+    axes.axhline(10, color="0.6", linestyle=":", linewidth=1.2)
+    axes.plot(heights, known[0], color=GREY, linewidth=1.6, label="before training")
+    [line] = axes.plot([], [], color=BLUE, linewidth=1.8, label="now")
+    said = axes.text(0.98, 0.04, "", transform=axes.transAxes, ha="right", fontsize=9)
+    axes.set(title="what each height knows of the class", xlabel="blocks passed", ylabel="images sorted, %")
+    axes.set(ylim=(0, 102), xlim=(0, max(len(heights) - 1, 1)))
+    axes.legend(fontsize=8, frameon=False, loc="lower left")
+
+    def show(index: int) -> None:
+        line.set_data(heights, known[index])
+        said.set_text(f"after {updates[index]:,} updates")
+
+    return [*film(figure, [line, said], len(known), show)]
+
+
+def response_chart(layers: Float[np.ndarray, " layers"]) -> Picture:
+    """Figure 7, above, for one network."""
+    lines = {"": (np.arange(1, len(layers) + 1), layers)}
+    title = "standard deviation of layer responses"
+    return charts(Chart(title, lines, x="layer", y="standard deviation", bounds=(0, 1.1 * float(layers.max()) or 1.0)))
