@@ -378,7 +378,7 @@ def mistake_elsewhere(command: str) -> str:
             get_main_parser().parse_args(words)
         except (DvcParserError, SystemExit) as error:
             return f"{command}: {error}"
-    targets = re.findall(r"(?m)^(\w+):", (REPOSITORY / "Makefile").read_text())
+    targets = re.findall(r"(?m)^([\w-]+):", (REPOSITORY / "Makefile").read_text())
     unknown = [word for words in calls(command, "make") for word in words if "=" not in word and word not in targets]
     return f"{command}: make has no {', '.join(unknown)}" if unknown else ""
 
