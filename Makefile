@@ -20,7 +20,7 @@ endif
 # same command goes on where it was. At smoke scale it is a test, with arms that exist at that scale.
 PAPER_GPU.paper := \
 	optimizers/adagrad/nesterov/rmsprop/adam \
-	$(if $(wildcard params/resnet.yaml),resnet/plain_20/residual_20) \
+	$(if $(wildcard params/resnet.yaml),resnet/residual_20) \
 	lottery_ticket/objects_conv_2_ticket_9/objects_conv_2_ticket \
 	regularisation/objects_dropout/dropout_max_norm
 PAPER_GPU.smoke := optimizers/nesterov/adam lottery_ticket/dense/ticket regularisation/dropout_max_norm

@@ -146,6 +146,7 @@ def compare_gradients(task: Task) -> None:
         backward(loss)
         for weight, own in zip(weights, found, strict=True):
             if own is not None and weight.grad is not None:
+                own = own.contiguous()  # it may be a part of a larger tensor, which all_reduce does not see
                 distributed.all_reduce(own)
                 apart = (weight.grad - own / RANKS).abs().max() / weight.grad.abs().max().clamp(min=1e-6)
                 task.gradients.append(float(apart))

@@ -80,12 +80,9 @@ def test_two_nodes_of_torchrun_are_two_devices_of_one(toy_project, two_devices):
         port = free.getsockname()[1]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
     where = ["--master-addr=127.0.0.1", f"--master-port={port}", "--module", "reprise", *RUN, "runtime.num_nodes=2"]
-    environment = toy_project.environment | {"PYTHON_EXEC": toy_project.python}  # torchrun's own for its workers
     piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    agents = [
-        subprocess.Popen([*torchrun, f"--node-rank={rank}", *where], cwd=toy_project.root, env=environment, **piped)
-        for rank in range(2)
-    ]
+    how = {"cwd": toy_project.root, "env": toy_project.environment}
+    agents = [subprocess.Popen([*torchrun, f"--node-rank={rank}", *where], **how, **piped) for rank in range(2)]
     try:
         printed = [agent.communicate(timeout=200)[0] for agent in agents]
     finally:
@@ -189,7 +186,7 @@ def test_a_process_of_slurm_is_the_rank_that_slurm_says(toy_project):
     job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "reprise", "SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1",
            "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NODELIST": "localhost"}  # fmt: skip
     ran = subprocess.run(
-        [toy_project.python, "-m", "reprise", *RUN], cwd=toy_project.root, env=toy_project.environment | job,
+        [sys.executable, "-m", "reprise", *RUN], cwd=toy_project.root, env=toy_project.environment | job,
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "toy/pretrain/fast/s0  60/60" in ran.stdout

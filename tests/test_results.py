@@ -360,7 +360,7 @@ def test_listings_have_a_column_for_the_papers_own_scale_where_there_is_one(tmp_
     project = made_up.project(tmp_path, {"gan": made_up.PAPER})
     papers, seconds = {"gan": made_up.PAPER}, {"gan": 600.0}
     alone = listings.verdict_summary({"gan": here}, papers, seconds)
-    [before] = listing.table(listing.rows(project, listing.Filters([])), False, 120)
+    [before] = listing.table(listing.with_arms(project, listing.rows(project, listing.Filters([]))), False, 120)
     assert "scale" not in alone + before
     whole = made_up.write(tmp_path, scale="paper", better=140.0)
     assert (
@@ -373,7 +373,7 @@ def test_listings_have_a_column_for_the_papers_own_scale_where_there_is_one(tmp_
     reproduced = [one for one in whole.values() if one.verdict == "reproduced"]
     assert f"| 5 | {len(reproduced)} reproduced, " in row
     assert row.endswith(f": Adversarial nets, MNIST 225 nats, ours {ours} |")
-    found = listing.rows(project, listing.Filters([]))
+    found = listing.with_arms(project, listing.rows(project, listing.Filters([])))
     assert found[0]["at_paper_scale"] == {name: one.verdict for name, one in whole.items()}
     judged = [one for one in whole.values() if one.interval]
     [line, *details] = listing.table(found, True, 120)

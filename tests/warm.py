@@ -5,8 +5,9 @@ Four runs of the toy paper take a second; what `reprise pretrain` and its fork s
 hand over arguments, folder, environment and streams, pass signals on, and end as the command ends; if they are killed,
 so is the command. Only third-party packages are loaded beforehand: each command imports Reprise anew, from PYTHONPATH.
 
-A command has an interpreter of its own where it needs no torch, where a variable tells Python something as it starts,
-and where it has a terminal; with REPRISE_TESTS_COLD=1 every command has. Docs and integration start all theirs so.
+A command has an interpreter of its own where it needs no torch, where a variable tells Python something as it starts or
+Lightning as it is imported (a rank), and where it has a terminal; with REPRISE_TESTS_COLD=1 every command has. Docs and
+integration start all theirs so.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def folder() -> str:
         (made / name).chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     server = subprocess.Popen(
-        [sys.executable, "-I", __file__, str(listener.fileno()), str(made / "python")],
+        [sys.executable, "-I", __file__, str(listener.fileno())],
         env=environment | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
         pass_fds=[listener.fileno()], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
     )  # fmt: skip
@@ -154,7 +155,7 @@ def _watch(connection: socket.socket, pid: int) -> None:
 # The command
 
 
-def become(asked: tuple[Any, ...], streams: list[int], shim: str, paths: list[str]) -> None:
+def become(asked: tuple[Any, ...], streams: list[int], paths: list[str]) -> None:
     """Be the interpreter that a client was started as; `paths` are those of its installation."""
     command, where, environment, ignored, mask, group = asked
     for target, stream in enumerate(streams):
@@ -168,11 +169,7 @@ def become(asked: tuple[Any, ...], streams: list[int], shim: str, paths: list[st
     os.environ.update(environment)
     for signum in ignored:
         signal.signal(signum, signal.SIG_IGN)
-    sys.executable = shim  # for ranks, which are started by it
     named = [one for one in environment.get("PYTHONPATH", "").split(os.pathsep) if one]
-    if command[0] == "-u":
-        command.pop(0)
-        sys.stdout.reconfigure(write_through=True)  # type: ignore[union-attr]
     as_module = command[0] == "-m"
     sys.argv = command[1:] if as_module else command
     sys.path[:] = [where if as_module else str(Path(command[0]).parent), *named, *paths]
@@ -244,7 +241,7 @@ if __name__ == "__main__":
     if request is not None:
         status = 0
         try:
-            become(*request, sys.argv[2], paths)
+            become(*request, paths)
         except SystemExit as ended:
             if isinstance(ended.code, str):
                 print(ended.code, file=sys.stderr)

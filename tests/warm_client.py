@@ -9,11 +9,11 @@ import socket
 import sys
 from typing import Any, NoReturn
 
-RUN = [["-m", "reprise"], ["-m", "reprise.__main__"], ["-u", "-m", "reprise"]]
-"""How Reprise, Lightning and torchrun call it."""
 HEAVY = {"pretrain", "finetune", "evaluate", "run", "trial", "power"}
 """Commands that import torch, or start a fork server that does. Forked, any other would take longer: a fork of so much
 memory, and what is copied of it as it is written to, is a quarter of a second."""
+RANKS = {"RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"}
+"""What Lightning asks, as it is imported, for whether a process is the first of several."""
 PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -21,8 +21,8 @@ def main(python: str, program: str, address: str) -> NoReturn:
     """Run `program`, a script or the interpreter `python`, with the arguments of this process."""
     words = sys.argv[1:]
     command = words if program == python else [program, *words]
-    said = [words[len(run) :] for run in RUN if words[: len(run)] == run] if program == python else [words]
-    if not (said and HEAVY.intersection(said[0][:1]) and _plain()):
+    told = words if program != python else words[2:] if words[:2] == ["-m", "reprise"] else []
+    if not (HEAVY.intersection(told[:1]) and _plain()):
         _cold(python, command)
     with socket.socket(socket.AF_UNIX) as server:
         try:
@@ -33,9 +33,9 @@ def main(python: str, program: str, address: str) -> NoReturn:
 
 
 def _plain() -> bool:
-    """Whether nothing here asks the interpreter for what it can only do as it starts."""
+    """Whether nothing here is for an interpreter to see as it starts, or for a library as it is imported."""
     told = {name for name, value in os.environ.items() if name.startswith("PYTHON") and value}
-    return told <= {"PYTHONPATH", "PYTHON_EXEC"} and not any(map(os.isatty, (0, 1, 2)))
+    return told <= {"PYTHONPATH"} and RANKS.isdisjoint(os.environ) and not any(map(os.isatty, (0, 1, 2)))
 
 
 def _cold(python: str, command: list[str]) -> NoReturn:

@@ -71,7 +71,7 @@ class Network(Strict):
     """Methods, Neural network architecture."""
 
     blocks: Count
-    """Of the tower, two convolutions each."""
+    """Residual blocks in the tower, with two convolutions each."""
     filters: Count
     hidden: Count
     """Units of the value head."""
@@ -123,7 +123,7 @@ class Experts(Strict):
 
     kind: Literal["experts"]
     games: Count
-    """Of those there are, the first so many in an order drawn by the seed."""
+    """Number of games, drawn by the seed."""
 
 
 class Evaluate(Strict):
@@ -133,7 +133,7 @@ class Evaluate(Strict):
     """Against: its first self; playouts (search without a network, `simulations` of its own); its own raw network. And
     the raw network, the most probable move without search, against playouts."""
     games: Count
-    """Of each match: each opening twice, with both colours."""
+    """Games per match: each opening is played twice, with both colours."""
     opening: Annotated[int, Field(ge=0)]
     """Random moves before a game."""
     playouts: Count
@@ -153,7 +153,7 @@ class Config(ExperimentConfig):
     """Updates; in self-play each follows one move of every game."""
     batch: Count
     value_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Of the squared error in the loss (Methods: 1, and 0.01 in supervised learning)."""
+    """Weight of the squared error in the loss (Methods: 1, and 0.01 in supervised learning)."""
     optimizer: vocabulary.Optimizer
     """`weight_decay` is twice the paper's c: its loss has c‖θ‖²."""
     schedule: vocabulary.Schedule = vocabulary.CONSTANT
@@ -459,7 +459,7 @@ class Task(task.Task):
         return openings(board.size, asked.games, asked.opening, board.limit, self.config.network.past, random)
 
     def _expert_scores(self) -> dict[str, float]:
-        """Of held-out games, in %: the experts' moves that are the most probable; and the squared error of z."""
+        """Score held-out games: experts' moves that are the most probable, in %, and the squared error of z."""
         texts = open_texts(self.run.data / "games", "test")
         held_out = self.expert_turns([*texts])
         planes = torch.from_numpy(held_out.planes[:, 0])

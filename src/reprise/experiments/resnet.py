@@ -1,26 +1,27 @@
 """Deep Residual Learning for Image Recognition. He, Zhang, Ren & Sun.
 CVPR 2016, https://arxiv.org/abs/1512.03385 (2015).
 
-Claimed: of plain networks the deeper has the higher *training* error, though it could represent all that the shallower
-does, and neither vanishing gradients nor too short a training are why (Sections 1 and 4.1, Figures 1, 4 and 6). Where
-each pair of layers learns a residual, F(x) = H(x) - x beside a shortcut that carries x, the degradation is gone, and
-depth lowers the error: on CIFAR-10 from 8.75 % with 20 layers to 6.43 % with 110 (Section 4.2, Table 6). Shortcuts
-without parameters suffice (Section 4.1, Table 3), and residual functions respond more weakly than plain layers do
-(Section 4.2, Figure 7). That a shortcut must carry x whole is He et al. 2016 (arXiv:1603.05027).
+Claimed: of two plain networks the deeper has the higher *training* error, although it could represent everything that
+the shallower can, and neither vanishing gradients nor too little training explain this (Sections 1 and 4.1, Figures 1,
+4 and 6). If each pair of layers learns a residual, F(x) = H(x) - x, next to a shortcut that carries x, this degradation
+disappears, and depth lowers the error: on CIFAR-10 from 8.75 % with 20 layers to 6.43 % with 110 (Section 4.2, Table
+6). Shortcuts without parameters suffice (Section 4.1, Table 3), and residual functions respond more weakly than plain
+layers (Section 4.2, Figure 7). That a shortcut must carry x unscaled is from He et al. 2016 (arXiv:1603.05027).
 
 Deviations:
-- ImageNet is not to be had here. Its networks are built and counted (Section 3.3, Table 1), and not trained.
-- Below the paper's scale: MNIST, whose images are averaged down to 7 x 7, in place of CIFAR-10; narrower networks of up
-  to 44 layers; no augmentation; a rate that falls along half a cosine.
+- ImageNet is not available here. Its networks are built and their parameters counted (Section 3.3, Table 1), but they
+  are not trained.
+- Below paper scale: MNIST, with images averaged down to 7 x 7, instead of CIFAR-10; narrower networks with up to 44
+  layers; no augmentation; a learning rate that falls along half a cosine.
 - At paper scale the validation images are CIFAR-10's last 5,000 training images, not random ones. Errors are those of
-  the last weights: Table 6 does not say of which.
-- The first rate of 110 layers lasts until a minibatch has a training error below 80 %. The paper does not say over how
-  many images that error is measured.
-- plain_44_warm takes that start to a plain network: in the paper only longer training was tried there.
-- Below the paper's scale depth goes from 8 layers by 20 to 44, in place of 20, 32, 44 and 56.
+  the last weights: Table 6 does not say which weights it uses.
+- The initial rate for 110 layers lasts until a minibatch has a training error below 80 %. The paper does not say over
+  how many images it measures that error.
+- plain_44_warm applies this warm-up to a plain network: the paper only tried longer training there.
+- Below paper scale, depth goes from 8 to 44 in steps of 12 or 20 layers, instead of 20, 32, 44 and 56.
 
-Shapes: n = images; channels, height, width = of an image or of maps; layers = those of the blocks; heights = places
-before the first block, between blocks and after the last; probes = moments of training.
+Shapes: n = images; channels, height, width = of an image or of maps; layers = those in the blocks; heights = places
+before the first block, between blocks and after the last; probes = times during training.
 """
 
 from __future__ import annotations
@@ -53,26 +54,29 @@ from reprise.parts.training import Schedule
 from reprise.parts.vocabulary import Count
 
 PROBES, PROBED = 12, 300
-"""How often training is looked at, and with how many images of each split."""
+"""Number of times that training is probed, and of images per split for each probe."""
 
 
 class _Network(Strict):
     shortcut: Literal["none", "identity", "projection"]
-    """None: a plain network. Where maps shrink, an identity skips pixels and pads channels with zeros (Section 3.3,
-    option A); a projection is a convolution of 1 x 1 with normalisation (option B)."""
+    """Kind of shortcut; none gives a plain network.
+
+    Where maps shrink, identity skips pixels and pads channels with zeros (Section 3.3, option A); projection is a 1 x 1
+    convolution with normalisation (option B).
+    """
     strength: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """What the shortcut is multiplied by (He et al. 2016, Section 3.1)."""
+    """Factor of the shortcut (He et al. 2016, Section 3.1)."""
     init: vocabulary.Initialization
 
 
 class Cifar(_Network):
-    """Section 4.2: three stages of n blocks of two layers, each stage twice as wide and half as high."""
+    """Section 4.2: three stages of n blocks of two layers; each stage is twice as wide and half as high as the last."""
 
     kind: Literal["cifar"]
     layers: Annotated[int, Field(ge=8, multiple_of=2)]
-    """6n + 2."""
+    """Number of layers, 6n + 2."""
     channels: Count
-    """Of the first stage."""
+    """Channels in the first stage."""
 
     @model_validator(mode="after")
     def _whole_stages(self) -> Cifar:
@@ -83,7 +87,7 @@ class Cifar(_Network):
 
 
 class ImageNet(_Network):
-    """Section 3.3, Table 1: four stages, of bottlenecks of three layers from 50 layers on."""
+    """Section 3.3, Table 1: four stages of blocks, which have two layers or, from 50 layers on, three (bottlenecks)."""
 
     kind: Literal["imagenet"]
     layers: Literal[18, 34, 50, 101, 152]
@@ -91,43 +95,43 @@ class ImageNet(_Network):
 
 
 class Warmup(Strict):
-    """Section 4.2, of 110 layers: a lower rate until the network has begun to learn."""
+    """Section 4.2, for 110 layers: a lower rate until the network has begun to learn."""
 
     share: Annotated[float, Field(gt=0, lt=1)]
-    """Of the full rate."""
+    """Share of the full rate."""
     until: Annotated[float, Field(gt=0, lt=100)]
-    """The full rate comes after the first minibatch whose training error is lower than this, in %."""
+    """Training error, in %, of a minibatch below which the full rate begins."""
 
 
 class Config(ExperimentConfig):
-    """Small images sorted by a deep network, with shortcuts or without."""
+    """Small images classified by a deep network, with or without shortcuts."""
 
     dataset: vocabulary.SmallImages
-    """Which images: MNIST's digits or CIFAR-10's objects."""
+    """Images: MNIST's digits or CIFAR-10's objects."""
     network: Annotated[Cifar | ImageNet, Field(discriminator="kind")]
     optimizer: vocabulary.Optimizer
     schedule: vocabulary.Schedule
     warmup: Warmup | None = None
-    """Before the schedule has its way; null: none."""
+    """Warm-up, which multiplies the rate of the schedule; null for none."""
     images: Annotated[int, Field(ge=1, le=55_000)]
-    """Training images, those that the seed draws."""
+    """Number of training images, drawn by the seed."""
     augmented: bool
     """Whether each image is shifted by up to 4 pixels, and half of them mirrored (Section 4.2)."""
     pooling: Literal[1, 2, 4] = 1
-    """Squares of so many pixels a side are averaged into one."""
+    """Squares with this side, in pixels, are averaged into one pixel."""
     batch_size: Count
     duration: DurationField
     validation: Annotated[int, Field(ge=1, le=5_000)]
-    """Images of those kept back to score."""
+    """Number of validation images to score."""
     test: Annotated[int, Field(ge=1, le=10_000)]
-    """Test images to score."""
+    """Number of test images to score."""
 
 
 # Networks
 
 
 class Padded(nn.Module):
-    """Option A: every `stride`-th pixel, and zeros in the channels that come new; it has no parameters."""
+    """Option A: every `stride`-th pixel, with zeros in new channels; it has no parameters."""
 
     def __init__(self, new_channels: int, stride: int) -> None:
         super().__init__()
@@ -138,7 +142,7 @@ class Padded(nn.Module):
 
 
 class Block(nn.Module):
-    """ReLU of F(x) + strength x (Equations 1 and 2); without a shortcut, of F(x) alone."""
+    """ReLU of F(x) + strength x (Equations 1 and 2) or, without a shortcut, of F(x)."""
 
     def __init__(self, branch: nn.Sequential, shortcut: nn.Module | None, strength: float) -> None:
         super().__init__()
@@ -153,7 +157,7 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """[n, channels, height, width] to the logits [n, classes], by the mean of the last maps over space."""
+    """Map [n, channels, height, width] to the logits [n, classes], through the spatial mean of the last maps."""
 
     def __init__(self, stem: nn.Sequential, blocks: list[Block], features: int, classes: int) -> None:
         super().__init__()
@@ -164,7 +168,7 @@ class ResNet(nn.Module):
         return self.output(self.blocks(self.stem(images)).mean((2, 3)))
 
     def heights(self, images: Float[Tensor, "n channels height width"]) -> list[Float[Tensor, "n features"]]:
-        """The maps that enter the first block and leave each one, flat."""
+        """Return the maps that enter the first block and those that leave each block, flattened."""
         maps = [self.stem(images)]
         for block in self.blocks:
             maps.append(block(maps[-1]))
@@ -172,19 +176,19 @@ class ResNet(nn.Module):
 
 
 def networks(config: Config) -> dict[str, nn.Module]:
-    """The network of the arm, from its config alone."""
+    """Build the network of the arm, from its config alone."""
     return {"network": residual_network(config.network, SHAPES[config.dataset][0])}
 
 
 def residual_network(network: Cifar | ImageNet, inputs: int) -> ResNet:
-    """With its first weights, for images of `inputs` channels."""
+    """Build a network with its initial weights, for images with `inputs` channels."""
     net = cifar(network, inputs) if isinstance(network, Cifar) else imagenet(network, inputs)
     initialize_(net, network.init)
     return net
 
 
 def cifar(network: Cifar, inputs: int) -> ResNet:
-    """Section 4.2: 3 x 3 throughout; the first block of the second and third stage halves the maps."""
+    """Section 4.2: 3 x 3 convolutions; the first block of the second and third stage halves the sides."""
     width = network.channels
     stem = nn.Sequential(nn.Conv2d(inputs, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
     widths = [width << stage for stage in range(3)]
@@ -196,11 +200,11 @@ def cifar(network: Cifar, inputs: int) -> ResNet:
 
 
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-"""Table 1: blocks of each stage."""
+"""Blocks in each stage (Table 1)."""
 
 
 def imagenet(network: ImageNet, inputs: int) -> ResNet:
-    """Table 1: 7 x 7 and a pooling, each of stride 2, before four stages, of which all but the first halve the maps."""
+    """Table 1: a 7 x 7 convolution and pooling, each with stride 2; then four stages, of which the last three halve."""
     stem = nn.Sequential(
         nn.Conv2d(inputs, 64, 7, 2, padding=3, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
         nn.MaxPool2d(3, 2, padding=1),
@@ -214,17 +218,17 @@ def imagenet(network: ImageNet, inputs: int) -> ResNet:
 
 
 Branch = Callable[[int, int, int], nn.Sequential]
-"""Of inputs, outputs and stride."""
+"""Builds F from numbers of inputs, outputs and stride."""
 
 
 def stage_of(network: _Network, branch: Branch, inputs: int, outputs: int, count: int, *, stride: int) -> list[Block]:
-    """`count` blocks, of which the first one has the stride and changes the channels."""
+    """Build `count` blocks; the first one has the stride and changes the channels."""
     shapes = [(inputs, outputs, stride), *[(outputs, outputs, 1)] * (count - 1)]
     return [Block(branch(*shape), shortcut(network.shortcut, *shape), network.strength) for shape in shapes]
 
 
 def basic(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    """F of Figure 5, left: two layers."""
+    """F in Figure 5, left: two layers."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
         nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs),
@@ -232,7 +236,7 @@ def basic(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 def bottleneck(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    """F of Figure 5, right: 3 x 3 on a quarter of the channels; as in the released models the first layer strides."""
+    """F in Figure 5, right: 3 x 3 on a quarter of the channels. As in the released models, the first layer strides."""
     narrow = outputs // 4
     return nn.Sequential(
         Pointwise(inputs, narrow, stride), nn.BatchNorm2d(narrow), nn.ReLU(),
@@ -242,7 +246,7 @@ def bottleneck(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 def shortcut(kind: str, inputs: int, outputs: int, stride: int) -> nn.Module | None:
-    """What carries x past a block; where its shape stays, x itself."""
+    """Build the path that carries x past a block: the identity if the shape stays the same."""
     if kind == "none":
         return None
     if inputs == outputs and stride == 1:
@@ -257,7 +261,7 @@ def shortcut(kind: str, inputs: int, outputs: int, stride: int) -> nn.Module | N
 
 @torch.no_grad()
 def responses(net: ResNet, images: Float[Tensor, "n channels height width"]) -> Float[np.ndarray, " layers"]:
-    """Figure 7: standard deviation of what leaves each layer of the blocks, normalised, before ReLU and addition."""
+    """Return the standard deviation of each layer's output after normalisation, before ReLU and addition (Figure 7)."""
     found: list[float] = []
     layers = net.blocks.named_modules()
     norms = [layer for name, layer in layers if isinstance(layer, nn.BatchNorm2d) and ".branch." in name]
@@ -272,19 +276,22 @@ def nearest_mean_accuracy(
     examples: Float[Tensor, "n features"], labels: Int[Tensor, " n"],
     queries: Float[Tensor, "m features"], answers: Int[Tensor, " m"],
 ) -> float:  # fmt: skip
-    """Percentage of queries that lie nearest to the mean of their own class's examples."""
-    present = labels.unique()
-    means = torch.stack([examples[labels == each].mean(0) for each in present])
-    return 100 * float((present[torch.cdist(queries, means).argmin(1)] == answers).float().mean())
+    """Return the percentage of queries that are nearest to the mean of the examples of their own class."""
+    of_class = (labels[:, None] == torch.arange(CLASSES, device=labels.device)).to(examples.dtype)
+    counts = of_class.sum(0)
+    means = of_class.T @ examples / counts.clamp(min=1)[:, None]
+    distances = torch.cdist(queries, means).masked_fill(counts == 0, torch.inf)
+    return 100 * float((distances.argmin(1) == answers).float().mean())
 
 
 def decades(first: float, last: float) -> float:
-    """How many powers of ten the first number is larger than the last; smaller, if negative."""
+    """Return how many powers of ten `first` is larger than `last`; negative if it is smaller."""
+    # Gradients may vanish to exactly zero.
     return float(np.log10(max(first, 1e-30) / max(last, 1e-30)))
 
 
 class Task(task.Task):
-    """Supervised training; the same minibatches in every arm."""
+    """Supervised training; every arm sees the same minibatches."""
 
     log_every = 20
     mean_image: Tensor
@@ -306,7 +313,7 @@ class Task(task.Task):
         self.register_buffer("known", torch.zeros(PROBES, len(self.network.blocks) + 1))
 
     def load_data(self) -> None:
-        """`images` of the training set to learn from; its last 5,000 to choose on."""
+        """Load `images` of the training set, and its last 5,000 as the validation split."""
         config, seed = self.config, self.run.seed
         counts = {"train": config.images, "validation": config.validation, "test": config.test}
         sets = small_image_sets(self.run.data, config.dataset, seed=seed, **counts)
@@ -324,15 +331,15 @@ class Task(task.Task):
         return build_optimizer(self.network, self.config.optimizer)
 
     def shrunk(self, images: UInt8[Tensor, "n channels height width"]) -> Float[Tensor, "n channels rows columns"]:
-        """Pixels from 0 to 1, averaged over squares."""
+        """Convert bytes to pixels in [0, 1], averaged over squares."""
         return functional.avg_pool2d(images.float() / 255, self.config.pooling)
 
     def seen(self, images: UInt8[Tensor, "n channels height width"]) -> Float[Tensor, "n channels rows columns"]:
-        """Section 4.2: less the training set's mean image."""
+        """Return pixels minus the training set's mean image (Section 4.2)."""
         return self.shrunk(images) - self.mean_image
 
     def update(self, step: int) -> dict[str, Tensor | float]:
-        """One minibatch; at PROBES evenly spaced moments, what each height knows first."""
+        """Learn from one minibatch; at PROBES evenly spaced times, record first what each height knows."""
         config = self.config
         if step * PROBES // self.total_steps > (step - 1) * PROBES // self.total_steps:
             self.known[step * PROBES // self.total_steps] = self.known_at_heights()
@@ -350,23 +357,23 @@ class Task(task.Task):
         return {"loss": loss.detach(), "error": error}
 
     def over_ranks(self, value: Tensor) -> float:
-        """The mean of a number over the devices, so that all of them decide alike."""
+        """Average a number over all devices, so that they all decide alike."""
         value = value.clone()
         if self.world_size > 1:
             torch.distributed.all_reduce(value)
         return float(value) / self.world_size
 
     def gradient_norm(self, place: int) -> Tensor:
-        """Of the first layer's weights in the block at `place`, which may count from the end."""
+        """Return the gradient norm of the first layer's weights in the block at `place`, which may be negative."""
         weight = self.network.get_parameter(f"blocks.{place % len(self.network.blocks)}.branch.0.weight")
         return weight.grad.norm() if weight.grad is not None else weight.new_zeros(())
 
     @torch.no_grad()
     def known_at_heights(self) -> Float[Tensor, " heights"]:
-        """What share of validation images the class means of some training images would sort, at each height, in %.
+        """Return the share of validation images classified by class means of training images, at each height, in %.
 
-        Normalised over these images, as in training: before it running averages know nothing yet. A copy is asked,
-        lest they learn from it.
+        Statistics are those of these images, as in training: before it, running averages mean nothing yet. A copy of
+        the network is used, so that its running averages do not change.
         """
         net, n = copy.deepcopy(self.network).train(), PROBED
         (examples, labels), (queries, answers) = self.train_set[:n], self.validation_set[:n]
@@ -378,11 +385,11 @@ class Task(task.Task):
     def scores(
         self, images: UInt8[Tensor, "n channels height width"], labels: Int[Tensor, " n"]
     ) -> ClassificationScores:
-        """Loss and error by the running averages."""
+        """Return the loss and error with running averages."""
         return classification_scores(in_blocks(lambda some: self.network(self.seen(some)), images, 500), labels)
 
     def evaluate(self) -> Evaluation:
-        """Scores of the last weights."""
+        """Score the last weights."""
         train = self.scores(*self.train_set[:10_000])
         layers = responses(self.network, self.seen(self.validation_set[:500][0]))
         metrics = {
@@ -402,7 +409,7 @@ class Task(task.Task):
 
 
 def height_film(known: Float[np.ndarray, "probes heights"], updates: list[int]) -> Picture:
-    """A frame for each probe: the share sorted by height, over what it was before training."""
+    """Draw a frame for each probe: the share classified at each height, over that before training."""
     figure, [axes] = blank()
     heights = np.arange(known.shape[1])
     axes.axhline(10, color="0.6", linestyle=":", linewidth=1.2)
@@ -421,7 +428,7 @@ def height_film(known: Float[np.ndarray, "probes heights"], updates: list[int]) 
 
 
 def response_chart(layers: Float[np.ndarray, " layers"]) -> Picture:
-    """Figure 7, above, for one network."""
+    """Draw Figure 7, top, for one network."""
     lines = {"": (np.arange(1, len(layers) + 1), layers)}
     title = "standard deviation of layer responses"
     return charts(Chart(title, lines, x="layer", y="standard deviation", bounds=(0, 1.1 * float(layers.max()) or 1.0)))

@@ -9,7 +9,7 @@ CELL = 21
 """Pixels of a point, odd so that it has a middle."""
 WOOD, LINE, BLACK, WHITE = (221, 187, 119), (85, 68, 34), (17, 17, 17), (255, 255, 255)
 LOW, HIGH = np.array([255.0, 255.0, 255.0]), np.array([17.0, 85.0, 170.0])
-"""Of a heat map, the colours of 0 and of the largest."""
+"""Colours in a heat map, for 0 and for the largest value."""
 
 
 def board(stones: Int[np.ndarray, " points"], last: int | None = None) -> UInt8[np.ndarray, "height width 3"]:

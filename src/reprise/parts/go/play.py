@@ -50,7 +50,7 @@ def openings(size: int, count: int, moves: int, limit: int, past: int, random: n
 def won(
     player: Player, opponent: Player, begun: Positions, komi: float
 ) -> tuple[Float[np.ndarray, " games"], Bool[np.ndarray, " games"], list[list[int]]]:
-    """Of each game 1 if `player` won it, 0 if not, ½ for a draw; whether `player` was Black; and the actions.
+    """Return for each game 1 if `player` won, 0 if not, ½ for a draw; whether `player` was Black; and the actions.
 
     Of two games in a row `player` is Black in the first, White in the second: of `openings` both sides of each.
     """

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int, Int8
 EXACT = 33
 """Points up to which the number of a position is its own: 3^33 is below 2^53."""
 BITS = 44
-"""Of a point's random number on larger boards: sums of up to 361 of them are exact in a float64."""
+"""Bits of a point's random number on larger boards: sums of up to 361 of them are exact in a float64."""
 
 
 @cache
@@ -91,7 +91,7 @@ class Positions:
 
     @property
     def points(self) -> int:
-        """Of the board: also the number of the pass."""
+        """Number of points on the board, which is also the index of the pass."""
         return self.size * self.size
 
     @property
@@ -166,7 +166,7 @@ class Positions:
         return np.bincount(places, weights.ravel(), games * width).reshape(games, width)
 
     def number(self) -> Float64[np.ndarray, " games"]:
-        """Of the stones on the board, whoever is to play: equal where they are."""
+        """Return a number for the stones on each board, whoever is to play; equal boards have equal numbers."""
         numbers, stones = _numbers(self.size), self.stones[:, : self.points]
         return (stones == 1) @ numbers[1] + (stones == -1) @ numbers[2]
 
@@ -251,7 +251,7 @@ _ARRAYS = tuple(one.name for one in fields(Positions) if one.name != "size")
 
 @cache
 def symmetries(size: int) -> Int[np.ndarray, "8 actions"]:
-    """Of each rotation and reflection, the point of the old board that comes to each place; the pass stays."""
+    """For each rotation and reflection, return the old point that moves to each point; the pass stays."""
     grid = np.arange(size * size).reshape(size, size)
     turned = [np.rot90(one, turns).ravel() for one in (grid, grid.T) for turns in range(4)]
     return np.concatenate([turned, np.full((8, 1), size * size)], 1)

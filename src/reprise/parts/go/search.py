@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Float32, Int
 from reprise.parts.go.rules import Positions
 
 Evaluated = tuple[Float[np.ndarray, "games actions"], Float[np.ndarray, " games"]]
-"""Of each position: a probability for every action, legal or not, and the value for the side to play, from -1 to 1."""
+"""For each position: a probability of every action, legal or not, and the value for the side to play, in [-1, 1]."""
 Evaluator = Callable[[Positions], Evaluated]
 
 
@@ -36,11 +36,11 @@ class Tree:
     ended: Bool[np.ndarray, "games nodes"]
     """Whether the game is over there."""
     results: Float32[np.ndarray, "games nodes"]
-    """Of nodes where it is, 1 if Black has won, -1 if White has, 0 for a draw."""
+    """Result in nodes where it is over: 1 if Black has won, -1 if White has, 0 for a draw."""
 
     @classmethod
     def empty(cls, games: int, nodes: int, actions: int) -> Tree:
-        """Of so many games."""
+        """Return empty trees for `games` games."""
         visits, sums, priors = (np.zeros((games, nodes, actions), np.float32) for _ in range(3))
         children, results = np.zeros((games, nodes, actions), np.int32), np.zeros((games, nodes), np.float32)
         return cls(visits, sums, priors, children, np.zeros((games, nodes), bool), results)

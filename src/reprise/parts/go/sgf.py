@@ -46,7 +46,7 @@ class Record:
     setup: list[Move] = field(default_factory=list)
     """Stones that are there before the first move, as of a handicap."""
     name: str = "<sgf>"
-    """Of the file, for messages."""
+    """Name of the file, for messages."""
 
 
 def read(text: str, name: str = "<sgf>") -> list[Record]:
@@ -194,7 +194,7 @@ def replay(record: Record) -> Iterator[Positions]:
 
 
 def why_illegal(game: Positions, action: int) -> str:
-    """Of a move in the first game that its rules forbid, the reason."""
+    """Return why the rules forbid a move in the first game."""
     if game.stones[0, action]:
         return "there is a stone"
     if not game.legal_but_for_superko()[0, action]:

@@ -22,7 +22,7 @@ class Turns:
     targets: Float32[np.ndarray, "slots games actions"]
     """π: a share for each action."""
     colours: Int8[np.ndarray, "slots games"]
-    """Of the side to play."""
+    """Colour of the side to play."""
     outcomes: Float32[np.ndarray, "slots games"]
     """z: 1 if the side to play won in the end, -1 if it lost, NaN while that is not known."""
     began: Int[np.ndarray, " games"]

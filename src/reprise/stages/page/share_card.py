@@ -56,7 +56,7 @@ def draw(card: Card) -> np.ndarray[Any, np.dtype[np.uint8]]:
         words.block(left, bottom + 24, right - left, "Not judged yet.", (24,), 1, SOFT)
     else:
         found = card.headline
-        shade = SHADES[found.verdict]
+        shade = _shade(found.verdict)
         bottom = words.block(
             left, bottom + 22, right - left, verdict_in_words(found).capitalize(), (27,), 1, shade, weight="bold"
         )
@@ -134,6 +134,11 @@ class _Words:
         return FontProperties(family="DejaVu Serif" if serif else "DejaVu Sans", size=size * 0.72, weight=weight)
 
 
+def _shade(ruling: str) -> str:
+    """Return the colour of a verdict; one by an earlier rule has that of the verdict."""
+    return SHADES[ruling.removesuffix(" by an earlier rule")]
+
+
 def _hero(card: Card) -> Image.Image | None:
     """Return the paper's first picture on the page; for a film, its middle frame."""
     if card.hero is None:
@@ -165,12 +170,12 @@ def _bar(figure: Any, words: _Words, tally: dict[str, int], left: float, top: fl
     for ruling, number in tally.items():
         wide = (right - left - 3 * (len(tally) - 1)) * number / whole
         at = (x / WIDTH, 1 - (top + 10) / HEIGHT)
-        figure.add_artist(Rectangle(at, wide / WIDTH, 10 / HEIGHT, color=SHADES[ruling], linewidth=0))
+        figure.add_artist(Rectangle(at, wide / WIDTH, 10 / HEIGHT, color=_shade(ruling), linewidth=0))
         x += wide + 3
     size, x = 18, float(left)
     said = {ruling: f"{number} {ruling}" for ruling, number in tally.items()}
     while sum(words.width(text, size) + 22 for text in said.values()) - 22 > right - left and size > 11:
         size -= 1
     for ruling, text in said.items():
-        words.at(x, top + 38, text, size, SHADES[ruling])
+        words.at(x, top + 38, text, size, _shade(ruling))
         x += words.width(text, size) + 22

@@ -19,13 +19,13 @@ class Options(Strict):
     """Board, strength and number."""
 
     size: Annotated[int, Field(ge=2, le=19)]
-    """Of the board."""
+    """Size of the board."""
     komi: float
     """What White has in advance."""
     games: Annotated[int, Field(ge=2)]
     """All of them; one of four is kept back to test on."""
     simulations: Positive
-    """Of the search, for each move."""
+    """Simulations of the search, for each move."""
     drawn: Annotated[int, Field(ge=0)]
     """First moves that are drawn by their visits."""
     limit: Positive

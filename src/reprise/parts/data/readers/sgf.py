@@ -15,7 +15,7 @@ class Options(Strict):
     """What is kept."""
 
     size: Annotated[int, Field(ge=2, le=19)]
-    """Of the board."""
+    """Size of the board."""
     least: Positive = 20
     """Moves that a game must have: shorter ones are fragments."""
 
