@@ -18,6 +18,7 @@ from safetensors.torch import save_model
 import reprise
 from reprise.core.config.project import Project
 from reprise.parts.data import store
+from reprise.parts.data.readers import babi, go_teacher
 from training import scored, sentences, small_digits, small_objects, trained
 
 SOURCES = Path(reprise.__file__).parent
@@ -56,6 +57,13 @@ def everything_prepared(folder: Path) -> Path:
     store.write_label_names(folder / "tags", [f"tag {number}" for number in range(92)])  # as many as params.yaml says
     for part in ("sentiment", "pairs"):
         store.write_label_names(folder / part, ["no", "yes"])
+    for task in (1, 2, 3, 4):
+        (folder / f"task_{task}").mkdir()
+        babi.read([], folder / f"task_{task}", babi.Options(task=task, stories={"train": 60, "test": 20}))
+    (folder / "games").mkdir()
+    go_teacher.read(
+        [], folder / "games", go_teacher.Options(size=3, komi=0.5, games=16, simulations=4, drawn=4, limit=20)
+    )
     return folder
 
 

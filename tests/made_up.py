@@ -168,6 +168,7 @@ def multiply(repository: Path, root: Path, times: int) -> None:
     """The experiments of `repository` so many times over, under other names, with their results."""
     whole = load(repository, papers=())
     pipeline = whole.reading.pipeline.data
+    judged = {folder.name for folder in (repository / "results" / "laptop").iterdir()}
     names = {key: [key, *(f"{key}_{copy}" for copy in range(2, times + 1))] for key in whole.papers}
     for section in (pipeline[table] for table in ("pretrain", "finetune", "evaluate")):
         section |= {name: section[key] for key in list(section) for name in names[key]}
@@ -181,7 +182,8 @@ def multiply(repository: Path, root: Path, times: int) -> None:
         for name in names.get(key, ()):
             for folder in ("params", "papers"):
                 shutil.copyfile(repository / folder / f"{key}.yaml", root / folder / f"{name}.yaml")
-            shutil.copytree(repository / "results" / "laptop" / key, root / "results" / "laptop" / name)
+            if key in judged:
+                shutil.copytree(repository / "results" / "laptop" / key, root / "results" / "laptop" / name)
             copied = root / "experiments" / paper.name.replace(key, name)
             shutil.copytree(paper, copied) if paper.is_dir() else shutil.copyfile(paper, copied)
 

@@ -58,7 +58,7 @@ def place(line_with: str, word: str) -> tuple[int, int]:
 def test_vs_code_and_neovim_show_it(editor: Editor) -> None:
     """One session: a known key is explained, keys and values are offered, a typo is underlined and nothing else."""
     assert editor.open(KNOBS, TEXT) == []
-    assert "k of Algorithm 1" in editor.hover(KNOBS, *place("discriminator_steps: 1", "steps"))
+    assert "k in Algorithm 1" in editor.hover(KNOBS, *place("discriminator_steps: 1", "steps"))
     assert "epochs (90ep)" in editor.hover(KNOBS, *place("duration: 2_000step", "duration"))
 
     line, _ = place("optimizer: {kind: adam, lr: 8e-3", "optimizer")
@@ -66,7 +66,7 @@ def test_vs_code_and_neovim_show_it(editor: Editor) -> None:
     editor.change(KNOBS, "\n".join(block))
     offered = editor.complete(KNOBS, line + 2, 4)
     assert {*offered} == {"lr", "weight_decay", "clip_norm", "clip_value", "betas", "eps"}
-    assert offered["lr"].startswith("Learning rate at its height")
+    assert offered["lr"].startswith("Peak learning rate")
     block[line + 1] = "    kind: "
     editor.change(KNOBS, "\n".join(block))
     assert {"sgd", "adam"} <= {*editor.complete(KNOBS, line + 1, 10)}

@@ -96,9 +96,11 @@ def knobs(root: Path, key: str) -> str:
 
 def test_another_scale_is_another_experiment(root: Path) -> None:
     edit(root / "params.yaml", "scale: laptop", "scale: smoke")
-    pipeline = load(root, papers=()).pipeline
-    stages = (pipeline.pretrain, pipeline.finetune, pipeline.evaluate)
-    assert len(written(root)) == sum(map(len, stages)) + len(PAGE)
+    project = load(root, papers=())
+    pipeline = project.pipeline
+    trained = {f"{name}/{key}" for name in ("pretrain", "finetune", "evaluate") for key in getattr(pipeline, name)}
+    prepared = {f"prepare/{name}" for name, dataset in project.datasets.items() if "smoke" in dataset.at}
+    assert written(root) == trained | prepared | PAGE
     content = json.loads((root / ".reprise/source/pretrain/gan.json").read_text())
     assert content["scale"] == "smoke"
     assert content["arms"]["minimax"]["duration"] == {"amount": 4.0, "unit": "step"}

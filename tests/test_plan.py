@@ -166,7 +166,7 @@ def test_every_experiment_is_counted_but_what_is_known_not_to_be(root, key):
     found = planned(root, key, ARMS.get(key, first))
     uncounted = {row["arm"] for row in found["runs"] if row["flops"] is None}
     assert uncounted == UNCOUNTED.get(key, set()) & set(ARMS.get(key, first))
-    assert all("needs numbers" in row["notes"][0] for row in found["runs"] if row["arm"] in uncounted)
+    assert all("needs values" in row["notes"][0] for row in found["runs"] if row["arm"] in uncounted)
     assert all(row["flops"] > 0 for row in found["runs"] if row["updates"] and row["arm"] not in uncounted)
 
 

@@ -575,7 +575,7 @@ def test_there_is_something_to_try_of_each_paper_or_a_word_why_not(finished: Fin
             "no trained model of initialisation is in models/smoke/initialisation/pretrain; `dvc repro ",
         ),
         ("try normalisation missing.png", "there is no such file"),
-        ("try normalisation params.yaml", "is no picture"),
+        ("try normalisation params.yaml", "is not a readable picture"),
         ("try bert 'a' 'b' 'c'", "3 texts"),
         ("try bert ' '", "the text is empty"),
         ("try bert 'the [MASK]' 'film'", "works with one text"),
@@ -618,7 +618,7 @@ def test_models_alone_are_enough_to_draw_and_not_to_sort_images(finished: Finish
     try:
         finished("try", "gan", "-n", "4", "--out", str(tmp_path / "a.png"))
         said = finished("try", "normalisation", status=2)
-        assert said.startswith("data/prepared/small_images is not there")
+        assert said.startswith("data/prepared/small_images is missing")
         assert "`dvc repro prepare@small_images` prepares it" in said
     finally:
         (finished.root / "elsewhere").rename(data)
@@ -657,10 +657,10 @@ def test_knobs_that_the_code_does_not_know_are_named(finished: Finished) -> None
 def test_the_commands_of_the_page(finished: Finished) -> None:
     """docs/using.md, every command that is not marked as not run; DQN's random arm has no weights to be trained."""
     page = (REPOSITORY / "docs" / "using.md").read_text()
-    blocks = [block for block in page.split("```") if block.startswith("console\n")]
     marked = "<!-- run by tests/test_try.py::test_the_commands_of_the_page -->\n```console\n"
-    assert page.count(marked) == len(blocks) - 1
-    commands = [line[2:] for block in blocks[:-1] for line in block.splitlines() if line.startswith("$ ")]
+    _, *blocks = page.split(marked)
+    assert len(blocks) + page.count("<!-- not run: ") == page.count("```console\n")
+    commands = [line[2:] for block in blocks for line in block.partition("```")[0].splitlines() if line[:2] == "$ "]
     digit = Image.fromarray(np.array(open_images(finished.root / "data/prepared/mnist/digits", "test").images[0]))
     digit.save(finished.root / "digit.png")
     for command in commands:
