@@ -655,12 +655,12 @@ def test_knobs_that_the_code_does_not_know_are_named(finished: Finished) -> None
 
 
 def test_the_commands_of_the_page(finished: Finished) -> None:
-    """docs/using.md, every command that is not marked as not run; DQN's random arm has no weights to be trained."""
+    """docs/using.md, every command that names this test; DQN's random arm has no weights to be trained."""
     page = (REPOSITORY / "docs" / "using.md").read_text()
     marked = "<!-- run by tests/test_try.py::test_the_commands_of_the_page -->\n```console\n"
     _, *blocks = page.split(marked)
-    assert len(blocks) + page.count("<!-- not run: ") == page.count("```console\n")
     commands = [line[2:] for block in blocks for line in block.partition("```")[0].splitlines() if line[:2] == "$ "]
+    assert len(commands) >= len(blocks) >= 6
     digit = Image.fromarray(np.array(open_images(finished.root / "data/prepared/mnist/digits", "test").images[0]))
     digit.save(finished.root / "digit.png")
     for command in commands:
