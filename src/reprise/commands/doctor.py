@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import typer
 
+from reprise.commands.options import folded
 from reprise.core.config.project import Project
 from reprise.core.config.yaml import ConfigError
 from reprise.core.run.machine import cores, processor
@@ -65,9 +66,11 @@ def report(findings: list[Finding]) -> Iterator[str]:
     left = max(len(finding.what) for finding in findings)
     for one in findings:
         mark, colour = MARKS[one.status]
-        yield f"{typer.style(mark, fg=colour)} {one.what:<{left}}  {one.found}"
+        first, *rest = folded(f"  {one.what:<{left}}  {one.found}", hang=left + 2)
+        yield f"{typer.style(mark, fg=colour)}{first[1:]}"
+        yield from rest
         if one.advice:
-            yield f"  {'':<{left}}  → {one.advice}"
+            yield from folded(f"  {'':<{left}}  → {one.advice}")
     fails, warns = (sum(one.status == status for one in findings) for status in ("fail", "warn"))
     yield ""
     yield f"{fails} to fix before a run, {warns} warnings." if fails or warns else "All is well."
