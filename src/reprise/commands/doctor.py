@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import typer
 
+from reprise import __version__
 from reprise.commands.options import folded
 from reprise.core.config.project import Project
 from reprise.core.config.yaml import ConfigError
@@ -109,7 +110,7 @@ class Doctor:
         file = self.root / "constraints.txt" if self.root else None
         text = file.read_text(encoding="utf-8") if file and file.exists() else ""
         pins = dict(re.findall(r"(?m)^([\w.-]+)==([^\s;]+)\s*$", text))
-        has = {name: _version(name) for name in dict.fromkeys(["reprise", *SHOWN, *pins, *MALICIOUS])}
+        has = {name: _version(name) for name in dict.fromkeys([*SHOWN, *pins, *MALICIOUS])}
         other = [
             f"{name} {had}, not {pin}"
             for name, pin in pins.items()
@@ -126,7 +127,7 @@ class Doctor:
             advice = "`make setup` installs the pinned ones; results may differ in the last bits"
             yield Finding("packages", "warn", said, advice)
         else:
-            shown = ", ".join(f"{name} {has[name]}" for name in ("reprise", *SHOWN) if has[name])
+            shown = ", ".join([f"reprise {__version__}", *(f"{name} {has[name]}" for name in SHOWN)])
             yield Finding("packages", "ok", shown)
 
     def disks(self) -> Iterator[Finding]:
