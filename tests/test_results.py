@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
 import made_up
 from reprise.commands import listing
 from reprise.core.config.paper import Presentation
 from reprise.core.verdicts import listings, multiplicity, results, rulings
+from reprise.core.verdicts.verdict import signed
 
 ROOT = Path(__file__).parents[1]
 
@@ -254,16 +254,21 @@ def test_curves_over_seeds_by_hand():
     assert (steps[-1], mean[0]) == (9999, 24.5)
 
 
-def test_verdict_table_shows_every_interval(tmp_path: Path):
+@pytest.mark.parametrize("width", [50, 80, 140])
+def test_verdict_lines_show_every_interval(tmp_path: Path, width: int):
     verdicts = made_up.write(tmp_path)
-    console = Console(width=140, record=True, file=io.StringIO())
-    console.print(listings.verdict_table({"gan": verdicts}))
-    text = console.export_text()
+    lines = [
+        re.sub(r"\x1b\[\d+m", "", line) for line in listing.verdict_lines({"gan": verdicts}, {"gan": verdicts}, width)
+    ]
+    assert max(map(len, lines)) <= width
+    text = " ".join(" ".join(lines).split())
     for verdict in verdicts.values():
-        assert listings.verdict_in_words(verdict).split()[0] in text
+        assert f"{listings.verdict_in_words(verdict)} {verdict.claim.replace('_', ' ')}" in text
         if verdict.interval:
-            assert f"[{verdict.interval[0]:.3g}, {verdict.interval[1]:.3g}]" in text
-    assert "> 0.5" in text
+            low, high = (signed(edge, 3) for edge in verdict.interval)
+            assert f"[{low}, {high}]" in text
+            assert f"claimed {listings.region_in_words(verdict)}, {verdict.seeds} seeds" in text
+    assert "claimed > 0.5" in text
     assert "Laptop scale" in text
 
 

@@ -1,56 +1,20 @@
-"""Verdicts in words: tables for the terminal and for Markdown, and the phrases they share."""
+"""Verdicts in words: tables in Markdown, and the phrases that every listing shares."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from reprise.core.config.paper import Paper, Published
 from reprise.core.verdicts.multiplicity import Verdicts, count, counted, q_values
-from reprise.core.verdicts.rulings import COLOURS, JUDGED, in_words
+from reprise.core.verdicts.rulings import JUDGED, in_words
 from reprise.core.verdicts.verdict import Verdict, signed
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 SCALE_IN_WORDS: dict[str, str] = {
     "smoke": "Smoke scale: seconds of training, to test the machinery. The numbers say nothing about the paper.",
     "laptop": "Laptop scale: a smaller problem than the paper's, sized for two CPU cores. The verdicts are about it.",
     "paper": "Paper scale: the paper's own model, data and schedule.",
 }
-
-
-def verdict_table(verdicts: Verdicts, catalogue: Verdicts | None = None) -> Table:
-    """Return a rich table of verdicts by experiment and claim. Each q is computed over `catalogue`, their superset."""
-    from rich.table import Table
-    from rich.text import Text
-
-    catalogue = catalogue or verdicts
-    q = q_values(catalogue)
-    caption = "\n".join([*_scales_in_words(verdicts), f"{count(catalogue)}."])
-    table = Table(title="Verdicts", title_justify="left", caption=caption, caption_justify="left", expand=False)
-    table.add_column("claim")
-    table.add_column("verdict")
-    table.add_column("estimate and interval")
-    table.add_column("claimed", no_wrap=True)
-    table.add_column("seeds", justify="right")
-    table.add_column("q", justify="right", no_wrap=True)
-    table.add_column("in the paper")
-    for experiment, claims in verdicts.items():
-        for verdict in sorted(claims.values(), key=lambda one: not one.counted):
-            kind = "" if verdict.counted else " (check)"
-            table.add_row(
-                f"{experiment}: {verdict.claim.replace('_', ' ')}{kind}",
-                Text(verdict_in_words(verdict), style=COLOURS[verdict.verdict]),
-                Text(estimate_in_words(verdict)),
-                region_in_words(verdict),
-                str(verdict.seeds),
-                f"{q[experiment, verdict.claim]:.2g}" if (experiment, verdict.claim) in q else "",
-                verdict.where,
-            )
-        table.add_section()
-    return table
 
 
 def verdict_markdown(verdicts: Verdicts) -> str:
