@@ -344,7 +344,7 @@ def test_listings_give_q_over_the_whole_catalogue_and_checks_last(tmp_path: Path
     verdicts = made_up.write(tmp_path)
     twice = {"gan": verdicts, "other": verdicts}
     q = multiplicity.q_values(twice)
-    page = listings.verdict_markdown(twice)
+    page = listings.verdict_markdown(twice, {"gan": made_up.PAPER, "other": made_up.PAPER})
     assert f"{multiplicity.count(twice)}." in page
     first = next(line for line in page.splitlines() if "much stronger gradients" in line)
     assert first.endswith(f"| {q['gan', 'stronger_early_gradient']:.2g} |")
@@ -376,10 +376,18 @@ def test_listings_have_a_column_for_the_papers_own_scale_where_there_is_one(tmp_
     )
     head, _, row, *_ = listings.verdict_summary({"gan": here}, papers, seconds, {"gan": whole}).splitlines()
     assert head.endswith("| minutes | ours at the paper's scale |")
-    ours = f"{whole['as_published'].estimate:.3g}"
+    ours = f"{whole['as_published'].estimate:.4g}"
     reproduced = [one for one in whole.values() if one.verdict == "reproduced"]
     assert f"| 5 | {len(reproduced)} reproduced, " in row
     assert row.endswith(f": Adversarial nets, MNIST 225 nats, ours {ours} |")
+    page = listings.verdict_markdown({"gan": here}, papers, {"gan": whole}).splitlines()
+    met = int(whole["as_published"].verdict == "reproduced")
+    said = f"At the papers' own scale 1 published number can be compared with ours; {met} of ours met the tolerance"
+    assert any(line.startswith(said) for line in page)
+    [row] = [line for line in page if line.startswith("| gan | Adversarial nets, MNIST (")]
+    low, high = whole["as_published"].interval or (math.nan, math.nan)
+    assert f"| 225 nats | {ours} [{low:.4g}, {high:.4g}] |" in row
+    assert not any("own numbers" in line for line in listings.verdict_markdown({"gan": here}, papers).splitlines())
     found = listing.with_arms(project, listing.rows(project, listing.Filters([])))
     assert found[0]["at_paper_scale"] == {name: one.verdict for name, one in whole.items()}
     judged = [one for one in whole.values() if one.interval]
