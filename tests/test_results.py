@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
 import made_up
 from reprise.commands import listing
 from reprise.core.config.paper import Presentation
 from reprise.core.verdicts import listings, multiplicity, results, results_writer, rulings
+from reprise.core.verdicts.verdict import signed
 
 ROOT = Path(__file__).parents[1]
 
@@ -256,16 +256,21 @@ def test_curves_over_seeds_by_hand():
     assert (steps[-1], mean[0]) == (9999, 24.5)
 
 
-def test_verdict_table_shows_every_interval(tmp_path: Path):
+@pytest.mark.parametrize("width", [50, 80, 140])
+def test_verdict_lines_show_every_interval(tmp_path: Path, width: int):
     verdicts = made_up.write(tmp_path)
-    console = Console(width=140, record=True, file=io.StringIO())
-    console.print(listings.verdict_table({"gan": verdicts}))
-    text = console.export_text()
+    lines = [
+        re.sub(r"\x1b\[\d+m", "", line) for line in listing.verdict_lines({"gan": verdicts}, {"gan": verdicts}, width)
+    ]
+    assert max(map(len, lines)) <= width
+    text = " ".join(" ".join(lines).split())
     for verdict in verdicts.values():
-        assert listings.verdict_in_words(verdict).split()[0] in text
+        assert f"{listings.verdict_in_words(verdict)} {verdict.claim.replace('_', ' ')}" in text
         if verdict.interval:
-            assert f"[{verdict.interval[0]:.3g}, {verdict.interval[1]:.3g}]" in text
-    assert "> 0.5" in text
+            low, high = (signed(edge, 3) for edge in verdict.interval)
+            assert f"[{low}, {high}]" in text
+            assert f"claimed {listings.region_in_words(verdict)}, {verdict.seeds} seeds" in text
+    assert "claimed > 0.5" in text
     assert "Laptop scale" in text
 
 
@@ -339,7 +344,7 @@ def test_listings_give_q_over_the_whole_catalogue_and_checks_last(tmp_path: Path
     verdicts = made_up.write(tmp_path)
     twice = {"gan": verdicts, "other": verdicts}
     q = multiplicity.q_values(twice)
-    page = listings.verdict_markdown(twice)
+    page = listings.verdict_markdown(twice, {"gan": made_up.PAPER, "other": made_up.PAPER})
     assert f"{multiplicity.count(twice)}." in page
     first = next(line for line in page.splitlines() if "much stronger gradients" in line)
     assert first.endswith(f"| {q['gan', 'stronger_early_gradient']:.2g} |")
@@ -371,10 +376,18 @@ def test_listings_have_a_column_for_the_papers_own_scale_where_there_is_one(tmp_
     )
     head, _, row, *_ = listings.verdict_summary({"gan": here}, papers, seconds, {"gan": whole}).splitlines()
     assert head.endswith("| minutes | ours at the paper's scale |")
-    ours = f"{whole['as_published'].estimate:.3g}"
+    ours = f"{whole['as_published'].estimate:.4g}"
     reproduced = [one for one in whole.values() if one.verdict == "reproduced"]
     assert f"| 5 | {len(reproduced)} reproduced, " in row
     assert row.endswith(f": Adversarial nets, MNIST 225 nats, ours {ours} |")
+    page = listings.verdict_markdown({"gan": here}, papers, {"gan": whole}).splitlines()
+    met = int(whole["as_published"].verdict == "reproduced")
+    said = f"At the papers' own scale 1 published number can be compared with ours; {met} of ours met the tolerance"
+    assert any(line.startswith(said) for line in page)
+    [row] = [line for line in page if line.startswith("| gan | Adversarial nets, MNIST (")]
+    low, high = whole["as_published"].interval or (math.nan, math.nan)
+    assert f"| 225 nats | {ours} [{low:.4g}, {high:.4g}] |" in row
+    assert not any("own numbers" in line for line in listings.verdict_markdown({"gan": here}, papers).splitlines())
     found = listing.with_arms(project, listing.rows(project, listing.Filters([])))
     assert found[0]["at_paper_scale"] == {name: one.verdict for name, one in whole.items()}
     judged = [one for one in whole.values() if one.interval]

@@ -67,6 +67,8 @@ class Published(Strict):
     """Arm that it corresponds to, if any."""
     metric: Name | None = None
     """Our metric for the same quantity. The page shows that arm's mean beside the number."""
+    tried: Text | None = None
+    """What was tried, on tuning seeds, to explain why ours misses it."""
 
 
 class ParameterCount(Strict):
