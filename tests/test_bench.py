@@ -13,7 +13,7 @@ def test_data_that_are_not_prepared_are_named_with_the_command_that_prepares_the
     monkeypatch.syspath_prepend(REPOSITORY)
     bench = importlib.import_module("bench.__main__")
     monkeypatch.setattr(bench, "FOLDER", tmp_path / "bench")
-    with pytest.raises(SystemExit, match="mnist: not prepared; run this first: dvc repro prepare@mnist$"):
+    with pytest.raises(SystemExit, match=r"mnist: not prepared; run this first: dvc repro prepare@mnist$"):
         bench.main(["growth"])
     (tmp_path / "data" / "prepared" / "mnist").mkdir(parents=True)
     (tmp_path / "data" / "prepared" / "mnist" / "card.json").write_text("{}")
