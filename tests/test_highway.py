@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -16,7 +17,7 @@ from reprise.experiments.highway import (
     Highway,
     Network,
     Ungated,
-    error_rate,
+    early_over_others,
     gates,
     lesions,
     networks,
@@ -112,7 +113,9 @@ def test_a_layer_without_its_gates_is_skipped() -> None:
     for index in range(5):
         closed = copy.deepcopy(network)
         nn.init.constant_(closed.layers[index].gate_bias, -1e9)
-        assert error_rate(closed(IMAGES), LABELS) == found[index]
+        assert nn.functional.cross_entropy(closed(IMAGES), LABELS).item() == pytest.approx(found[index])
+    # 0.3 of five layers are two.
+    assert early_over_others(np.array([6.0, 4.0, 1.0, 2.0, 3.0])) == 2.5
 
 
 def test_a_route_is_static_if_gates_do_not_see_the_image() -> None:

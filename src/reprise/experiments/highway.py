@@ -58,8 +58,8 @@ PROBES, PROBED = 10, 200
 """Number of times in training that the gates are looked at, and of the validation images that they are shown."""
 LESIONED = 1000
 """Number of training images on which layers are skipped (Section 4.2)."""
-IDLE = 0.5
-"""Rise of the error, in points, up to which a layer that is skipped was idle: the paper says "close to no effect"."""
+IDLE = 2.0
+"""Factor of the loss up to which a layer that is skipped was idle: the paper says "close to no effect"."""
 EARLY = 0.3
 """Share of the layers that are early: Section 4.2 has 15 of 50."""
 
@@ -299,16 +299,22 @@ def error_rate(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) ->
 def lesions(
     net: Network, images: Float[Tensor, "n channels height width"], labels: Int[Tensor, " n"]
 ) -> Float[np.ndarray, " blocks"]:
-    """Return the error, in %, without each layer after the first: its gates at 0, it copies its input (Section 4.2).
+    """Return the loss, in nats, without each layer after the first: its gates at 0, it copies its input (Section 4.2).
 
     Of layers without gates, too, the input is passed on.
     """
     maps, found = net.stem(images), []
     for index, layer in enumerate(net.layers):
         if isinstance(layer, Highway | Ungated):
-            found.append(error_rate(net.output(net.layers[index + 1 :](maps)), labels))
+            found.append(float(functional.cross_entropy(net.output(net.layers[index + 1 :](maps)), labels)))
         maps = layer(maps)
     return np.array(found)
+
+
+def early_over_others(losses: Float[np.ndarray, " blocks"]) -> float:
+    """Return the mean loss without one of the early layers, over that without one of the others; 1 without others."""
+    early = math.ceil(EARLY * len(losses))
+    return float(losses[:early].mean() / losses[early:].mean()) if early < len(losses) else 1.0
 
 
 @torch.no_grad()
@@ -407,9 +413,7 @@ class Task(task.Task):
         train = self.scores(*self.train_set[:10_000])
         shown, labels = self.train_set[:LESIONED]
         shown = self.pixels(shown)
-        intact = error_rate(net(shown), labels)
-        without = lesions(net, shown, labels)
-        rises, early = without - intact, math.ceil(EARLY * len(without))
+        intact, without = classification_scores(net(shown), labels), lesions(net, shown, labels)
         biases = torch.cat([layer.gate_bias for layer in gated]) if gated else torch.zeros(1)
         fell = biases < initial_gate_bias(self.config.network)
         metrics = {
@@ -418,12 +422,12 @@ class Task(task.Task):
             "validation_error": self.scores(*self.validation_set[:]).error,
             "test_error": self.scores(*self.test_set[:]).error,
             "steps_to_target": steps_to(self.config.target_loss, self.history),
-            "idle_layers": 100 * float((rises <= IDLE).mean()),
-            "early_matter": float(rises[:early].mean() - rises[early:].mean()) if early < len(rises) else 0.0,
-            "static_routing": static_routing_error(net, shown, labels) - intact,
+            "idle_layers": 100 * float((without <= IDLE * intact.loss).mean()),
+            "early_matter": early_over_others(without),
+            "static_routing": static_routing_error(net, shown, labels) - intact.error,
             "lower_biases": 100 * float(fell.float().mean()),
         }
-        pictures: dict[str, Picture] = {"without_a_layer": lesion_chart(without, intact)}
+        pictures: dict[str, Picture] = {"without_a_layer": lesion_chart(without, intact.loss)}
         if gated:
             updates = [probe * self.total_steps // PROBES for probe in range(PROBES)]
             last = gates(net, self.pixels(self.validation_set[:PROBED][0])).cpu()
@@ -441,9 +445,9 @@ def gate_film(opened: Float[np.ndarray, "probes gated width"], updates: list[int
     figure, [axes] = blank(3.3)
     extent = (0.5, opened.shape[2] + 0.5, opened.shape[1] + 1.5, 1.5)
     image = axes.imshow(opened[0][:, order], aspect="auto", interpolation="nearest", vmin=0, vmax=0.6, extent=extent)
-    axes.set(title="gates: share of H in what a layer passes on", xlabel="unit", ylabel="layer")
-    said = axes.text(0.5, 1.01, "", transform=axes.transAxes, ha="center", va="bottom", fontsize=8)
-    axes.title.set_position((0.5, 1.08))
+    axes.set_title("how far each gate is open", pad=16)
+    axes.set(xlabel="unit", ylabel="layer")
+    said = axes.text(0.5, 1.02, "", transform=axes.transAxes, ha="center", va="bottom", fontsize=9)
     axes.spines[:].set_visible(False)
     figure.colorbar(image, ax=axes, extend="max")
 
@@ -455,7 +459,7 @@ def gate_film(opened: Float[np.ndarray, "probes gated width"], updates: list[int
 
 
 def lesion_chart(without: Float[np.ndarray, " blocks"], intact: float) -> Picture:
-    """Draw Figure 4: the error without each layer, and that of the whole network."""
+    """Draw Figure 4: the loss without each layer, and that of the whole network."""
     layers = np.arange(2, len(without) + 2)
     lines = {"without one layer": (layers, without), "whole": (layers, np.full(len(without), intact))}
-    return charts(Chart("training error without one layer", lines, x="layer left out", y="error, %", bounds=(0, 100)))
+    return charts(Chart("training loss without one layer", lines, x="layer left out", y="loss, nats", logarithmic="y"))
