@@ -40,7 +40,7 @@ def keep(project: Project, experiment: str, arm: str | None, seed: int | None) -
         raise UsageError(f"{experiment} cannot be kept: only models that sort, draw or compute can")
     lacking = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
     if lacking:
-        raise UsageError(f"{', '.join(lacking)}: not installed; `pip install 'reprise[export]'` brings it")
+        raise UsageError(f"{', '.join(lacking)}: not installed; `pip install 'reprise-papers[export]'` brings it")
 
     def fit(run: Any) -> bool:
         from reprise.inference.models import read_config

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from reprise.commands.find_model import Trained, check_data, find, is_trained
+from reprise.commands.options import folded
 from reprise.commands.project import UsageError, check_suffix
 from reprise.commands.status_line import Waiting
 from reprise.core.config.project import Project
@@ -60,8 +61,9 @@ class Asked:
     def header(self, trained: Trained) -> Iterator[str]:
         """Yield lines on which model is used and why; none in JSON mode."""
         if not self.as_json:
-            yield f"{trained.run.name}, trained at scale {trained.run.scale}"
-            yield from (f"  {said}" for said in [trained.chosen, *trained.notes] if said)
+            yield from folded(f"{trained.run.name}, trained at scale {trained.run.scale}")
+            for said in [trained.chosen, *trained.notes]:
+                yield from folded(f"  {said}")
 
 
 def use(project: Project, asked: Asked) -> Iterable[str]:
