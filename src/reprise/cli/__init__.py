@@ -70,6 +70,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
             stream.reconfigure(errors="reprise")  # do not fail because the terminal lacks an arrow
+    # At its first model pydantic would search every installed package for plugins, a twentieth of the time of `list`.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     try:
         run_own_code()
         app()

@@ -199,8 +199,6 @@ def print_verdicts(
             shown = {key: claims for key, claims in judged.items() if claims}
             print_lines(verdict_lines(shown, catalogue, width()))
         print_lines(not_run(in_order, width()))
-    elif form == "page":
-        typer.echo(verdict_markdown(found))
     elif form == "json":
         q = q_values(catalogue)
         plain = {
@@ -209,10 +207,13 @@ def print_verdicts(
         }
         typer.echo(json.dumps(plain, indent=1, ensure_ascii=False))
     else:
-        spent = {key: core_seconds(project.results_folder(key)) for key in found}
         own = {key: project.results_folder(key, "paper") for key in found if project.params.scale != "paper"}
         whole = {key: read_verdicts(folder) for key, folder in own.items() if (folder / "claims.json").exists()}
-        typer.echo(verdict_summary(found, project.papers, spent, whole))
+        if form == "page":
+            typer.echo(verdict_markdown(found, project.papers, whole))
+        else:
+            spent = {key: core_seconds(project.results_folder(key)) for key in found}
+            typer.echo(verdict_summary(found, project.papers, spent, whole))
 
 
 def _tell_of_those_without(project: Project, lacking: Sequence[str], asked: Sequence[str]) -> None:

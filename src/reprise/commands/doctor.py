@@ -59,7 +59,7 @@ class Finding:
     status: Status
     found: str
     advice: str = ""
-    """What to do; empty if nothing."""
+    """Advice; empty if there is nothing to do."""
 
 
 def report(findings: list[Finding]) -> Iterator[str]:
