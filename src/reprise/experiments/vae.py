@@ -351,6 +351,7 @@ class Task(task.Task):
             "validation_bound": validation.bound,
             "test_bound": test.bound,
             "test_log_likelihood": test.importance_bound,
+            "bound_gap": train.bound - test.bound,
             "looseness": test.importance_bound - test.bound,
             "active_latents": float(test.active),
             "test_reconstruction": test.reconstruction,
