@@ -163,12 +163,12 @@ def test_list_has_a_line_for_each_with_its_verdicts() -> None:
         (["gan"], {"gan"}),
         (["gan", "dqn"], {"gan", "dqn"}),
         (["gan", "dqn", "goodfellow"], {"gan"}),
-        (["kingma"], {"optimizers"}),
+        (["kingma"], {"optimizers", "vae"}),
         (["adam:"], {"optimizers"}),
         (["2018", "language"], {"bert"}),
         (["--family", "language"], {"bert", "memn2n"}),
         (["--data", "games"], {"dqn"}),
-        (["--data", "mnist", "--family", "generative"], {"gan"}),
+        (["--data", "mnist", "--family", "generative"], {"gan", "vae"}),
     ],
 )
 def test_list_filters(filters: list[str], keys: set[str]) -> None:

@@ -24,6 +24,7 @@ from reprise.experiments.vae import (
     log_normal,
     networks,
 )
+from reprise.inference import vae as inference
 from training import opened, scored, trained
 
 TINY: dict[str, Any] = {
@@ -167,3 +168,7 @@ def test_learns(method: str, data: Path) -> None:
         again = bounds(task.encoder, task.decoder, task.validation_set.images, 1).bound
         assert task.history[-1]["validation_bound"] == pytest.approx(again, rel=1e-4)
     assert set(found.pictures) == {"manifold", "samples", "walk"}
+    decoder, encoder = inference.networks(task)
+    [z], [images] = decoder.inputs.values(), encoder.inputs.values()
+    torch.testing.assert_close(decoder.module(z), task.decoder(z).sigmoid().view(8, 28, 28))
+    assert encoder.module(images).shape == (8, 3 if method == "autoencoder" else 6)

@@ -10,8 +10,8 @@ Deviations:
 - Section 5: images are binarised afresh each time that they are seen, each pixel 1 with its grey value as probability.
   The paper does not say what it did; the Bernoulli decoder of Appendix C.1 is a likelihood of such pixels only.
   Validation and test images are binarised once, alike for all runs.
-- Section 5: N(0, 0.01), from which parameters are drawn, is taken for a standard deviation of 0.01, as in the first
-  author's code of the time (dpkingma/anglepy). Biases begin at 0. The prior N(0, I) is a weight decay of 1 / N.
+- Section 5: N(0, 0.01), from which parameters are drawn, may give a standard deviation or a variance. At paper scale it
+  is the first, as in the first author's code of the time (dpkingma/anglepy). Biases begin at 0.
 - Section 5: rates were chosen for each arm on validation images at the end of training; the paper chose them on
   training images, in the first iterations.
 - Figure 2: the curves go on to 1e8 samples, ours at paper scale to 1e7: `duration=1_000_000step` trains as long. The
