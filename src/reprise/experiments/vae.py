@@ -141,7 +141,7 @@ class Draws(NamedTuple):
     noise: Float[Tensor, "batch latent"]
     """ε of Algorithm 1, standard normal."""
     generator: torch.Generator
-    """Where further numbers come from, for all images of the minibatch on every device."""
+    """Where further numbers come from, others on each device."""
 
 
 class Objective(NamedTuple):
@@ -317,12 +317,13 @@ class Task(task.Task):
 
     def draws(self, step: int) -> Draws:
         """Return this device's share of what chance gives update `step`: a function of the seed and the step."""
-        key = np.random.SeedSequence([self.run.seed, step]).generate_state(1)
-        generator = torch.Generator().manual_seed(int(key[0]))
+        generator = generator_of(self.run.seed, step)
         size, share = self.config.batch_size, share_of(self.config.batch_size, self.rank, self.world_size)
         images, _ = self.train_set[self.sampler.indices(step, self.rank, self.world_size)]
         thresholds = torch.empty(size, PIXELS, dtype=torch.uint8).random_(0, 255, generator=generator)[share]
         noise = torch.randn(size, self.config.latent, generator=generator)[share]
+        if self.rank > 0:  # or all devices would dream alike
+            generator = generator_of(self.run.seed, step, self.rank)
         return Draws(binary(images, thresholds.to(images.device)), noise.to(images.device), generator)
 
     def update(self, step: int) -> dict[str, Tensor | float]:
@@ -386,6 +387,11 @@ class Task(task.Task):
             "samples": sheet(self.decode(self.fixed_noise(10 * ROWS, seed=0))),
             "walk": sheet(self.decode(torch.lerp(start[:, None], end[:, None], between).flatten(0, 1))),
         }
+
+
+def generator_of(*key: int) -> torch.Generator:
+    """Return a random generator of its own for each key."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
 
 def binary(images: UInt8[Tensor, "n 784"], thresholds: UInt8[Tensor, "n 784"]) -> Float[Tensor, "n 784"]:
