@@ -33,10 +33,12 @@ from reprise.core.config.yaml import COMMAND_LINE, ConfigError, Document, Mark, 
 from reprise.core.contract import SCALES, Scale, Strict
 
 
-def problems_in(reading: Reading, papers: Collection[str] | None) -> list[Problem]:
+def problems_in(reading: Reading, papers: Collection[str] | None, everything: bool) -> list[Problem]:
     """Return every mistake in the files and on the command line, and fill `reading.classes`.
 
-    If `papers` is given, only the files of those papers are read and checked.
+    If `papers` is given, only the files of those papers are read and checked, and of datasets those that they read and
+    those that are named as `datasets/<name>`. With `everything`, the rest is known to be without mistakes, and datasets
+    are checked against each other too.
     """
     documents = [reading.params, reading.pipeline, *_read_for(reading, papers)]
     unreadable = [problem for document in documents for problem in document.problems]
@@ -60,8 +62,8 @@ def problems_in(reading: Reading, papers: Collection[str] | None) -> list[Proble
             found += _Paper(reading, key).problems()
     if names := _datasets_of(reading, papers):
         found += _dataset_problems(reading, names)
-    if papers is None:
-        found += _reference_problems(reading)
+        if everything:
+            found += _reference_problems(reading)
     # Text that cannot be parsed is reported once, not again as a missing or wrong value.
     return unreadable + [problem for problem in found if problem.mark not in known]
 
@@ -71,10 +73,11 @@ def _chosen(folder: Folder, papers: Collection[str] | None) -> list[str]:
 
 
 def _datasets_of(reading: Reading, papers: Collection[str] | None) -> list[str]:
-    """Return the datasets that the stages of `papers` read, or all of them if `papers` is None."""
+    """Return the datasets that the stages of `papers` read or that it names, or all of them if `papers` is None."""
     if papers is None:
         return list(reading.datasets)
-    return [name for name in dict.fromkeys(n for key in papers for n in reading.data(key)) if name in reading.datasets]
+    named = dict.fromkeys(name for key in papers for name in reading.datasets_of(key))
+    return [name for name in named if name in reading.datasets]
 
 
 def _read_for(reading: Reading, papers: Collection[str] | None) -> list[Document]:
@@ -121,8 +124,10 @@ def _file_problems(reading: Reading) -> Iterator[Problem]:
             near = did_you_mean(name, [one for one in reading.datasets if one not in datasets])
             message = f"there is no file {reading.datasets.file(name)}{near}"
             yield _at_value(reading.pipeline, ("datasets", index), message)
-    for folder, named in ((reading.knobs, experiments), (reading.papers, experiments), (reading.datasets, datasets)):
-        yield from _stray_files(folder, named)
+    for folder in (reading.knobs, reading.papers):
+        yield from _stray_files(folder, experiments)
+    if listed is not None:  # a missing list is reported once, not again for each file
+        yield from _stray_files(reading.datasets, datasets)
 
 
 def _stray_files(folder: Folder, named: Collection[str]) -> Iterator[Problem]:
@@ -240,16 +245,18 @@ def _stage_problems(pipeline: Document) -> Iterator[Problem]:
     listed = pipeline.data.get("datasets")
     datasets = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
     tables = {table: block(pipeline.data, table) for table in STAGE_TABLES}
+    # A table that is missing is one mistake, reported as a missing key, and not one for each experiment.
+    missing = [key for key, field in Pipeline.model_fields.items() if field.is_required() and key not in pipeline.data]
     for table, rows in tables.items():
         for key, row in rows.items():
             data, model = block(row).get("data"), block(row).get("model")
-            if isinstance(data, str) and data not in datasets:
+            if isinstance(data, str) and data not in datasets and "datasets" not in missing:
                 message = f"unknown dataset {data}{did_you_mean(data, datasets)}"
                 yield _at_value(pipeline, (table, key, "data"), message)
-            if model in ("pretrain", "finetune") and key not in tables[model]:
+            if model in ("pretrain", "finetune") and key not in tables[model] and model not in missing:
                 yield _at_value(pipeline, (table, key, "model"), f"{key} has no {model} stage")
             for needed in ("pretrain", "evaluate"):
-                if key not in tables[needed]:
+                if key not in tables[needed] and needed not in missing:
                     near = did_you_mean(key, [one for one in tables[needed] if one not in rows])
                     yield _at_key(pipeline, (table, key), f"{key} has no {needed} stage{near}")
 
