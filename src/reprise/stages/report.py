@@ -120,6 +120,9 @@ def template_environment() -> Environment:
     )
     environment.filters |= {
         "number": number,
+        "carried": carried,
+        "rounded": rounded,
+        "to_within": to_within,
         "words": words,
         "span": span,
         "count_of": count_of,
@@ -157,6 +160,35 @@ def number(value: float | None, digits: int = 4) -> str:
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "∞" if value > 0 else "−∞"
     return f"{value:,.0f}".replace("-", "−") if abs(value) >= 10 ** (digits - 1) else signed(value, digits)
+
+
+def carried(estimate: float | None, interval: tuple[float, float]) -> int | None:
+    """Return the decimals that an interval carries, negative for tens; None if it has no width.
+
+    These are two significant digits of the distance from the estimate to the nearer end, or of the width if it lies on
+    an end.
+    """
+    low, high = interval
+    distances = [] if estimate is None else [estimate - low, high - estimate]
+    for distance in (min(distances, default=0.0), high - low):
+        if math.isfinite(distance) and distance > 1e-9 * max(map(abs, interval)):
+            return 1 - math.floor(math.log10(distance))
+    return None
+
+
+def rounded(value: float | None, decimals: int | None) -> str:
+    """Format `value` with `decimals`, as in `−182`, `0.97`, `12,300`; like `number` if that is None."""
+    if value is None or decimals is None or not math.isfinite(value):
+        return number(value)
+    nearest = round(value, decimals) + 0.0  # no −0
+    return f"{nearest:,.{max(decimals, 0)}f}".replace("-", "−")
+
+
+def to_within(value: float | None, sd: float | None) -> str:
+    """Format a mean with as many digits as its standard deviation carries."""
+    if value is None or not sd:
+        return number(value)
+    return rounded(value, carried(value, (value - sd, value + sd)))
 
 
 def words(name: str) -> str:
