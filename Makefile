@@ -14,7 +14,7 @@ ifeq ($(EXPERIMENTS),all)
 else
 	$(foreach e,$(EXPERIMENTS),dvc repro evaluate@$(e) &&) dvc repro --single-item report
 endif
-	@reprise verdicts $(filter-out all,$(EXPERIMENTS))
+	@echo 'next: reprise report --open; the verdicts again by $(strip reprise verdicts $(filter-out all,$(EXPERIMENTS)))'
 
 # What a GPU makes possible at the papers' own scale: papers with their arms, the cheapest first. If it is stopped, the
 # same command goes on where it was. At smoke scale it is a test, with arms that exist at that scale.

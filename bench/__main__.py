@@ -23,6 +23,8 @@ from reprise.core.run.grid import KEEP_MEMORY
 
 FOLDER = Path(__file__).parent
 MODULES = ("start", "steps", "data", "gan", "dqn", "bert", "grid")
+PREPARED = ("mnist", "english_text", "english_tasks", "games")
+"""Datasets that the cases read; `growth` reads the first alone."""
 VERSIONS = (
     "torch", "pytorch-lightning", "stable-baselines3", "gymnasium", "ale-py", "minatar", "transformers", "accelerate",
     "tokenizers", "datasets", "numpy", "dvc",
@@ -36,6 +38,9 @@ def main(names: list[str]) -> None:
     }
     if unknown := set(names) - {*cases, "growth"}:
         sys.exit(f"no case {', '.join(sorted(unknown))}; expected some of {', '.join(cases)}, growth")
+    if missing := unprepared(names):
+        stages = " ".join(f"prepare@{name}" for name in missing)
+        sys.exit(f"{', '.join(missing)}: not prepared; run this first: dvc repro {stages}")
     path = FOLDER / "results.json"
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"cases": {}}
     started = time.monotonic()
@@ -52,6 +57,12 @@ def main(names: list[str]) -> None:
         results["minutes"] = round((time.monotonic() - started) / 60, 1)
     path.write_text(json.dumps(results, indent=1) + "\n")
     (FOLDER / "README.md").write_text(report.page(results, (FOLDER / "profile.md").read_text()))
+
+
+def unprepared(names: list[str]) -> list[str]:
+    """Datasets that must be prepared first: all if everything is measured, and for the growth of runs the digits."""
+    needed = PREPARED if not names else PREPARED[:1] if "growth" in names else ()
+    return [name for name in needed if not (FOLDER.parent / "data" / "prepared" / name / "card.json").exists()]
 
 
 def measured(module: str, case: Case) -> dict[str, Any]:

@@ -258,6 +258,7 @@ def _write_project(folder: Path, keys: Sequence[str]) -> None:
         (package / "experiments" / f"{key}.py").write_text(EXPERIMENT)
         made[f"models/laptop/{key}/pretrain/fast/seed0.run.json"] = json.dumps({"name": key})
         left = {"claims.json": claims, "card.json": "{}", "runs.csv": "arm,seed,error\n", "metrics.json": "{}"}
+        left |= {"cost.csv": "stage,arm,seed,seconds,cores,device\n"}
         left |= {"pictures/about.txt": key, "plots/loss.csv": "step,mean,arm\n0,0,fast\n"}
         made |= {f"results/laptop/{key}/{file}": content for file, content in left.items()}
     for path, content in made.items():

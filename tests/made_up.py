@@ -17,7 +17,7 @@ from PIL import Image
 from reprise.core.config.paper import Paper
 from reprise.core.config.project import Project, load
 from reprise.core.contract import Scale
-from reprise.core.verdicts import results
+from reprise.core.verdicts import results_writer
 from reprise.core.verdicts.verdict import Verdict
 
 ARMS = {"minimax": 1.0, "non_saturating": 2.0, "gaussian_mixture": 0.5}
@@ -235,7 +235,7 @@ def write(
     records = {key: {"seconds": seconds, **facts} for key in histories}
     for run in failures:
         del runs[run], pictures[run]
-    return results.write(
+    return results_writer.write(
         folder,
         paper,
         scale,

@@ -15,6 +15,7 @@ from torch import nn
 
 from reprise.experiments import backprop_mlp as paper
 from reprise.parts.data.store import write_images
+from reprise.parts.optim import build_optimizer
 from training import opened, scored, trained
 
 SYMMETRY: dict[str, Any] = {
@@ -110,7 +111,7 @@ def test_finite_differences_find_a_wrong_gradient(loss: paper.Loss) -> None:
 
 def test_momentum_is_equation_9() -> None:
     weight, velocity = nn.Parameter(torch.tensor([1.0])), 0.0
-    optimizer = paper.build_optimizer([weight], paper.Config(**SYMMETRY).optimizer)
+    optimizer = build_optimizer([weight], paper.Config(**SYMMETRY).optimizer)
     expected = 1.0
     for _ in range(3):
         optimizer.zero_grad()

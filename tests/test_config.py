@@ -720,6 +720,19 @@ def test_a_quote_that_is_never_closed_hides_nothing_else(files: Files) -> None:
     assert files.mistakes() == ["papers/gan.yaml:1:8: not YAML: this quote is never closed"]
 
 
+@pytest.mark.parametrize(
+    ("table", "missing"),
+    [
+        ("datasets:\n  - mnist\n", "datasets"),
+        ("pretrain:\n  gan: {data: mnist}\n", "pretrain"),
+        ("evaluate:\n  gan: {model: pretrain, data: mnist}\n", "evaluate"),
+    ],
+)
+def test_a_missing_table_is_one_mistake(files: Files, table: str, missing: str) -> None:
+    files.edit("pipeline.yaml", (table, ""))
+    assert files.mistakes() == [f"pipeline.yaml:1:1: {missing}: this key is missing"]
+
+
 def test_missing_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, experiments=tmp_path)

@@ -65,7 +65,7 @@ def test_a_card_that_torch_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    installed = dict.fromkeys(("reprise", *doctor.SHOWN), "1.0") | {"torch": "2.13.0+cpu", "dvc": "3.60.0"}
+    installed = dict.fromkeys(doctor.SHOWN, "1.0") | {"torch": "2.13.0+cpu", "dvc": "3.60.0"}
     monkeypatch.setattr(doctor, "_version", installed.get)
     (tmp_path / "constraints.txt").write_text("torch==2.13.0\ndvc==3.67.1\nabsent==1.0\n")
     finding = found(tmp_path, "packages")

@@ -90,7 +90,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
     shutil.copytree(REPOSITORY / ".dvc" / "plots", root / ".dvc" / "plots", dirs_exist_ok=True)
     for name in (".gitignore", ".dvc/config"):
         shutil.copyfile(REPOSITORY / name, root / name)
-    edit(root / "pipeline.yaml", "evaluate:", "finetune: {}\nevaluate:")
     commit(commands, "A project")
     return commands
 

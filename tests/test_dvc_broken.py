@@ -16,7 +16,6 @@ FILES = ["params.yaml", "pipeline.yaml", "params/toy.yaml", "papers/toy.yaml"]
 def test_a_file_broken_in_the_middle_of_repro_is_named_and_once_mended_nothing_is_trained_again(toy_project, name):
     toy_project("dvc", "init", "--no-scm", "--quiet")
     file, work = toy_project.root / name, toy_project.root / ".reprise" / "runs"
-    edit(toy_project.root / "pipeline.yaml", "evaluate:", "finetune: {}\nevaluate:")  # dvc.yaml asks for it
     edit(toy_project.root / "params/toy.yaml", "batch_size: 16", "batch_size: 16\n  pause: 0.05")
     whole = file.read_text()
     process = subprocess.Popen(
@@ -37,3 +36,17 @@ def test_a_file_broken_in_the_middle_of_repro_is_named_and_once_mended_nothing_i
     printed = toy_project("dvc", "repro", "evaluate@toy")
     assert "4 of 4 runs trained" not in printed
     assert (toy_project.root / "results" / "laptop" / "toy" / "claims.json").exists()
+
+
+def test_a_table_that_is_missing_is_told_by_us_and_not_by_dvc(toy_project):
+    """Nothing in the toy is finetuned, so that its pipeline.yaml lacks that table from the start."""
+    toy_project("dvc", "init", "--no-scm", "--quiet")
+    file = toy_project.root / "pipeline.yaml"
+    whole = file.read_text()
+    assert "finetune" not in whole
+    assert "pretrain@toy" in toy_project("dvc", "stage", "list", "--name-only")
+    file.write_text(whole.replace("evaluate:", "evaluat:"))
+    printed = toy_project("dvc", "repro", status=255)
+    assert "evaluat: unknown key; did you mean evaluate?" in printed
+    assert "evaluate: this key is missing" in printed
+    assert "failed to parse" not in printed

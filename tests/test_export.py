@@ -278,7 +278,7 @@ def test_an_export_that_stops_half_way_puts_the_old_one_back(tmp_path: Path, mon
 def test_what_is_lacking_is_named(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reprise.commands.export.find_spec", lambda name: None if "onnx" in name else object())
     said = finished("export", "gan", status=2)
-    assert said.startswith("onnx, onnxscript, onnxruntime: not installed; `pip install 'reprise[export]'`")
+    assert said.startswith("onnx, onnxscript, onnxruntime: not installed; `pip install 'reprise-papers[export]'`")
 
 
 def networks_of(finished: Finished, experiment: str, stage: Any, arm: str) -> tuple[Any, list[Network]]:

@@ -103,6 +103,7 @@ def test_what_is_not_said_is_to_be_written(root: Path, monkeypatch: pytest.Monke
     assert {Path(one.mark.file).name for one in found} == {"vae.yaml"}
     said = {one.path for one in found}
     assert {"title", "authors", "year", "venue", "link", "claims.learns.says", "claims.learns.where"} <= said
+    assert {"published[0].what", "published[0].where"} <= said
     for one in found:
         line = (root / one.mark.file).read_text().splitlines()[one.mark.line - 1]
         assert line[one.mark.column - 1 :].startswith(("TO WRITE", "TO-WRITE"))

@@ -1,4 +1,4 @@
-"""Where Reprise can be run besides a checkout of one's own: the notebook is executed, the images' steps exist."""
+"""Where Reprise can be run besides a checkout of one's own: notebook, image, hosted editor, and the forge's CI."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 import pytest
+import yaml
 
 from conftest import REPOSITORY
 from test_docs import Copy, copy  # noqa: F401  (a fixture)
@@ -94,6 +95,26 @@ def test_an_editor_opens_the_same_image() -> None:
     assert described["build"]["target"] in [step.rpartition(" ")[2] for step in steps("FROM")]
     assert described["postCreateCommand"] == "make setup"
     assert all((REPOSITORY / name).exists() for name in described["customizations"]["vscode"]["openFiles"])
+
+
+def test_the_workflow_checks_tests_and_then_publishes_the_site() -> None:
+    text = (REPOSITORY / ".github" / "workflows" / "ci.yml").read_text()
+    jobs: dict[str, Any] = yaml.safe_load(text)["jobs"]
+    runs = {name: [step["run"] for step in job["steps"] if "run" in step] for name, job in jobs.items()}
+    assert runs["tests"] == ["make check", "make test"]
+    [made] = runs["site"]
+    assert made.startswith("make site ADDRESS=${{ steps.pages.outputs.base_url }}")
+    targets = re.findall(r"(?m)^(\w+):", (REPOSITORY / "Makefile").read_text())
+    assert {word.split()[1] for steps in runs.values() for word in steps} <= set(targets)
+    assert jobs["site"]["needs"] == "tests"
+    assert jobs["site"]["if"] == "github.ref == 'refs/heads/main'", "a pull request publishes nothing"
+    [uploaded] = [step["with"]["path"] for step in jobs["site"]["steps"] if "upload-pages" in step.get("uses", "")]
+    assert f"/{uploaded}" in (REPOSITORY / ".gitignore").read_text().split(), "the folder that `make site` writes"
+    for job in jobs.values():
+        [python] = [step["with"]["python-version"] for step in job["steps"] if "setup-python" in step.get("uses", "")]
+        assert f'requires-python = ">={python}"' in (REPOSITORY / "pyproject.toml").read_text()
+    used = {file for files in re.findall(r"hashFiles\('([^']+)'\)", text) for file in REPOSITORY.glob(files)}
+    assert used
 
 
 @pytest.mark.network

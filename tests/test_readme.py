@@ -34,7 +34,9 @@ def test_the_verdicts_are_those_of_results():
     shown = README.partition("<!-- verdicts -->\n")[2].partition("\n<!-- /verdicts -->")[0]
     spent = {key: core_seconds(FOLDERS[key]) for key in VERDICTS}
     assert shown == verdict_summary(VERDICTS, PROJECT.papers, spent, WHOLE)
-    assert (REPOSITORY / "results" / "README.md").read_text() == verdict_markdown(VERDICTS) + "\n"
+    assert (REPOSITORY / "results" / "README.md").read_text() == verdict_markdown(
+        VERDICTS, PROJECT.papers, WHOLE
+    ) + "\n"
 
 
 def test_what_if_shows_the_verdicts_of_the_cross_breeds():

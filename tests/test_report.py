@@ -20,7 +20,7 @@ from conftest import REPOSITORY
 from reprise.cli import stages
 from reprise.core.config.project import load
 from reprise.core.contract import SCALES
-from reprise.core.verdicts import results
+from reprise.core.verdicts import results_writer
 from reprise.core.verdicts.results import Curve
 from reprise.stages import report
 from reprise.stages.page import cards as cards_module
@@ -472,7 +472,7 @@ def test_a_mean_that_is_no_finite_number_is_printed_as_what_it_is(tmp_path: Path
         ("minimax", 0): {"log_likelihood": -math.inf, "modes": math.nan},
         ("non_saturating", 0): {"log_likelihood": 3.0},
     }
-    results.write(tmp_path / "results" / "laptop" / "gan", made_up.PAPER, "laptop", runs)
+    results_writer.write(tmp_path / "results" / "laptop" / "gan", made_up.PAPER, "laptop", runs)
     page = written(tmp_path, {"gan": made_up.PAPER})["gan.html"]
     [beside, row] = [re.findall(rf"<tr><th[^>]*>{name}.*?</tr>", page, re.DOTALL)[0] for name in ("Adv", "log")]
     assert ">−∞" in beside

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
 import made_up
 from reprise.commands import listing
 from reprise.core.config.paper import Presentation
-from reprise.core.verdicts import listings, multiplicity, results, rulings
+from reprise.core.verdicts import listings, multiplicity, results, results_writer, rulings
+from reprise.core.verdicts.verdict import signed
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,7 +56,7 @@ def test_a_picture_that_arms_share_is_kept_once_for_the_arm_that_the_page_shows_
     page = {"idea": "It mattered.", "headline": next(iter(made_up.PAPER.claims)), "hero": hero}
     shown = made_up.PAPER.model_copy(update={"page": Presentation.model_validate(page)})
     for paper, kept in ((made_up.PAPER, "minimax/film.gif"), (shown, "non_saturating/film.gif")):
-        results.write(tmp_path / "gan", paper, "smoke", runs, pictures=pictures)
+        results_writer.write(tmp_path / "gan", paper, "smoke", runs, pictures=pictures)
         listed = [entry["file"] for entry in json.loads((tmp_path / "gan" / "pictures" / "index.json").read_text())]
         assert sorted(listed) == sorted([kept, "minimax/samples.gif", "non_saturating/samples.gif"])
         assert set(listed) == files(tmp_path / "gan" / "pictures").keys() - {"index.json"}
@@ -72,10 +72,10 @@ def test_arms_that_are_kept_come_to_what_all_arms_do_at_once(tmp_path: Path):
     seeds = [(arm, seed) for arm in made_up.ARMS for seed in made_up.SEEDS]
     fingerprints = {(arm, seed): card["fingerprints"][f"{arm}/s{seed}"] for arm, seed in seeds}
 
-    def write(arms: list[str], kept: results.Kept | None) -> None:
+    def write(arms: list[str], kept: results_writer.Kept | None) -> None:
         mine = [(arm, seed) for arm, seed in seeds if arm in arms]
         known = {*arms, *({arm for arm, _ in kept.runs} if kept else ())}
-        results.write(
+        results_writer.write(
             tmp_path / "gan",
             made_up.PAPER,
             "laptop",
@@ -94,7 +94,7 @@ def test_arms_that_are_kept_come_to_what_all_arms_do_at_once(tmp_path: Path):
         )
 
     write(["non_saturating"], None)
-    write(["minimax", "gaussian_mixture"], results.keep(tmp_path / "gan", {"non_saturating"}))
+    write(["minimax", "gaussian_mixture"], results_writer.keep(tmp_path / "gan", {"non_saturating"}))
     assert files(tmp_path / "gan") == files(at_once)
 
 
@@ -106,7 +106,7 @@ def test_a_chart_is_kept_with_a_palette_and_a_photograph_as_it_is(tmp_path: Path
     for name, pixels in (("chart", chart), ("photograph", photograph)):
         Image.fromarray(pixels).save(tmp_path / f"{name}.png", optimize=True)
     pictures = {("minimax", 0): {name: tmp_path / f"{name}.png" for name in ("chart", "photograph")}}
-    results.write(tmp_path / "gan", made_up.PAPER, "smoke", {("minimax", 0): {"modes": 10.0}}, pictures=pictures)
+    results_writer.write(tmp_path / "gan", made_up.PAPER, "smoke", {("minimax", 0): {"modes": 10.0}}, pictures=pictures)
     kept = tmp_path / "gan" / "pictures" / "minimax"
     assert (kept / "photograph.png").read_bytes() == (tmp_path / "photograph.png").read_bytes()
     assert (kept / "chart.png").stat().st_size < (tmp_path / "chart.png").stat().st_size
@@ -122,7 +122,7 @@ def test_costs_as_they_were_recorded(tmp_path: Path):
         ("finetune", "minimax", 0): {"seconds": 2.5, "steps": 9},
         ("pretrain", "minimax", 0): {"seconds": 71.25, "cores": 2, "device": "AMD EPYC"},
     }
-    results.write(tmp_path / "gan", made_up.PAPER, "smoke", {("minimax", 0): {"modes": 10.0}}, records=records)
+    results_writer.write(tmp_path / "gan", made_up.PAPER, "smoke", {("minimax", 0): {"modes": 10.0}}, records=records)
     expected = [
         results.RunCost("pretrain", "minimax", 0, 71.25, 2, "AMD EPYC"),
         results.RunCost("finetune", "minimax", 0, 2.5, None, None),
@@ -147,19 +147,19 @@ def test_same_runs_same_bytes(tmp_path: Path):
 def test_what_was_there_is_replaced_whole(tmp_path: Path):
     folder = tmp_path / "gan"
     runs = {("minimax", 0): {"modes": 10.0}, ("minimax", 1): {"modes": 8.0}}
-    results.write(folder, made_up.PAPER, "smoke", runs)
+    results_writer.write(folder, made_up.PAPER, "smoke", runs)
     (folder / "leftover.txt").write_text("old")
-    results.write(folder, made_up.PAPER, "smoke", runs)
+    results_writer.write(folder, made_up.PAPER, "smoke", runs)
     assert not (folder / "leftover.txt").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["gan"]
 
 
 def test_a_write_that_fails_leaves_the_old_results(tmp_path: Path):
     folder, runs = tmp_path / "gan", {("minimax", 0): {"modes": 10.0}}
-    results.write(folder, made_up.PAPER, "smoke", runs)
+    results_writer.write(folder, made_up.PAPER, "smoke", runs)
     before = files(folder)
     with pytest.raises(FileNotFoundError):
-        results.write(
+        results_writer.write(
             folder, made_up.PAPER, "smoke", runs, histories={("pretrain", "minimax", 0): tmp_path / "none.csv"}
         )
     assert files(folder) == before
@@ -167,7 +167,9 @@ def test_a_write_that_fails_leaves_the_old_results(tmp_path: Path):
 
 def test_runs_and_their_summary_by_hand(tmp_path: Path):
     runs = {("b", 1): {"modes": 4.0}, ("b", 0): {"modes": 2.0}, ("a", 0): {"modes": math.nan}}
-    results.write(tmp_path / "gan", made_up.PAPER, "smoke", runs, failures={("a", 1): "loss became nan at step 3"})
+    results_writer.write(
+        tmp_path / "gan", made_up.PAPER, "smoke", runs, failures={("a", 1): "loss became nan at step 3"}
+    )
     with (tmp_path / "gan" / "runs.csv").open(newline="") as file:
         rows = [(row["arm"], row["seed"], row["modes"], row["early_gradient"]) for row in csv.DictReader(file)]
     assert rows == [("b", "0", "2.0", ""), ("b", "1", "4.0", ""), ("a", "0", "nan", "")]
@@ -184,7 +186,7 @@ def test_a_mean_that_is_no_finite_number_is_read_back_as_what_it_is(tmp_path: Pa
         ("a", 1): {"modes": 1.0, "early_gradient": 1.0},
         ("b", 0): {"modes": -math.inf, "early_gradient": 2.0},
     }
-    results.write(tmp_path / "gan", made_up.PAPER, "smoke", runs)
+    results_writer.write(tmp_path / "gan", made_up.PAPER, "smoke", runs)
     found = results.read(tmp_path / "gan")
     assert found.metrics["a"]["modes"] == {"mean": None, "sd": None, "n": 2}
     assert {key: repr(mean) for key, mean in found.not_finite.items()} == {
@@ -210,7 +212,7 @@ def test_curves_are_of_the_runs_that_did_not_diverge(tmp_path: Path, recorded: b
     records = {
         key: {"seconds": 1.0, "diverged": "loss is nan" if key[::2] == ("finetune", 1) else None} for key in histories
     }
-    results.write(
+    results_writer.write(
         tmp_path / "gan",
         made_up.PAPER,
         "smoke",
@@ -230,40 +232,45 @@ def test_what_was_judged_is_known_by_a_short_hash(tmp_path: Path):
     configs = {"minimax": {"lr": 0.1, "net": {"width": 3, "depth": 2}}}
     made_up.write(tmp_path, configs=configs)
     card = results.read(tmp_path / "results" / "laptop" / "gan").card
-    assert card["configs"] == {"minimax": results.config_hash({"net": {"depth": 2, "width": 3}, "lr": 0.1})}
-    assert card["configs"]["minimax"] != results.config_hash({"net": {"depth": 2, "width": 4}, "lr": 0.1})
-    assert card["claims"] == {name: results.claim_hash(made_up.PAPER, name) for name in made_up.PAPER.claims}
+    assert card["configs"] == {"minimax": results_writer.config_hash({"net": {"depth": 2, "width": 3}, "lr": 0.1})}
+    assert card["configs"]["minimax"] != results_writer.config_hash({"net": {"depth": 2, "width": 4}, "lr": 0.1})
+    assert card["claims"] == {name: results_writer.claim_hash(made_up.PAPER, name) for name in made_up.PAPER.claims}
     tree = made_up.PAPER.model_dump(mode="json")
     tree["claims"]["beats_mixture"]["margin"] = 151.0
     tree["published"][0]["value"] = 226.0
     other = made_up.Paper.model_validate(tree)
-    changed = [name for name in card["claims"] if results.claim_hash(other, name) != card["claims"][name]]
+    changed = [name for name in card["claims"] if results_writer.claim_hash(other, name) != card["claims"][name]]
     assert changed == ["beats_mixture", "as_published"]
     made_up.write(tmp_path)
     assert "configs" not in results.read(tmp_path / "results" / "laptop" / "gan").card
 
 
 def test_curves_over_seeds_by_hand():
-    steps, mean, low, high = results.over_seeds([([0, 1, 2, 3], [0, 2, 4, 6]), ([1, 3], [4, 8])])
+    steps, mean, low, high = results_writer.over_seeds([([0, 1, 2, 3], [0, 2, 4, 6]), ([1, 3], [4, 8])])
     assert steps.tolist() == [1, 2, 3], "the steps that both seeds span"
     assert mean.tolist() == [3, 5, 7]
     assert (low.tolist(), high.tolist()) == ([2, 4, 6], [4, 6, 8])
     long = np.arange(10_000.0).tolist()
-    steps, mean, *_ = results.over_seeds([(long, long)])
-    assert len(steps) == results.POINTS_PER_CURVE
+    steps, mean, *_ = results_writer.over_seeds([(long, long)])
+    assert len(steps) == results_writer.POINTS_PER_CURVE
     assert (steps[-1], mean[0]) == (9999, 24.5)
 
 
-def test_verdict_table_shows_every_interval(tmp_path: Path):
+@pytest.mark.parametrize("width", [50, 80, 140])
+def test_verdict_lines_show_every_interval(tmp_path: Path, width: int):
     verdicts = made_up.write(tmp_path)
-    console = Console(width=140, record=True, file=io.StringIO())
-    console.print(listings.verdict_table({"gan": verdicts}))
-    text = console.export_text()
+    lines = [
+        re.sub(r"\x1b\[\d+m", "", line) for line in listing.verdict_lines({"gan": verdicts}, {"gan": verdicts}, width)
+    ]
+    assert max(map(len, lines)) <= width
+    text = " ".join(" ".join(lines).split())
     for verdict in verdicts.values():
-        assert listings.verdict_in_words(verdict).split()[0] in text
+        assert f"{listings.verdict_in_words(verdict)} {verdict.claim.replace('_', ' ')}" in text
         if verdict.interval:
-            assert f"[{verdict.interval[0]:.3g}, {verdict.interval[1]:.3g}]" in text
-    assert "> 0.5" in text
+            low, high = (signed(edge, 3) for edge in verdict.interval)
+            assert f"[{low}, {high}]" in text
+            assert f"claimed {listings.region_in_words(verdict)}, {verdict.seeds} seeds" in text
+    assert "claimed > 0.5" in text
     assert "Laptop scale" in text
 
 
@@ -329,7 +336,7 @@ def test_floors_and_ceilings_are_numbers_or_means_of_arms(tmp_path: Path):
 
 def test_runs_are_read_back(tmp_path: Path):
     runs = {("a", 0): {"modes": 4.5}, ("a", 1): {"modes": math.inf, "early_gradient": 2.0}}
-    results.write(tmp_path / "gan", made_up.PAPER, "smoke", runs)
+    results_writer.write(tmp_path / "gan", made_up.PAPER, "smoke", runs)
     assert results.read_runs(tmp_path / "gan") == runs
 
 
@@ -337,7 +344,7 @@ def test_listings_give_q_over_the_whole_catalogue_and_checks_last(tmp_path: Path
     verdicts = made_up.write(tmp_path)
     twice = {"gan": verdicts, "other": verdicts}
     q = multiplicity.q_values(twice)
-    page = listings.verdict_markdown(twice)
+    page = listings.verdict_markdown(twice, {"gan": made_up.PAPER, "other": made_up.PAPER})
     assert f"{multiplicity.count(twice)}." in page
     first = next(line for line in page.splitlines() if "much stronger gradients" in line)
     assert first.endswith(f"| {q['gan', 'stronger_early_gradient']:.2g} |")
@@ -369,10 +376,18 @@ def test_listings_have_a_column_for_the_papers_own_scale_where_there_is_one(tmp_
     )
     head, _, row, *_ = listings.verdict_summary({"gan": here}, papers, seconds, {"gan": whole}).splitlines()
     assert head.endswith("| minutes | ours at the paper's scale |")
-    ours = f"{whole['as_published'].estimate:.3g}"
+    ours = f"{whole['as_published'].estimate:.4g}"
     reproduced = [one for one in whole.values() if one.verdict == "reproduced"]
     assert f"| 5 | {len(reproduced)} reproduced, " in row
     assert row.endswith(f": Adversarial nets, MNIST 225 nats, ours {ours} |")
+    page = listings.verdict_markdown({"gan": here}, papers, {"gan": whole}).splitlines()
+    met = int(whole["as_published"].verdict == "reproduced")
+    said = f"At the papers' own scale 1 published number can be compared with ours; {met} of ours met the tolerance"
+    assert any(line.startswith(said) for line in page)
+    [row] = [line for line in page if line.startswith("| gan | Adversarial nets, MNIST (")]
+    low, high = whole["as_published"].interval or (math.nan, math.nan)
+    assert f"| 225 nats | {ours} [{low:.4g}, {high:.4g}] |" in row
+    assert not any("own numbers" in line for line in listings.verdict_markdown({"gan": here}, papers).splitlines())
     found = listing.with_arms(project, listing.rows(project, listing.Filters([])))
     assert found[0]["at_paper_scale"] == {name: one.verdict for name, one in whole.items()}
     judged = [one for one in whole.values() if one.interval]

@@ -236,6 +236,7 @@ TEST_ERRORS = {
     "regularisation": ("dropout", "test_error", 100),
     "normalisation": ("batch", "test_error", 100),
     "resnet": ("residual_20", "test_error", 100),
+    "highway": ("highway_50", "test_error", 100),
     "lottery_ticket": ("ticket", "last_test_error", 100),
     "double_descent": ("features", "last_test_error", 100),
     "backprop_mlp": ("digits_16", None, 100),

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from reprise import __version__
 from reprise.cli import look, stages, use, work, write
 from reprise.commands.options import print_lines
 from reprise.commands.project import UsageError, find_root_if_any, run_own_code
@@ -69,6 +70,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
             stream.reconfigure(errors="reprise")  # do not fail because the terminal lacks an arrow
+    # At its first model pydantic would search every installed package for plugins, a twentieth of the time of `list`.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     try:
         run_own_code()
         app()
@@ -108,9 +111,7 @@ def tour(
     if traceback_:
         os.environ[TRACEBACK] = "1"
     if version:
-        from importlib.metadata import version as installed
-
-        typer.echo(installed("reprise"))
+        typer.echo(__version__)
     elif ctx.invoked_subcommand is None:
         from reprise.commands.tour import lines
 

@@ -91,7 +91,7 @@ def verdicts(
         check_known(experiment, project.papers, "experiment")
     asked = [key for key in experiments or project.pipeline.evaluate if _evaluated(project, key)]
     _tell_of_those_without(project, [key for key in experiments or () if key not in asked], asked)
-    form = "json" if as_json else "page" if markdown else "summary" if summary else "table"
+    form = "json" if as_json else "page" if markdown else "summary" if summary else "lines"
     print_verdicts(project, asked, form)
 
 
@@ -178,13 +178,11 @@ def _config_lines(project: Project, experiment: str, arm: str | None) -> Iterato
 
 
 def print_verdicts(
-    project: Project, experiments: Sequence[str], form: Literal["table", "page", "summary", "json"] = "table"
+    project: Project, experiments: Sequence[str], form: Literal["lines", "page", "summary", "json"] = "lines"
 ) -> None:
     """Print the verdicts of all `experiments` that were evaluated, in the given form."""
-    from rich.console import Console
-
-    from reprise.commands.listing import not_run
-    from reprise.core.verdicts.listings import verdict_markdown, verdict_summary, verdict_table
+    from reprise.commands.listing import not_run, verdict_lines
+    from reprise.core.verdicts.listings import verdict_markdown, verdict_summary
     from reprise.core.verdicts.multiplicity import q_values
     from reprise.core.verdicts.results import core_seconds, read_verdicts
 
@@ -193,16 +191,14 @@ def print_verdicts(
         key: read_verdicts(project.results_folder(key)) for key in project.pipeline.evaluate if _evaluated(project, key)
     }
     found = {key: catalogue[key] for key in experiments}
-    if form == "table":
+    if form == "lines":
         years = {key: project.papers[key].year for key in experiments}
         in_order = {key: found[key] for key in sorted(found, key=lambda key: years[key])}  # like `reprise list`
         judged = {key: {n: one for n, one in c.items() if one.verdict != "not run"} for key, c in in_order.items()}
         if any(judged.values()):
             shown = {key: claims for key, claims in judged.items() if claims}
-            Console(width=width()).print(verdict_table(shown, catalogue))
+            print_lines(verdict_lines(shown, catalogue, width()))
         print_lines(not_run(in_order, width()))
-    elif form == "page":
-        typer.echo(verdict_markdown(found))
     elif form == "json":
         q = q_values(catalogue)
         plain = {
@@ -211,10 +207,13 @@ def print_verdicts(
         }
         typer.echo(json.dumps(plain, indent=1, ensure_ascii=False))
     else:
-        spent = {key: core_seconds(project.results_folder(key)) for key in found}
         own = {key: project.results_folder(key, "paper") for key in found if project.params.scale != "paper"}
         whole = {key: read_verdicts(folder) for key, folder in own.items() if (folder / "claims.json").exists()}
-        typer.echo(verdict_summary(found, project.papers, spent, whole))
+        if form == "page":
+            typer.echo(verdict_markdown(found, project.papers, whole))
+        else:
+            spent = {key: core_seconds(project.results_folder(key)) for key in found}
+            typer.echo(verdict_summary(found, project.papers, spent, whole))
 
 
 def _tell_of_those_without(project: Project, lacking: Sequence[str], asked: Sequence[str]) -> None:

@@ -92,7 +92,7 @@ class Ruling:
 
 @dataclass(frozen=True)
 class Difference:
-    """What changed in one experiment."""
+    """Changes in one experiment."""
 
     key: str
     edits: list[Edit] = field(default_factory=list)

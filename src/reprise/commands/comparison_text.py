@@ -9,6 +9,8 @@ from typing import Any
 import typer
 
 from reprise.commands.compare import Comparison, Difference, Edit, Ruling, Shift
+from reprise.commands.listing import shortened
+from reprise.commands.options import width
 from reprise.core.verdicts.listings import estimate_in_words, region_in_words, verdict_in_words
 from reprise.core.verdicts.rulings import COLOURS
 from reprise.core.verdicts.verdict import Verdict, signed
@@ -20,7 +22,7 @@ VALUE_WIDTH = 72
 def lines(comparison: Comparison, everything: bool = False) -> Iterator[str]:
     """Yield the differences by experiment; metrics that seeds cannot tell from unchanged only if `everything`."""
     for letter, side in (("A", comparison.before), ("B", comparison.after)):
-        yield f"{letter}  {side.name}  ({side.about})"
+        yield f"{letter}  {side.name}  ({shortened(side.about, width() - len(side.name) - 7)})"
     if not comparison.differences:
         yield "\nNothing differs in YAML, metrics or verdicts."
     for one in comparison.differences:

@@ -23,6 +23,8 @@ from typing import Any, Literal
 
 import typer
 
+from reprise import __version__
+from reprise.commands.options import folded
 from reprise.core.config.project import Project
 from reprise.core.config.yaml import ConfigError
 from reprise.core.run.machine import cores, processor
@@ -57,7 +59,7 @@ class Finding:
     status: Status
     found: str
     advice: str = ""
-    """What to do; empty if nothing."""
+    """Advice; empty if there is nothing to do."""
 
 
 def report(findings: list[Finding]) -> Iterator[str]:
@@ -65,9 +67,11 @@ def report(findings: list[Finding]) -> Iterator[str]:
     left = max(len(finding.what) for finding in findings)
     for one in findings:
         mark, colour = MARKS[one.status]
-        yield f"{typer.style(mark, fg=colour)} {one.what:<{left}}  {one.found}"
+        first, *rest = folded(f"  {one.what:<{left}}  {one.found}", hang=left + 2)
+        yield f"{typer.style(mark, fg=colour)}{first[1:]}"
+        yield from rest
         if one.advice:
-            yield f"  {'':<{left}}  → {one.advice}"
+            yield from folded(f"  {'':<{left}}  → {one.advice}")
     fails, warns = (sum(one.status == status for one in findings) for status in ("fail", "warn"))
     yield ""
     yield f"{fails} to fix before a run, {warns} warnings." if fails or warns else "All is well."
@@ -106,7 +110,7 @@ class Doctor:
         file = self.root / "constraints.txt" if self.root else None
         text = file.read_text(encoding="utf-8") if file and file.exists() else ""
         pins = dict(re.findall(r"(?m)^([\w.-]+)==([^\s;]+)\s*$", text))
-        has = {name: _version(name) for name in dict.fromkeys(["reprise", *SHOWN, *pins, *MALICIOUS])}
+        has = {name: _version(name) for name in dict.fromkeys([*SHOWN, *pins, *MALICIOUS])}
         other = [
             f"{name} {had}, not {pin}"
             for name, pin in pins.items()
@@ -123,7 +127,7 @@ class Doctor:
             advice = "`make setup` installs the pinned ones; results may differ in the last bits"
             yield Finding("packages", "warn", said, advice)
         else:
-            shown = ", ".join(f"{name} {has[name]}" for name in ("reprise", *SHOWN) if has[name])
+            shown = ", ".join([f"reprise {__version__}", *(f"{name} {has[name]}" for name in SHOWN)])
             yield Finding("packages", "ok", shown)
 
     def disks(self) -> Iterator[Finding]:

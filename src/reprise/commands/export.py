@@ -58,7 +58,7 @@ def write(
     lacking = [name.replace("_", "-") for name in NEEDED[form] if find_spec(name) is None]
     if lacking:
         raise UsageError(
-            f"{', '.join(lacking)}: not installed; `pip install 'reprise[export]'` installs what export needs"
+            f"{', '.join(lacking)}: not installed; `pip install 'reprise-papers[export]'` installs what export needs"
         )
     run = trained.run
     target = (to or project.root / "exports" / f"{experiment}-{run.arm}-s{run.seed}").resolve()

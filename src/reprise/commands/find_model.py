@@ -28,7 +28,7 @@ class Trained:
     chosen: str
     """Why this one was chosen; empty if it was named."""
     notes: list[str]
-    """What to know before using it."""
+    """Warnings to read before using it."""
 
 
 def find(

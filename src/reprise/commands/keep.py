@@ -5,22 +5,24 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from reprise.commands.find_model import check_data, find
+from reprise.commands.find_model import Trained, check_data, find
 from reprise.commands.project import UsageError
 from reprise.core.config.project import Project
-from reprise.core.contract import Failed
+from reprise.core.contract import Failed, Run
 from reprise.core.run.integrity import sealed, sha256
-from reprise.inference.kept import EXAMPLES, FOLDER, LARGEST, NETWORK, pixels, session
+from reprise.inference.kept import EXAMPLES, FOLDER, LARGEST, NETWORK, WEIGHTS, pixels, session
 from reprise.inference.kinds import Classifier, Models, Sampler
 from reprise.inference.lookup import kind_of, models_of
 
-KINDS = (Classifier, Sampler, Models)
-"""Kinds of models that can be kept; a player needs its game, and a reader of sentences its words."""
+NETWORKS = (Classifier, Sampler, Models)
+"""Kinds of which the network is kept. Of players and readers of text it is the weights."""
 CHECKED, SHOWN, NOISE = 1000, 50, 256
 """Number of test images for comparing both precisions; of those that are kept; of rows of noise."""
 SAME = 0.99
@@ -36,11 +38,11 @@ def keep(project: Project, experiment: str, arm: str | None, seed: int | None) -
     keep, and Failed if it is too large.
     """
     kind = kind_of(experiment)
-    if kind not in KINDS:
-        raise UsageError(f"{experiment} cannot be kept: only models that sort, draw or compute can")
+    if kind not in NETWORKS:
+        return _keep_weights(project, experiment, arm, seed)
     lacking = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
     if lacking:
-        raise UsageError(f"{', '.join(lacking)}: not installed; `pip install 'reprise[export]'` brings it")
+        raise UsageError(f"{', '.join(lacking)}: not installed; `pip install 'reprise-papers[export]'` brings it")
 
     def fit(run: Any) -> bool:
         from reprise.inference.models import read_config
@@ -82,12 +84,56 @@ def keep(project: Project, experiment: str, arm: str | None, seed: int | None) -
     examples = {"inputs": _stored(models, given)[: SHOWN if labels is not None else NOISE]}
     if labels is not None:
         examples["labels"] = labels[:SHOWN]
-    target = project.root / FOLDER
-    target.mkdir(exist_ok=True)
-    archive = target / f"{experiment}.zip"
     packed = io.BytesIO()
     np.savez_compressed(packed, **examples)
-    _write_zip(archive, {NETWORK: content, EXAMPLES: packed.getvalue()})
+    facts = {"says": network.says, "output": network.output, **facts}
+    return _write(project, trained, facts, {NETWORK: content, EXAMPLES: packed.getvalue()})
+
+
+def _keep_weights(project: Project, experiment: str, arm: str | None, seed: int | None) -> tuple[Path, dict[str, Any]]:
+    """Keep the weights of the paper's first stage in half precision, or in 8 bits if that takes too much."""
+    trained = find(project, experiment, arm, seed, project.pipeline.stages(experiment)[0])
+    from safetensors import numpy as safetensors
+
+    from reprise.inference.small_weights import halved, in_bytes, restored
+
+    run = trained.run
+    whole, expected = safetensors.load_file(run.model), _outputs(run)
+    forms = {"half": halved(whole), "8-bit": in_bytes(whole)}
+    for precision, form in forms.items():
+        content = safetensors.save(form)
+        with TemporaryDirectory() as folder:
+            safetensors.save_file(restored(form), stored := Path(folder) / WEIGHTS)
+            checked = _compared(_outputs(replace(run, model=stored)), expected, None, {})
+        if not _same(checked):
+            raise Failed(f"{run.name} gives other outputs in {precision} precision: {checked}")
+        if len(zlib.compress(content, 9)) <= LARGEST:
+            break
+    return _write(
+        project, trained, {"config": run.config, "precision": precision, "checked": checked}, {WEIGHTS: content}
+    )
+
+
+def _outputs(run: Run) -> Any:
+    """Return the outputs of a run's first network for its own example inputs."""
+    import torch
+
+    from reprise.inference.models import load, read_config
+
+    torch.manual_seed(0)
+    network = models_of(run.experiment).of(load(run, with_data=False), read_config(run))[0]
+    with torch.no_grad():
+        return (network.live or network.module)(*network.inputs.values()).numpy()
+
+
+def _write(
+    project: Project, trained: Trained, facts: dict[str, Any], parts: dict[str, bytes]
+) -> tuple[Path, dict[str, Any]]:
+    """Write the archive and its card. Raises Failed if the archive is too large."""
+    run, target = trained.run, project.root / FOLDER
+    target.mkdir(exist_ok=True)
+    archive = target / f"{run.experiment}.zip"
+    _write_zip(archive, parts)
     if (size := archive.stat().st_size) > LARGEST:
         archive.unlink()
         raise Failed(
@@ -95,10 +141,10 @@ def keep(project: Project, experiment: str, arm: str | None, seed: int | None) -
         )
     card = {
         "name": run.name, "scale": run.scale, "fingerprint": run.fingerprint,
-        "chosen": trained.chosen.partition(";")[0], "kind": kind.__name__,
-        "says": network.says, "output": network.output, **facts, "archive": sha256(archive),
+        "chosen": trained.chosen.partition(";")[0], "kind": kind_of(run.experiment).__name__,
+        **facts, "archive": sha256(archive),
     }  # fmt: skip
-    (target / f"{experiment}.json").write_text(json.dumps(sealed(card), indent=1, ensure_ascii=False) + "\n")
+    (target / f"{run.experiment}.json").write_text(json.dumps(sealed(card), indent=1, ensure_ascii=False) + "\n")
     return archive, card
 
 

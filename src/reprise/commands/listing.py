@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from pydantic import BaseModel
@@ -24,6 +24,9 @@ from reprise.core.config.project import Project
 from reprise.core.config.yaml import dotted, leaves
 from reprise.core.contract import Scale
 from reprise.core.verdicts.rulings import COLOURS, EARLIER, JUDGED, in_words, is_earlier
+
+if TYPE_CHECKING:
+    from reprise.core.verdicts.multiplicity import Verdicts
 
 # --- list -------------------------------------------------------------------------------------------------------------
 
@@ -191,6 +194,38 @@ def tally(said: Any) -> tuple[str, str]:
 
 
 # --- verdicts ---------------------------------------------------------------------------------------------------------
+
+
+def verdict_lines(verdicts: Verdicts, catalogue: Verdicts, width: int) -> Iterator[str]:
+    """Yield two lines per claim, checks last, at most `width` wide: its verdict, name and place; its numbers.
+
+    Only the place in the paper is cut. Each q is computed over `catalogue`, a superset of `verdicts`.
+    """
+    from reprise.core.verdicts.listings import SCALE_IN_WORDS, estimate_in_words, region_in_words, verdict_in_words
+    from reprise.core.verdicts.multiplicity import count, q_values
+
+    q, shown = q_values(catalogue), [one for claims in verdicts.values() for one in claims.values()]
+    room = max((len(verdict_in_words(one)) for one in shown), default=0)
+    for experiment, claims in verdicts.items():
+        yield typer.style(experiment, bold=True)
+        for one in sorted(claims.values(), key=lambda one: not one.counted):
+            said, name = verdict_in_words(one), one.claim.replace("_", " ") + ("" if one.counted else " (check)")
+            place = shortened(one.where, width - len(f"  {said:<{room}}  {name} · "))
+            coloured = typer.style(f"{said:<{room}}", fg=COLOURS[one.verdict])
+            first, *rest = textwrap.wrap(name, width - room - 4) if not place else [f"{name} · {place}"]
+            yield f"  {coloured}  {first}"
+            yield from (" " * (room + 4) + line for line in rest)
+            numbers = [estimate_in_words(one)]
+            numbers += [f"claimed {region}"] if (region := region_in_words(one)) else []
+            numbers += [f"{one.seeds} seed{'s' * (one.seeds != 1)}"]
+            numbers += [f"q {q[experiment, one.claim]:.2g}"] if (experiment, one.claim) in q else []
+            indent, unbroken = " " * (room + 4), ", ".join(number.replace(" ", "\0") for number in numbers)
+            lines = textwrap.wrap(unbroken, width, initial_indent=indent, subsequent_indent=indent)
+            yield from (line.replace("\0", " ") for line in lines)
+        yield ""
+    for scale in dict.fromkeys(one.scale for one in shown):
+        yield from textwrap.wrap(SCALE_IN_WORDS[scale], width)
+    yield from textwrap.wrap(f"{count(catalogue)}.", width)
 
 
 def not_run(verdicts: Mapping[str, Mapping[str, Any]], width: int) -> Iterator[str]:

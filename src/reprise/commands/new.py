@@ -32,7 +32,7 @@ DATASET, PART = "small_images", "digits"
 
 @dataclass(frozen=True)
 class Paper:
-    """What is known of the paper at the start; the rest is marked as still to be written."""
+    """Details of the paper known at the start; the rest is marked as still to be written."""
 
     key: str
     title: str = "TO WRITE: its title"

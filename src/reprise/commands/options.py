@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import textwrap
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -40,6 +41,16 @@ Json = Annotated[bool, typer.Option("--json", help="For scripts")]
 def width() -> int:
     """Return the width to print in: the terminal's, or $COLUMNS, or 80."""
     return shutil.get_terminal_size((80, 24)).columns
+
+
+def folded(line: str, hang: int = 2) -> list[str]:
+    """Wrap a line to `width`, at blanks. Its continuation is indented by `hang` more."""
+    lead = " " * (len(line) - len(line.lstrip()))
+    further = lead + " " * hang
+    return textwrap.wrap(
+        line.strip(), width(), initial_indent=lead, subsequent_indent=further,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def print_lines(lines: Iterable[str]) -> None:

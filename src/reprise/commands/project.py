@@ -15,6 +15,9 @@ if TYPE_CHECKING:  # importing pydantic would slow `reprise --help` down
     from reprise.core.config.project import Project
 
 
+NO_PROJECT = "run reprise in a clone of its repository, which holds the papers' YAML; the package holds only the code"
+
+
 class UsageError(Exception):
     """A mistake in how the command was called, such as a name that does not exist."""
 
@@ -27,7 +30,7 @@ def find_root() -> Path:
     """
     root = find_root_if_any()
     if root is None:
-        raise UsageError("no params.yaml and pipeline.yaml here, nor in any folder above: run reprise in a project")
+        raise UsageError(f"no params.yaml and pipeline.yaml here, nor in any folder above: {NO_PROJECT}")
     return root
 
 

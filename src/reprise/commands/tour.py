@@ -10,6 +10,7 @@ import typer
 
 from reprise.commands.listing import tally, verdicts
 from reprise.commands.options import width
+from reprise.commands.project import NO_PROJECT
 from reprise.core.config.config_loader import experiments_dir
 from reprise.core.config.documents import Reading, block
 
@@ -21,7 +22,7 @@ def lines(root: Path | None) -> Iterator[str]:
     """Yield the tour, with names from the project in `root` if there is one."""
     yield typer.style("Reprise reproduces deep learning's landmark experiments by editing YAML.", bold=True)
     if root is None:
-        yield "No project here: go to a folder with params.yaml and pipeline.yaml, or to one inside it."
+        yield from textwrap.wrap(f"No project here, that is, no params.yaml and pipeline.yaml: {NO_PROJECT}.", width())
         yield from _ways([("reprise doctor", "check this machine"), ("reprise --help", "all commands")])
         return
     reading = Reading(root, experiments_dir())

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from reprise.commands.options import folded
 from reprise.commands.project import UsageError, check_suffix
 from reprise.inference.kept import Kept, mixed, pixels, softmax
 
@@ -29,16 +30,15 @@ def header(asked: Asked, kept: Kept) -> Iterator[str]:
     if asked.as_json:
         return
     scale, precision = kept.card["scale"], kept.card["precision"]
-    yield f"{kept.name}, trained at scale {scale}; kept in this repository in {precision} precision"
-    if kept.card["chosen"]:
-        yield f"  {kept.card['chosen']}"
-    yield f"  {kept.card['says']}"
+    yield from folded(f"{kept.name}, trained at scale {scale}; kept in this repository in {precision} precision")
+    yield from folded(f"  {kept.card['chosen']}")
+    yield from folded(f"  {kept.card['says']}")
     checked = kept.card["checked"]
     if "right" in checked:
         yield f"  right on {checked['right']:,} of {checked['images']:,} test images"
     stage = kept.name.split("/")[1]
     then = "" if kept.card["kind"] == "Models" else "; then this command takes what you trained"
-    yield f"  `dvc repro {stage}@{kept.experiment}` trains every arm{then}"
+    yield from folded(f"  `dvc repro {stage}@{kept.experiment}` trains every arm{then}")
 
 
 def _draw(asked: Asked, kept: Kept) -> Iterator[str]:

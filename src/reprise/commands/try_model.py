@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from reprise.commands.find_model import Trained, check_data, find, is_trained
+from reprise.commands.options import folded
 from reprise.commands.project import UsageError, check_suffix
 from reprise.commands.status_line import Waiting
 from reprise.core.config.project import Project
@@ -60,8 +61,9 @@ class Asked:
     def header(self, trained: Trained) -> Iterator[str]:
         """Yield lines on which model is used and why; none in JSON mode."""
         if not self.as_json:
-            yield f"{trained.run.name}, trained at scale {trained.run.scale}"
-            yield from (f"  {said}" for said in [trained.chosen, *trained.notes] if said)
+            yield from folded(f"{trained.run.name}, trained at scale {trained.run.scale}")
+            for said in [trained.chosen, *trained.notes]:
+                yield from folded(f"  {said}")
 
 
 def use(project: Project, asked: Asked) -> Iterable[str]:
@@ -71,7 +73,7 @@ def use(project: Project, asked: Asked) -> Iterable[str]:
         UsageError: the request cannot be met.
     """
     kind = kind_of(asked.experiment)
-    if (found := _kept(project, asked, kind)) is not None:
+    if (found := _kept(project, asked, kind)) is not None and found.config is None:
         from reprise.commands import try_kept
 
         try:
@@ -111,12 +113,41 @@ def in_words() -> Iterator[tuple[str, str]]:
 
 
 def _find(project: Project, asked: Asked, stage: Any = None) -> Trained:
+    if (found := _kept(project, asked, kind_of(asked.experiment))) is not None:
+        return _kept_weights(project, found, stage)
+
     def fit(run: Run) -> bool:
         if kind_of(run.experiment).can_be_tried is Models.can_be_tried:  # same for every arm: no need for torch
             return True
         return models_of(run.experiment).can_be_tried(_config(run))
 
     return find(project, asked.experiment, asked.arm, asked.seed, stage, fit, "does not classify images")
+
+
+def _kept_weights(project: Project, found: Kept, stage: Any) -> Trained:
+    """Return the run whose weights the repository keeps.
+
+    Raises:
+        UsageError: another stage is needed, or the weights were changed.
+    """
+    experiment, own, arm, _ = found.name.split("/")
+    train = f"`dvc repro {stage or own}@{experiment}` trains "
+    if stage not in (None, own):
+        raise UsageError(f"the repository keeps {experiment} after stage {own} only; {train}its {stage} models")
+    try:
+        model = found.weights(project.root / ".reprise" / "kept")
+    except Damaged as error:
+        raise UsageError(f"{error}; {RESTORED}") from error
+    data = project.root / "data" / "prepared" / getattr(project.pipeline, own)[experiment].data
+    run = Run(
+        experiment, own, arm, found.seed, found.card["scale"], found.config, data, model, None,
+        found.card["fingerprint"],
+    )  # fmt: skip
+    notes = [
+        f"kept in this repository in {found.card['precision']} precision",
+        f"{train}every arm; then this command takes what you trained",
+    ]
+    return Trained(run, {}, found.card["chosen"], notes)
 
 
 def _offered(asked: Asked, kind: type[Kind]) -> Kind:

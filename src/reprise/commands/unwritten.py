@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +36,9 @@ def _passages(file: Path, name: str) -> Iterator[Passage]:
     text = file.read_text(encoding="utf-8")
     if not any(sign in text for sign in SIGNS):  # nearly always: avoid parsing the file
         return
-    innermost = {mark.line: path for path, mark in load(file, name).keys.items()}  # the last key that begins on a line
+    keys = {(mark.line, mark.column): path for path, mark in load(file, name).keys.items()}
     for number, line in enumerate(text.splitlines(), 1):
-        columns = [line.index(sign) for sign in SIGNS if sign in line]
-        if columns:
-            begins = max((at for at in innermost if at <= number), default=0)
-            yield Passage(Mark(name, number, min(columns) + 1), dotted(innermost.get(begins, ())))
+        for found in re.finditer("|".join(SIGNS), line):
+            place = (number, found.start() + 1)
+            nearest = max((at for at in keys if at <= place), default=(0, 0))  # the last key that begins before it
+            yield Passage(Mark(name, *place), dotted(keys.get(nearest, ())))

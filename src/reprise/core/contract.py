@@ -1,4 +1,4 @@
-"""What every paper's file must provide, expressed without importing torch.
+"""The contract of every paper's file, expressed without importing torch.
 
 A paper is `reprise/experiments/<key>.py`, or a package of that name. It exports two names:
 

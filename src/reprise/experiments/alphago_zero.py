@@ -480,7 +480,7 @@ class Task(task.Task):
         return 6 if isinstance(self.config.play, SelfPlay) else 0
 
     def snapshot(self) -> dict[str, Picture | list[np.ndarray]]:
-        """What is thought of the empty board, or, where a game is filmed, of each of its turns."""
+        """Draw the search of the empty board or, if a game is filmed, of each of its turns."""
         start = Positions.start(self.config.board.size, 1, self.config.network.past, self.config.board.limit)
         return {"first_move": self._thought(start, None, f"update {self.step:,}")}
 

@@ -81,7 +81,7 @@ class Config(ExperimentConfig):
     matcher: Matcher | None = None
     """Replaces the network by direct matching."""
     learning: Literal["competition", "sampling"] = "competition"
-    """What reinforces each S-plane: what it represents in competition, or one place of a pattern, drawn once."""
+    """How an S-plane is reinforced: by the places it wins in competition, or by one place of a pattern, drawn once."""
     wander: Annotated[int, Field(ge=0, le=4)] = 0
     """Largest shift, in cells, of each pattern down and right when it is shown."""
     stages: Annotated[list[Stage], Field(min_length=STAGES, max_length=STAGES)]

@@ -1,9 +1,10 @@
 """Models kept in the repository: one per paper, to try at once in a fresh clone.
 
 kept/<experiment>.json    description, sealed, with the SHA-256 of kept/<experiment>.zip     network.onnx, in half
-precision, and examples.npz: real inputs, with labels if they have any
+precision, and examples.npz: real inputs, with labels if they have any; or model.safetensors, the weights
 
-A kept model runs in ONNX Runtime: it needs neither torch, which takes seconds to load, nor prepared data.
+A kept network runs in ONNX Runtime: it needs neither torch, which takes seconds to load, nor prepared data. Players and
+readers of text need their paper's code around the network, so for them weights are kept.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 FOLDER = "kept"
-NETWORK, EXAMPLES = "network.onnx", "examples.npz"
+NETWORK, EXAMPLES, WEIGHTS = "network.onnx", "examples.npz", "model.safetensors"
 LARGEST = 1_000_000
 """Largest size of a kept model, in bytes."""
 
@@ -63,6 +64,23 @@ class Kept:
     def probable(self) -> bool:
         """Whether the softmax of its scores is a probability."""
         return self.card["probable"]
+
+    @property
+    def config(self) -> dict[str, Any] | None:
+        """The knobs that its weights were trained with; None if a network is kept instead of weights."""
+        return self.card.get("config")
+
+    def weights(self, folder: Path) -> Path:
+        """Write its weights as float32 to `folder`, and return the file; raises Damaged if they have changed."""
+        file = folder / f"{self.experiment}.safetensors"
+        folder.mkdir(parents=True, exist_ok=True)
+        from safetensors import numpy as safetensors
+
+        from reprise.inference.small_weights import restored
+
+        new = file.with_suffix(".new")
+        safetensors.save_file(restored(safetensors.load(self._part(WEIGHTS))), new)
+        return new.replace(file)
 
     @cached_property
     def examples(self) -> dict[str, np.ndarray[Any, Any]]:

@@ -37,7 +37,7 @@ class Models:
     needs_data: ClassVar[bool] = True
     """Whether the prepared data are needed, and not only the weights."""
     trying: ClassVar[str] = ""
-    """What `reprise try` does with these models; empty if nothing."""
+    """One line for `reprise try` that says what it does with these models; empty if it cannot try them."""
 
     def can_be_tried(self, config: Any) -> bool:
         """Whether there is something to try for an arm, given its knobs."""
@@ -155,7 +155,7 @@ class Answer:
 
     task: str
     words: list[str]
-    """What the labels refer to: each word of the sentence, or the whole input as one text."""
+    """Text that each label refers to: each word of the sentence, or the whole input as one text."""
     labels: list[str]
     """Label of each; for a regression, the number."""
     probabilities: list[float]

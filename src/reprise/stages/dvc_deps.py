@@ -23,7 +23,7 @@ STAGE_BLOCKS = ("pretrain", "finetune", "evaluate")
 """Blocks of a Config named after a stage affect that stage and later ones."""
 
 PAGE = ("stages/report.py", "stages/page", "stages/templates")
-"""What makes the page. It also shows the papers' own files, with their docstrings and comments."""
+"""Code that makes the page, which also shows the papers' own files, with their docstrings and comments."""
 
 
 def knobs_of_stage(config: dict[str, Any], stage: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from reprise.core.contract import Failed, Run, Stage
 from reprise.core.run import run_store, tracking
 from reprise.core.run.integrity import naming
 from reprise.core.run.progress import Progress
-from reprise.core.verdicts import results
+from reprise.core.verdicts import results, results_writer
 from reprise.stages.check_data import check_prepared
 from reprise.stages.run_list import check_trained, runs_of, untrained
 from reprise.stages.train import about, grid, preload, raise_failures
@@ -71,7 +71,7 @@ def _evaluate(project: Project, experiment: str, chosen: Collection[str]) -> Non
     records_by_stage = {(stage, *key): record for stage, found in trained.items() for key, record in found.items()}
     files = {(stage, arm, seed): models / stage / arm / f"seed{seed}" for stage, arm, seed in records_by_stage}
     with naming(folder, "all runs are scored, and the same command will write the results"):
-        results.write(
+        results_writer.write(
             folder,
             paper,
             project.params.scale,
@@ -84,7 +84,7 @@ def _evaluate(project: Project, experiment: str, chosen: Collection[str]) -> Non
             configs={arm: project.tree(experiment, arm) for arm in known},
             left_out=[arm for arm in project.arms(experiment) if arm not in known],
             scoring={arm: next(run.scoring for run in every if run.arm == arm) for arm in known},
-            kept=results.keep(folder, {run.arm for run in stay}) if stay else None,
+            kept=results_writer.keep(folder, {run.arm for run in stay}) if stay else None,
         )
     track(project, waiting)
 

@@ -19,7 +19,7 @@ from reprise.stages.dvc_deps import knobs_of_stage, validated
 
 @dataclass(frozen=True)
 class _Arm:
-    """What all seeds of an arm share."""
+    """Configuration and data that all seeds of an arm share."""
 
     config: dict[str, Any]
     """Same as `Run.config`."""

@@ -49,7 +49,7 @@ class StandIn:
     unknown: bool = False
     """Whether the size of a text is unknown."""
     needed: str | None = None
-    """What to do about a missing part for which there is no stand-in."""
+    """Advice for a missing part that has no stand-in."""
 
 
 def stand_in(project: Project, dataset: str, below: Path) -> StandIn:

@@ -129,7 +129,7 @@ def grid(project: Project, modules: Sequence[str]) -> Callable[..., Outcomes]:
         return partial(run_grid, preload=modules, logs=logs)
     if find_spec("ray") is None:
         path = ("runtime", "engine")
-        message = "ray is not installed: pip install 'reprise[ray]' on every node"
+        message = "ray is not installed: pip install 'reprise-papers[ray]' on every node"
         raise ConfigError([Problem(project.reading.params.value_mark(path), ".".join(path), message)])
     from reprise.core.run.ray_grid import run_ray_grid
 

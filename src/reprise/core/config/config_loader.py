@@ -19,7 +19,7 @@ from reprise.core.contract import ExperimentConfig, Strict
 
 Base = TypeVar("Base", bound=Strict)
 ALLOWED = ("pydantic", "reprise.core.contract", "reprise.parts.vocabulary")
-"""What a Config may import besides the standard library."""
+"""Modules that a Config may import besides the standard library."""
 
 
 def experiments_dir() -> Path:

@@ -218,7 +218,7 @@ class Dataset(Strict):
     title: Text
     """Title on the report page."""
     about: Text
-    """What the data are, how they were made, and what is held out."""
+    """Description: what the data are, how they were made, and what is held out."""
     parts: Annotated[dict[Name, Annotated[Part | PartOf, _MarkedInside()]], Field(min_length=1)]
     """Parts prepared together. Each has its own reader, or refers to a part of another dataset: `mnist/digits`."""
     at: dict[Scale, dict[Name, Annotated[Part | PartOf | None, _MarkedInside()]]] = {}

@@ -14,7 +14,7 @@ from reprise.core.config.names import NAME_OF_WANDB
 from reprise.core.config.yaml import Path, did_you_mean
 
 Place = Literal["key", "value", "parent", "block"]
-"""What is at fault: a key, a value, a parent that lacks a key, or a block that contradicts itself."""
+"""Part of the file that is at fault: a key, a value, a parent that lacks a key, or a block that contradicts itself."""
 
 PATTERNS = {
     r"^[a-z][a-z0-9_]*/[a-z][a-z0-9_]*$": "a part of another dataset, as in mnist/digits",

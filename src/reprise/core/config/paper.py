@@ -16,7 +16,7 @@ class Level(Strict):
     """A floor or ceiling of a metric: either a number with its source, or the arm that measures it."""
 
     says: Text
-    """What scores this: a constant predictor, a random player, raw pixels, or real data against real data."""
+    """Source of the score: a constant predictor, a random player, raw pixels, or real data against real data."""
     value: float | None = None
     """The number, in the metric's unit. Give this or `arm`."""
     arm: Name | None = None
@@ -37,7 +37,7 @@ class Metric(Strict):
     """A number that evaluation returns for every run."""
 
     says: Text
-    """What it measures, and on which split."""
+    """Quantity that it measures, and on which split."""
     unit: str = ""
     """Unit, such as % or nats; empty if it has none."""
     better: Literal["higher", "lower", "neither"]
@@ -67,6 +67,8 @@ class Published(Strict):
     """Arm that it corresponds to, if any."""
     metric: Name | None = None
     """Our metric for the same quantity. The page shows that arm's mean beside the number."""
+    tried: Text | None = None
+    """What was tried, on tuning seeds, to explain why ours misses it."""
 
 
 class ParameterCount(Strict):
@@ -92,22 +94,22 @@ class Hero(Strict):
     arm: Name
     """Arm it was made by."""
     caption: Text
-    """What it shows, in one sentence."""
+    """One sentence on what the picture shows."""
 
 
 class Presentation(Strict):
-    """What the page shows first. Nothing here affects a verdict."""
+    """Text and pictures that the page shows first. Nothing here affects a verdict."""
 
     idea: Text
-    """What the paper proposed and why it mattered, in three sentences for a student."""
+    """Three sentences for a student: what the paper proposed and why it mattered."""
     headline: Name
     """Claim whose verdict comes first."""
     hero: Hero | None = None
     """Lead picture; the first picture of the first arm by default."""
     pictures: dict[Name, Text] = {}
-    """What each picture shows, by its name."""
+    """Caption of each picture, by its name."""
     curves: dict[Name, Text] = {}
-    """What each column of the history is, in words. These curves come first, in this order; the page folds the rest."""
+    """Description of each column of the history. These curves come first, in this order; the page folds the rest."""
 
 
 class Paper(Strict):
@@ -132,8 +134,8 @@ class Paper(Strict):
     parameters: dict[Name, ParameterCount] = {}
     """Parameter counts at paper scale, by model."""
     page: Presentation | None = None
-    """What the page shows first."""
+    """Text and pictures that the page shows first."""
     first_seed: Annotated[int, Field(ge=FIRST_JUDGED_SEED)] = FIRST_JUDGED_SEED
     """First seed that judges. Raised, in a commit before the run, to judge a paper again on runs nobody has seen."""
     claims: dict[Name, Claim] = {}
-    """What the paper says, each as a comparison with its margin, fixed before the run that judges it."""
+    """Sentences of the paper, each as a comparison with its margin, fixed before the run that judges it."""

@@ -74,9 +74,9 @@ class Section(Strict):
     arms: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
     """The variants compared: what each one changes."""
     laptop: dict[str, Any]
-    """What is smaller on a laptop: an overlay on `paper`."""
+    """Laptop scale, an overlay on `paper`."""
     smoke: dict[str, Any]
-    """What is smaller still, for tests: an overlay on `laptop`."""
+    """Smoke scale, for tests: an overlay on `laptop`."""
 
 
 class Params(Strict):

@@ -18,7 +18,7 @@ from reprise.core.config.yaml import ConfigError, Document, Mark, Path, Problem,
 from reprise.core.contract import Strict
 
 ALLOWED = ("pydantic", "reprise.core.contract", "reprise.parts.data.csv_table", "reprise.parts.data.readers")
-"""What a reader's Options may import besides the standard library."""
+"""Modules that a reader's Options may import besides the standard library."""
 
 
 def readers_dir() -> FilePath:

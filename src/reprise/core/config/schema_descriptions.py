@@ -1,4 +1,4 @@
-"""What an editor shows for a key: its meaning and unit.
+"""Descriptions that an editor shows for a key: its meaning and unit.
 
 Normally that is the docstring under the field. Keys that mean the same in every paper are described here, once.
 """

@@ -121,8 +121,10 @@ def _file_problems(reading: Reading) -> Iterator[Problem]:
             near = did_you_mean(name, [one for one in reading.datasets if one not in datasets])
             message = f"there is no file {reading.datasets.file(name)}{near}"
             yield _at_value(reading.pipeline, ("datasets", index), message)
-    for folder, named in ((reading.knobs, experiments), (reading.papers, experiments), (reading.datasets, datasets)):
-        yield from _stray_files(folder, named)
+    for folder in (reading.knobs, reading.papers):
+        yield from _stray_files(folder, experiments)
+    if listed is not None:  # a missing list is reported once, not again for each file
+        yield from _stray_files(reading.datasets, datasets)
 
 
 def _stray_files(folder: Folder, named: Collection[str]) -> Iterator[Problem]:
@@ -240,16 +242,18 @@ def _stage_problems(pipeline: Document) -> Iterator[Problem]:
     listed = pipeline.data.get("datasets")
     datasets = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
     tables = {table: block(pipeline.data, table) for table in STAGE_TABLES}
+    # A table that is missing is one mistake, reported as a missing key, and not one for each experiment.
+    missing = [key for key, field in Pipeline.model_fields.items() if field.is_required() and key not in pipeline.data]
     for table, rows in tables.items():
         for key, row in rows.items():
             data, model = block(row).get("data"), block(row).get("model")
-            if isinstance(data, str) and data not in datasets:
+            if isinstance(data, str) and data not in datasets and "datasets" not in missing:
                 message = f"unknown dataset {data}{did_you_mean(data, datasets)}"
                 yield _at_value(pipeline, (table, key, "data"), message)
-            if model in ("pretrain", "finetune") and key not in tables[model]:
+            if model in ("pretrain", "finetune") and key not in tables[model] and model not in missing:
                 yield _at_value(pipeline, (table, key, "model"), f"{key} has no {model} stage")
             for needed in ("pretrain", "evaluate"):
-                if key not in tables[needed]:
+                if key not in tables[needed] and needed not in missing:
                     near = did_you_mean(key, [one for one in tables[needed] if one not in rows])
                     yield _at_key(pipeline, (table, key), f"{key} has no {needed} stage{near}")
 

@@ -40,7 +40,7 @@ _KILLED = (-signal.SIGKILL, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGABRT)
 Report = Callable[[int, int, dict[str, float]], None]
 """Called with step, total steps and a row of history."""
 Job = Callable[[Run, Report], str]
-"""What a process does for a run. It reports steps as it goes and returns the outcome as one word."""
+"""Work of a process for one run. It reports steps as it goes and returns the outcome as one word."""
 
 
 @dataclass

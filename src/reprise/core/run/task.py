@@ -61,7 +61,7 @@ class Task(pl.LightningModule):
     prefers_bf16: bool = False
     """Whether `precision: auto` may use bfloat16 autocast. The paper's test shows that it agrees with float32."""
     x_axis: str = "step"
-    """What the first column of the history counts."""
+    """Unit that the first column of the history counts."""
     x_scale: int = 1
     """How many of these one update is."""
 

@@ -65,7 +65,7 @@ _MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")
 _ENVIRON = Mark("environment")
 _FILMS = {".gif", ".mp4", ".webm"}
 _DECISIVE = ("src", "params.yaml", "params", "pipeline.yaml", "papers", "datasets")
-"""What a run depends on, as far as git tracks it. Results of earlier runs do not make a commit dirty."""
+"""Paths in git that a run depends on. Results of earlier runs do not make a commit dirty."""
 _log = logging.getLogger(__name__)
 
 Mode = Literal["online", "offline", "off"]
@@ -96,7 +96,7 @@ class Revision:
 
 @dataclass(frozen=True)
 class About:
-    """What the page of a W&B run shows besides configuration and numbers."""
+    """Description of a run on its W&B page, besides configuration and numbers."""
 
     paper: Paper
     revision: Revision | None

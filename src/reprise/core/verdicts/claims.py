@@ -31,12 +31,7 @@ from reprise.core.contract import Scale
 from reprise.core.verdicts.comparisons import Evidence, check_evidence, evidence, off_scale
 from reprise.core.verdicts.rulings import Ruling
 from reprise.core.verdicts.statistics import rate_resolution_in_words, resolution_in_words, rounded
-from reprise.core.verdicts.verdict import Region, Verdict, signed
-
-RunKey = tuple[str, int]
-"""Arm and seed."""
-Runs = Mapping[RunKey, Mapping[str, float]]
-"""Metrics of every run that completed without failing."""
+from reprise.core.verdicts.verdict import Region, RunKey, Runs, Verdict, signed
 
 
 def judge(

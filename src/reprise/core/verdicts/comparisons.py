@@ -42,7 +42,7 @@ class SeedValues:
     """Differences, ratios or an arm's own values, by seed."""
     region: Region
     quantity: str
-    """What the values are, in words."""
+    """Description of the values, for the verdict's sentence."""
     no_effect: float | None = None
     """Value without effect, if any. Between it and the region, an effect has the claimed sign but is too small."""
     unit: str | None = None

@@ -1,18 +1,14 @@
-"""Verdicts in words: tables for the terminal and for Markdown, and the phrases they share."""
+"""Verdicts in words: tables in Markdown, and the phrases that every listing shares."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from reprise.core.config.paper import Paper, Published
 from reprise.core.verdicts.multiplicity import Verdicts, count, counted, q_values
-from reprise.core.verdicts.rulings import COLOURS, JUDGED, in_words
+from reprise.core.verdicts.rulings import JUDGED, in_words
 from reprise.core.verdicts.verdict import Verdict, signed
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 SCALE_IN_WORDS: dict[str, str] = {
     "smoke": "Smoke scale: seconds of training, to test the machinery. The numbers say nothing about the paper.",
@@ -21,43 +17,17 @@ SCALE_IN_WORDS: dict[str, str] = {
 }
 
 
-def verdict_table(verdicts: Verdicts, catalogue: Verdicts | None = None) -> Table:
-    """Return a rich table of verdicts by experiment and claim. Each q is computed over `catalogue`, their superset."""
-    from rich.table import Table
-    from rich.text import Text
+def verdict_markdown(verdicts: Verdicts, papers: Mapping[str, Paper], whole: Verdicts | None = None) -> str:
+    """Return a Markdown page with a table for each experiment, without claims that are judged at another scale.
 
-    catalogue = catalogue or verdicts
-    q = q_values(catalogue)
-    caption = "\n".join([*_scales_in_words(verdicts), f"{count(catalogue)}."])
-    table = Table(title="Verdicts", title_justify="left", caption=caption, caption_justify="left", expand=False)
-    table.add_column("claim")
-    table.add_column("verdict")
-    table.add_column("estimate and interval")
-    table.add_column("claimed", no_wrap=True)
-    table.add_column("seeds", justify="right")
-    table.add_column("q", justify="right", no_wrap=True)
-    table.add_column("in the paper")
-    for experiment, claims in verdicts.items():
-        for verdict in sorted(claims.values(), key=lambda one: not one.counted):
-            kind = "" if verdict.counted else " (check)"
-            table.add_row(
-                f"{experiment}: {verdict.claim.replace('_', ' ')}{kind}",
-                Text(verdict_in_words(verdict), style=COLOURS[verdict.verdict]),
-                Text(estimate_in_words(verdict)),
-                region_in_words(verdict),
-                str(verdict.seeds),
-                f"{q[experiment, verdict.claim]:.2g}" if (experiment, verdict.claim) in q else "",
-                verdict.where,
-            )
-        table.add_section()
-    return table
-
-
-def verdict_markdown(verdicts: Verdicts) -> str:
-    """Return a Markdown page with a table for each experiment, without claims that are judged at another scale."""
+    Args:
+        verdicts: by experiment and claim.
+        papers: by experiment.
+        whole: verdicts at the paper's own scale, by experiment and claim. Published numbers compared there come first.
+    """
     q = q_values(verdicts)
     lines = ["# Verdicts", "", "Written by `reprise verdicts --markdown`. " + " ".join(_scales_in_words(verdicts))]
-    lines += ["", f"{count(verdicts)}."]
+    lines += ["", f"{count(verdicts)}.", *_published_table(papers, whole or {})]
     for experiment, claims in verdicts.items():
         lines += [
             "",
@@ -66,6 +36,34 @@ def verdict_markdown(verdicts: Verdicts) -> str:
             *verdict_rows(claims.values(), {claim: q.get((experiment, claim)) for claim in claims}),
         ]
     return "\n".join(lines)
+
+
+def _published_table(papers: Mapping[str, Paper], whole: Verdicts) -> list[str]:
+    """Return a Markdown section with a row per published number that ours was compared with, or no lines."""
+    if not (said := _published_in_words(papers, whole)):
+        return []
+    lines = ["", "## The papers' own numbers", "", said, ""]
+    lines += [
+        "| paper | number | published | ours [interval] | within | seeds | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for experiment in sorted(whole, key=lambda key: papers[key].year):
+        for number, one in published_beside(papers[experiment], whole[experiment].values()):
+            ours, low, high = (_number(value) for value in (one.estimate or 0.0, *(one.interval or ())))
+            facts = f"{ours} [{low}, {high}] | {region_in_words(one)} | {one.seeds} | **{verdict_in_words(one)}** |"
+            lines.append(f"| {experiment} | {number.what} ({number.where}) | {_with_unit(number)} | {facts}")
+    return lines
+
+
+def _published_in_words(papers: Mapping[str, Paper], whole: Verdicts) -> str:
+    """Say how many published numbers ours were compared with, and how many were met; nothing if there are none."""
+    compared = [one for key, claims in whole.items() for _, one in published_beside(papers[key], claims.values())]
+    met = sum(one.verdict == "reproduced" for one in compared)
+    numbers = f"{len(compared)} published number{'s' * (len(compared) != 1)}"
+    said = (
+        f"At the papers' own scale {numbers} can be compared with ours; {met} of ours met the tolerance set beforehand."
+    )
+    return said if compared else ""
 
 
 def verdict_rows(verdicts: Iterable[Verdict], q: Mapping[str, float | None] | None = None) -> list[str]:
@@ -94,7 +92,11 @@ def verdict_summary(
         seconds: core-seconds of all runs, by experiment. The table shows minutes on two cores.
         whole: verdicts at the paper's own scale, by experiment and claim. They have a column if there are any.
     """
-    whole = {key: claims for key, claims in (whole or {}).items() if counted(claims.values())}
+    whole = {
+        key: claims
+        for key, claims in (whole or {}).items()
+        if counted(claims.values()) or published_beside(papers[key], claims.values())
+    }
     titles = ["year", "paper", "claims", "what became of its headline", "minutes"]
     titles += ["ours at the paper's scale"] if whole else []
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
@@ -106,7 +108,8 @@ def verdict_summary(
         minutes = f"{seconds[experiment] / 120:.2g}" if seconds.get(experiment) else ""
         row = f"| {papers[experiment].year} | {link} | {claims} | {said} | {minutes} |"
         lines.append(row + (f" {_whole_in_words(papers[experiment], whole.get(experiment, {}))} |" if whole else ""))
-    return "\n".join([*lines, "", f"{count(verdicts)}."])
+    closing = " ".join(said for said in (f"{count(verdicts)}.", _published_in_words(papers, whole)) if said)
+    return "\n".join([*lines, "", closing])
 
 
 def _counts(verdicts: Iterable[Verdict]) -> str:
@@ -124,12 +127,23 @@ def published_beside(paper: Paper, verdicts: Iterable[Verdict]) -> list[tuple[Pu
 
 
 def _whole_in_words(paper: Paper, verdicts: Mapping[str, Verdict]) -> str:
-    """Return `2 reproduced: Adversarial nets, MNIST 225 nats, ours 221`, or nothing if no claim was judged."""
-    numbers = [
-        f"{number.what} {f'{number.value:g} {number.unit}'.rstrip()}, ours {signed(one.estimate or 0.0, 3)}"
-        for number, one in published_beside(paper, verdicts.values())
-    ]
+    """Return `2 reproduced: Adversarial nets, MNIST 225 nats, ours 221`, or nothing if no claim was judged.
+
+    Of more than two numbers it names two.
+    """
+    beside = published_beside(paper, verdicts.values())
+    numbers = [f"{number.what} {_with_unit(number)}, ours {_number(one.estimate or 0.0)}" for number, one in beside[:2]]
+    numbers += [f"and {len(beside) - 2} more"] if len(beside) > 2 else []
     return ": ".join(said for said in (_counts(verdicts.values()), "; ".join(numbers)) if said)
+
+
+def _with_unit(number: Published) -> str:
+    return f"{_number(number.value)} {number.unit}".rstrip()
+
+
+def _number(value: float) -> str:
+    """Format with four significant digits or more, all of those before the point: 13.87, 2,740."""
+    return (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}").replace("-", "\N{MINUS SIGN}")
 
 
 def headline(paper: Paper, verdicts: Iterable[Verdict]) -> Verdict | None:

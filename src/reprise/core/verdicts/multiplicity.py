@@ -48,7 +48,7 @@ class Count:
     false_discoveries: float
     """Bound on the expected number of false ones among the reproduced: their number times their largest q."""
     false_discoveries_of_all: float
-    """The same bound for the reproduced and those under an earlier rule together."""
+    """Bound for the reproduced and those under an earlier rule together."""
 
     def __str__(self) -> str:
         """Format as `121 claims counted, 80 reproduced, …; of the reproduced at most 1.9 are expected by chance`."""

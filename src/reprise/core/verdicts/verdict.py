@@ -10,6 +10,11 @@ from typing import Any, get_args
 from reprise.core.contract import Scale
 from reprise.core.verdicts.rulings import EARLIER, Ruling, is_earlier
 
+RunKey = tuple[str, int]
+"""Arm and seed."""
+Runs = Mapping[RunKey, Mapping[str, float]]
+"""Metrics of every run that completed without failing."""
+
 
 def signed(number: float, digits: int = 6) -> str:
     """Format a number for prose, with a true minus sign."""

@@ -326,7 +326,7 @@ def _hub_client() -> Any:
         from huggingface_hub import HfApi
     except ImportError:
         raise SourceUnavailableError(
-            "huggingface_hub is not installed; run: python -m pip install 'reprise[hub]'"
+            "huggingface_hub is not installed; run: python -m pip install 'reprise-papers[hub]'"
         ) from None
     return HfApi()
 

@@ -46,7 +46,7 @@ def _sums_beside(size: int) -> Float32[np.ndarray, "points 3*points"]:
 
 @cache
 def _numbers(size: int) -> Float64[np.ndarray, "3 points"]:
-    """What a point adds to the number of a position if it is empty (nothing), black or white (row -1)."""
+    """Return what a point adds to the number of a position: row 0 if empty (nothing), 1 if black, -1 if white."""
     points = size * size
     if points <= EXACT:
         powers = 3.0 ** np.arange(points)
@@ -182,7 +182,7 @@ class Positions:
         return allowed
 
     def legal_but_for_superko(self) -> Bool[np.ndarray, "games actions"]:
-        """The same where a position may come back, which playouts of few moves need not know."""
+        """Return the legal moves without superko, which short playouts can leave unchecked."""
         return self._by_liberties()[0]
 
     def _by_liberties(self) -> tuple[Bool[np.ndarray, "games actions"], Bool[np.ndarray, "games points"]]:

@@ -23,7 +23,7 @@ Evaluator = Callable[[Positions], Evaluated]
 
 @dataclass
 class Tree:
-    """What the search of each game knows. The root is node 0; the others are numbered by their simulation."""
+    """The search tree of each game. The root is node 0; the others are numbered by their simulation."""
 
     visits: Float32[np.ndarray, "games nodes actions"]
     """N(s, a)."""

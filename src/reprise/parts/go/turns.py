@@ -1,4 +1,4 @@
-"""What is learned from games: each turn's position, who won in the end, and where its player went or should have."""
+"""Training examples from games: each turn's position, the winner, and where its player went or should have."""
 
 from __future__ import annotations
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from reprise.core.config.project import Project
-from reprise.core.verdicts.results import Results, claim_hash, config_hash
+from reprise.core.verdicts.results import Results
+from reprise.core.verdicts.results_writer import claim_hash, config_hash
 
 
 @dataclass(frozen=True)

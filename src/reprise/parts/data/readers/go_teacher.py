@@ -21,7 +21,7 @@ class Options(Strict):
     size: Annotated[int, Field(ge=2, le=19)]
     """Size of the board."""
     komi: float
-    """What White has in advance."""
+    """Points that White is given in advance."""
     games: Annotated[int, Field(ge=2)]
     """All of them; one of four is kept back to test on."""
     simulations: Positive

@@ -12,7 +12,7 @@ from reprise.parts.data.readers import Positive, every_tenth
 
 
 class Options(Strict):
-    """What is kept."""
+    """Games to keep."""
 
     size: Annotated[int, Field(ge=2, le=19)]
     """Size of the board."""
