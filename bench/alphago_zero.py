@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,28 +24,24 @@ GAMES = 3
 
 
 def reprise(pair: int) -> Result:
-    """The arm `zero` at laptop scale: its own step of self-play, as in each update."""
+    """The arm `zero` at laptop scale: its own step of self-play, as before each update."""
     from reprise.core.config.project import load
+    from reprise.core.contract import Run
     from reprise.core.run.execution import build_task
     from reprise.experiments.alphago_zero import SelfPlay, Task
-    from reprise.stages.run_list import runs_of
 
-    machine = ("runtime.precision=32-true", "runtime.accelerator=cpu")
-    project = load(ROOT, machine, scale="laptop", papers=["alphago_zero"])
-    run = replace(next(run for run in runs_of(project, "alphago_zero", "pretrain") if run.arm == "zero"), seed=pair)
-    task = build_task(run)
+    knobs = load(ROOT, scale="laptop", papers=["alphago_zero"]).resolve("alphago_zero", "zero")
+    task = build_task(Run("alphago_zero", "pretrain", "zero", pair, "laptop", knobs, Path(), Path()))
     assert isinstance(task, Task)
     play = task.config.play
     assert isinstance(play, SelfPlay)
     task._open()
     task.network.eval()
-    lengths: list[float] = []
     for _ in range(3):
         task._move(play)
     start = time.perf_counter()
     for _ in range(MOVES):
-        row = task._move(play)
-        lengths += [float(row["length"])] if "length" in row else []
+        task._move(play)
     seconds, positions = time.perf_counter() - start, MOVES * play.games
     parameters = sum(one.numel() for one in task.network.parameters())
     return Result(positions / seconds, {}, {"seconds": seconds, "positions": positions, "parameters": parameters})
@@ -85,8 +80,12 @@ def open_spiel(pair: int) -> Result:
             played = alpha_zero._play_game(Silent(), number, game, bots, config.temperature, config.temperature_drop)
             positions += len(played.states)
         seconds = time.perf_counter() - start
-    hits = evaluator.cache_info()
-    facts = {"seconds": seconds, "positions": positions, "cache": str(hits)}
+    facts: dict[str, float | str] = {
+        "seconds": seconds,
+        "positions": positions,
+        "parameters": model.num_trainable_variables,
+        "cache": str(evaluator.cache_info()),
+    }
     return Result(positions / seconds, {}, facts)
 
 
