@@ -139,7 +139,7 @@ def test_experts_are_predicted_and_their_board_must_be_ours(tmp_path: Path) -> N
 
 
 def test_matches_and_a_game_as_sgf() -> None:
-    matches = ["first", "playouts", "raw_playouts", "raw"]
+    matches = ["first", "playouts", "raw"]
     task = opened(zero, TINY | {"evaluate": TINY["evaluate"] | {"matches": matches}}).eval()
     evaluation = scored(task)
     assert {*evaluation.metrics} == {"against_playouts_as_black", *(f"against_{match}" for match in matches)}
