@@ -208,6 +208,8 @@ def test_a_key_mistyped_is_a_mistake_and_a_word_that_nobody_has_is_none(
         assert err == f"no experiment is called {words['gann' in words]!r}; did you mean gan?\n"
     assert "no experiment matches all of these" in said("list", "zebra")
     assert said("list", "dropout").startswith("regularisation ")
+    assert "did you mean the experiment gan?" in CliRunner().invoke(cli.app, ["list", "gam"]).stderr
+    assert CliRunner().invoke(cli.app, ["list", "game"]).stderr == ""
 
 
 @pytest.mark.usefixtures("here")

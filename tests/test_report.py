@@ -13,7 +13,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import made_up
 from conftest import REPOSITORY
@@ -26,7 +28,7 @@ from reprise.stages import report
 from reprise.stages.page import cards as cards_module
 from reprise.stages.page import charts, gallery, interval_svg
 from reprise.stages.page.cards import Card, cards, count_of
-from reprise.stages.page.docstrings import account, passage, steps
+from reprise.stages.page.docstrings import account, cited, passage, steps
 from reprise.stages.page.knobs import Knob, amount, each_step, knobs, sizes, spelled
 
 LATER = made_up.PAPER.model_copy(update={"title": "A later paper", "year": 2020})
@@ -172,7 +174,8 @@ def test_the_papers_numbers_stand_beside_ours(card: Card, page: str):
     assert card.alone == [no_arm, elsewhere]
     [row] = re.findall(r"<tr><th[^>]*>Adversarial nets, MNIST.*?</tr>", page, re.DOTALL)
     assert "225" in row
-    assert report.number(card.results.metrics["minimax"]["log_likelihood"]["mean"]) in row
+    entry = card.results.metrics["minimax"]["log_likelihood"]
+    assert report.to_within(entry["mean"], entry["sd"]) in row
     assert "2 numbers of the paper without a counterpart here, at laptop scale" in page
     assert "All our numbers, at laptop scale" in page
 
@@ -192,12 +195,11 @@ def test_ours_at_the_papers_own_scale_has_a_column_and_its_claims_a_place(tmp_pa
     pages = report.render([card])
     page = pages["gan.html"]
     [row] = re.findall(r"<tr><th[^>]*>Adversarial nets, MNIST.*?</tr>", page, re.DOTALL)
-    own, small = (found.metrics["minimax"]["log_likelihood"]["mean"] for found in (card.whole, card.results))
-    assert own is not None
-    assert small is not None
-    assert own == pytest.approx(small + 140)
+    entries = [found.metrics["minimax"]["log_likelihood"] for found in (card.whole, card.results)]
+    assert entries[0]["mean"] == pytest.approx(entries[1]["mean"] + 140)
+    shown = ["225", *(report.to_within(entry["mean"], entry["sd"]) for entry in entries)]
     cells = re.findall(r"<td.*?</td>", row, re.DOTALL)
-    assert [report.number(value) in cell for value, cell in zip((225.0, own, small), cells, strict=True)] == [True] * 3
+    assert [value in cell for value, cell in zip(shown, cells, strict=True)] == [True] * 3
     assert '<a href="#as_published-at-paper-scale">reproduced</a>' in cells[1]
     assert "Ours, at the paper's scale" in page
     assert "The configuration of minimax has changed since then." in page
@@ -234,6 +236,69 @@ def test_steps_are_said_as_the_histories_count_them():
         (None, None),
         (None, None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("estimate", "interval", "shown"),
+    [
+        (3.953, (3.83, 4.325), "3.95 [3.83, 4.33]"),
+        (-182.5, (-193.1, -172.2), "−182 [−193, −172]"),
+        (478.9, (98.93, 8566.0), "480 [100, 8,570]"),  # the nearer end decides
+        (0.9799, (0.9717, 0.987), "0.980 [0.972, 0.987]"),
+        (0.0, (0.0, 0.1), "0.00 [0.00, 0.10]"),  # on an end: the width
+        (1.0, (1.0, 1.0), "1 [1, 1]"),
+        (2.5, (2.4, math.inf), "2.5 [2.4, ∞]"),
+    ],
+)
+def test_numbers_have_the_digits_that_their_interval_carries(
+    estimate: float, interval: tuple[float, float], shown: str
+):
+    decimals = report.carried(estimate, interval)
+    low, high = (report.rounded(edge, decimals) for edge in interval)
+    assert f"{report.rounded(estimate, decimals)} [{low}, {high}]" == shown
+
+
+def test_means_have_the_digits_that_their_spread_carries():
+    means = [(91.67, 7.8), (0.7494, 0.047), (12345.6, 234.0), (0.2154, 3e-17), (1.0, 0.0), (0.21544, None)]
+    assert [report.to_within(*one) for one in means] == ["91.7", "0.749", "12,350", "0.2154", "1", "0.2154"]
+    assert report.to_within(None, 1.0) == "–"
+
+
+def test_the_code_is_set_beside_what_it_cites():
+    source = '''
+def loss(x):
+    """Return the loss (Section 3, Equation 1). It is log 4 at D = 1/2."""
+
+def helper():
+    """Return one."""
+
+class Net:
+    """The network of Table 2 and Section 3.1."""
+
+    def forward(self, x):
+        """Apply it: Algorithm 1 and Equations 2 and 3, Sections A.2, 4-6.
+
+        Also Figure 2b, and Algorithm 1 again.
+        """
+
+    def _own(self):
+        """Section 9."""
+'''
+    assert [(one.name, one.places, one.line) for one in cited(source)] == [
+        ("loss", "Section 3, Equation 1", 2),
+        ("Net", "Table 2, Section 3.1", 8),
+        ("Net.forward", "Algorithm 1, Equations 2 and 3, Sections A.2, 4-6, Figure 2b", 11),
+    ]
+    assert cited(source)[0].says == "Return the loss (Section 3, Equation 1)."
+
+
+def test_charts_are_told_from_pictures_by_their_white_corners(tmp_path: Path):
+    chart = np.full((40, 60, 3), 255, np.uint8)
+    chart[5:30, 5:50] = (200, 30, 30)
+    for name, values in (("chart", chart), ("digits", 255 - chart)):
+        Image.fromarray(values).save(tmp_path / f"{name}.png")
+    shapes = [gallery.opened(tmp_path, f"{name}.png", "", None).shape for name in ("chart", "digits")]
+    assert shapes == ["pixels on-white", "pixels"]
 
 
 @pytest.mark.parametrize(

@@ -100,17 +100,37 @@ def test_every_page_of_docs_is_reached_from_the_index(site: Path) -> None:
     }
 
 
+AUDITED = (
+    "index", "readme", "docs/index", "docs/read-a-verdict", "docs/wandb", "results/index", "source/gan",
+    "gan", "dqn", "bert", "double_descent", "perceptron", "optimizers",
+)  # fmt: skip
+"""Pages of each kind, and of papers those with films, long tables or many charts."""
+
+
+@pytest.mark.parametrize("name", AUDITED)
 @pytest.mark.parametrize(("viewport", "scheme"), [(LAPTOP, "light"), (PHONE, "dark")], ids=["laptop", "phone"])
 def test_axe_finds_nothing_and_nothing_is_asked_for_outside(
-    browser: Any, site: Path, viewport: dict[str, int], scheme: str
+    browser: Any, site: Path, viewport: dict[str, int], scheme: str, name: str
 ) -> None:
-    for name in ("index", "readme", "docs/index", "docs/read-a-verdict", "docs/wandb", "results/index"):
-        tab = Tab(browser, site, f"{name}.html", viewport=viewport, color_scheme=scheme)
-        assert tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} scrolls sideways"
-        assert tab.page.locator("h1").count() == 1
-        assert tab.silent()  # before axe, which asks for the style sheet once more, and may not from a file
-        assert tab.audited() == [], name
-        tab.context.close()
+    """Contrast is one of its rules. The console stays empty."""
+    tab = Tab(browser, site, f"{name}.html", viewport=viewport, color_scheme=scheme)
+    tab.settled()
+    assert tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it scrolls sideways"
+    assert tab.page.locator("h1").count() == 1
+    assert tab.silent()  # before axe, which asks for the style sheet once more, and may not from a file
+    assert tab.audited() == []
+    tab.context.close()
+
+
+def test_every_page_takes_less_than_a_megabyte_and_a_half_before_its_films(site: Path) -> None:
+    """What it loads at once, and pictures further down: HTML, style, scripts and stills."""
+    sizes = {}
+    for path in site.glob("*.html"):
+        files = {(path.parent / unquote(link.partition("#")[0])).resolve() for link in Links(path.read_text()).links}
+        loaded = [file for file in files if file.suffix in (".css", ".js", ".png", ".svg") and file.is_file()]
+        sizes[path.name] = path.stat().st_size + sum(file.stat().st_size for file in loaded)
+    assert len(sizes) > 18
+    assert {name: size for name, size in sizes.items() if size > 1_500_000} == {}
 
 
 def test_a_reader_turns_the_pages(browser: Any, site: Path) -> None:

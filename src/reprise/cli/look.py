@@ -43,7 +43,7 @@ def list_(
 
     Oldest first; several filters must all match.
     """
-    from reprise.commands.listing import WIDE, Filters, rows, table, with_arms
+    from reprise.commands.listing import WIDE, Filters, mistyped, rows, table, with_arms
 
     project = open_project(papers=())
     found = rows(project, Filters(words or [], family, data, verdict))
@@ -56,6 +56,8 @@ def list_(
         typer.echo("no experiment matches all of these; `reprise list` shows every one")
     else:
         print_lines(table(found, details, width()))
+        for hint in mistyped(project, words or []):
+            typer.echo(hint, err=True)
 
 
 def show(

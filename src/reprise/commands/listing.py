@@ -90,6 +90,15 @@ def rows(project: Project, filters: Filters) -> list[dict[str, Any]]:
     return found
 
 
+def mistyped(project: Project, words: list[str]) -> Iterator[str]:
+    """Yield a hint for each word that is nearly a key and only a part of a word in the texts, as `gam` of `game`."""
+    whole = {word for paper in project.papers.values() for word in f"{paper.title} {paper.authors}".lower().split()}
+    for word in words:
+        nearest = difflib.get_close_matches(word, project.papers, 1)
+        if nearest and word not in project.papers and word.lower() not in whole:
+            yield f"{word!r} is a part of these papers' texts; did you mean the experiment {nearest[0]}?"
+
+
 def with_arms(project: Project, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Add the arms of each experiment, which takes reading its file of knobs."""
     return [{**row, "arms": project.arms(row["experiment"])} for row in found]

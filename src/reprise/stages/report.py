@@ -120,6 +120,9 @@ def template_environment() -> Environment:
     )
     environment.filters |= {
         "number": number,
+        "carried": carried,
+        "rounded": rounded,
+        "to_within": to_within,
         "words": words,
         "span": span,
         "count_of": count_of,
@@ -157,6 +160,39 @@ def number(value: float | None, digits: int = 4) -> str:
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "∞" if value > 0 else "−∞"
     return f"{value:,.0f}".replace("-", "−") if abs(value) >= 10 ** (digits - 1) else signed(value, digits)
+
+
+def carried(estimate: float | None, interval: tuple[float, float]) -> int | None:
+    """Return the decimals that an interval carries, negative for tens; None if it has no width.
+
+    These are two significant digits of its width, or of the distance from the estimate to the nearer end if that is
+    less than a tenth of the width, as in [98.93, 8566] around 478.9.
+    """
+    low, high = interval
+    width, nearer = high - low, 0.0 if estimate is None else min(estimate - low, high - estimate)
+    if not math.isfinite(width) or width <= 1e-9 * max(map(abs, interval)):
+        return None
+    return _two_digits(nearer if width / 1000 < nearer < width / 10 else width)
+
+
+def _two_digits(size: float) -> int:
+    """Return the decimals that show two significant digits of `size`."""
+    return 1 - math.floor(math.log10(size))
+
+
+def rounded(value: float | None, decimals: int | None) -> str:
+    """Format `value` with `decimals`, as in `−182`, `0.97`, `12,300`; like `number` if that is None."""
+    if value is None or decimals is None or not math.isfinite(value):
+        return number(value)
+    nearest = round(value, decimals) + 0.0  # no −0
+    return f"{nearest:,.{max(decimals, 0)}f}".replace("-", "−")
+
+
+def to_within(value: float | None, sd: float | None) -> str:
+    """Format a mean with as many digits as its standard deviation carries."""
+    if value is None or not math.isfinite(value) or not sd or sd <= 1e-9 * abs(value):
+        return number(value)
+    return rounded(value, _two_digits(sd))
 
 
 def words(name: str) -> str:

@@ -83,6 +83,11 @@ class Reading:
         names = [block(self.pipeline.data, table, experiment).get("data") for table in STAGE_TABLES]
         return list(dict.fromkeys(name for name in names if isinstance(name, str)))
 
+    def datasets_of(self, checked: str) -> list[str]:
+        """Return the datasets that are checked with a paper, or the one that `datasets/<name>` stands for."""
+        folder, _, name = checked.rpartition("/")
+        return [name] if folder == DATASETS else self.data(checked)
+
     def section(self, experiment: str) -> dict[str, Any]:
         """Return the contents of params/<experiment>.yaml, or {} if there is no such file."""
         return block(self.knobs[experiment].data) if experiment in self.knobs else {}

@@ -146,8 +146,9 @@ def load(
         experiment: experiment that short override keys refer to. `arms.minimax.loss=...` then changes its file, and
             `optimizer.lr=0.1` sets a knob above all overlays.
         experiments: folder of the papers' files; reprise.experiments by default.
-        papers: keys of the papers to read and check now, or a function that chooses them; all by default. Only their
-            configurations are available afterwards. Checking takes about 15 ms a paper.
+        papers: keys of the papers to read and check now; all by default. Only their configurations are available
+            afterwards. Checking takes about 15 ms a paper. A function returns those papers, and datasets as
+            `datasets/<name>`, that are not known to be valid.
 
     Raises:
         ConfigError: lists every mistake found.
@@ -156,7 +157,8 @@ def load(
     texts = (*overrides, *([f"scale={scale}"] if scale is not None else []))
     for text in texts:
         reading.override(text, experiment)
-    problems = problems_in(reading, papers(reading) if callable(papers) else papers)
+    everything = papers is None or callable(papers)
+    problems = problems_in(reading, papers(reading) if callable(papers) else papers, everything)
     if problems:
         raise ConfigError(problems)
     params, pipeline = Params.model_validate(reading.params.data), Pipeline.model_validate(reading.pipeline.data)

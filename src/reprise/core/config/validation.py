@@ -33,10 +33,12 @@ from reprise.core.config.yaml import COMMAND_LINE, ConfigError, Document, Mark, 
 from reprise.core.contract import SCALES, Scale, Strict
 
 
-def problems_in(reading: Reading, papers: Collection[str] | None) -> list[Problem]:
+def problems_in(reading: Reading, papers: Collection[str] | None, everything: bool) -> list[Problem]:
     """Return every mistake in the files and on the command line, and fill `reading.classes`.
 
-    If `papers` is given, only the files of those papers are read and checked.
+    If `papers` is given, only the files of those papers are read and checked, and of datasets those that they read and
+    those that are named as `datasets/<name>`. With `everything`, the rest is known to be without mistakes, and datasets
+    are checked against each other too.
     """
     documents = [reading.params, reading.pipeline, *_read_for(reading, papers)]
     unreadable = [problem for document in documents for problem in document.problems]
@@ -60,8 +62,8 @@ def problems_in(reading: Reading, papers: Collection[str] | None) -> list[Proble
             found += _Paper(reading, key).problems()
     if names := _datasets_of(reading, papers):
         found += _dataset_problems(reading, names)
-    if papers is None:
-        found += _reference_problems(reading)
+        if everything:
+            found += _reference_problems(reading)
     # Text that cannot be parsed is reported once, not again as a missing or wrong value.
     return unreadable + [problem for problem in found if problem.mark not in known]
 
@@ -71,10 +73,11 @@ def _chosen(folder: Folder, papers: Collection[str] | None) -> list[str]:
 
 
 def _datasets_of(reading: Reading, papers: Collection[str] | None) -> list[str]:
-    """Return the datasets that the stages of `papers` read, or all of them if `papers` is None."""
+    """Return the datasets that the stages of `papers` read or that it names, or all of them if `papers` is None."""
     if papers is None:
         return list(reading.datasets)
-    return [name for name in dict.fromkeys(n for key in papers for n in reading.data(key)) if name in reading.datasets]
+    named = dict.fromkeys(name for key in papers for name in reading.datasets_of(key))
+    return [name for name in named if name in reading.datasets]
 
 
 def _read_for(reading: Reading, papers: Collection[str] | None) -> list[Document]:

@@ -1,7 +1,8 @@
-"""Cache of the papers that were checked and found free of mistakes: `.reprise/faultless.json`.
+"""Cache of the papers and datasets that were checked and found free of mistakes: `.reprise/faultless.json`.
 
 `reprise validate` and every `dvc repro` check all papers, at 15 ms each, although people edit one at a time. The cache
-holds a hash of everything that a paper's check reads; if any of it changes, the paper is checked again.
+holds a hash of everything that a paper's check reads; if any of it changes, the paper is checked again. Datasets are
+part of the papers that read them; one that no paper reads has an entry of its own, `datasets/<name>`.
 """
 
 from __future__ import annotations
@@ -12,20 +13,20 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from reprise.core.config.documents import STAGE_TABLES, Reading, block
+from reprise.core.config.documents import DATASETS, STAGE_TABLES, Reading, block
 from reprise.core.config.reader_checks import reader_files
 
 
 def unchecked(reading: Reading) -> list[str]:
-    """Return the papers that are not known to be free of mistakes in their current state."""
+    """Return the papers and `datasets/<name>` that are not known to be free of mistakes in their current state."""
     known = _read(_file(reading.root))
-    return [key for key in _papers(reading) if known.get(key) != _hash(reading, key)]
+    return [key for key in _checked(reading) if known.get(key) != _hash(reading, key)]
 
 
 def remember(reading: Reading) -> None:
-    """Record that all papers were just found free of mistakes. A read-only folder is silently skipped."""
+    """Record that all papers and datasets were just found free of mistakes. A read-only folder is silently skipped."""
     file = _file(reading.root)
-    found = {key: _hash(reading, key) for key in _papers(reading)}
+    found = {key: _hash(reading, key) for key in _checked(reading)}
     if found == _read(file):
         return
     temporary = file.with_suffix(".new")
@@ -48,17 +49,20 @@ def _read(file: Path) -> dict[str, str]:
         return {}
 
 
-def _papers(reading: Reading) -> list[str]:
-    return list(dict.fromkeys([*reading.experiments(), *reading.knobs, *reading.papers]))
+def _checked(reading: Reading) -> list[str]:
+    papers = list(dict.fromkeys([*reading.experiments(), *reading.knobs, *reading.papers]))
+    read = {name for key in papers for name in reading.data(key)}
+    return [*papers, *(f"{DATASETS}/{name}" for name in reading.datasets if name not in read)]
 
 
 def _hash(reading: Reading, key: str) -> str:
-    """Hash what a paper's check reads: its files and table rows, the shared seeds, overrides, and the checking code."""
+    """Hash what the check of a paper or dataset reads: its files, a paper's rows, seeds and overrides, and the code."""
     tables = [block(reading.pipeline.data, table).get(key) for table in STAGE_TABLES]
     given = reading.given[key].data if key in reading.given else None
     seeds = block(reading.params.data).get("seeds")
     digest = hashlib.sha256(json.dumps([key, seeds, given, reading.overridden(key), tables], default=repr).encode())
-    for folder, names in ((reading.knobs, [key]), (reading.papers, [key]), (reading.datasets, reading.data(key))):
+    datasets = reading.datasets_of(key)
+    for folder, names in ((reading.knobs, [key]), (reading.papers, [key]), (reading.datasets, datasets)):
         for name in names:
             digest.update(b"\0" + (folder.text(name) if name in folder else b""))
     file = reading.files.get(key)

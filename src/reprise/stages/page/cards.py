@@ -23,7 +23,7 @@ from reprise.core.verdicts.verdict import Verdict
 from reprise.stages.page import excerpt
 from reprise.stages.page.charts import axis_in_words, curve_chart
 from reprise.stages.page.cost import Cost, by_arm
-from reprise.stages.page.docstrings import Account, account, module_of
+from reprise.stages.page.docstrings import Account, Cited, account, cited, module_of
 from reprise.stages.page.excerpt import Excerpt
 from reprise.stages.page.gallery import Gallery, Picture, galleries, thumbnail
 from reprise.stages.page.knobs import Knob, knobs, sizes
@@ -306,6 +306,12 @@ class Card:
     def costs(self) -> list[Cost]:
         """Cost by stage and arm."""
         return by_arm(self.cost.runs)
+
+    @property
+    def code(self) -> list[tuple[Excerpt, list[Cited]]]:
+        """The files of the paper, each with its definitions that cite a place in the paper."""
+        found = [(file, cited("\n".join(file.lines))) for file in self.sources]
+        return [(file, definitions) for file, definitions in found if definitions]
 
     def line(self, mark: Mark) -> str | None:
         """Return the anchor of a line of YAML that the page includes, else None."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -34,6 +34,48 @@ class Account:
     """Unit of its steps: `x_axis` of its Task."""
     per_step: str | None = ""
     """Knob that says how many of these one step is. Empty if one; None if the source does not tell."""
+
+
+@dataclass(frozen=True)
+class Cited:
+    """A definition whose docstring names its place in the paper."""
+
+    name: str
+    """`Generator.forward`, or the name of a function or class."""
+    says: str
+    """First sentence of its docstring."""
+    places: str
+    """`Section 3, Equation 1`."""
+    line: int
+
+
+KINDS = r"(?:Sections?|Equations?|Eqs?\.|Algorithms?|Figures?|Tables?|Theorems?|Appendix|Chapter)"
+NUMBER = r"(?:[A-Z]\.)?\d+(?:\.\d+)*[a-z]?\b"
+PLACE = re.compile(rf"{KINDS}\s(?:{NUMBER}|[A-Z]\b)(?:(?:, | and |-|–)(?:{NUMBER}|[A-Z]\.\d+))*")
+
+
+def cited(source: str) -> list[Cited]:
+    """Return the functions, methods and classes of a file whose docstrings cite a place in a paper, by line."""
+    found = []
+    for name, node in _definitions(ast.parse(source)):
+        said = ast.get_docstring(node) or ""
+        if places := list(dict.fromkeys(PLACE.findall(" ".join(said.split())))):
+            first = " ".join(said.partition("\n\n")[0].split())
+            says = re.split(r"(?<=\.)\s(?=[A-Z])", first, maxsplit=1)[0].rstrip(":")
+            found.append(Cited(name, says, ", ".join(places), node.lineno))
+    return found
+
+
+Definition = ast.FunctionDef | ast.ClassDef
+
+
+def _definitions(tree: ast.Module | ast.ClassDef, inside: str = "") -> Iterator[tuple[str, Definition]]:
+    """Yield public functions, classes and methods with their names, in order."""
+    for node in tree.body:
+        if isinstance(node, Definition) and not node.name.startswith("_"):
+            yield inside + node.name, node
+            if isinstance(node, ast.ClassDef):
+                yield from _definitions(node, f"{node.name}.")
 
 
 def module_of(experiment: str, config: Path) -> Path:

@@ -36,11 +36,14 @@ class Picture:
     """Length of a film."""
     name: str = ""
     """`minimax/samples.png`, relative to pictures/<experiment>/."""
+    on_white: bool = False
+    """Whether it is drawn on white, as charts are; the dark theme inverts these."""
 
     @property
     def shape(self) -> str:
-        """CSS class for its size."""
-        return "pixels" if self.width <= PIXELS else "wide" if self.width > WIDE else "plain"
+        """CSS classes for its size and background."""
+        size = "pixels" if self.width <= PIXELS else "wide" if self.width > WIDE else "plain"
+        return f"{size} on-white" if self.on_white else size
 
 
 @dataclass(frozen=True)
@@ -99,10 +102,17 @@ def opened(folder: Path, name: str, caption: str, step: int | None) -> Picture:
     with reporting_damage(file), Image.open(file) as image:
         width, height = image.size
         frames = getattr(image, "n_frames", 1)
-        if frames == 1:
-            return Picture(file, caption, step, width, height, name=name)
         seconds = frames * image.info.get("duration", 0) / 1000
-    return Picture(file, caption, step, width, height, Path(name).with_suffix(".still.png"), seconds, name)
+        white = drawn_on_white(image)
+    still = None if frames == 1 else Path(name).with_suffix(".still.png")
+    return Picture(file, caption, step, width, height, still, seconds if still else 0.0, name, white)
+
+
+def drawn_on_white(image: Image.Image) -> bool:
+    """Whether all corners of a picture are white."""
+    colours, (width, height) = image.convert("RGB"), image.size
+    corners = [colours.getpixel((x, y)) for x in (0, width - 1) for y in (0, height - 1)]
+    return corners == [(255, 255, 255)] * 4
 
 
 def copy_picture(picture: Picture, folder: Path) -> None:
