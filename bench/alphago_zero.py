@@ -59,9 +59,8 @@ def open_spiel(pair: int) -> Result:
     """`_play_game` of its alpha_zero.py, which an actor calls for each game."""
     os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"  # one thread, as ours; read when JAX is imported
     import numpy as np
-    import pyspiel
-    from open_spiel.python.algorithms.alpha_zero import alpha_zero
-    from open_spiel.python.algorithms.alpha_zero.evaluator import AlphaZeroEvaluator
+    import pyspiel  # pyright: ignore[reportMissingImports]
+    from open_spiel.python.algorithms.alpha_zero import alpha_zero  # pyright: ignore[reportMissingImports]
 
     class Silent:
         def print(self, *told: Any) -> None:
@@ -81,7 +80,7 @@ def open_spiel(pair: int) -> Result:
             verbose=False, quiet=True,
         )  # fmt: skip
         model = alpha_zero._init_model_from_config(config)
-        evaluator = AlphaZeroEvaluator(game, model)
+        evaluator = alpha_zero.evaluator_lib.AlphaZeroEvaluator(game, model)
         bots = [alpha_zero._init_bot(config, game, evaluator, False) for _ in range(2)]
         evaluator.evaluate(game.new_initial_state())  # compiles its operations
         start, spent, positions = time.perf_counter(), time.process_time(), 0
