@@ -2,9 +2,10 @@
 
 Both sides play games of 5 x 5 against themselves with the weights of the start: 24 simulations a move, PUCT, Dirichlet
 noise at the root, a tower of two residual blocks of 16 filters, one thread. Nothing is learned. open_spiel plays one
-game in each of its processes and evaluates one leaf at a time, through JAX, which compiles before the clock starts;
-here 96 games share each evaluation. open_spiel's heads have 16 hidden units each and 4 planes as inputs, ours 32 in
-the value's alone and 5 planes: `facts` has the number of weights. It keeps evaluations that come again in a cache.
+game in each of its processes and evaluates one leaf at a time, with JAX, whose operations are compiled before the clock
+starts, but not its inference as a whole; here 96 games share each evaluation. open_spiel's heads have 16 hidden units
+each and 4 planes as inputs, ours 32 in the value's alone and 5 planes: `facts` has the number of weights. It keeps
+evaluations that come again in a cache.
 """
 
 from __future__ import annotations
@@ -58,9 +59,8 @@ def open_spiel(pair: int) -> Result:
     """`_play_game` of its alpha_zero.py, which an actor calls for each game."""
     os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"  # one thread, as ours; read when JAX is imported
     import numpy as np
-    import pyspiel
-    from open_spiel.python.algorithms.alpha_zero import alpha_zero
-    from open_spiel.python.algorithms.alpha_zero.evaluator import AlphaZeroEvaluator
+    import pyspiel  # pyright: ignore[reportMissingImports]
+    from open_spiel.python.algorithms.alpha_zero import alpha_zero  # pyright: ignore[reportMissingImports]
 
     class Silent:
         def print(self, *told: Any) -> None:
@@ -80,9 +80,9 @@ def open_spiel(pair: int) -> Result:
             verbose=False, quiet=True,
         )  # fmt: skip
         model = alpha_zero._init_model_from_config(config)
-        evaluator = AlphaZeroEvaluator(game, model)
+        evaluator = alpha_zero.evaluator_lib.AlphaZeroEvaluator(game, model)
         bots = [alpha_zero._init_bot(config, game, evaluator, False) for _ in range(2)]
-        evaluator.evaluate(game.new_initial_state())  # compiles
+        evaluator.evaluate(game.new_initial_state())  # compiles its operations
         start, spent, positions = time.perf_counter(), time.process_time(), 0
         for number in range(GAMES):
             played = alpha_zero._play_game(Silent(), number, game, bots, config.temperature, config.temperature_drop)

@@ -180,3 +180,9 @@ def test_a_duel_goes_by_the_rules() -> None:
     assert "wins by" in duel.result
     with pytest.raises(Unusable, match="the game is over"):
         duel.move("a1")
+
+
+def test_a_duel_can_be_resigned() -> None:
+    duel = inference.Duel(opened(zero, TINY).eval())
+    duel.move("resign")
+    assert duel.result == "White wins by resignation"
