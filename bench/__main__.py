@@ -22,12 +22,12 @@ from bench.measure import Case
 from reprise.core.run.grid import KEEP_MEMORY
 
 FOLDER = Path(__file__).parent
-MODULES = ("start", "steps", "data", "gan", "dqn", "bert", "grid")
+MODULES = ("start", "steps", "data", "gan", "dqn", "bert", "alphago_zero", "grid")
 PREPARED = ("mnist", "english_text", "english_tasks", "games")
 """Datasets that the cases read; `growth` reads the first alone."""
 VERSIONS = (
     "torch", "pytorch-lightning", "stable-baselines3", "gymnasium", "ale-py", "minatar", "transformers", "accelerate",
-    "tokenizers", "datasets", "numpy", "dvc",
+    "tokenizers", "datasets", "open_spiel", "jax", "flax", "numpy", "dvc",
 )  # fmt: skip
 
 

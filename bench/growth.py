@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -26,6 +27,7 @@ import psutil
 import yaml
 
 from bench.start import REPRISE, ROOT, as_installed, copied_project, timed
+from reprise.core.run.integrity import sealed
 
 Point = dict[str, float]
 """What was measured at one size, its `size` included: seconds, or MiB where the name ends in `_mib`."""
@@ -254,9 +256,14 @@ def _write_project(folder: Path, keys: Sequence[str]) -> None:
         _write_yaml(folder / "papers" / f"{key}.yaml", PAPER)
     claims = json.dumps({"faster": {"verdict": "reproduced"}})
     made = {"data/prepared/points/card.json": "{}", "reports/index.html": "A report."}
-    for key in keys:
+    history = hashlib.sha256(b"step\n").hexdigest()
+    for index, key in enumerate(keys):
         (package / "experiments" / f"{key}.py").write_text(EXPERIMENT)
-        made[f"models/laptop/{key}/pretrain/fast/seed0.run.json"] = json.dumps({"name": key})
+        record = {"name": f"{key}/pretrain/fast/s0", "scale": "laptop", "fingerprint": f"{index:020x}"}
+        # A run that diverged leaves a history alone.
+        record |= {"config": {}, "steps": 0, "diverged": "made up", "files": {"history.csv": history}}
+        made[f"models/laptop/{key}/pretrain/fast/seed0.run.json"] = json.dumps(sealed(record))
+        made[f"models/laptop/{key}/pretrain/fast/seed0.history.csv"] = "step\n"
         left = {"claims.json": claims, "card.json": "{}", "runs.csv": "arm,seed,error\n", "metrics.json": "{}"}
         left |= {"cost.csv": "stage,arm,seed,seconds,cores,device\n"}
         left |= {"pictures/about.txt": key, "plots/loss.csv": "step,mean,arm\n0,0,fast\n"}

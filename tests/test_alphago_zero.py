@@ -139,7 +139,7 @@ def test_experts_are_predicted_and_their_board_must_be_ours(tmp_path: Path) -> N
 
 
 def test_matches_and_a_game_as_sgf() -> None:
-    matches = ["first", "playouts", "raw_playouts", "raw"]
+    matches = ["first", "playouts", "raw"]
     task = opened(zero, TINY | {"evaluate": TINY["evaluate"] | {"matches": matches}}).eval()
     evaluation = scored(task)
     assert {*evaluation.metrics} == {"against_playouts_as_black", *(f"against_{match}" for match in matches)}
@@ -180,3 +180,9 @@ def test_a_duel_goes_by_the_rules() -> None:
     assert "wins by" in duel.result
     with pytest.raises(Unusable, match="the game is over"):
         duel.move("a1")
+
+
+def test_a_duel_can_be_resigned() -> None:
+    duel = inference.Duel(opened(zero, TINY).eval())
+    duel.move("resign")
+    assert duel.result == "White wins by resignation"

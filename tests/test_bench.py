@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from conftest import REPOSITORY
+from reprise.core.run.run_store import read_published
 
 
 def test_data_that_are_not_prepared_are_named_with_the_command_that_prepares_them(tmp_path, monkeypatch):
@@ -33,3 +34,4 @@ def test_a_made_up_project_has_all_that_its_stages_leave(tmp_path, monkeypatch):
     paths = [path.replace("${scale}", "laptop").replace("${key}", key) for path in left for key in ("one", "two")]
     assert len(paths) == 14
     assert [path for path in paths if not (tmp_path / path).exists()] == []
+    assert read_published(tmp_path / "models/laptop/two/pretrain/fast/seed0.run.json")["name"] == "two/pretrain/fast/s0"

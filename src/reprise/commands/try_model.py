@@ -130,6 +130,8 @@ def _kept_weights(project: Project, found: Kept, stage: Any) -> Trained:
     Raises:
         UsageError: another stage is needed, or the weights were changed.
     """
+    assert found.config is not None
+    own: Any
     experiment, own, arm, _ = found.name.split("/")
     train = f"`dvc repro {stage or own}@{experiment}` trains "
     if stage not in (None, own):

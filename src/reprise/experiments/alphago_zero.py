@@ -17,6 +17,9 @@ Deviations, at every scale:
 - Methods, Optimization: self-play and learning take turns, one move of every game to one update of the weights.
 - Methods, Supervised learning: the experts are a search without a network, on a laptop, and professionals' games in
   place of KGS at paper scale, where no registry has the originals.
+- Methods, Neural network architecture comparison: the four networks of Figure 4 learn the experts' games too, not
+  AlphaGo Zero's own, and plain towers have two convolutions a block: 13 layers, not 12, at paper scale; on a laptop as
+  many as the residual towers.
 At laptop scale: everything that `laptop` of params/alphago_zero.yaml names. Above all a board of 5 x 5, two residual
 blocks of 32 filters, and 1 thousand games, not 4.9 million.
 
@@ -54,7 +57,7 @@ from reprise.parts.training import Schedule
 from reprise.parts.vocabulary import Count
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Match = Literal["first", "playouts", "raw_playouts", "raw"]
+Match = Literal["first", "playouts", "raw"]
 
 
 class Board(Strict):
@@ -130,8 +133,8 @@ class Evaluate(Strict):
     """Matches of the last weights, and other players' games that they predict."""
 
     matches: list[Match]
-    """Against: its first self; playouts (search without a network, `simulations` of its own); its own raw network. And
-    the raw network, the most probable move without search, against playouts."""
+    """Against: its first self; playouts (search without a network, `playouts` simulations); its own raw network, which
+    plays the most probable move without search."""
     games: Count
     """Games per match: each opening is played twice, with both colours."""
     opening: Annotated[int, Field(ge=0)]
@@ -449,8 +452,6 @@ class Task(task.Task):
                 return searching, self.searching(self.first, random)
             case "raw":
                 return searching, self.raw(self.network)
-            case "raw_playouts":
-                return self.raw(self.network), self.playouts(random)
             case "playouts":
                 return searching, self.playouts(random)
 

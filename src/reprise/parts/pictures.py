@@ -234,6 +234,7 @@ def heat_map(
     cells `framed`, as (row, column), get a frame. `signed` centres the colour map at zero.
     """
     figure, [axes] = blank(3.1)
+    # A colour map needs limits that differ, even if all values are 0.
     most = max(float(np.abs(values).max()), 1e-12)
     limits: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -most, "vmax": most} if signed else {"cmap": "viridis"}
     image = axes.imshow(values, aspect="auto" if rows[1] else "equal", **limits)
@@ -269,10 +270,12 @@ def sheet(images: Float[Tensor, "n 784"], columns: int = 10) -> Picture:
     """Tile images of 28 × 28 pixels in [0, 1] in rows of `columns`, as [height, width]. A partial row is dropped."""
     tiles = (images[: len(images) // columns * columns].detach().cpu() * 255).round().byte()
     framed = functional.pad(tiles.reshape(-1, columns, 28, 28), (0, 2, 0, 2), value=68)
+    # Each image has its frame on the right and below; the outermost ones are cut off.
     return few_colours(framed.permute(0, 2, 1, 3).reshape(-1, columns * 30)[:-2, :-2].numpy())
 
 
 def weight_sheet(weights: Float[Tensor, "n 784"], columns: int = 10) -> Picture:
     """Tile the incoming weights of units. Grey is 0; white and black are ± the unit's largest weight."""
+    # A unit whose weights are all 0 is grey, not NaN.
     largest = weights.abs().amax(1, keepdim=True).clamp(min=1e-12)
     return sheet(0.5 + 0.5 * weights / largest, min(columns, len(weights)))

@@ -165,15 +165,19 @@ def number(value: float | None, digits: int = 4) -> str:
 def carried(estimate: float | None, interval: tuple[float, float]) -> int | None:
     """Return the decimals that an interval carries, negative for tens; None if it has no width.
 
-    These are two significant digits of the distance from the estimate to the nearer end, or of the width if it lies on
-    an end.
+    These are two significant digits of its width, or of the distance from the estimate to the nearer end if that is
+    less than a tenth of the width, as in [98.93, 8566] around 478.9.
     """
     low, high = interval
-    distances = [] if estimate is None else [estimate - low, high - estimate]
-    for distance in (min(distances, default=0.0), high - low):
-        if math.isfinite(distance) and distance > 1e-9 * max(map(abs, interval)):
-            return 1 - math.floor(math.log10(distance))
-    return None
+    width, nearer = high - low, 0.0 if estimate is None else min(estimate - low, high - estimate)
+    if not math.isfinite(width) or width <= 1e-9 * max(map(abs, interval)):
+        return None
+    return _two_digits(nearer if width / 1000 < nearer < width / 10 else width)
+
+
+def _two_digits(size: float) -> int:
+    """Return the decimals that show two significant digits of `size`."""
+    return 1 - math.floor(math.log10(size))
 
 
 def rounded(value: float | None, decimals: int | None) -> str:
@@ -186,9 +190,9 @@ def rounded(value: float | None, decimals: int | None) -> str:
 
 def to_within(value: float | None, sd: float | None) -> str:
     """Format a mean with as many digits as its standard deviation carries."""
-    if value is None or not sd:
+    if value is None or not math.isfinite(value) or not sd or sd <= 1e-9 * abs(value):
         return number(value)
-    return rounded(value, carried(value, (value - sd, value + sd)))
+    return rounded(value, _two_digits(sd))
 
 
 def words(name: str) -> str:

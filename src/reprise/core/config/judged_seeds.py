@@ -42,13 +42,14 @@ def judged_seeds(paper: Mapping[str, Any], arm: str | None, scale: Scale) -> lis
 
 def _asked(claims: Mapping[str, Any], arm: str | None, scale: Scale) -> dict[str, int]:
     """Return how many seeds each claim asks for, of those that are judged at `scale` and name `arm`."""
-    judged = {name: one for name, one in claims.items() if isinstance(one, Mapping) and _judged_at(one, scale)}
+    judged = {name: one for name, one in claims.items() if isinstance(one, Mapping) and judged_at(one, scale)}
     naming = {name: one for name, one in judged.items() if arm is None or arm in {each for _, each in arm_paths(one)}}
     asked = {name: one.get("seeds", LEAST_SEEDS) for name, one in naming.items()}
     return {name: number for name, number in asked.items() if isinstance(number, int)}
 
 
-def _judged_at(claim: Mapping[str, Any], scale: Scale) -> bool:
+def judged_at(claim: Mapping[str, Any], scale: Scale) -> bool:
+    """Whether a claim of papers/<key>.yaml is judged at `scale`."""
     scales = claim.get("scales", ("laptop", "paper"))
     # At a smaller scale there is nothing to compare a published number with.
     compared_at_paper = claim.get("published") is None or scale == "paper"

@@ -134,6 +134,7 @@ class Task(pl.LightningModule):
         """
         if self.world_size == 1:
             return 1.0
+        # all_reduce writes into its argument, and `count` is the caller's.
         total = count.detach().clone().float()
         torch.distributed.all_reduce(total)
         return count * self.world_size / total

@@ -80,6 +80,7 @@ def masked(
     probabilities: Float[np.ndarray, "games actions"], legal: Bool[np.ndarray, "games actions"]
 ) -> Float[np.ndarray, "games actions"]:
     """Probabilities of the legal actions alone, summing to 1; uniform where they all were 0."""
+    # The addend keeps the sum above 0 where all legal actions had 0.
     kept = np.where(legal, probabilities + 1e-9, 0.0)
     return kept / kept.sum(1, keepdims=True)
 
@@ -163,6 +164,7 @@ def with_dirichlet(
     """(1 - ε) P + ε η over the legal actions, η ~ Dir(α) (2017, Methods, Self-play: ε = 0.25, α = 0.03)."""
 
     def noisy(priors: Float[np.ndarray, "games actions"]) -> Float[np.ndarray, "games actions"]:
+        # At α = 0.03 a draw can underflow to 0; if all of a row did, the quotient would be 0 / 0.
         drawn = np.where(priors > 0, random.gamma(concentration, size=priors.shape) + 1e-30, 0.0)
         return (1 - share) * priors + share * drawn / drawn.sum(1, keepdims=True)
 

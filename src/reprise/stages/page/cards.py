@@ -144,9 +144,10 @@ class Card:
 
     @cached_property
     def tally(self) -> dict[str, int]:
-        """Number of claims by verdict, without checks. Claims added after the evaluation count as not run."""
+        """Number of claims of this scale by verdict, without checks. Those added after the evaluation are not run."""
         waiting = [name for name in self.not_yet if not self.paper.claims[name].check]
-        counted = [verdict.counted_as for verdict in self.verdicts if verdict.counted]
+        here = [verdict for verdict in self.verdicts if not ELSEWHERE.search(verdict.reason)]
+        counted = [verdict.counted_as for verdict in here if verdict.counted]
         return tally([*counted, *["not run"] * len(waiting)])
 
     @property

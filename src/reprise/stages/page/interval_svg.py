@@ -20,6 +20,7 @@ def ticks(low: float, high: float, spaces: int) -> list[float]:
     power = 10.0 ** math.floor(math.log10(high - low))
     # Ticks at 1, 2 or 5 times a power of ten.
     step = next(size * power for size in (5, 2, 1, 0.5, 0.2, 0.1, 0.05) if size * power * spaces <= high - low)
+    # The tolerance keeps a tick that lies on an end of the axis but for rounding.
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [float(f"{index * step:.12g}") for index in range(first, last + 1)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from reprise.core.config.judged_seeds import judged_at
 from reprise.core.config.project import Project
 from reprise.core.verdicts.results import Results
 from reprise.core.verdicts.results_writer import claim_hash, config_hash
@@ -18,7 +19,7 @@ class Since:
     changed: list[str] = field(default_factory=list)
     """Claims that differ from what was judged."""
     new: list[str] = field(default_factory=list)
-    """Claims added since."""
+    """Claims added since, of those that are judged at this scale."""
     gone: list[str] = field(default_factory=list)
     """Claims removed since."""
 
@@ -33,10 +34,11 @@ def since(project: Project, experiment: str, found: Results) -> Since:
     now = {arm: config_hash(project.tree(experiment, arm, scale)) for arm in asked_for}
     before = card.get("configs", now)
     judged = card.get("claims", {})
+    missing = {name: claim for name, claim in paper.claims.items() if name not in found.verdicts}
     both = [name for name in paper.claims if name in found.verdicts]
     return Since(
         arms=[arm for arm in {**now, **before} if now.get(arm) != before.get(arm)],
         changed=[name for name in both if name in judged and judged[name] != claim_hash(paper, name)],
-        new=[name for name in paper.claims if name not in found.verdicts],
+        new=[name for name, claim in missing.items() if judged_at(vars(claim), scale)],
         gone=[name for name in found.verdicts if name not in paper.claims],
     )
