@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import cProfile
 import hashlib
+import html
 import json
 import math
 import re
@@ -194,6 +195,7 @@ def test_ours_at_the_papers_own_scale_has_a_column_and_its_claims_a_place(tmp_pa
     assert "as_published" not in {verdict.claim for verdict in card.elsewhere}
     assert "not run" not in card.tally, "the count is of the claims that are judged at the scale shown"
     pages = report.render([card])
+    assert "At the papers' own scale 1 published number can be compared" in html.unescape(pages["index.html"])
     page = pages["gan.html"]
     [row] = re.findall(r"<tr><th[^>]*>Adversarial nets, MNIST.*?</tr>", page, re.DOTALL)
     entries = [found.metrics["minimax"]["log_likelihood"] for found in (card.whole, card.results)]

@@ -1,7 +1,8 @@
 """Models kept in the repository: one per paper, to try at once in a fresh clone.
 
-kept/<experiment>.json    description, sealed, with the SHA-256 of kept/<experiment>.zip     network.onnx, in half
-precision, and examples.npz: real inputs, with labels if they have any; or model.safetensors, the weights
+- kept/<experiment>.json: description, sealed, with the SHA-256 of the archive
+- kept/<experiment>.zip: network.onnx, in half precision, and examples.npz, real inputs, with labels if they have any;
+  or model.safetensors, the weights
 
 A kept network runs in ONNX Runtime: it needs neither torch, which takes seconds to load, nor prepared data. Players and
 readers of text need their paper's code around the network, so for them weights are kept.

@@ -1,8 +1,10 @@
 """The report stage: writes reports/, a folder that works offline, from results/ and YAML.
 
-index.html              the papers, oldest first, with their verdicts <experiment>.html       one paper: claims,
-numbers, curves, pictures, deviations, configuration, cost source/<experiment>.html pictures/<experiment>/ assets/
-the style sheet, and the scripts that draw curves
+- index.html: the papers, oldest first, with their verdicts
+- <experiment>.html: one paper's claims, numbers, curves, pictures, deviations, configuration and cost
+- source/<experiment>.html: the paper's file, to link to
+- pictures/<experiment>/
+- assets/: the style sheet, and the scripts that draw curves
 """
 
 from __future__ import annotations
@@ -97,6 +99,9 @@ def render(made: list[Card], site: Site | None = None) -> dict[str, str]:
         "site": site,
         "tally": +claims,
         "count": count({card.key: card.results.verdicts for card in made if card.results}),
+        "compared": listings.published_in_words(
+            {card.key: card.paper for card in made}, {card.key: card.whole.verdicts for card in made if card.whole}
+        ),
         "families": families,
         "decades": sorted(decades.items()),
         "scales": list(dict.fromkeys(card.scale for card in made if card.results)),

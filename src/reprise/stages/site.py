@@ -1,9 +1,10 @@
 """The site: writes site/, the page of results and the docs as one folder for any web host.
 
-index.html, <experiment>.html, …   contents of `reports/` readme.html                        README.md docs/index.html
-docs/README.md cards/<experiment>.png             picture for previews of links to the paper's page docs/<page>.html,
-results/index.html, …
-                                   every other Markdown page that is linked, at its path in the repository
+- index.html, <experiment>.html, …: contents of `reports/`
+- readme.html: README.md
+- docs/index.html: docs/README.md
+- cards/<experiment>.png: picture for previews of links to the paper's page
+- docs/<page>.html, results/index.html, …: every other Markdown page that is linked, at its path in the repository
 
 All links are relative, so the folder can be at any address. Markdown is parsed by markdown-it-py according to
 CommonMark, with GitHub's tables and anchors.

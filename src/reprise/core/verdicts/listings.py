@@ -40,7 +40,7 @@ def verdict_markdown(verdicts: Verdicts, papers: Mapping[str, Paper], whole: Ver
 
 def _published_table(papers: Mapping[str, Paper], whole: Verdicts) -> list[str]:
     """Return a Markdown section with a row per published number that ours was compared with, or no lines."""
-    if not (said := _published_in_words(papers, whole)):
+    if not (said := published_in_words(papers, whole)):
         return []
     lines = ["", "## The papers' own numbers", "", said, ""]
     lines += [
@@ -55,7 +55,7 @@ def _published_table(papers: Mapping[str, Paper], whole: Verdicts) -> list[str]:
     return lines
 
 
-def _published_in_words(papers: Mapping[str, Paper], whole: Verdicts) -> str:
+def published_in_words(papers: Mapping[str, Paper], whole: Verdicts) -> str:
     """Say how many published numbers ours were compared with, and how many were met; nothing if there are none."""
     compared = [one for key, claims in whole.items() for _, one in published_beside(papers[key], claims.values())]
     met = sum(one.verdict == "reproduced" for one in compared)
@@ -108,7 +108,7 @@ def verdict_summary(
         minutes = f"{seconds[experiment] / 120:.2g}" if seconds.get(experiment) else ""
         row = f"| {papers[experiment].year} | {link} | {claims} | {said} | {minutes} |"
         lines.append(row + (f" {_whole_in_words(papers[experiment], whole.get(experiment, {}))} |" if whole else ""))
-    closing = " ".join(said for said in (f"{count(verdicts)}.", _published_in_words(papers, whole)) if said)
+    closing = " ".join(said for said in (f"{count(verdicts)}.", published_in_words(papers, whole)) if said)
     return "\n".join([*lines, "", closing])
 
 
