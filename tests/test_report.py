@@ -295,13 +295,14 @@ class Net:
     assert cited(source)[0].says == "Return the loss (Section 3, Equation 1)."
 
 
-def test_charts_are_told_from_pictures_by_their_white_corners(tmp_path: Path):
-    chart = np.full((40, 60, 3), 255, np.uint8)
-    chart[5:30, 5:50] = (200, 30, 30)
-    for name, values in (("chart", chart), ("digits", 255 - chart)):
+def test_charts_of_lines_are_told_from_heat_maps_and_images(tmp_path: Path):
+    """The dark theme inverts charts. It must not invert a picture whose caption says what dark and bright mean."""
+    chart, heat_map = np.full((2, 40, 60, 3), 255, np.uint8)
+    chart[20:22, 5:50] = heat_map[5:30, 5:50] = (200, 30, 30)
+    for name, values in (("chart", chart), ("heat_map", heat_map), ("digits", 255 - chart)):
         Image.fromarray(values).save(tmp_path / f"{name}.png")
-    shapes = [gallery.opened(tmp_path, f"{name}.png", "", None).shape for name in ("chart", "digits")]
-    assert shapes == ["pixels on-white", "pixels"]
+    shapes = [gallery.opened(tmp_path, f"{name}.png", "", None).shape for name in ("chart", "heat_map", "digits")]
+    assert shapes == ["pixels on-white", "pixels", "pixels"]
 
 
 @pytest.mark.parametrize(

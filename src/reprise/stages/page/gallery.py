@@ -12,6 +12,8 @@ from PIL import Image
 
 from reprise.core.verdicts.results import Results, check_picture, reporting_damage
 
+WHITE = 0.86
+"""Least share of white in a chart of lines or points."""
 SNAPSHOTS_SHOWN = 6
 PIXELS = 300
 """Pictures up to this width are pixel images, such as digits and games, and are never smoothed."""
@@ -37,7 +39,7 @@ class Picture:
     name: str = ""
     """`minimax/samples.png`, relative to pictures/<experiment>/."""
     on_white: bool = False
-    """Whether it is drawn on white, as charts are; the dark theme inverts these."""
+    """Whether it is a chart on white; the dark theme inverts these."""
 
     @property
     def shape(self) -> str:
@@ -109,10 +111,13 @@ def opened(folder: Path, name: str, caption: str, step: int | None) -> Picture:
 
 
 def drawn_on_white(image: Image.Image) -> bool:
-    """Whether all corners of a picture are white."""
-    colours, (width, height) = image.convert("RGB"), image.size
-    corners = [colours.getpixel((x, y)) for x in (0, width - 1) for y in (0, height - 1)]
-    return corners == [(255, 255, 255)] * 4
+    """Whether a picture is a chart of lines or points: white in all corners and over `WHITE` of its area.
+
+    Heat maps and images, where dark and bright mean something, cover more.
+    """
+    grey, (width, height) = image.convert("L"), image.size
+    corners = [grey.getpixel((x, y)) for x in (0, width - 1) for y in (0, height - 1)]
+    return corners == [255] * 4 and sum(grey.histogram()[250:]) >= WHITE * width * height
 
 
 def copy_picture(picture: Picture, folder: Path) -> None:
