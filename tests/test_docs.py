@@ -489,8 +489,18 @@ def test_the_worked_example_is_of_results() -> None:
     described["metrics"]["test_error"] |= {"scale": "linear"}  # the plainest case: points, not odds
     claim = {"says": "It is so.", "where": "Here", "metric": "test_error"}
     for higher, lower, seeds, said in (
-        ("relu_30_glorot", "relu_30_he", 8, ("72.6 points", "[46.8, 82.8] points", "p = 0.0039", "So: *reproduced*")),
-        ("relu_30_he", "relu_22_he", 6, ("0.415 points", "from −0.8 to 1.59", "p = 0.34", "So: *inconclusive*")),
+        (
+            "relu_30_glorot",
+            "relu_30_he",
+            8,
+            ("72.6 points", "[46.8, 82.8] points", "p = 0.0039", "So the claim is *reproduced*"),
+        ),
+        (
+            "relu_30_he",
+            "relu_22_he",
+            6,
+            ("0.415 points", "from −0.8 to 1.59", "p = 0.34", "So the claim is *inconclusive*"),
+        ),
     ):
         paper = Paper.model_validate(described | {"claims": {"it": claim | {"higher": higher, "lower": lower}}})
         verdict = judge("it", paper, runs, "laptop")
@@ -498,7 +508,7 @@ def test_the_worked_example_is_of_results() -> None:
         shown = (f"{verdict.estimate:.3g}", *(f"{end:.3g}" for end in verdict.interval), f"{verdict.p:.2g}")
         for number in shown:
             assert any(number.replace("-", "−") in words for words in said), (number, said)
-        assert said[-1] == f"So: *{verdict.verdict}*"
+        assert said[-1] == f"So the claim is *{verdict.verdict}*"
         for words in said:
             assert words in text
         for seed in range(FIRST_JUDGED_SEED, FIRST_JUDGED_SEED + seeds):

@@ -30,8 +30,8 @@ from reprise.core.config.project import load
 from reprise.core.config.yaml import ConfigError
 from reprise.core.contract import SCALES
 
-VAE = Paper(
-    "vae",
+CAPSULES = Paper(
+    "capsules",
     'Auto-Encoding "Variational" Bayes',
     "Kingma, Welling",
     2013,
@@ -66,21 +66,21 @@ def contents(root: Path) -> dict[Path, bytes]:
 
 def test_four_files_are_written_and_a_line_for_each_stage(root: Path) -> None:
     before = contents(root)
-    written = [path.relative_to(root).as_posix() for path in write(load(root, papers=()), VAE)]
+    written = [path.relative_to(root).as_posix() for path in write(load(root, papers=()), CAPSULES)]
     assert written == [
-        "src/reprise/experiments/vae.py", "tests/test_vae.py", "params/vae.yaml", "papers/vae.yaml", "pipeline.yaml",
+        "src/reprise/experiments/capsules.py", "tests/test_capsules.py", "params/capsules.yaml", "papers/capsules.yaml", "pipeline.yaml",
     ]  # fmt: skip
     changed = [path for path, content in contents(root).items() if path in before and content != before[path]]
     assert [path.relative_to(root).as_posix() for path in changed if "schemas" not in path.parts] == ["pipeline.yaml"]
     old = before[root / "pipeline.yaml"].decode().splitlines()
     added = [line for line in difflib.ndiff(old, (root / "pipeline.yaml").read_text().splitlines()) if line[0] in "+-"]
-    assert added == ["+   vae: {data: points}", "+   vae: {model: pretrain, data: points}"]
+    assert added == ["+   capsules: {data: points}", "+   capsules: {model: pretrain, data: points}"]
     pipeline = (root / "pipeline.yaml").read_text()
-    assert "  toy: {data: points}\n  vae: {data: points}\n\n# what is scored\nevaluate:\n" in pipeline
-    assert "  vae: {model: pretrain, data: points}\n\n# an epilogue\n" in pipeline
+    assert "  toy: {data: points}\n  capsules: {data: points}\n\n# what is scored\nevaluate:\n" in pipeline
+    assert "  capsules: {model: pretrain, data: points}\n\n# an epilogue\n" in pipeline
     project = load(root)
-    assert project.arms("vae") == ["proposed", "baseline"]
-    assert project.papers["vae"].title == VAE.title
+    assert project.arms("capsules") == ["proposed", "baseline"]
+    assert project.papers["capsules"].title == CAPSULES.title
     assert schema.current(root)
 
 
@@ -91,16 +91,16 @@ def test_a_table_without_entries_gets_one(root: Path) -> None:
         for path in [path for path in marks if path[:1] == ("pretrain",) and len(path) > 1]:
             del marks[path]
     line = pipeline.keys[("pretrain",)].line
-    text = new._with_stages("a\n" * 20, pipeline, {"pretrain": "vae: {}"})
-    assert text.split("\n")[line] == "  vae: {}"
+    text = new._with_stages("a\n" * 20, pipeline, {"pretrain": "capsules: {}"})
+    assert text.split("\n")[line] == "  capsules: {}"
 
 
 def test_what_is_not_said_is_to_be_written(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It runs; `validate` lists the passages, and conformance does not pass."""
-    write(load(root, papers=()), Paper("vae", data="points"))
-    assert load(root).papers["vae"].title == "TO WRITE: its title"
+    write(load(root, papers=()), Paper("capsules", data="points"))
+    assert load(root).papers["capsules"].title == "TO WRITE: its title"
     found = unwritten(root)
-    assert {Path(one.mark.file).name for one in found} == {"vae.yaml"}
+    assert {Path(one.mark.file).name for one in found} == {"capsules.yaml"}
     said = {one.path for one in found}
     assert {"title", "authors", "year", "venue", "link", "claims.learns.says", "claims.learns.where"} <= said
     assert {"published[0].what", "published[0].where"} <= said
@@ -119,12 +119,12 @@ def test_what_is_not_said_is_to_be_written(root: Path, monkeypatch: pytest.Monke
     ]
     monkeypatch.setattr(conformance, "REPOSITORY", root)
     with pytest.raises(AssertionError, match="still to be written"):
-        conformance.test_nothing_is_left_to_write("vae")
+        conformance.test_nothing_is_left_to_write("capsules")
 
 
 def test_nothing_is_invented(root: Path) -> None:
     """No section, table or equation that nobody looked up."""
-    for path in write(load(root, papers=()), VAE)[:4]:
+    for path in write(load(root, papers=()), CAPSULES)[:4]:
         assert re.findall(r"(?:Section|Table|Figure|Equation) \d", path.read_text()) == [], path.name
 
 
@@ -157,13 +157,13 @@ def test_a_block_in_braces_is_refused_with_its_line(root: Path) -> None:
         .replace("data: points}\n\n# an", "data: points}}\n\n# an")
     )
     with pytest.raises(UsageError, match=r"pipeline\.yaml:\d+: write `evaluate` as a block"):
-        write(load(root, papers=()), VAE)
+        write(load(root, papers=()), CAPSULES)
 
 
 def test_what_does_not_validate_is_taken_back(root: Path) -> None:
     before = contents(root)
     with pytest.raises(ConfigError, match="http"):
-        write(load(root, papers=()), Paper("vae", "T", "A", 2013, "V", "no link", "vision", "points"))
+        write(load(root, papers=()), Paper("capsules", "T", "A", 2013, "V", "no link", "vision", "points"))
     assert {path for path in contents(root) if "schemas" not in path.parts} == {*before}
     assert all(content == before[path] for path, content in contents(root).items() if path in before)
 
@@ -185,18 +185,21 @@ def test_whatever_stops_it_nothing_is_left(
 
     monkeypatch.setattr(*((new, "load") if where == "load" else (schema, "write")), stopped)
     with pytest.raises(type(error)):
-        write(project, VAE)
+        write(project, CAPSULES)
     assert contents(root) == before
 
 
 def test_a_link_and_a_family_may_have_any_signs(root: Path) -> None:
     """Unquoted `arXiv: 1312.6114` would be no YAML; what is wrong with it is that it is no address."""
-    for wrong, path in ((replace(VAE, link="arXiv: 1"), "link"), (replace(VAE, family="early: [1"), "family")):
+    for wrong, path in (
+        (replace(CAPSULES, link="arXiv: 1"), "link"),
+        (replace(CAPSULES, family="early: [1"), "family"),
+    ):
         with pytest.raises(ConfigError) as refused:
             write(load(root, papers=()), wrong)
         assert [problem.path for problem in refused.value.problems] == [path]
-    write(load(root, papers=()), replace(VAE, link="https://example.org/ #a: b"))
-    assert load(root).papers["vae"].link == "https://example.org/ #a: b"
+    write(load(root, papers=()), replace(CAPSULES, link="https://example.org/ #a: b"))
+    assert load(root).papers["capsules"].link == "https://example.org/ #a: b"
 
 
 def imported(name: str, file: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
@@ -216,21 +219,23 @@ def test_the_new_paper_passes_conformance_and_its_own_tests(
     """Everything that is asked of every paper; that it also runs, tests/test_integration.py shows."""
     import reprise.experiments
 
-    write(load(root, papers=()), VAE)
-    paper = imported("reprise.experiments.vae", root / "src" / "reprise" / "experiments" / "vae.py", monkeypatch)
-    monkeypatch.setattr(reprise.experiments, "vae", paper, raising=False)
+    write(load(root, papers=()), CAPSULES)
+    paper = imported(
+        "reprise.experiments.capsules", root / "src" / "reprise" / "experiments" / "capsules.py", monkeypatch
+    )
+    monkeypatch.setattr(reprise.experiments, "capsules", paper, raising=False)
     monkeypatch.setattr(conformance, "REPOSITORY", root)
     project = load(root)
-    conformance.test_has_its_files_and_names(project, "vae")
-    conformance.test_claims_say_where_and_are_judged_somewhere(project, "vae")
+    conformance.test_has_its_files_and_names(project, "capsules")
+    conformance.test_claims_say_where_and_are_judged_somewhere(project, "capsules")
     for scale in SCALES:
-        conformance.test_every_arm_validates_by_the_real_class(project, "vae", scale)
-    own = imported("test_vae", root / "tests" / "test_vae.py", monkeypatch)
+        conformance.test_every_arm_validates_by_the_real_class(project, "capsules", scale)
+    own = imported("test_capsules", root / "tests" / "test_capsules.py", monkeypatch)
     tests = {name: test for name, test in vars(own).items() if name.startswith("test_")}
     assert len(tests) == 4
     for test in tests.values():
         test(data) if "data" in inspect.signature(test).parameters else test()
-    files = ["src/reprise/experiments/vae.py", "tests/test_vae.py"]
+    files = ["src/reprise/experiments/capsules.py", "tests/test_capsules.py"]
     for name in ("pyproject.toml", "src/reprise/core", "src/reprise/parts", "tests/training.py"):
         (root / name).symlink_to(REPOSITORY / name)  # ruff sorts imports by what is there
     for command in (["ruff", "check"], ["ruff", "format", "--check"]):

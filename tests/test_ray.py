@@ -190,6 +190,6 @@ def test_a_run_is_not_spread_over_devices_as_well(tmp_path: Path):
 def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     project = asking_for_ray(tmp_path)
     monkeypatch.setitem(sys.modules, "ray", None)
-    message = r"command line: runtime\.engine: ray is not installed: pip install 'reprise\[ray\]'"
+    message = r"command line: runtime\.engine: ray is not installed: pip install 'reprise-papers\[ray\]'"
     with pytest.raises(ConfigError, match=message):
         grid(project, [])
