@@ -32,12 +32,12 @@ from reprise.core.contract import SCALES
 
 CAPSULES = Paper(
     "capsules",
-    'Auto-Encoding "Variational" Bayes',
-    "Kingma, Welling",
-    2013,
-    "ICLR",
-    "https://arxiv.org/abs/1312.6114",
-    "generative",
+    'Dynamic "Routing" between Capsules',
+    "Sabour, Frosst, Hinton",
+    2017,
+    "NIPS",
+    "https://arxiv.org/abs/1710.09829",
+    "vision",
     "points",
 )
 
@@ -68,7 +68,8 @@ def test_four_files_are_written_and_a_line_for_each_stage(root: Path) -> None:
     before = contents(root)
     written = [path.relative_to(root).as_posix() for path in write(load(root, papers=()), CAPSULES)]
     assert written == [
-        "src/reprise/experiments/capsules.py", "tests/test_capsules.py", "params/capsules.yaml", "papers/capsules.yaml", "pipeline.yaml",
+        "src/reprise/experiments/capsules.py", "tests/test_capsules.py",
+        "params/capsules.yaml", "papers/capsules.yaml", "pipeline.yaml",
     ]  # fmt: skip
     changed = [path for path, content in contents(root).items() if path in before and content != before[path]]
     assert [path.relative_to(root).as_posix() for path in changed if "schemas" not in path.parts] == ["pipeline.yaml"]
