@@ -113,9 +113,7 @@ class Encoded(NamedTuple):
         return np.flatnonzero(np.maximum(self.source.lengths, self.target.lengths) <= most)
 
 
-def encoded(
-    splits: dict[str, Parallel], cache: Path, *, byte_pairs: int | None
-) -> tuple[Pieces, dict[str, Encoded]]:
+def encoded(splits: dict[str, Parallel], cache: Path, *, byte_pairs: int | None) -> tuple[Pieces, dict[str, Encoded]]:
     """Encode all splits in pieces learned from `train`, both sides: `byte_pairs` of them, or with None its words.
 
     Results are cached: an entry is named by the hash of its inputs, and is complete or absent.

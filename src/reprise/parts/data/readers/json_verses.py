@@ -1,6 +1,6 @@
 """One book in two languages, each a JSON file of its verses, such as the Bible in English and Portuguese.
 
-    {"verses": {"GEN.1.1": {"text": "In the beginning God created heaven, and earth."}, ...}}
+{"verses": {"GEN.1.1": {"text": "In the beginning God created heaven, and earth."}, ...}}
 """
 
 from __future__ import annotations
@@ -40,9 +40,7 @@ def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
     """
     first, second = (verses(named(files, name)) for name in (options.source, options.target))
     common = [name for name in first if name in second]
-    held_out = {
-        book: split for split in ("validation", "test") for book in getattr(options, split)
-    }
+    held_out = {book: split for split in ("validation", "test") for book in getattr(options, split)}
     if len(held_out) < len(options.validation) + len(options.test):
         raise ValueError("a book is held out twice: expected each in `validation` or in `test`, once")
     if unknown := held_out.keys() - {book_of(name) for name in common}:
