@@ -30,6 +30,7 @@ from reprise.inference.kinds import (
     Sampler,
     Stories,
     Text,
+    Translator,
     Unusable,
     is_masked,
 )
@@ -476,6 +477,33 @@ def _tell(project: Project, asked: Asked) -> Iterator[str]:
     yield f"{told.question} " + ", ".join(f"{word} ({100 * share:.1f} %)" for word, share in told.answers)
 
 
+# --- translations -----------------------------------------------------------------------------------------------------
+
+SENTENCE = "the old friend visits my small house"
+LOOKED = 2
+
+
+def _translate(project: Project, asked: Asked) -> Iterator[str]:
+    if asked.out is not None:
+        raise UsageError("the translation is printed; --json is for scripts, and there is no --out")
+    text = " ".join(asked.given) or ("" if sys.stdin.isatty() else sys.stdin.read())
+    if not text.strip():
+        raise UsageError(f"no sentence was given; as in `reprise try {asked.experiment} '{SENTENCE}'`")
+    trained = _find(project, asked)
+    yield from asked.header(trained)
+    with _waiting(project, asked):
+        found = _offered(asked, Translator).translate(_opened(project, trained), text)
+    if asked.as_json:
+        yield json.dumps({"model": trained.run.name, **asdict(found)}, indent=1, ensure_ascii=False)
+        return
+    yield found.text
+    yield "each word written, and those it looked at most, in %:"
+    left = max(map(len, found.target), default=0)
+    for written, weights in zip(found.target, found.attention, strict=True):
+        most = sorted(zip(weights, found.source, strict=True), key=lambda one: -one[0])[: asked.number or LOOKED]
+        yield f"  {written:<{left}}  " + ", ".join(f"{read} {100 * weight:.0f}" for weight, read in most)
+
+
 # --- images -----------------------------------------------------------------------------------------------------------
 
 
@@ -602,6 +630,7 @@ def _name(label: int, reader: Any) -> str:
 
 
 USES: dict[type[Models], Callable[[Project, Asked], Iterator[str]]] = {
-    Sampler: _draw, Player: _play, Opponent: _duel, Text: _read, Stories: _tell, Classifier: _sort,
+    Sampler: _draw, Player: _play, Opponent: _duel, Text: _read, Stories: _tell,
+    Translator: _translate, Classifier: _sort,
 }  # fmt: skip
 """Function for each kind of model."""

@@ -2,19 +2,19 @@
 https://arxiv.org/abs/1706.03762.
 
 Claimed: a network of attention alone translates better than recurrent ones, at a fraction of the training cost
-(Abstract; Section 6.1; Table 2: 27.3 BLEU for 3.3e18 FLOP, where GNMT needs 2.3e19 for 24.6). One head is 0.9 BLEU worse than
-eight (Section 6.2; Table 3, rows A), smaller keys hurt (rows B), learned positions do as well as sinusoids (row E);
-without recurrence or convolution, positions have to be injected (Section 3.5). The learning rate is warmed up (Section
-5.3); the paper does not say what happens otherwise.
+(Abstract; Section 6.1; Table 2: 27.3 BLEU for 3.3e18 FLOP, where GNMT needs 2.3e19 for 24.6). One head is 0.9 BLEU
+worse than eight (Section 6.2; Table 3, rows A), smaller keys hurt (rows B), learned positions do as well as sinusoids
+(row E); without recurrence or convolution, positions have to be injected (Section 3.5). The learning rate is warmed up
+(Section 5.3); the paper does not say what happens otherwise.
 
 Deviations:
 - Section 5.1: batches have a fixed number of sentences of similar length, not of tokens.
 - Section 6.1: checkpoints are averaged that lie a number of updates apart, not ten minutes.
-- Section 6.1's BLEU is of tokenised text with compounds split; here it is sacreBLEU's, of the text itself, which is
-  about one point lower.
+- Section 6.1's BLEU is of tokenised text with compounds split. Here it is sacreBLEU's, of the text itself, and about
+  one point lower.
 - The paper does not give the initial weights: glorot uniform, and N(0, 1/d) for embeddings, as in the authors' code.
-- Table 2's recurrent network is GNMT. Ours is a GRU with attention (Luong et al. 2015) whose encoder has, as GNMT's, one
-  bidirectional layer below the others; it shares all embeddings, as the Transformer does.
+- Table 2's recurrent network is GNMT. Ours is a GRU with attention (Luong et al. 2015), whose encoder has one
+  bidirectional layer below the others, like GNMT's; it shares all embeddings, as the Transformer does.
 - Table 2 multiplies time by an estimate of each device's speed. Here FLOPs of matrix products are counted, forward and
   twice as many backward, padding included.
 What a smaller scale changes is in params/transformer.yaml, and nowhere else.
@@ -223,7 +223,7 @@ class Transformer(nn.Module):
         for layer in self.encoder:
             x, _ = layer(x, mask)
         x = self.encoder_norm(x)
-        return [layer.cross.keys_values(x) for layer in self.decoder]
+        return [layer.cross.keys_values(x) for layer in _layers(self.decoder)]
 
     def forward(
         self,
@@ -330,6 +330,11 @@ class GRUs(nn.Module):
         decoder = target * (3 * n.hidden * (n.width + n.hidden) + above + 2 * n.hidden**2 + 2 * n.hidden * n.width)
         logits = target * n.width * self.embedding.num_embeddings
         return batch * (encoder + decoder + 2 * target * source * n.hidden + logits)
+
+
+def _layers(layers: nn.ModuleList) -> Iterator[Any]:
+    # torch types what is in a list as any module.
+    return iter(layers)
 
 
 def _embedding(count: int, width: int) -> nn.Embedding:
@@ -547,7 +552,7 @@ class Task(task.Task):
         return bleu(written, references)
 
     def aligned(self, network: Any, split: str) -> list[float]:
-        """Return for each layer the percentage of target words that attend most to their counterpart, heads averaged."""
+        """Return, by layer, the share in % of target words that attend most to their counterpart, heads averaged."""
         right, pairs = np.zeros(self.watched.shape[1]), self.pairs[split]
         for at in pairs.blocks():
             batch, attention = pairs.batch(at, self.device), list[Tensor]()

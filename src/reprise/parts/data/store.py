@@ -194,7 +194,7 @@ class Parallel(Sequence[tuple[str, str]]):
 def write_parallel(
     folder: Path, split: str, pairs: Iterable[tuple[str, str]], alignments: Iterable[str] | None = None
 ) -> int:
-    """Write sentences with their translations, and return their number; alignments are in Pharaoh's format, `0-0 1-2`."""
+    """Write sentences and translations, and return their number; alignments are in Pharaoh's format, `0-0 1-2`."""
     source, target = [list(column) for column in zip(*pairs, strict=True)] or ([], [])
     write_texts(folder, f"{split}_source", source)
     write_texts(folder, f"{split}_target", target)
