@@ -477,13 +477,15 @@ class Task(task.Task):
         frame = step * FRAMES // self.total_steps
         if step == 0 or frame > (step - 1) * FRAMES // self.total_steps:
             self.watch(frame)
-        batch = self.pairs["train"].batch(self.sampler.indices(step, self.rank, self.world_size), self.device)
+        whole = self.pairs["train"].batch(self.sampler.indices(step), self.device)
+        # Every device pads the whole batch, and takes its share: lengths are then the same on all.
+        batch = Batch(*(each[self.rank :: self.world_size] for each in whole))
         logits = self.network(batch.source, batch.shown)
         loss = smoothed_loss(logits, batch.targets, self.config.smoothing)
         weight = self.weight_among_ranks((batch.targets != PAD).sum())
         self.descend(loss * weight, self.raw_optimizers[0], self.config.optimizer, self.schedule.at(step))
         # A multiplication and an addition; twice as many backward as forward.
-        self.flops += 6 * self.world_size * self.network.multiplications(*batch.source.shape, batch.shown.shape[1])
+        self.flops += 6 * self.network.multiplications(*whole.source.shape, whole.shown.shape[1])
         left = self.total_steps - step - 1
         if self.mean is not None and left % self.every == 0 and left // self.every < self.config.averaging:
             self.average()
