@@ -110,8 +110,10 @@ class Config(ExperimentConfig):
     """Number of training images, drawn by the seed."""
     training_shift: Annotated[int, Field(ge=0, le=8)] = 0
     """Largest shift, in pixels down and right, of a training image; drawn anew each time that it is shown."""
+    nudge: Annotated[int, Field(ge=1, le=8)]
+    """A small shift, in pixels and in eight directions, under which errors are scored."""
     shift: Annotated[int, Field(ge=1, le=8)]
-    """Shift, in pixels and in eight directions, under which errors are scored."""
+    """A larger one."""
     scrambled: bool = False
     """Whether the pixels of all images are put into one fixed disorder, in which neighbours are far apart."""
     batch_size: Count
@@ -429,10 +431,10 @@ class Task(task.Task):
         """Return the error in %."""
         return 100 * float((in_blocks(self.outputs, images).argmax(1) != labels).float().mean())
 
-    def shifted_error(self, some: ImageSet) -> float:
-        """Return the error in %, over one in THINNED images and eight directions."""
+    def shifted_error(self, some: ImageSet, far: int) -> float:
+        """Return the error in % of digits that are `far` pixels away, over one in THINNED and eight directions."""
         images, labels = some[::THINNED]
-        steps = [step * self.config.shift for step in (-1, 0, 1)]
+        steps = (-far, 0, far)
         moves = [(down, right) for down in steps for right in steps if down or right]
         return sum(self.error(moved(images, *move), labels) for move in moves) / len(moves)
 
@@ -441,9 +443,10 @@ class Task(task.Task):
         metrics = {
             "train_error": self.error(*self.train_set[:10_000]),
             "validation_error": self.error(*self.validation_set[:]),
-            "validation_shifted_error": self.shifted_error(self.validation_set),
+            "validation_shifted_error": self.shifted_error(self.validation_set, self.config.shift),
             "test_error": self.error(*self.test_set[:]),
-            "shifted_error": self.shifted_error(self.test_set),
+            "nudged_error": self.shifted_error(self.test_set, self.config.nudge),
+            "shifted_error": self.shifted_error(self.test_set, self.config.shift),
         }
         updates = [probe * self.total_steps // PROBES for probe in range(PROBES)]
         kernels = torch.cat([self.recorded, self.network.kernels()[None]]).cpu().numpy()
