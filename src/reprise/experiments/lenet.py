@@ -343,9 +343,18 @@ def moved(images: Float[Tensor, "n 1 side side"], down: int, right: int) -> Floa
     return shifted(images, down * one, right * one)
 
 
-def disorder(side: int) -> list[int]:
-    """Return the fixed order into which `scrambled` puts the pixels."""
-    return np.random.default_rng(1989).permutation(side * side).tolist()
+class Disorder(nn.Module):
+    """Put the pixels of every image into the same disorder."""
+
+    order: Tensor
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        order = np.random.default_rng(1989).permutation(side * side).tolist()
+        self.register_buffer("order", torch.tensor(order), persistent=False)
+
+    def forward(self, images: Float[Tensor, "n 1 side side"]) -> Float[Tensor, "n 1 side side"]:
+        return images.flatten(1)[:, self.order].view_as(images)
 
 
 # Objectives
@@ -375,14 +384,13 @@ class Task(task.Task):
 
     log_every = 50
     recorded: Tensor
-    order: Tensor
 
     def __init__(self, run: Run, config: Config) -> None:
         super().__init__(run, config)
         self.config, self.side = config, side_of(config)
         self.network = network_of(config)
         self.register_buffer("recorded", torch.zeros(PROBES, *self.network.kernels().shape))
-        self.register_buffer("order", torch.tensor(disorder(self.side)), persistent=False)
+        self.disorder = Disorder(self.side) if config.scrambled else nn.Identity()
 
     def load_data(self) -> None:
         """Load `images` of the training set, and its last 5,000 as the validation split."""
@@ -403,9 +411,7 @@ class Task(task.Task):
 
     def outputs(self, images: Float[Tensor, "n 1 side side"]) -> Float[Tensor, "n 10"]:
         """Return the network's outputs, for pixels in their order."""
-        if self.config.scrambled:
-            images = images.flatten(2)[:, :, self.order].unflatten(2, (self.side, self.side))
-        return self.network(images)
+        return self.network(self.disorder(images))
 
     def update(self, step: int) -> dict[str, Tensor | float]:
         """Learn from one minibatch. The order is the same in every pass (1989, Section 3)."""
@@ -471,12 +477,9 @@ class Task(task.Task):
         forth = list(range(-FARTHEST, FARTHEST + 1))
         places = [*forth, *forth[-2:0:-1]]
         image, label = self.test_set[:1]
-        images = torch.cat([moved(image, 0, place) for place in places])
-        given = images
-        if self.config.scrambled:
-            given = images.flatten(2)[:, :, self.order].unflatten(2, (self.side, self.side))
-        outputs = self.network(given).cpu().numpy()
-        return slide_film(given[:, 0].cpu().numpy(), tiled(self.network.first(given)), outputs, int(label), places)
+        images = self.disorder(torch.cat([moved(image, 0, place) for place in places]))
+        outputs = self.network(images).cpu().numpy()
+        return slide_film(images[:, 0].cpu().numpy(), tiled(self.network.first(images)), outputs, int(label), places)
 
 
 # Pictures
