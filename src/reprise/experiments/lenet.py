@@ -509,12 +509,13 @@ def slide_film(
         digit.imshow(images[0], cmap="gray", interpolation="nearest"),
         layer.imshow(sheets[0], cmap="gray", interpolation="nearest", vmin=np.nanmin(sheets), vmax=np.nanmax(sheets)),
     ]
-    for axes, title in ((digit, "digit"), (layer, "first hidden layer")):
-        axes.set_title(title)
+    for axes, title in ((digit, "digit"), (layer, "first hidden layer"), (answer, "outputs")):
+        axes.set_title(title, fontsize=9)
+    for axes in (digit, layer):
         axes.axis("off")
     colours = [ORANGE if index == label else BLUE for index in range(CLASSES)]
     bars = answer.barh(range(CLASSES), outputs[0] - low, left=low, color=colours)
-    answer.set(title="outputs", yticks=range(CLASSES), xlim=(low, high + 0.05 * (high - low)), xticks=[])
+    answer.set(yticks=range(CLASSES), xlim=(low, high + 0.05 * (high - low)), xticks=[])
     answer.invert_yaxis()
     said = digit.text(0.5, -0.04, "", transform=digit.transAxes, ha="center", va="top", fontsize=8)
 
