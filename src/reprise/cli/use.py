@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from reprise.commands import completion
-from reprise.commands.options import Experiment, Json, print_lines
+from reprise.commands.options import Command, Experiment, Json, print_lines
 from reprise.commands.project import check_known, open_project
 
 FORMATS = ("onnx", "torch")
 
 
-class HelpOfKinds(TyperCommand):
+class HelpOfKinds(Command):
     """Help that ends with what there is to try, by paper."""
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
