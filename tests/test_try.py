@@ -238,6 +238,7 @@ TEST_ERRORS = {
     "resnet": ("residual_20", "test_error", 100),
     "highway": ("highway_50", "test_error", 100),
     "lottery_ticket": ("ticket", "last_test_error", 100),
+    "lenet": ("lenet_1989", "test_error", 100),
     "double_descent": ("features", "last_test_error", 100),
     "backprop_mlp": ("digits_16", None, 100),
 }
