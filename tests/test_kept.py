@@ -23,9 +23,10 @@ from conftest import REPOSITORY
 from finished import Finished
 from layout import copy_yaml
 from reprise import cli
-from reprise.commands import try_model
 from reprise.commands.find_model import favoured
 from reprise.commands.project import UsageError
+from reprise.commands.try_model import texts, uses
+from reprise.commands.try_model.asked import Asked
 from reprise.core.config.project import load
 from reprise.inference import gan, half, kept, lookup, small_weights
 from reprise.inference import images as looking
@@ -107,7 +108,7 @@ def test_every_paper_answers_in_a_fresh_clone(key: str, tmp_path: Path, monkeypa
     if key == "memn2n":
         assert "Where is the milk? garden (" in said
     if key == "bert":
-        assert len(re.findall(r"[\d.]+ %  \w+", done.stdout)) == try_model.WORDS
+        assert len(re.findall(r"[\d.]+ %  \w+", done.stdout)) == texts.WORDS
 
 
 def test_bert_is_kept_before_it_is_fine_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,11 +116,11 @@ def test_bert_is_kept_before_it_is_fine_tuned(tmp_path: Path, monkeypatch: pytes
     shutil.copytree(REPOSITORY / kept.FOLDER, tmp_path / kept.FOLDER)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="after stage pretrain only; `dvc repro finetune@bert` trains its finetune"):
-        list(try_model.use(load(tmp_path, papers=[]), ask("bert", "a good film")))
+        list(uses.use(load(tmp_path, papers=[]), ask("bert", "a good film")))
 
 
-def ask(key: str, *given: str) -> try_model.Asked:
-    return try_model.Asked(key, [*given], None, None, None, None, 0, False)
+def ask(key: str, *given: str) -> Asked:
+    return Asked(key, [*given], None, None, None, None, 0, False)
 
 
 def test_weights_in_bytes_are_off_by_half_a_step_of_their_row() -> None:
