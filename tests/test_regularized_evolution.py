@@ -178,6 +178,7 @@ def test_amoebanet_a_is_the_papers() -> None:
     assert [cell.unused for cell in net.cells] == [[4, 5, 6], [3, 4, 6]] * 2 + [[4, 5, 6]]
     assert [cell.channels for cell in net.cells] == [12, 24, 24, 48, 48]
     logits, second = net.both(torch.rand(2, 3, 32, 32))
+    assert second is not None
     assert (logits.shape, second.shape) == ((2, 10), (2, 10))
 
 
