@@ -1,4 +1,4 @@
-"""The networks that a search has: a controller, or a given architecture. What a search finds is a picture and a code."""
+"""Networks that a search has: a controller, or a given architecture. What a search finds is a picture and a code."""
 
 from __future__ import annotations
 

@@ -124,10 +124,15 @@ class Config(ExperimentConfig):
     early: Count
     """Evaluations after which a search is scored the first time."""
 
+    film: bool = False
+    """Whether the first search is filmed, and the cell that it found drawn; of looked-up cells alone."""
+
     @model_validator(mode="after")
     def _fits(self) -> Config:
         if self.early > self.evaluations:
             raise ValueError(f"early is {self.early}; expected at most {self.evaluations}, the evaluations")
         if isinstance(self.algorithm, Given) and not (isinstance(self.space, ImageCells) and self.evaluations == 1):
             raise ValueError("a given architecture needs a space of image_cells, and 1 evaluation")
+        if self.film and not isinstance(self.algorithm, Evolution | EpsilonGreedy):
+            raise ValueError("film: true needs an algorithm with a population, evolution or epsilon_greedy")
         return self

@@ -13,8 +13,8 @@ from reprise.core.run.task import Picture
 from reprise.parts.pictures import BLUE, ORANGE, blank, drawn, film
 from reprise.parts.search.graph_cells import NODES, OPERATIONS
 
-FRAMES, HELD = 60, 15
-"""Frames of the film, at 15 a second, and for how many of them the last is shown."""
+FRAMES, HELD = 40, 12
+"""Frames of the film, at 15 a second, and for how many more the last is shown."""
 
 
 def map_of(seen: Int[np.ndarray, "models decisions"]) -> Float[np.ndarray, "models 2"]:
@@ -59,7 +59,7 @@ def search(
     figure.colorbar(alive, ax=axes, label="validation error of the living, %")
 
     def show(frame: int) -> None:
-        now = 1 + (len(seen) - 1) * min(frame, FRAMES - HELD) // (FRAMES - HELD)
+        now = 1 + (len(seen) - 1) * frame // (FRAMES - 1)
         first = max(now - living, 0)
         dead.set_offsets(places[:first])
         alive.set_offsets(places[first:now])
@@ -70,7 +70,8 @@ def search(
         best.set_offsets(places[[leader]])
         count.set_text(f"{now} models; best (star) {errors[leader]:.1f} %")
 
-    return film(figure, [dead, lines, alive, best, count], FRAMES, show)
+    frames = film(figure, [dead, lines, alive, best, count], FRAMES, show)
+    return [*frames, *[frames[-1]] * HELD]
 
 
 def graph_cell(code: Int[np.ndarray, " decisions"], error: float) -> Picture:

@@ -99,8 +99,7 @@ class Task(task.Task):
         self.register_buffer("found", torch.zeros(2, count, decisions, dtype=torch.int8))
         for name in ("found_validation", "found_test", "found_parameters"):
             self.register_buffer(name, torch.zeros(2, count, dtype=torch.float64))
-        # Of the first search everything is kept, for the pictures.
-        filmed = config.evaluations if isinstance(config.space, GraphCells) else 0
+        filmed = config.evaluations if config.film and isinstance(config.space, GraphCells) else 0
         self.register_buffer("seen", torch.zeros(filmed, decisions, dtype=torch.int8))
         self.register_buffer("parents", torch.zeros(filmed, dtype=torch.int64))
         self.register_buffer("errors", torch.zeros(filmed, dtype=torch.float64))
@@ -245,15 +244,15 @@ class Task(task.Task):
                     "test_error": float(last),
                     "parameters": float(1000 * self.found_parameters[1].log().mean().exp()),
                 }
-                shown = self._pictures()
+                shown = self._pictures() if len(self.seen) else {}
         return Evaluation(metrics, shown)
 
     def _pictures(self) -> dict[str, Picture]:
         """A film of the first search, and the cell that it found."""
         seen, parents, errors = (one.cpu().numpy() for one in (self.seen, self.parents, self.errors))
         algorithm = self.config.algorithm
-        living = algorithm.population if isinstance(algorithm, Evolution | EpsilonGreedy) else len(seen)
-        shown: dict[str, Picture] = {"cell": pictures.graph_cell(self.found[1, 0].cpu().numpy(), float(errors.min()))}
-        if living < len(seen) and getattr(algorithm, "dies", "oldest") == "oldest":
-            shown["search"] = pictures.search(seen, parents, errors, living)
-        return shown
+        assert isinstance(algorithm, Evolution | EpsilonGreedy)
+        return {
+            "search": pictures.search(seen, parents, errors, algorithm.population),
+            "cell": pictures.graph_cell(self.found[1, 0].cpu().numpy(), float(errors.min())),
+        }
