@@ -160,6 +160,7 @@ def test_searches_learn_and_are_scored_by_what_they_did_not_see(
         "algorithm": algorithm,
         "evaluations": 200,
         "early": 50,
+        "film": algorithm["kind"] == "evolution",
     }
     task = trained(paper, tree, tables, every=10)
     evaluation = scored(task)

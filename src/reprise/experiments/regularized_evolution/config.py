@@ -133,6 +133,6 @@ class Config(ExperimentConfig):
             raise ValueError(f"early is {self.early}; expected at most {self.evaluations}, the evaluations")
         if isinstance(self.algorithm, Given) and not (isinstance(self.space, ImageCells) and self.evaluations == 1):
             raise ValueError("a given architecture needs a space of image_cells, and 1 evaluation")
-        if self.film and not isinstance(self.algorithm, Evolution | EpsilonGreedy):
-            raise ValueError("film: true needs an algorithm with a population, evolution or epsilon_greedy")
+        if self.film and not (isinstance(self.algorithm, Evolution) and self.algorithm.dies == "oldest"):
+            raise ValueError("film: true needs the algorithm evolution, of which the oldest dies")
         return self

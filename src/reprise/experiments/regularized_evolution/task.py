@@ -251,7 +251,7 @@ class Task(task.Task):
         """A film of the first search, and the cell that it found."""
         seen, parents, errors = (one.cpu().numpy() for one in (self.seen, self.parents, self.errors))
         algorithm = self.config.algorithm
-        assert isinstance(algorithm, Evolution | EpsilonGreedy)
+        assert isinstance(algorithm, Evolution)
         return {
             "search": pictures.search(seen, parents, errors, algorithm.population),
             "cell": pictures.graph_cell(self.found[1, 0].cpu().numpy(), float(errors.min())),
