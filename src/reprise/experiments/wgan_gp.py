@@ -60,6 +60,8 @@ FOUND = 20
 """A mode is found if it has at least one FOUND-th of its share of the samples, within NEAR."""
 LIMIT = 0.99
 """A weight is at the limit if it is this large, relative to the largest one of its layer."""
+DEEP = 6
+"""Fewest hidden layers of a critic whose gradients are followed from layer to layer (Section 3.2)."""
 VIEW, CELLS, CELL = 2.2, 52, 4
 """Half the side of the plane that pictures show; cells along it; pixels of a cell."""
 
@@ -381,7 +383,7 @@ class Draws(NamedTuple):
 class Task(task.Task):
     """Algorithm 1; the pairs of networks of random architectures are trained in turn."""
 
-    snapshots = 8
+    snapshots = 6
 
     def __init__(self, run: Run, config: Config) -> None:
         super().__init__(run, config)
@@ -392,6 +394,7 @@ class Task(task.Task):
             self.add_module(name, network)
         self.names = list(zip([*made][::2], [*made][1::2], strict=True))
         self.latent = config.latent if config.generator is not None else BLURRED
+        self.deep = config.architectures is None and len(config.critic.hidden) >= DEEP
 
     def load_data(self) -> None:
         """Load nothing: points are drawn for each update."""
@@ -467,7 +470,7 @@ class Task(task.Task):
             samples = generator(z)
         generator.train()
         values: dict[str, Tensor | float] = {"distance": wasserstein(points, samples)}
-        if len(self.config.critic.hidden) > 2 and self.config.architectures is None:
+        if self.deep:
             values["gradient_growth"] = growth(layer_gradients(critic, points, samples, self.config.loss))
         return values
 
@@ -477,8 +480,8 @@ class Task(task.Task):
         return real(self.config.points, noise[:, :CHANCE]), noise[:, CHANCE:]
 
     def snapshot(self) -> dict[str, Picture]:
-        """Draw samples over the surface of the critic (Figure 1a)."""
-        if self.config.architectures is not None:
+        """Draw samples over the surface of the critic (Figure 1a), where this is what an arm is about."""
+        if self.config.architectures is not None or self.deep:
             return {}
         return {"critic_and_samples": self.plane(0)}
 
@@ -511,17 +514,18 @@ class Task(task.Task):
         if len(centres(config.points)) and config.generator is not None:
             found = modes(generator(z), config.points)
             metrics |= {"modes": float(found.found), "high_quality": found.high_quality}
-        late = [row["gradient_growth"] for row in self.history[len(self.history) // 2 :] if "gradient_growth" in row]
-        if late:
-            metrics["gradient_growth"] = float(np.mean(late))
-            metrics["gradient_change"] = abs(metrics["gradient_growth"])
         with torch.inference_mode(False), torch.enable_grad():
-            few, drawn = (one.clone() for one in self.fixed(config.matched, self.run.seed))
+            few, drawn = self.fixed(config.matched, self.run.seed)
             made = generator(drawn).detach()
             if config.generator is None:
                 metrics["captured"] = captured(critic, few, made)
+            if not self.deep:
+                return Evaluation(metrics, self.snapshot())
             logs = layer_gradients(critic, few, made, config.loss)
-        return Evaluation(metrics, self.snapshot() | {"inside_the_critic": inside(critic, logs)})
+        late = [row["gradient_growth"] for row in self.history[len(self.history) // 2 :] if "gradient_growth" in row]
+        growing = float(np.mean(late))
+        metrics |= {"gradient_growth": growing, "gradient_change": abs(growing)}
+        return Evaluation(metrics, {"inside_the_critic": inside(critic, logs)})
 
 
 @torch.no_grad()
