@@ -64,7 +64,7 @@ def test_a_point_s_gradient_is_its_own_and_their_order_does_not_count() -> None:
 
 def test_the_penalty_is_functional_torch_s_and_so_is_its_gradient() -> None:
     points, net = torch.randn(6, 2), critic()
-    weights = dict(net.named_parameters())
+    weights: dict[str, torch.Tensor] = dict(net.named_parameters())
 
     def reference(weights: dict[str, torch.Tensor]) -> torch.Tensor:
         slope = torch.func.grad(lambda point: torch.func.functional_call(net, weights, point[None]).squeeze())
