@@ -478,6 +478,22 @@ def test_a_story_is_answered_with_what_was_looked_at(finished: Finished) -> None
     assert "expected statements" in finished("try", "memn2n", "Where is Mary?", status=2)
 
 
+# Translations
+
+
+def test_a_sentence_is_translated_with_what_was_looked_at(finished: Finished) -> None:
+    """At smoke scale nothing is learnt, so that only what is printed can be right."""
+    found = json.loads(finished("try", "transformer", "The old friend visits my house.", "--json"))
+    assert found["source"] == ["the", "old", "friend", "visits", "my", "house"]
+    assert [len(row) for row in found["attention"]] == [6] * len(found["target"])
+    assert found["text"].split() == found["target"]
+    printed = finished("try", "transformer", "the old friend", "visits my house").splitlines()
+    assert found["text"] in printed
+    assert len(printed) - printed.index(found["text"]) == 2 + len(found["target"])
+    assert "'Paris'" in finished("try", "transformer", "we love Paris", status=2).replace("paris", "Paris")
+    assert "no sentence was given" in finished("try", "transformer", " ", status=2)
+
+
 # Which kind
 
 PAPERS = list(load(REPOSITORY, papers=()).papers)

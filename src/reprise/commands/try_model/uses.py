@@ -9,7 +9,7 @@ from reprise.commands.try_model import games, images, kept, samples, texts
 from reprise.commands.try_model.asked import RESTORED, Asked, kept_model
 from reprise.core.config.project import Project
 from reprise.core.run.integrity import Damaged
-from reprise.inference.kinds import Classifier, Models, Opponent, Player, Sampler, Stories, Text, Unusable
+from reprise.inference.kinds import Classifier, Models, Opponent, Player, Sampler, Stories, Text, Translator, Unusable
 from reprise.inference.lookup import by_kind, kind_of
 
 USES: dict[type[Models], Callable[[Project, Asked], Iterator[str]]] = {
@@ -18,6 +18,7 @@ USES: dict[type[Models], Callable[[Project, Asked], Iterator[str]]] = {
     Opponent: games.duel,
     Text: texts.read,
     Stories: texts.tell,
+    Translator: texts.translate,
     Classifier: images.look,
 }
 """Function for each kind of model."""
