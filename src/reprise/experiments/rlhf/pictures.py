@@ -1,0 +1,87 @@
+"""Walks on the graph over reinforcement, and reward against divergence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.collections import LineCollection
+
+from reprise.experiments.rlhf.walks import Maze
+from reprise.parts.data.walks import LETTERS
+from reprise.parts.pictures import BLUE, ORANGE, Chart, Picture, blank, charts, film
+
+RED = "tab:red"
+HOLD = 3
+"""Frames for which each moment is shown."""
+
+
+def places(shortest: Int[np.ndarray, " nodes"]) -> Float[np.ndarray, "nodes 2"]:
+    """Return where nodes stand: by the number of steps to the goal, which is on the right, those of one number spread."""
+    found = np.zeros((len(shortest), 2))
+    for number in np.unique(shortest):
+        nodes = np.flatnonzero(shortest == number)
+        # Columns of different sizes are shifted against each other, so that fewer edges pass through a node.
+        found[nodes, 0] = -float(number) + 0.12 * np.cos(np.pi * np.arange(len(nodes)))
+        found[nodes, 1] = (np.arange(len(nodes)) + 0.5) / len(nodes) + 0.03 * (number % 3 - 1)
+    return found
+
+
+def walks_film(
+    maze: Maze, steps: Float[np.ndarray, "moments nodes+1 nodes+1"], course: Float[np.ndarray, "moments 3"] | None
+) -> list[Picture]:
+    """Draw how often each step is taken: blue along an edge, red where there is none; wider is more often.
+
+    With a `course` of divergence, proxy and true score, these are drawn below, up to the moment shown.
+    """
+    at = places(maze.shortest.cpu().numpy())
+    edges = maze.edges.cpu().numpy()[:-1, :-1]
+    shares = steps[:, :-1, :-1] / np.maximum(steps.sum((1, 2), keepdims=True), 1)
+    pairs = {BLUE: np.argwhere(edges), RED: np.argwhere(~edges)}
+    figure, axes = blank(2.9 if course is None else 4.9, rows=1 if course is None else 2)
+    graph, moving = axes[0], []
+    grey = LineCollection(list(at[pairs[BLUE]]), colors="0.88", linewidths=0.6, zorder=0)
+    graph.add_collection(grey)
+    lines = {}
+    for colour, ends in pairs.items():
+        lines[colour] = LineCollection(list(at[ends]), colors=colour, linewidths=np.zeros(len(ends)), alpha=0.75)
+        graph.add_collection(lines[colour])
+        moving.append(lines[colour])
+    graph.scatter(*at.T, s=60, color=["tab:green"] + ["white"] * (len(at) - 1), edgecolors="0.3", zorder=3)
+    for node, (x, y) in enumerate(at):
+        graph.text(x, y, LETTERS[node], ha="center", va="center", fontsize=7, zorder=4)
+    graph.set(xlim=(at[:, 0].min() - 0.4, at[:, 0].max() + 0.4), ylim=(-0.08, 1.08))
+    graph.set_title("steps of the walks to the goal, a", fontsize=10)
+    graph.axis("off")
+    curves = []
+    if course is not None:
+        below = axes[1]
+        scaled = course[:, 1] / max(float(np.abs(course[:, 1]).max()), 1e-6)
+        for values, colour, name in ((course[:, 2], BLUE, "true score"), (scaled, ORANGE, "reward model, of its most")):
+            [line] = below.plot(course[:, 0], values, "o-", color=colour, markersize=3, linewidth=1.6, label=name)
+            curves.append((line, values))
+            moving.append(line)
+        below.set(xlabel="divergence from the supervised model (nats per walk)", ylabel="score", ylim=(-1.05, 1.05))
+        below.grid(color="0.92")
+        below.legend(fontsize=8, frameon=False, loc="lower right")
+
+    def show(frame: int) -> None:
+        moment = min(frame // HOLD, len(shares) - 1)
+        for colour, ends in pairs.items():
+            lines[colour].set_linewidths(40 * shares[moment, ends[:, 0], ends[:, 1]])
+        for line, values in curves:
+            line.set_data(course[: moment + 1, 0] if course is not None else [], values[: moment + 1])
+
+    return film(figure, moving, HOLD * len(shares) + (12 if len(shares) > 1 else 0), show)
+
+
+def frontier_chart(history: Sequence[Mapping[str, float]]) -> Picture:
+    """Draw the reward model's score and the true score against the divergence, over reinforcement."""
+    rows = [row for row in history if "kl" in row]
+    kl = [row["kl"] for row in rows]
+    x = "divergence from the supervised model (nats per walk)"
+    return charts(
+        Chart("true score", {"": (kl, [row["true_score"] for row in rows])}, x=x, y="optimality", bounds=(0, 1)),
+        Chart("what the reward model says", {"": (kl, [row["proxy"] for row in rows])}, x=x, y="reward"),
+    )
