@@ -31,6 +31,7 @@ from reprise.inference.kinds import (
     Stories,
     Text,
     Unusable,
+    Walker,
     is_masked,
 )
 from reprise.inference.lookup import by_kind, kind_of, models_of
@@ -476,6 +477,32 @@ def _tell(project: Project, asked: Asked) -> Iterator[str]:
     yield f"{told.question} " + ", ".join(f"{word} ({100 * share:.1f} %)" for word, share in told.answers)
 
 
+# --- walks ------------------------------------------------------------------------------------------------------------
+
+WALKS = 8
+
+
+def _walk(project: Project, asked: Asked) -> Iterator[str]:
+    if asked.out is not None:
+        raise UsageError("walks are printed; --json is for scripts, and there is no --out")
+    if len(asked.given) > 1:
+        raise UsageError(f"{len(asked.given)} nodes were given; expected one, where the walks start")
+    trained = _find(project, asked)
+    yield from asked.header(trained)
+    with _waiting(project, asked):
+        start = asked.given[0] if asked.given else None
+        walked = _offered(asked, Walker).walk(_opened(project, trained), start, asked.number or WALKS, asked.draw)
+    if asked.as_json:
+        yield json.dumps({"model": trained.run.name, **asdict(walked)}, indent=1)
+        return
+    yield f"from {walked.start} a shortest walk to the goal is {walked.shortest}"
+    width = max(len(reply.nodes) for replies in walked.replies.values() for reply in replies)
+    yield "".join(f"{name:<{width + 12}}" for name in walked.replies).rstrip()
+    for row in zip(*walked.replies.values(), strict=True):
+        words = (f"{one.nodes:<{width}} {'no edge' if one.fault else format(one.score, '.2f'):<11}" for one in row)
+        yield "".join(words).rstrip()
+
+
 # --- images -----------------------------------------------------------------------------------------------------------
 
 
@@ -602,6 +629,7 @@ def _name(label: int, reader: Any) -> str:
 
 
 USES: dict[type[Models], Callable[[Project, Asked], Iterator[str]]] = {
-    Sampler: _draw, Player: _play, Opponent: _duel, Text: _read, Stories: _tell, Classifier: _sort,
+    Sampler: _draw, Player: _play, Opponent: _duel, Text: _read, Stories: _tell, Walker: _walk,
+    Classifier: _sort,
 }  # fmt: skip
 """Function for each kind of model."""

@@ -50,7 +50,7 @@ from reprise.experiments.rlhf.objectives import (
     whitened,
 )
 from reprise.experiments.rlhf.task import Task
-from reprise.experiments.rlhf.walks import Maze, maze_of
+from reprise.experiments.rlhf.walks import Maze, maze_of, shortest_walk
 
 __all__ = [
     "Config",
@@ -70,6 +70,7 @@ __all__ = [
     "preferences",
     "reply_mask",
     "sampled",
+    "shortest_walk",
     "token_rewards",
     "whitened",
 ]

@@ -67,9 +67,7 @@ def preferences(
     return torch.where(upper | upper.mT, better.mT, better).float()
 
 
-def comparison_loss(
-    rewards: Float[Tensor, "prompts K"], preferred: Float[Tensor, "prompts K K"]
-) -> Float[Tensor, ""]:
+def comparison_loss(rewards: Float[Tensor, "prompts K"], preferred: Float[Tensor, "prompts K K"]) -> Float[Tensor, ""]:
     """-log σ(r(x, y_w) - r(x, y_l)), averaged over the comparisons (Equation 1)."""
     gaps = rewards[:, :, None] - rewards[:, None, :]
     return -(functional.logsigmoid(gaps) * preferred).sum() / preferred.sum().clamp(min=1)

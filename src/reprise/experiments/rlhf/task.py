@@ -79,6 +79,8 @@ class Task(task.Task):
         self.register_buffer("offset", torch.zeros(()))
         self.register_buffer("steps_seen", torch.zeros(FRAMES + 1, config.nodes + 1, config.nodes + 1))
         self.register_buffer("course", torch.zeros(FRAMES + 1, 3))
+        # Without edges until the data or the weights of a finished run are loaded.
+        self.maze = Maze(np.zeros((config.nodes, config.nodes), bool), config.length)
         self.compared: Compared | None = None
 
     def load_data(self) -> None:
@@ -88,9 +90,10 @@ class Task(task.Task):
             ValueError: the graph has another number of nodes, or too few walks.
         """
         config, step = self.config, self.config.supervised
-        self.maze, learnt, tested = maze_of(self.run.data / "walks", self.run.seed, config.length)
-        if self.maze.nodes != config.nodes:
-            raise ValueError(f"nodes is {config.nodes}; expected {self.maze.nodes}, as many as the graph has")
+        maze, learnt, tested = maze_of(self.run.data / "walks", self.run.seed, config.length)
+        if maze.nodes != config.nodes:
+            raise ValueError(f"nodes is {config.nodes}; expected {maze.nodes}, as many as the graph has")
+        self.maze = maze
         if step.demonstrations + step.texts > len(learnt):
             asked = f"demonstrations and texts are {step.demonstrations} and {step.texts}"
             raise ValueError(f"supervised: {asked}; expected at most {len(learnt)} together, all walks of a graph")
@@ -186,7 +189,10 @@ class Task(task.Task):
         if step + 1 == self.schedules[1].total_steps:
             with torch.no_grad():
                 self.offset.copy_(self._rewards(self.demonstrations).mean())
-        return {"reward_loss": loss.detach(), "reward_accuracy": 100 * agreement(rewards.detach(), compared.true[chosen])}
+        return {
+            "reward_loss": loss.detach(),
+            "reward_accuracy": 100 * agreement(rewards.detach(), compared.true[chosen]),
+        }
 
     def comparisons(self) -> Compared:
         """Return the comparisons to learn from. They follow from the supervised model and the seed."""

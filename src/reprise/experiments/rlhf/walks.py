@@ -18,7 +18,7 @@ from reprise.parts.data.store import open_texts
 
 
 class Maze(nn.Module):
-    """A graph with its walks. The tokens of nodes are their numbers; three others follow."""
+    """A graph. The tokens of nodes are their numbers; three others follow."""
 
     edges: Bool[Tensor, "nodes+1 nodes+1"]
     """Whether a step is allowed; the last row and column stand for every token that is no node."""
@@ -27,13 +27,14 @@ class Maze(nn.Module):
 
     goal = walks.GOAL
 
-    def __init__(self, graph: walks.Graph, length: int) -> None:
+    def __init__(self, edges: Bool[np.ndarray, "nodes nodes"], length: int) -> None:
         super().__init__()
-        self.nodes, self.length = len(graph.edges), length
+        self.nodes, self.length = len(edges), length
         self.pad, self.text, self.ask = range(self.nodes, self.nodes + 3)
-        self.register_buffer("edges", torch.from_numpy(np.pad(graph.edges, (0, 1))), persistent=False)
-        shortest = torch.from_numpy(walks.distances(graph.edges) + 1)
-        self.register_buffer("shortest", shortest, persistent=False)
+        # Saved with the weights, so that a finished model can be tried without its data.
+        self.register_buffer("edges", torch.from_numpy(np.pad(edges, (0, 1))))
+        shortest = torch.from_numpy(walks.distances(edges) + 1)
+        self.register_buffer("shortest", shortest)
 
     def encoded(self, words: Sequence[str], kind: int) -> Int[Tensor, "batch seq"]:
         """Return sequences that begin with the token `kind`."""
@@ -66,4 +67,13 @@ def maze_of(folder: Path, seed: int, length: int) -> tuple[Maze, list[str], list
     train, test = (open_texts(folder, split) for split in ("train", "test"))
     number = seed % len(train)
     graph = walks.parse(train[number])
-    return Maze(graph, length), graph.walks, walks.parse(test[number]).walks
+    return Maze(graph.edges, length), graph.walks, walks.parse(test[number]).walks
+
+
+def shortest_walk(maze: Maze, start: int) -> list[int]:
+    """Return the nodes of a shortest walk from `start` to the goal; of several, the first in alphabetical order."""
+    found = [start]
+    while found[-1] != maze.goal:
+        ways = maze.edges[found[-1], : maze.nodes] & (maze.shortest == maze.shortest[found[-1]] - 1)
+        found.append(int(ways.nonzero()[0]))
+    return found
