@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import networkx
@@ -14,6 +14,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from reprise.experiments import rlhf
+from reprise.experiments.rlhf import task as rlhf_task
 from reprise.experiments.rlhf.config import Network
 from reprise.experiments.rlhf.networks import LanguageModel
 from reprise.inference.rlhf import MODELS, Unusable
@@ -57,7 +58,7 @@ def test_the_shortest_walks_are_networkxs_and_walks_take_edges() -> None:
     assert walks.distances(graph.edges).tolist() == [reference[node] for node in range(21)]
     for walk in graph.walks:
         nodes = [walks.LETTERS.index(letter) for letter in walk]
-        assert all(graph.edges[a, b] for a, b in zip(nodes, nodes[1:], strict=False))
+        assert all(graph.edges[a, b] for a, b in itertools.pairwise(nodes))
         assert 0 not in nodes[:-1]
         assert len(nodes) == 10 or nodes[-1] == 0
 
@@ -157,7 +158,7 @@ def test_sampling_is_scoring() -> None:
 def test_at_the_first_step_the_divergence_is_0_and_the_ratio_1(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changes: list[torch.Tensor] = []
     real = rlhf.clipped_loss
-    monkeypatch.setattr(rlhf.task, "clipped_loss", lambda change, *rest: changes.append(change) or real(change, *rest))
+    monkeypatch.setattr(rlhf_task, "clipped_loss", lambda change, *rest: changes.append(change) or real(change, *rest))
     task = trained(rlhf, TINY, data)
     assert [row["kl"] for row in task.history if "kl" in row] == [0.0]
     assert [one.abs().max().item() for one in changes] == [0.0]

@@ -1,4 +1,4 @@
-"""Walks from a node, by the supervised model and by the policy that began as it; language and reward models to export."""
+"""Walks from a node by the supervised model and by the policy that began as it."""
 
 from __future__ import annotations
 

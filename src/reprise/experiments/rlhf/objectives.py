@@ -123,7 +123,7 @@ def clipped_loss(
     log_ratio: Float[Tensor, "batch steps"], advantage: Float[Tensor, "batch steps"],
     mask: Bool[Tensor, "batch steps"], clip: float,
 ) -> Float[Tensor, ""]:  # fmt: skip
-    """-min(ρ A, clip(ρ, 1 - ε, 1 + ε) A), averaged over tokens (Schulman et al. 2017, Equation 7), ρ = exp(log_ratio)."""
+    """-min(ρ A, clip(ρ, 1 - ε, 1 + ε) A), averaged over tokens; ρ = exp(log_ratio) (Schulman et al. 2017, Eq. 7)."""
     ratio = log_ratio.exp()
     worst = torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
     return -masked_mean(worst, mask)

@@ -18,7 +18,7 @@ HOLD = 3
 
 
 def places(shortest: Int[np.ndarray, " nodes"]) -> Float[np.ndarray, "nodes 2"]:
-    """Return where nodes stand: by the number of steps to the goal, which is on the right, those of one number spread."""
+    """Return where nodes stand: from left to right by their steps to the goal, those of one number above each other."""
     found = np.zeros((len(shortest), 2))
     for number in np.unique(shortest):
         nodes = np.flatnonzero(shortest == number)

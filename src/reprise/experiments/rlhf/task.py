@@ -66,6 +66,14 @@ class Task(task.Task):
     """Steps between tokens in the episodes of some iterations, [moments, nodes + 1, nodes + 1]."""
     course: Tensor
     """Divergence, proxy and true score in these iterations, [moments, 3]."""
+    demonstrations: Tensor
+    """Walks as replies, [walks, seq]."""
+    texts: Tensor
+    """Walks as plain text to learn from, [walks, seq]."""
+    tested: Tensor
+    """Walks as plain text to test with, [walks, seq]."""
+    best: Tensor
+    """The demonstrations with the best true scores, [walks, seq]."""
 
     def __init__(self, run: Run, config: Config) -> None:
         super().__init__(run, config)
