@@ -192,7 +192,7 @@ class Task(task.Task):
         tokens, labels = compared.tokens[chosen], compared.labels[chosen]
         rewards = self._rewards(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
         loss = comparison_loss(rewards, labels)
-        weighted = loss * self.weight_among_ranks(labels.sum())
+        weighted = loss * self._weight_of(labels)
         self.descend(weighted, self.raw_optimizers[1], settings.optimizer, self.schedules[1].at(step))
         if step + 1 == self.schedules[1].total_steps:
             with torch.no_grad():
@@ -248,7 +248,7 @@ class Task(task.Task):
             reference = log_probs(self.supervised(tokens), tokens)
         log_ratios = ((log_probs(self.policy(tokens), tokens) - reference) * mask).sum(1)
         loss = dpo_loss(log_ratios.unflatten(0, labels.shape[:2]), labels, settings.beta)
-        weighted = loss * self.weight_among_ranks(labels.sum())
+        weighted = loss * self._weight_of(labels)
         self.descend(weighted, self.raw_optimizers[2], settings.optimizer, self.schedules[2].at(step))
         return {"policy_loss": loss.detach()}
 
@@ -295,8 +295,12 @@ class Task(task.Task):
             totals.append(torch.stack([loss.detach(), value_loss.detach()]))
         policy_loss, value_loss = torch.stack(totals).mean(0)
         return {
-            "policy_loss": policy_loss, "value_loss": value_loss, "kl": seen[0], "proxy": seen[1], "true_score": seen[2],
-        }  # fmt: skip
+            "policy_loss": policy_loss,
+            "value_loss": value_loss,
+            "kl": seen[0],
+            "proxy": seen[1],
+            "true_score": seen[2],
+        }
 
     def _watch(self, step: int, tokens: Tensor, mask: Bool[Tensor, "batch steps"], seen: Float[Tensor, " 3"]) -> None:
         """Record the steps of the episodes at evenly spaced iterations, from the first on."""
@@ -311,6 +315,10 @@ class Task(task.Task):
         self.course[frame:] = seen
 
     # Shared
+
+    def _weight_of(self, labels: Float[Tensor, "prompts K K"]) -> Tensor | float:
+        """Return the weight among ranks of a mean over comparisons, of which a small batch may have none."""
+        return self.weight_among_ranks(labels.sum() + 1e-9)
 
     def _mask(self, tokens: Int[Tensor, "batch seq"]) -> Bool[Tensor, "batch steps"]:
         return reply_mask(tokens, Maze.goal)
