@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from pathlib import Path
 from typing import Any
 
-import networkx
 import numpy as np
 import pytest
 import torch
@@ -18,7 +16,6 @@ from reprise.experiments.rlhf import task as rlhf_task
 from reprise.experiments.rlhf.config import Network
 from reprise.experiments.rlhf.networks import LanguageModel
 from reprise.inference.rlhf import MODELS, Unusable
-from reprise.parts.data import walks
 from reprise.parts.data.readers import random_walks
 from training import opened, scored, trained
 
@@ -52,17 +49,6 @@ def rows(*values: list[float]) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float32)
 
 
-def test_the_shortest_walks_are_networkxs_and_walks_take_edges() -> None:
-    graph = walks.parse(walks.graph(0, 3, 21, 0.1, 10, 300))
-    reference = networkx.shortest_path_length(networkx.DiGraph(graph.edges), target=0)
-    assert walks.distances(graph.edges).tolist() == [reference[node] for node in range(21)]
-    for walk in graph.walks:
-        nodes = [walks.LETTERS.index(letter) for letter in walk]
-        assert all(graph.edges[a, b] for a, b in itertools.pairwise(nodes))
-        assert 0 not in nodes[:-1]
-        assert len(nodes) == 10 or nodes[-1] == 0
-
-
 def test_a_walk_is_scored_by_what_it_saves_and_not_if_it_takes_no_edge() -> None:
     """From c the shortest is c b a, three nodes of five at most: four nodes save 1 of 2."""
     edges = np.zeros((4, 4), bool)
@@ -77,10 +63,14 @@ def test_a_walk_is_scored_by_what_it_saves_and_not_if_it_takes_no_edge() -> None
     assert rlhf.shortest_walk(maze, 2) == [2, 1, 0]
 
 
-def test_the_decoder_is_gpt2s() -> None:
+def model(layers: int, vocabulary: int) -> LanguageModel:
     torch.manual_seed(0)
-    init: Any = {"kind": "normal", "std": 0.2}
-    ours = LanguageModel(Network(layers=2, width=8, heads=2, positions=6, vocabulary=9, init=init))
+    init: Any = {"kind": "normal", "std": 0.3}
+    return LanguageModel(Network(layers=layers, width=8, heads=2, positions=6, vocabulary=vocabulary, init=init))
+
+
+def test_the_decoder_is_gpt2s() -> None:
+    ours = model(2, 9)
     reference = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_positions=6, n_embd=8, n_layer=2, n_head=2)).eval()
     names = {"tokens.weight": "wte.weight", "positions.weight": "wpe.weight", "norm": "ln_f", "blocks": "h",
              "attention_norm": "ln_1", "feed_forward_norm": "ln_2", "attention.qkv": "attn.c_attn",
@@ -142,13 +132,11 @@ def test_padding_never_counts(data: Path) -> None:
 
 def test_sampling_is_scoring() -> None:
     """Replies come as often as `log_probs` says; a filter that scoring does not know makes KL negative."""
-    torch.manual_seed(0)
-    init: Any = {"kind": "normal", "std": 0.5}
-    model = LanguageModel(Network(layers=1, width=8, heads=2, positions=6, vocabulary=5, init=init))
+    ours = model(1, 5)
     uniform = torch.from_numpy(np.random.default_rng(0).random((20_000, 2), dtype=np.float32))
-    tokens = rlhf.sampled(model, torch.tensor([[3, 1]]).expand(20_000, 2), uniform, 0, 2)
+    tokens = rlhf.sampled(ours, torch.tensor([[3, 1]]).expand(20_000, 2), uniform, 0, 2)
     mask = rlhf.reply_mask(tokens, 0)
-    probabilities = (rlhf.log_probs(model(tokens), tokens) * mask).sum(1).exp()
+    probabilities = (rlhf.log_probs(ours(tokens), tokens) * mask).sum(1).exp()
     replies, counts = tokens.unique(dim=0, return_counts=True)
     for reply, count in zip(replies, counts.tolist(), strict=True):
         expected = probabilities[(tokens == reply).all(1)][0].item()
