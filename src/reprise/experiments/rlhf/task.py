@@ -40,7 +40,7 @@ from reprise.parts.training import InTurn, Schedule
 
 FRAMES = 16
 """Number of moments in reinforcement at which the walks are recorded."""
-BLOCK = 1024
+BLOCK = 4096
 """Sequences that are sampled or scored at once."""
 LEARNT, HELD_OUT, EPISODES, TESTED, REFERENCE = range(1, 6)
 """Streams of random numbers, apart from those of the samplers."""
