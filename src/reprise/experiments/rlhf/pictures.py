@@ -13,8 +13,10 @@ from reprise.parts.data.walks import LETTERS
 from reprise.parts.pictures import BLUE, ORANGE, Chart, Picture, blank, charts, film
 
 RED = "tab:red"
-HOLD = 3
-"""Frames for which each moment is shown."""
+HOLD, LAST = 5, 20
+"""Frames for which each moment is shown, and the last one besides."""
+WIDEST, THINNEST = 40, 0.4
+"""Width of a line if all steps were one, and of the thinnest line drawn, in points."""
 
 
 def places(shortest: Int[np.ndarray, " nodes"]) -> Float[np.ndarray, "nodes 2"]:
@@ -45,12 +47,13 @@ def walks_film(
     graph.add_collection(grey)
     lines = {}
     for colour, ends in pairs.items():
-        lines[colour] = LineCollection(list(at[ends]), colors=colour, linewidths=np.zeros(len(ends)), alpha=0.75)
+        lines[colour] = LineCollection(list(at[ends]), colors=colour, linewidths=np.zeros(len(ends)))
         graph.add_collection(lines[colour])
         moving.append(lines[colour])
-    graph.scatter(*at.T, s=60, color=["tab:green"] + ["white"] * (len(at) - 1), edgecolors="0.3", zorder=3)
-    for node, (x, y) in enumerate(at):
-        graph.text(x, y, LETTERS[node], ha="center", va="center", fontsize=7, zorder=4)
+    # Drawn anew in each frame, over the lines.
+    colours = ["#bde5bd"] + ["white"] * (len(at) - 1)
+    moving.append(graph.scatter(*at.T, s=62, color=colours, edgecolors="0.3", linewidths=0.8))
+    moving += [graph.text(x, y, LETTERS[n], ha="center", va="center", fontsize=7) for n, (x, y) in enumerate(at)]
     graph.set(xlim=(at[:, 0].min() - 0.4, at[:, 0].max() + 0.4), ylim=(-0.08, 1.08))
     graph.set_title("steps of the walks to the goal, a", fontsize=10)
     graph.axis("off")
@@ -58,29 +61,35 @@ def walks_film(
     if course is not None:
         below = axes[1]
         scaled = course[:, 1] / max(float(np.abs(course[:, 1]).max()), 1e-6)
-        for values, colour, name in ((course[:, 2], BLUE, "true score"), (scaled, ORANGE, "reward model, of its most")):
+        for values, colour, name in (
+            (course[:, 2], BLUE, "true score"),
+            (scaled, ORANGE, "reward model, of its highest"),
+        ):
             [line] = below.plot(course[:, 0], values, "o-", color=colour, markersize=3, linewidth=1.6, label=name)
             curves.append((line, values))
             moving.append(line)
-        below.set(xlabel="divergence from the supervised model (nats per walk)", ylabel="score", ylim=(-1.05, 1.05))
+        below.set(
+            xlabel="KL from the supervised model (nats a walk)", ylabel="score", ylim=(min(0, scaled.min()), 1.05)
+        )
         below.grid(color="0.92")
         below.legend(fontsize=8, frameon=False, loc="lower right")
 
     def show(frame: int) -> None:
         moment = min(frame // HOLD, len(shares) - 1)
         for colour, ends in pairs.items():
-            lines[colour].set_linewidths(40 * shares[moment, ends[:, 0], ends[:, 1]])
+            widths = WIDEST * shares[moment, ends[:, 0], ends[:, 1]]
+            lines[colour].set_linewidths(np.where(widths < THINNEST, 0, widths))
         for line, values in curves:
             line.set_data(course[: moment + 1, 0] if course is not None else [], values[: moment + 1])
 
-    return film(figure, moving, HOLD * len(shares) + (12 if len(shares) > 1 else 0), show)
+    return film(figure, moving, HOLD * (len(shares) - 1) + 1 + (LAST if len(shares) > 1 else 0), show)
 
 
 def frontier_chart(history: Sequence[Mapping[str, float]]) -> Picture:
     """Draw the reward model's score and the true score against the divergence, over reinforcement."""
     rows = [row for row in history if "kl" in row]
     kl = [row["kl"] for row in rows]
-    x = "divergence from the supervised model (nats per walk)"
+    x = "KL from the supervised model (nats a walk)"
     return charts(
         Chart("true score", {"": (kl, [row["true_score"] for row in rows])}, x=x, y="optimality", bounds=(0, 1)),
         Chart("what the reward model says", {"": (kl, [row["proxy"] for row in rows])}, x=x, y="reward"),
