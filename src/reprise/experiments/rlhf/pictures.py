@@ -13,7 +13,7 @@ from reprise.parts.data.walks import LETTERS
 from reprise.parts.pictures import BLUE, ORANGE, Chart, Picture, blank, charts, film
 
 RED = "tab:red"
-HOLD, LAST = 5, 20
+HOLD, LAST = 7, 20
 """Frames for which each moment is shown, and the last one besides."""
 WIDEST, THINNEST = 40, 0.4
 """Width of a line if all steps were one, and of the thinnest line drawn, in points."""

@@ -38,7 +38,7 @@ from reprise.parts.data.sampling import EpochSampler, share_of
 from reprise.parts.optim import build_optimizer
 from reprise.parts.training import InTurn, Schedule
 
-FRAMES = 12
+FRAMES = 8
 """Number of moments in reinforcement at which the walks are recorded."""
 BLOCK = 4096
 """Sequences that are sampled or scored at once."""
