@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import itertools
 import json
 import re
 import shlex
@@ -478,6 +479,7 @@ def test_a_story_is_answered_with_what_was_looked_at(finished: Finished) -> None
     assert "expected statements" in finished("try", "memn2n", "Where is Mary?", status=2)
 
 
+<<<<<<< HEAD
 # Translations
 
 
@@ -492,6 +494,24 @@ def test_a_sentence_is_translated_with_what_was_looked_at(finished: Finished) ->
     assert len(printed) - printed.index(found["text"]) == 2 + len(found["target"])
     assert "'Paris'" in finished("try", "transformer", "we love Paris", status=2).replace("paris", "Paris")
     assert "no sentence was given" in finished("try", "transformer", " ", status=2)
+=======
+# Walks
+
+
+def test_walks_of_both_models_are_scored_on_their_graph(finished: Finished) -> None:
+    walked = json.loads(finished("try", "rlhf", "c", "--json", "-n", "6"))
+    edges = finished.task("rlhf", "pretrain", "ppo").maze.edges
+    assert {name: len(replies) for name, replies in walked["replies"].items()} == {"supervised": 6, "reinforced": 6}
+    for reply in [one for replies in walked["replies"].values() for one in replies]:
+        nodes = [ord(letter) - ord("a") if letter != "?" else 21 for letter in reply["nodes"]]
+        assert nodes[0] == 2
+        assert reply["fault"] != all(edges[a, b] for a, b in itertools.pairwise(nodes))
+    shortest = [ord(letter) - ord("a") for letter in walked["shortest"]]
+    assert shortest[-1] == 0
+    assert all(edges[a, b] for a, b in itertools.pairwise(shortest))
+    assert f"from c a shortest walk to the goal is {walked['shortest']}" in finished("try", "rlhf", "c").splitlines()
+    assert "'a' is no start, the goal: expected a letter from b to u" in finished("try", "rlhf", "a", status=2)
+>>>>>>> w-rlhf
 
 
 # Which kind

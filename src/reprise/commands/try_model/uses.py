@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from reprise.commands.project import UsageError
-from reprise.commands.try_model import games, images, kept, samples, texts
+from reprise.commands.try_model import games, images, kept, samples, texts, walks
 from reprise.commands.try_model.asked import RESTORED, Asked, kept_model
 from reprise.core.config.project import Project
 from reprise.core.run.integrity import Damaged
-from reprise.inference.kinds import Classifier, Models, Opponent, Player, Sampler, Stories, Text, Translator, Unusable
+from reprise.inference.kinds import (
+    Classifier,
+    Models,
+    Opponent,
+    Player,
+    Sampler,
+    Stories,
+    Text,
+    Translator,
+    Unusable,
+    Walker,
+)
 from reprise.inference.lookup import by_kind, kind_of
 
 USES: dict[type[Models], Callable[[Project, Asked], Iterator[str]]] = {
@@ -19,6 +30,7 @@ USES: dict[type[Models], Callable[[Project, Asked], Iterator[str]]] = {
     Text: texts.read,
     Stories: texts.tell,
     Translator: texts.translate,
+    Walker: walks.walk,
     Classifier: images.look,
 }
 """Function for each kind of model."""
