@@ -25,6 +25,7 @@ from reprise.core.config.project import load
 from reprise.core.contract import SCALES
 from reprise.core.verdicts import results_writer
 from reprise.core.verdicts.results import Curve
+from reprise.core.verdicts.verdict import Verdict
 from reprise.stages import report
 from reprise.stages.page import cards as cards_module
 from reprise.stages.page import charts, gallery, interval_svg
@@ -750,6 +751,42 @@ def test_floor_and_ceiling_are_lines_with_their_names():
     assert [layer["encoding"]["y"]["datum"] for layer in rules] == [0.1, 0.9]
     assert names == ["chance", "real data"]
     assert len(charts.curve_chart("accuracy", "", curves, ["a"], "step")["layer"]) == len(chart["layer"]) - 4
+
+
+def test_floor_and_ceiling_are_drawn_beside_an_interval_of_the_metric_itself():
+    verdict = Verdict(
+        claim="alike", says="", where="", kind="above", metric="found", unit="", scale="laptop", seeds_needed=6,
+        verdict="refuted", reason="below", arms={"trees": 0.4}, quantity="trees", holds=(0.6, None), estimate=0.4,
+        interval=(0.2, 0.5),
+    )  # fmt: skip
+    levels = {"floor": {"says": "one of <five>", "value": 0.2}, "ceiling": {"says": "all of them", "value": 1.0}}
+    figure = interval_svg.interval_figure(verdict, levels)
+    # The axis runs from 0.2 − 0.15 × 0.4 to 0.6 + 0.15 × 0.4, over 92 % of the width from 4 % on.
+    x = 4 + 92 * 0.06 / 0.52
+    assert re.findall(r'class="level" x1="([\d.]+)%" x2="([\d.]+)%"', figure) == [(f"{x:.2f}", f"{x:.2f}")]
+    assert 'text-anchor="start">one of &lt;five&gt;</text>' in figure
+    assert "all of them" not in figure, "it is outside the axis"
+    assert "; one of &lt;five&gt;: 0.2" in figure, "for those who cannot see it"
+    both = interval_svg.interval_figure(verdict, levels | {"ceiling": {"says": "all", "value": 0.62}})
+    assert both.count('class="level"') == 2
+    assert [int(re.findall(r'height="(\d+)" role', made)[0]) for made in (figure, both)] == [78, 94], "a row for each"
+    # The level of a metric has no place among differences, and none among shares of seeds.
+    for change in ({"kind": "difference", "quantity": "trees − bare"}, {"kind": "rate", "quantity": "share of seeds"}):
+        other = replace(verdict, **change)
+        assert interval_svg.interval_figure(other, levels) == interval_svg.interval_figure(other)
+        assert 'class="level"' not in interval_svg.interval_figure(other, levels)
+
+
+def test_the_page_draws_the_levels_of_card_json(root: Path, card: Card):
+    assert card.results
+    [(name, verdict)] = [(name, one) for name, one in made_up.write(root).items() if name == "beats_mixture"]
+    own = replace(verdict, kind="above", quantity="minimax", arms={"minimax": 100.0}, interval=(90.0, 110.0))
+    at = own.interval[0]  # type: ignore[index]
+    levels = {"log_likelihood": {"floor": {"says": "blank paper", "value": at, "where": "worked out"}}}
+    found = replace(card.results, card=card.results.card | {"levels": levels}, verdicts={name: own})
+    shown = report.render([replace(card, results=found)])["gan.html"]
+    assert shown.count('class="level"') == 1
+    assert "blank paper</text>" in shown
 
 
 def test_what_yaml_says_of_the_page_comes_first(root: Path):

@@ -194,6 +194,11 @@ class Card:
         entry = found.metrics[arm][metric]
         return found.not_finite.get((arm, metric)) if entry["mean"] is None else entry["mean"]
 
+    def levels(self, metric: str, *, whole: bool = False) -> dict[str, dict[str, Any]]:
+        """Return floor and ceiling of a metric, as in card.json; with `whole`, at the paper's own scale."""
+        found = self.whole if whole else self.results
+        return found.card.get("levels", {}).get(metric, {}) if found else {}
+
     @property
     def measured(self) -> set[str]:
         """Metrics that at least one arm has at this scale."""
@@ -292,8 +297,8 @@ class Card:
             said = name.removeprefix(f"{stage}_") if len(stages) == 1 else name.replace("_", ": ", 1)
             column, text = name.removeprefix(f"{stage}_"), (self.results.folder / "plots" / f"{name}.csv").read_text()
             title = named.get(column, said.replace("_", " "))
-            levels = self.results.card.get("levels", {}).get(column, {})
-            made.append((column, title, curve_chart(title, text, curves, self.arms, stages[stage], levels)))
+            chart = curve_chart(title, text, curves, self.arms, stages[stage], self.levels(column))
+            made.append((column, title, chart))
         order = {column: place for place, column in enumerate(named)}
         made.sort(key=lambda item: order.get(item[0], len(order)))
         return [(title, chart) for _, title, chart in made]
