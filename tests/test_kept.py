@@ -58,7 +58,7 @@ def test_a_kept_model_is_of_the_arm_that_the_paper_favours_and_does_what_its_car
     assert found.name.split("/")[0] == key
     assert found.arm in project.arms(key)
     assert (REPOSITORY / "results" / found.card["scale"] / key / "claims.json").exists()
-    if found.card["chosen"].startswith("arm ") and "the paper favours" in found.card["chosen"]:
+    if found.card["chosen"].startswith(f"arm {found.arm}, which the paper "):
         fitting = [arm for arm in project.arms(key) if arm == found.arm or not found.card.get("dataset")]
         assert favoured(project.papers[key], fitting, found.card["scale"])[0] == found.arm
     if found.config is not None:  # what it does is tried below

@@ -30,7 +30,7 @@ class HelpOfKinds(TyperCommand):
 
 TriedArm = Annotated[
     str | None,
-    typer.Option("--arm", help="The arm that the paper favours by default", autocompletion=completion.trained_arms),
+    typer.Option("--arm", help="The arm that the paper proposes by default", autocompletion=completion.trained_arms),
 ]
 Seed = Annotated[
     int | None, typer.Option("--seed", help="The first by default", autocompletion=completion.trained_seeds)
