@@ -170,6 +170,44 @@ def test_a_fresh_clone_answers_without_torch_and_without_data(tmp_path: Path) ->
 # What is kept of a model
 
 
+LOADS = """
+import contextlib, io, json, sys
+from typer.testing import CliRunner
+from reprise import cli
+
+loaded = {}
+for key, given in json.loads(sys.argv[1]):
+    done = CliRunner().invoke(cli.app, ["try", key, *given])
+    assert done.exit_code == 0, (key, done.output, done.exception)
+    loaded[key] = sorted(sys.modules)
+print(json.dumps(loaded))
+"""
+NEVER = {"matplotlib", "scipy", "sklearn", "torchmetrics", "transformers", "pandas", "pyarrow", "ray", "wandb", "dvc"}
+"""Packages that take long to import and that no kept model needs."""
+MOST = {False: 900, True: 2_700}
+"""Number of modules that all kept networks may load together, and all kept weights, which need torch (1,100 of them)
+and Lightning."""
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_what_is_tried_loads_little(weights: bool, tmp_path: Path) -> None:
+    """The time that `try` takes is that of its imports; so these are limited, and not the time."""
+    copy_yaml(tmp_path)
+    shutil.copytree(REPOSITORY / kept.FOLDER, tmp_path / kept.FOLDER)
+    keys = [key for key in HERE if (of_repository(key).config is not None) == weights]
+    given = [(key, GIVEN.get(key, [])) for key in keys]
+    done = subprocess.run(
+        [sys.executable, "-c", LOADS, json.dumps(given)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = json.loads(done.stdout.splitlines()[-1])
+    assert loaded.keys() == {*keys}
+    for key, modules in loaded.items():
+        assert not {module.partition(".")[0] for module in modules} & NEVER, key
+        assert ("torch" in modules) == weights, key
+        assert len(modules) < MOST[weights], key
+
+
 @pytest.fixture
 def alone(finished: Finished, tmp_path: Path) -> Finished:
     """The same project with its models set aside: what was kept of them is all there is."""

@@ -20,6 +20,7 @@ from reprise.core.config.project import Project
 from reprise.core.contract import Run
 from reprise.core.run.integrity import Damaged
 from reprise.inference import kept
+from reprise.inference.import_on_use import import_on_use
 from reprise.inference.kept import Kept
 from reprise.inference.kinds import (
     MASK,
@@ -88,7 +89,8 @@ def use(project: Project, asked: Asked) -> Iterable[str]:
         hint = f"; its pictures are in {pictures.relative_to(project.root)}" if pictures.exists() else ""
         raise UsageError(f"there is nothing to try for {asked.experiment}; `reprise try --help` lists the papers{hint}")
     try:
-        yield from USES[kind](project, asked)
+        with import_on_use("torchmetrics"), import_on_use("matplotlib"):  # what is tried is not scored or drawn
+            yield from USES[kind](project, asked)
     except Unusable as error:
         raise UsageError(str(error)) from error
 
