@@ -15,7 +15,7 @@ from reprise.core.config.project import Project
 from reprise.core.config.yaml import Mark, leaves
 from reprise.core.contract import Scale
 from reprise.core.verdicts import results
-from reprise.core.verdicts.listings import headline, published_beside
+from reprise.core.verdicts.listings import headline, published_beside, whole_in_words
 from reprise.core.verdicts.multiplicity import q_values
 from reprise.core.verdicts.results import Results
 from reprise.core.verdicts.rulings import MARKS
@@ -131,6 +131,12 @@ class Card:
         """Arms run at the paper's own scale whose configuration has changed since."""
         run = self.whole.card["arms"] if self.whole else ()
         return [arm for arm in self.whole_since.arms if arm in run]
+
+    @property
+    def beside_in_words(self) -> str:
+        """The paper's own numbers with ours at the paper's own scale, as a phrase; "" where none was run."""
+        judged = self.judged_whole if self.whole else ()
+        return whole_in_words(self.paper, {verdict.claim: verdict for verdict in judged})
 
     @property
     def tally_whole(self) -> dict[str, int]:
