@@ -107,7 +107,7 @@ def verdict_summary(
         link = f"[{experiment}](results/README.md#{experiment})"
         minutes = f"{seconds[experiment] / 120:.2g}" if seconds.get(experiment) else ""
         row = f"| {papers[experiment].year} | {link} | {claims} | {said} | {minutes} |"
-        lines.append(row + (f" {whole_in_words(papers[experiment], whole.get(experiment, {}))} |" if whole else ""))
+        lines.append(row + (f" {_whole_in_words(papers[experiment], whole.get(experiment, {}))} |" if whole else ""))
     closing = " ".join(said for said in (f"{count(verdicts)}.", published_in_words(papers, whole)) if said)
     return "\n".join([*lines, "", closing])
 
@@ -126,7 +126,7 @@ def published_beside(paper: Paper, verdicts: Iterable[Verdict]) -> list[tuple[Pu
     return [(numbers[what], judged[name]) for name, what in compared.items() if what in numbers]
 
 
-def whole_in_words(paper: Paper, verdicts: Mapping[str, Verdict]) -> str:
+def _whole_in_words(paper: Paper, verdicts: Mapping[str, Verdict]) -> str:
     """Return `2 reproduced: Adversarial nets, MNIST 225 nats, ours 221`, or nothing if no claim was judged.
 
     Of more than two numbers it names two.

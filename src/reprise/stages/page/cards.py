@@ -15,7 +15,7 @@ from reprise.core.config.project import Project
 from reprise.core.config.yaml import Mark, leaves
 from reprise.core.contract import Scale
 from reprise.core.verdicts import results
-from reprise.core.verdicts.listings import headline, published_beside, whole_in_words
+from reprise.core.verdicts.listings import headline, published_beside
 from reprise.core.verdicts.multiplicity import q_values
 from reprise.core.verdicts.results import Results
 from reprise.core.verdicts.rulings import MARKS
@@ -133,10 +133,9 @@ class Card:
         return [arm for arm in self.whole_since.arms if arm in run]
 
     @property
-    def beside_in_words(self) -> str:
-        """The paper's own numbers with ours at the paper's own scale, as a phrase; "" where none was run."""
-        judged = self.judged_whole if self.whole else ()
-        return whole_in_words(self.paper, {verdict.claim: verdict for verdict in judged})
+    def compared(self) -> list[tuple[Published, Verdict]]:
+        """The paper's numbers that ours were compared with at the paper's own scale, each with its verdict."""
+        return published_beside(self.paper, self.judged_whole)
 
     @property
     def tally_whole(self) -> dict[str, int]:
@@ -234,7 +233,7 @@ class Card:
     def beside(self) -> list[Beside]:
         """Published numbers that we have a counterpart for, here or at the paper's own scale."""
         here, whole = (found.metrics if found else {} for found in (self.results, self.whole))
-        compared = {number.what: one for number, one in published_beside(self.paper, self.judged_whole)}
+        compared = {number.what: one for number, one in self.compared}
         found = []
         for published in self.paper.published:
             arm, metric = self.ours(published) or ("", "")
