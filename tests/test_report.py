@@ -28,7 +28,7 @@ from reprise.core.verdicts.results import Curve
 from reprise.core.verdicts.verdict import Verdict
 from reprise.stages import report
 from reprise.stages.page import cards as cards_module
-from reprise.stages.page import charts, gallery, interval_svg
+from reprise.stages.page import charts, gallery, interval_svg, pace
 from reprise.stages.page.cards import Card, cards, count_of
 from reprise.stages.page.docstrings import account, cited, passage, steps
 from reprise.stages.page.knobs import Knob, amount, each_step, knobs, sizes, spelled
@@ -632,8 +632,8 @@ def test_pictures_beyond_the_limit_are_counted(root: Path, monkeypatch: pytest.M
 
 def test_a_film_waits_until_it_is_asked_for(card: Card, page: str):
     [film] = [some.rows["minimax"][0] for some in card.galleries if some.name == "game"]
-    assert (film.still, film.seconds, film.shape) == (Path("minimax/game.still.png"), 0.3, "pixels")
-    assert '<details class="film"><summary>Film, 0.3 s' in page
+    assert (film.still, film.seconds, film.shape) == (Path("minimax/game.still.png"), 3.5, "pixels")
+    assert '<details class="film"><summary>Film, 3.5 s' in page
 
 
 def test_the_work_of_sixty_pages_is_four_times_that_of_fifteen(tmp_path: Path):
@@ -744,6 +744,38 @@ def test_the_command_opens_the_page(
     stages.report(show=True)
     assert opened == [(root / "reports" / "index.html").as_uri()]
     assert ("no browser found" in capsys.readouterr().err) is not found
+
+
+@pytest.mark.parametrize(
+    ("delays", "shown"),
+    [
+        ([6] * 10, [30] * 9 + [150]),  # three seconds, and the end stands
+        ([6] * 50, [6] * 50),  # as long as that already
+        ([6, 6, 200], [100, 100, 200]),
+        ([6], [6]),  # a picture
+    ],
+)
+def test_short_films_are_slowed(delays: list[int], shown: list[int]):
+    assert pace.paced(delays) == shown
+
+
+@pytest.mark.parametrize("film", sorted((REPOSITORY / "results").glob("laptop/*/pictures/*/*.gif"))[::6], ids=str)
+def test_a_slowed_film_has_the_same_frames(film: Path, tmp_path: Path):
+    before = film.read_bytes()
+    (tmp_path / "film.gif").write_bytes(after := pace.slowed(before))
+    assert sum(one != other for one, other in zip(before, after, strict=True)) <= 2 * before.count(b"\x21\xf9\x04")
+    with Image.open(film) as old, Image.open(tmp_path / "film.gif") as new:
+        frames, total = getattr(old, "n_frames"), 0  # noqa: B009  (a film's alone)
+        assert getattr(new, "n_frames") == frames  # noqa: B009
+        for frame in range(frames):
+            old.seek(frame)
+            new.seek(frame)
+            total += new.info["duration"]
+            assert np.array_equal(np.asarray(old.convert("RGB")), np.asarray(new.convert("RGB")))
+    assert total == pytest.approx(1000 * pace.seconds(before))
+    assert total >= 2900
+    with pytest.raises(ValueError, match="not a whole GIF"):
+        pace.slowed(before[: len(before) // 2])
 
 
 def test_floor_and_ceiling_are_lines_with_their_names():
