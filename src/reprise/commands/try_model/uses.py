@@ -9,6 +9,7 @@ from reprise.commands.try_model import games, images, kept, samples, texts, walk
 from reprise.commands.try_model.asked import RESTORED, Asked, kept_model
 from reprise.core.config.project import Project
 from reprise.core.run.integrity import Damaged
+from reprise.inference.import_on_use import import_on_use
 from reprise.inference.kinds import (
     Classifier,
     Models,
@@ -56,7 +57,8 @@ def use(project: Project, asked: Asked) -> Iterable[str]:
         hint = f"; its pictures are in {pictures.relative_to(project.root)}" if pictures.exists() else ""
         raise UsageError(f"there is nothing to try for {asked.experiment}; `reprise try --help` lists the papers{hint}")
     try:
-        yield from USES[kind](project, asked)
+        with import_on_use("torchmetrics"), import_on_use("matplotlib"):  # what is tried is not scored or drawn
+            yield from USES[kind](project, asked)
     except Unusable as error:
         raise UsageError(str(error)) from error
 
