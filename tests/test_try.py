@@ -479,7 +479,6 @@ def test_a_story_is_answered_with_what_was_looked_at(finished: Finished) -> None
     assert "expected statements" in finished("try", "memn2n", "Where is Mary?", status=2)
 
 
-<<<<<<< HEAD
 # Translations
 
 
@@ -494,7 +493,8 @@ def test_a_sentence_is_translated_with_what_was_looked_at(finished: Finished) ->
     assert len(printed) - printed.index(found["text"]) == 2 + len(found["target"])
     assert "'Paris'" in finished("try", "transformer", "we love Paris", status=2).replace("paris", "Paris")
     assert "no sentence was given" in finished("try", "transformer", " ", status=2)
-=======
+
+
 # Walks
 
 
@@ -511,7 +511,6 @@ def test_walks_of_both_models_are_scored_on_their_graph(finished: Finished) -> N
     assert all(edges[a, b] for a, b in itertools.pairwise(shortest))
     assert f"from c a shortest walk to the goal is {walked['shortest']}" in finished("try", "rlhf", "c").splitlines()
     assert "'a' is no start, the goal: expected a letter from b to u" in finished("try", "rlhf", "a", status=2)
->>>>>>> w-rlhf
 
 
 # Which kind

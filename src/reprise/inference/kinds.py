@@ -244,7 +244,6 @@ class Stories(Models):
 
 
 @dataclass(frozen=True)
-<<<<<<< HEAD
 class Translated:
     """A sentence, its translation, and where the network looked."""
 
@@ -271,9 +270,7 @@ class Translator(Models):
         return "translation"
 
 
-KINDS: dict[str, type[Models]] = {
-    kind.__name__: kind for kind in (Sampler, Player, Opponent, Text, Stories, Translator, Classifier, Models)
-=======
+@dataclass(frozen=True)
 class Reply:
     """A walk through a graph."""
 
@@ -310,7 +307,6 @@ class Walker(Models):
 
 
 KINDS: dict[str, type[Models]] = {
-    kind.__name__: kind for kind in (Sampler, Player, Opponent, Text, Stories, Walker, Classifier, Models)
->>>>>>> w-rlhf
+    kind.__name__: kind for kind in (Sampler, Player, Opponent, Text, Stories, Translator, Walker, Classifier, Models)
 }
 """Kinds by name, in the order of `reprise try --help`."""
