@@ -9,7 +9,9 @@ Every part is a folder, data/prepared/<dataset>/<part>/, with its `card.json`:
 - parallel: `<split>_source_…`, `<split>_target_…` and, where known, `<split>_alignment_…`, which are texts;
 - tags: texts of words joined by one space, `<split>_tags.npy` int16 [words], `<split>_tags_offsets.npy` int64 [n + 1];
 - questions: `<split>_context_…` and `<split>_question_…`, which are texts, `<split>_context_of.npy` int64 [n],
-  `<split>_answers.npy` int32 [answers, 2], `<split>_answers_offsets.npy` int64 [n + 1].
+  `<split>_answers.npy` int32 [answers, 2], `<split>_answers_offsets.npy` int64 [n + 1];
+- architectures: `of_codes.npy` int32 [codes], and of several tables `validation.npy` float32 [tables, n, runs],
+  `test.npy` and `parameters.npy` float32 [tables, n].
 
 Each is written by a `write_…` function and opened by the matching `open_…`. `labels.json` lists the names of labels or
 tags in order.
@@ -301,6 +303,30 @@ def open_questions(folder: Path, split: str = "train") -> Questions:
     contexts, texts = open_texts(folder, f"{split}_context"), open_texts(folder, f"{split}_question")
     names = ("context_of", "answers", "answers_offsets")
     return Questions(contexts, texts, *(_open(folder / f"{split}_{name}.npy") for name in names))
+
+
+class Architectures(NamedTuple):
+    """Architectures that were trained, in several tables: one for each set of data."""
+
+    of_codes: Array
+    """int32 [codes]: which architecture a code stands for; -1 for none."""
+    validation: Array
+    """float32 [tables, n, runs]: accuracy of each training."""
+    test: Array
+    """float32 [tables, n]: accuracy on test data, mean over trainings."""
+    parameters: Array
+    """float32 [tables, n]: number of parameters, in millions."""
+
+
+def write_architectures(folder: Path, of_codes: Array, validation: Array, test: Array, parameters: Array) -> None:
+    """Write tables of architectures."""
+    for name, values in Architectures(of_codes, validation, test, parameters)._asdict().items():
+        np.save(folder / f"{name}.npy", values)
+
+
+def open_architectures(folder: Path) -> Architectures:
+    """Open tables of architectures."""
+    return Architectures(*(_open(folder / f"{name}.npy") for name in Architectures._fields))
 
 
 def write_card(folder: Path, card: dict[str, Any]) -> None:
