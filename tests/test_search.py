@@ -58,9 +58,15 @@ def test_a_pickle_that_would_run_something_is_refused_unrun(
         (pickled({"a": ROW}), "architecture 'a': expected latency, para, perf, valid_perf"),
         (pickled({10000: {"perf": 0.5}}), "architecture 10000: expected"),
         (pickled({10000: ROW | {"perf": "high"}}), "architecture 10000: expected numbers"),
-        (pickled({10000: ROW | {"para": np.float32(1.5)}}), "a number of type 'f4'; expected f8"),
-        (pickled({10000: ROW | {"para": np.array(1.5)}}), r"it asks for numpy\.core\.multiarray\._reconstruct"),
-        (b"\x80\x03\x82\x01.", "it asks for EXT1"),
+        (
+            pickled({10000: ROW | {"para": np.float32(1.5)}}),
+            r"not a table \(ValueError: a number of type 'f4'; expected f8\)",
+        ),
+        (
+            pickled({10000: ROW | {"para": np.array(1.5)}}),
+            r"byte \d+: it asks for numpy\.core\.multiarray\._reconstruct",
+        ),
+        (b"\x80\x03\x82\x01.", r"byte 2: it asks for EXT1"),
     ],
 )
 def test_what_is_no_table_is_named(content: bytes, said: str) -> None:

@@ -43,7 +43,7 @@ def search(
     axes.set(
         xticks=[],
         yticks=[],
-        title="Architectures, near where decisions agree",
+        title="A map of architectures",
         xlabel="dead: grey; lines: parent to child",
     )
     axes.set(
@@ -53,7 +53,7 @@ def search(
     dead = axes.scatter([], [], s=7, color="0.82", linewidths=0)
     lines = LineCollection([], colors="0.45", linewidths=0.7)
     axes.add_collection(lines)
-    alive = axes.scatter([], [], s=24, c=[], cmap="viridis_r", vmin=low, vmax=max(high, low + 1e-6), linewidths=0)
+    alive = axes.scatter([], [], s=24, c=[], cmap="viridis", vmin=low, vmax=max(high, low + 1e-6), linewidths=0)
     best = axes.scatter([], [], s=70, marker="*", color=ORANGE, linewidths=0)
     count = axes.text(0.02, 0.98, "", transform=axes.transAxes, va="top", fontsize=8)
     figure.colorbar(alive, ax=axes, label="validation error of the living, %")

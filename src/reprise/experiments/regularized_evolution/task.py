@@ -196,8 +196,9 @@ class Task(task.Task):
         for moment, count in enumerate((self.config.early, self.config.evaluations)):
             if evaluation + 1 == count:
                 self.found[moment] = torch.from_numpy(self.best_codes)
-                for name, values in vars(self.best).items():
-                    getattr(self, f"found_{name}")[moment] = torch.from_numpy(values)
+                self.found_validation[moment] = torch.from_numpy(self.best.validation)
+                self.found_test[moment] = torch.from_numpy(self.best.test)
+                self.found_parameters[moment] = torch.from_numpy(self.best.parameters)
         if len(self.seen):
             self.seen[evaluation] = torch.from_numpy(self.codes[0])
             self.parents[evaluation] = int(self.searcher.parents[0])

@@ -49,9 +49,8 @@ def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
     keys = sorted(tables[0])
     for name, one in zip(options.tables, tables, strict=True):
         if len(one) != options.architectures or sorted(one) != keys:
-            raise ValueError(
-                f"{name}.bench: expected the same {options.architectures:,} architectures, has {len(one):,}"
-            )
+            expected = f"expected the same {options.architectures:,} architectures as in the others"
+            raise ValueError(f"{name}.bench: {expected}, found {len(one):,}")
     of_codes = rows_of_codes(keys)
     if without := len(keys) - len({*of_codes[of_codes >= 0].tolist()}):
         raise ValueError(f"{without:,} of {len(keys):,} architectures have no code")
