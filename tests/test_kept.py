@@ -59,7 +59,7 @@ def test_a_kept_model_is_of_the_arm_that_the_paper_favours_and_does_what_its_car
     assert found.name.split("/")[0] == key
     assert found.arm in project.arms(key)
     assert (REPOSITORY / "results" / found.card["scale"] / key / "claims.json").exists()
-    if found.card["chosen"].startswith("arm ") and "the paper favours" in found.card["chosen"]:
+    if found.card["chosen"].startswith(f"arm {found.arm}, which the paper "):
         fitting = [arm for arm in project.arms(key) if arm == found.arm or not found.card.get("dataset")]
         assert favoured(project.papers[key], fitting, found.card["scale"])[0] == found.arm
     if found.config is not None:  # what it does is tried below
@@ -169,6 +169,44 @@ def test_a_fresh_clone_answers_without_torch_and_without_data(tmp_path: Path) ->
 
 
 # What is kept of a model
+
+
+LOADS = """
+import contextlib, io, json, sys
+from typer.testing import CliRunner
+from reprise import cli
+
+loaded = {}
+for key, given in json.loads(sys.argv[1]):
+    done = CliRunner().invoke(cli.app, ["try", key, *given])
+    assert done.exit_code == 0, (key, done.output, done.exception)
+    loaded[key] = sorted(sys.modules)
+print(json.dumps(loaded))
+"""
+NEVER = {"matplotlib", "scipy", "sklearn", "torchmetrics", "transformers", "pandas", "pyarrow", "ray", "wandb", "dvc"}
+"""Packages that take long to import and that no kept model needs."""
+MOST = {False: 900, True: 2_700}
+"""Number of modules that all kept networks may load together, and all kept weights, which need torch (1,100 of them)
+and Lightning."""
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_what_is_tried_loads_little(weights: bool, tmp_path: Path) -> None:
+    """The time that `try` takes is that of its imports; so these are limited, and not the time."""
+    copy_yaml(tmp_path)
+    shutil.copytree(REPOSITORY / kept.FOLDER, tmp_path / kept.FOLDER)
+    keys = [key for key in HERE if (of_repository(key).config is not None) == weights]
+    given = [(key, GIVEN.get(key, [])) for key in keys]
+    done = subprocess.run(
+        [sys.executable, "-c", LOADS, json.dumps(given)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = json.loads(done.stdout.splitlines()[-1])
+    assert loaded.keys() == {*keys}
+    for key, modules in loaded.items():
+        assert not {module.partition(".")[0] for module in modules} & NEVER, key
+        assert ("torch" in modules) == weights, key
+        assert len(modules) < MOST[weights], key
 
 
 @pytest.fixture

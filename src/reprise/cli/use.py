@@ -29,7 +29,7 @@ class HelpOfKinds(Command):
 
 TriedArm = Annotated[
     str | None,
-    typer.Option("--arm", help="The arm that the paper favours by default", autocompletion=completion.trained_arms),
+    typer.Option("--arm", help="The arm that the paper proposes by default", autocompletion=completion.trained_arms),
 ]
 Seed = Annotated[
     int | None, typer.Option("--seed", help="The first by default", autocompletion=completion.trained_seeds)

@@ -31,7 +31,8 @@ def header(asked: Asked, kept: Kept) -> Iterator[str]:
         return
     scale, precision = kept.card["scale"], kept.card["precision"]
     yield from folded(f"{kept.name}, trained at scale {scale}; kept in this repository in {precision} precision")
-    yield from folded(f"  {kept.card['chosen']}")
+    if kept.card["chosen"]:  # empty where --arm named it
+        yield from folded(f"  {kept.card['chosen']}")
     yield from folded(f"  {kept.card['says']}")
     checked = kept.card["checked"]
     if "right" in checked:

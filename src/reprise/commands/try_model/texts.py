@@ -1,4 +1,4 @@
-"""`reprise try` for models that read: sentences and stories."""
+"""`reprise try` for models that read: sentences, stories, and sentences to be translated."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from reprise.commands.find_model import Trained, check_data
 from reprise.commands.project import UsageError
 from reprise.commands.try_model.asked import Asked, find_model, offered, opened, waiting
 from reprise.core.config.project import Project
-from reprise.inference.kinds import MASK, Stories, Text, is_masked
+from reprise.inference.kinds import MASK, Stories, Text, Translator, is_masked
 
 WORDS = 5
 """Default number of guesses for a missing word."""
 ANSWERS = 3
 """Default number of answers to a question about a story."""
 EXAMPLE = "Mary took the milk. Mary went to the garden. Where is the milk?"
+SENTENCE = "the old friend visits my small house"
+LOOKED = 2
+"""Default number of words read that are named beside each word written."""
 
 
 def read(project: Project, asked: Asked) -> Iterator[str]:
@@ -123,3 +126,24 @@ def tell(project: Project, asked: Asked) -> Iterator[str]:
     for statement, *weights in zip(told.statements, *told.attention, strict=True):
         yield "".join(f"{100 * weight:5.0f}" for weight in weights) + f"  {statement}"
     yield f"{told.question} " + ", ".join(f"{word} ({100 * share:.1f} %)" for word, share in told.answers)
+
+
+def translate(project: Project, asked: Asked) -> Iterator[str]:
+    if asked.out is not None:
+        raise UsageError("the translation is printed; --json is for scripts, and there is no --out")
+    text = " ".join(asked.given) or ("" if sys.stdin.isatty() else sys.stdin.read())
+    if not text.strip():
+        raise UsageError(f"no sentence was given; as in `reprise try {asked.experiment} '{SENTENCE}'`")
+    trained = find_model(project, asked)
+    yield from asked.header(trained)
+    with waiting(project, asked):
+        found = offered(asked, Translator).translate(opened(project, trained), text)
+    if asked.as_json:
+        yield json.dumps({"model": trained.run.name, **asdict(found)}, indent=1, ensure_ascii=False)
+        return
+    yield found.text
+    yield "each word written, and those it looked at most, in %:"
+    left = max(map(len, found.target), default=0)
+    for written, weights in zip(found.target, found.attention, strict=True):
+        most = sorted(zip(weights, found.source, strict=True), key=lambda one: -one[0])[: asked.number or LOOKED]
+        yield f"  {written:<{left}}  " + ", ".join(f"{read} {100 * weight:.0f}" for weight, read in most)

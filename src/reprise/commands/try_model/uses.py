@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from reprise.commands.project import UsageError
-from reprise.commands.try_model import games, images, kept, samples, texts
+from reprise.commands.try_model import games, images, kept, samples, texts, walks
 from reprise.commands.try_model.asked import RESTORED, Asked, kept_model
 from reprise.core.config.project import Project
 from reprise.core.run.integrity import Damaged
-from reprise.inference.kinds import Classifier, Models, Opponent, Player, Sampler, Stories, Text, Unusable
+from reprise.inference.import_on_use import import_on_use
+from reprise.inference.kinds import (
+    Classifier,
+    Models,
+    Opponent,
+    Player,
+    Sampler,
+    Stories,
+    Text,
+    Translator,
+    Unusable,
+    Walker,
+)
 from reprise.inference.lookup import by_kind, kind_of
 
 USES: dict[type[Models], Callable[[Project, Asked], Iterator[str]]] = {
@@ -18,6 +30,8 @@ USES: dict[type[Models], Callable[[Project, Asked], Iterator[str]]] = {
     Opponent: games.duel,
     Text: texts.read,
     Stories: texts.tell,
+    Translator: texts.translate,
+    Walker: walks.walk,
     Classifier: images.look,
 }
 """Function for each kind of model."""
@@ -43,7 +57,8 @@ def use(project: Project, asked: Asked) -> Iterable[str]:
         hint = f"; its pictures are in {pictures.relative_to(project.root)}" if pictures.exists() else ""
         raise UsageError(f"there is nothing to try for {asked.experiment}; `reprise try --help` lists the papers{hint}")
     try:
-        yield from USES[kind](project, asked)
+        with import_on_use("torchmetrics"), import_on_use("matplotlib"):  # what is tried is not scored or drawn
+            yield from USES[kind](project, asked)
     except Unusable as error:
         raise UsageError(str(error)) from error
 
