@@ -17,12 +17,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench import growth, report
+from bench import edit, growth, report
 from bench.measure import Case
 from reprise.core.run.grid import KEEP_MEMORY
 
 FOLDER = Path(__file__).parent
-MODULES = ("start", "steps", "data", "gan", "dqn", "bert", "alphago_zero", "grid")
+MODULES = ("start", "steps", "data", "gan", "dqn", "bert", "alphago_zero", "grid", "edit")
 PREPARED = ("mnist", "english_text", "english_tasks", "games")
 """Datasets that the cases read; `growth` reads the first alone."""
 VERSIONS = (
@@ -39,8 +39,7 @@ def main(names: list[str]) -> None:
     if unknown := set(names) - {*cases, "growth"}:
         sys.exit(f"no case {', '.join(sorted(unknown))}; expected some of {', '.join(cases)}, growth")
     if missing := unprepared(names):
-        stages = " ".join(f"prepare@{name}" for name in missing)
-        sys.exit(f"{', '.join(missing)}: not prepared; run this first: dvc repro {stages}")
+        sys.exit(f"{', '.join(missing)}: not there yet; run this first: dvc repro {' '.join(missing)}")
     path = FOLDER / "results.json"
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"cases": {}}
     started = time.monotonic()
@@ -60,9 +59,14 @@ def main(names: list[str]) -> None:
 
 
 def unprepared(names: list[str]) -> list[str]:
-    """Datasets that must be prepared first: all if everything is measured, and for the growth of runs the digits."""
-    needed = PREPARED if not names else PREPARED[:1] if "growth" in names else ()
-    return [name for name in needed if not (FOLDER.parent / "data" / "prepared" / name / "card.json").exists()]
+    """Stages that must be run first: all if everything is measured, for the growth of runs that of the digits."""
+    root = FOLDER.parent
+    data = PREPARED if not names else PREPARED[:1] if "growth" in names else ()
+    papers = [each.paper for each in edit.EDITS if not names or f"edit_{each.paper}" in names]
+    return [
+        *(f"prepare@{name}" for name in data if not (root / "data" / "prepared" / name / "card.json").exists()),
+        *(f"evaluate@{name}" for name in papers if not (root / "models" / "laptop" / name / "pretrain").is_dir()),
+    ]
 
 
 def measured(module: str, case: Case) -> dict[str, Any]:

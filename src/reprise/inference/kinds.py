@@ -244,6 +244,33 @@ class Stories(Models):
 
 
 @dataclass(frozen=True)
+class Translated:
+    """A sentence, its translation, and where the network looked."""
+
+    source: list[str]
+    """Pieces that were read."""
+    target: list[str]
+    """Pieces that were written."""
+    attention: list[list[float]]
+    """For each piece written, the weight of each piece read."""
+    text: str
+    """The translation as text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translator(Models):
+    """Models that translate."""
+
+    translate: Callable[[Any, str], Translated]
+    """(task, text): its translation."""
+    needs_data: ClassVar[bool] = False
+    trying: ClassVar[str] = "an English sentence translated, word by word"
+
+    def hub_task(self, config: Any, stage: str) -> str | None:
+        return "translation"
+
+
+@dataclass(frozen=True)
 class Reply:
     """A walk through a graph."""
 
@@ -280,6 +307,6 @@ class Walker(Models):
 
 
 KINDS: dict[str, type[Models]] = {
-    kind.__name__: kind for kind in (Sampler, Player, Opponent, Text, Stories, Walker, Classifier, Models)
+    kind.__name__: kind for kind in (Sampler, Player, Opponent, Text, Stories, Translator, Walker, Classifier, Models)
 }
 """Kinds by name, in the order of `reprise try --help`."""
