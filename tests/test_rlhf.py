@@ -120,7 +120,7 @@ def test_padding_never_counts(data: Path) -> None:
     for one in (tokens, other):
         mask = rlhf.reply_mask(one, 0)
         logits = task.policy(one)
-        of_text, _ = task._text_loss(task.policy, one)
+        of_text = task._text_loss(task.policy, one)
         log_probs = rlhf.log_probs(logits, one) * mask
         gae = rlhf.advantages(log_probs, task.value(one)[:, 1:-1], mask, 0.9)
         found.append([of_text, log_probs, gae, rlhf.whitened(gae, mask), task._rewards(one),

@@ -168,15 +168,14 @@ class Task(task.Task):
         settings = self.config.supervised
         shown = self.demonstrations[self.sampler.indices(step, self.rank, self.world_size)]
         read = self.texts[self.text_sampler.indices(step, self.rank, self.world_size)]
-        loss, weighted = self._text_loss(self.supervised, torch.cat([shown, read]))
-        self.descend(weighted, self.raw_optimizers[0], settings.optimizer, self.schedules[0].at(step))
-        return {"supervised_loss": loss}
+        loss = self._text_loss(self.supervised, torch.cat([shown, read]))
+        self.descend(loss, self.raw_optimizers[0], settings.optimizer, self.schedules[0].at(step))
+        return {"supervised_loss": loss.detach()}
 
-    def _text_loss(self, model: LanguageModel, tokens: Int[Tensor, "batch seq"]) -> tuple[Tensor, Tensor]:
-        """Return the cross-entropy in nats per node, and the same weighted among ranks, to descend."""
+    def _text_loss(self, model: LanguageModel, tokens: Int[Tensor, "batch seq"]) -> Float[Tensor, ""]:
+        """Return the cross-entropy in nats per node, weighted among ranks by their numbers of nodes."""
         mask = self._mask(tokens)
-        loss = -masked_mean(log_probs(model(tokens), tokens), mask)
-        return loss.detach(), loss * self.weight_among_ranks(mask.sum())
+        return -masked_mean(log_probs(model(tokens), tokens), mask) * self.weight_among_ranks(mask.sum())
 
     # Step 2
 
@@ -191,16 +190,13 @@ class Task(task.Task):
         chosen = self.prompt_sampler.indices(step, self.rank, self.world_size)
         tokens, labels = compared.tokens[chosen], compared.labels[chosen]
         rewards = self._rewards(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
-        loss = comparison_loss(rewards, labels)
-        weighted = loss * self._weight_of(labels)
-        self.descend(weighted, self.raw_optimizers[1], settings.optimizer, self.schedules[1].at(step))
+        loss = comparison_loss(rewards, labels) * self._weight_of(labels)
+        self.descend(loss, self.raw_optimizers[1], settings.optimizer, self.schedules[1].at(step))
         if step + 1 == self.schedules[1].total_steps:
             with torch.no_grad():
                 self.offset.copy_(self._rewards(self.demonstrations).mean())
-        return {
-            "reward_loss": loss.detach(),
-            "reward_accuracy": 100 * agreement(rewards.detach(), compared.true[chosen]),
-        }
+        right = agreement(rewards.detach(), compared.true[chosen]) * self._weight_of(compared.true[chosen])
+        return {"reward_loss": loss.detach(), "reward_accuracy": 100 * right}
 
     def comparisons(self) -> Compared:
         """Return the comparisons to learn from. They follow from the supervised model and the seed."""
@@ -234,9 +230,9 @@ class Task(task.Task):
             return self._prefer(policy, step)
         assert isinstance(policy, BestDemonstrations)
         tokens = self.best[self.policy_sampler.indices(step, self.rank, self.world_size)]
-        loss, weighted = self._text_loss(self.policy, tokens)
-        self.descend(weighted, self.raw_optimizers[2], policy.optimizer, self.schedules[2].at(step))
-        return {"policy_loss": loss}
+        loss = self._text_loss(self.policy, tokens)
+        self.descend(loss, self.raw_optimizers[2], policy.optimizer, self.schedules[2].at(step))
+        return {"policy_loss": loss.detach()}
 
     def _prefer(self, settings: Preferences, step: int) -> dict[str, Tensor | float]:
         """Descend the loss of direct preference optimisation on all comparisons of a batch of prompts."""
@@ -247,9 +243,8 @@ class Task(task.Task):
         with torch.no_grad():
             reference = log_probs(self.supervised(tokens), tokens)
         log_ratios = ((log_probs(self.policy(tokens), tokens) - reference) * mask).sum(1)
-        loss = dpo_loss(log_ratios.unflatten(0, labels.shape[:2]), labels, settings.beta)
-        weighted = loss * self._weight_of(labels)
-        self.descend(weighted, self.raw_optimizers[2], settings.optimizer, self.schedules[2].at(step))
+        loss = dpo_loss(log_ratios.unflatten(0, labels.shape[:2]), labels, settings.beta) * self._weight_of(labels)
+        self.descend(loss, self.raw_optimizers[2], settings.optimizer, self.schedules[2].at(step))
         return {"policy_loss": loss.detach()}
 
     def _reinforce(self, settings: PPO, step: int) -> dict[str, Tensor | float]:
@@ -282,16 +277,16 @@ class Task(task.Task):
             mine = chosen[share_of(len(chosen), self.rank, self.world_size)].to(tokens.device)
             weight = self.weight_among_ranks(mask[mine].sum())
             change = log_probs(self.policy(tokens[mine]), tokens[mine]) - old[mine]
-            loss = clipped_loss(change * mask[mine], advantage[mine], mask[mine], settings.clip)
-            descended = loss * weight
+            loss = clipped_loss(change * mask[mine], advantage[mine], mask[mine], settings.clip) * weight
+            descended = loss
             if settings.text_weight > 0:
                 # Gradients of both add up, as in Appendix C.4.
                 at = self.policy_text_sampler.indices(step * parts + part, self.rank, self.world_size)
-                descended = descended + settings.text_weight * self._text_loss(self.policy, self.texts[at])[1]
+                descended = descended + settings.text_weight * self._text_loss(self.policy, self.texts[at])
             self.descend(descended, self.raw_optimizers[2], settings.optimizer, lr)
             errors = (self.value(tokens[mine])[:, PROMPT - 1 : -1] - returns[mine]).square()
-            value_loss = masked_mean(errors, mask[mine])
-            self.descend(value_loss * weight, self.raw_optimizers[3], settings.value_optimizer)
+            value_loss = masked_mean(errors, mask[mine]) * weight
+            self.descend(value_loss, self.raw_optimizers[3], settings.value_optimizer)
             totals.append(torch.stack([loss.detach(), value_loss.detach()]))
         policy_loss, value_loss = torch.stack(totals).mean(0)
         return {
@@ -364,7 +359,7 @@ class Task(task.Task):
             "faults": 100 * float(self.maze.faults(tokens, mask).float().mean()),
             "proxy": float((self._rewards(tokens) - self.offset).mean()),
             "kl": kl,
-            "text_loss": float(self._text_loss(self.policy, self.tested)[0]),
+            "text_loss": float(self._text_loss(self.policy, self.tested)),
             "reward_accuracy": 100 * float(agreement(rewards, held_out.true)),
             "label_agreement": 100 * float(agreement(rewards, held_out.labels)),
         }
