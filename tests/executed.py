@@ -18,7 +18,7 @@ from safetensors.torch import save_model
 import reprise
 from reprise.core.config.project import Project
 from reprise.parts.data import store
-from reprise.parts.data.readers import babi, go_teacher
+from reprise.parts.data.readers import babi, go_teacher, random_walks
 from training import scored, sentences, small_digits, small_objects, trained
 
 SOURCES = Path(reprise.__file__).parent
@@ -63,6 +63,12 @@ def everything_prepared(folder: Path) -> Path:
     (folder / "games").mkdir()
     go_teacher.read(
         [], folder / "games", go_teacher.Options(size=3, komi=0.5, games=16, simulations=4, drawn=4, limit=20)
+    )
+    (folder / "walks").mkdir()
+    random_walks.read(
+        [],
+        folder / "walks",
+        random_walks.Options(graphs=1, nodes=21, edges=0.1, length=10, walks={"train": 200, "test": 50}),
     )
     return folder
 

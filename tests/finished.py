@@ -23,7 +23,7 @@ from reprise.core.run.task import Task
 from reprise.core.run.tracking import NoTracker
 from reprise.inference import models
 from reprise.parts.data import store
-from reprise.parts.data.readers import babi
+from reprise.parts.data.readers import babi, pharaoh, random_walks
 from reprise.stages.run_list import runs_of
 from training import sentences
 
@@ -40,6 +40,8 @@ MODELS: list[tuple[str, Stage, str]] = [
     ("gmdh", "pretrain", "complete"),
     ("memn2n", "pretrain", "hops_3"),
     ("alphago_zero", "pretrain", "zero"),
+    ("transformer", "pretrain", "base"),
+    ("rlhf", "pretrain", "ppo"),
 ]
 
 
@@ -90,7 +92,17 @@ def finish(root: Path, digits: Path) -> Finished:
     write_english(prepared)
     (prepared / "stories" / "task_2").mkdir(parents=True)
     babi.read([], prepared / "stories" / "task_2", babi.Options(task=2, stories={"train": 20, "test": 10}))
-    for name in ("mnist", "small_images", "games", "go", "english_text", "english_tasks", "stories"):
+    (prepared / "translation" / "phrases").mkdir(parents=True)
+    few = pharaoh.Options(pairs={"train": 40, "validation": 10, "test": 10})
+    pharaoh.read([], prepared / "translation" / "phrases", few)
+    (prepared / "walks" / "walks").mkdir(parents=True)
+    random_walks.read(
+        [],
+        prepared / "walks" / "walks",
+        random_walks.Options(graphs=1, nodes=21, edges=0.1, length=10, walks={"train": 200, "test": 50}),
+    )
+    names = ("mnist", "small_images", "games", "go", "english_text", "english_tasks", "stories", "translation", "walks")
+    for name in names:
         (prepared / name).mkdir(exist_ok=True)
         (prepared / name / "card.json").write_text('{"parts": {}}')
     project = load(root, papers=list(dict.fromkeys(key for key, _, _ in MODELS)))

@@ -372,7 +372,10 @@ def test_rates(claim: dict[str, Any], expected: str, p: float):
     assert (verdict.verdict, verdict.estimate, verdict.unit) == (expected, 1.0, "")
     assert verdict.p == pytest.approx(p, rel=1e-5)
     assert "old" not in verdict.arms, "one of its metrics is not a number"
-    assert verdict.power == "6 runs that all end alike cannot exclude that up to 39 % end otherwise"
+    assert verdict.power == (
+        "If all 6 runs end alike, it still cannot be ruled out (95 % confidence) that up to 39 % of runs would end "
+        "otherwise"
+    )
 
 
 def test_rates_of_which_fisher_is_not_sure_are_inconclusive():
@@ -534,8 +537,8 @@ def test_detectable_effect_is_found_nine_times_in_ten(runs: int):
 
 def test_power_is_said_with_the_verdict():
     assert verdict_on(DIFFERENCE, SCORES).power == (
-        "6 seeds find, nine times in ten, an effect 2.1 standard deviations beyond the edge; "
-        "they cannot exclude that up to 39 % of runs collapse"
+        "With 6 seeds, the test has 90 % power to detect an effect 2.1 standard deviations beyond the edge of the "
+        "region; if no run collapses, a collapse rate of up to 39 % still cannot be ruled out (95 % confidence)"
     )
 
 

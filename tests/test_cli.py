@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from layout import copy_yaml
 from reprise import cli
 from reprise.cli import look
 from reprise.commands import status_line
-from reprise.commands.listing import beside, table
+from reprise.commands.knobs import beside
+from reprise.commands.listing import table
 from reprise.commands.status_line import Waiting
 from reprise.core.contract import SCALES, Run
 from reprise.core.run import run_store
@@ -89,10 +91,10 @@ def test_help_has_every_command_under_a_heading() -> None:
         assert not line[1].endswith("..."), f"{name}: its first line is cut"
 
 
-def imported(*words: str) -> set[str]:
+def imported(*words: str, cwd: Path = REPOSITORY) -> set[str]:
     """Every module that `reprise` has loaded by the end of a command."""
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "reprise", *words], cwd=REPOSITORY, capture_output=True, text=True,
+        [sys.executable, "-X", "importtime", "-m", "reprise", *words], cwd=cwd, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
@@ -108,9 +110,42 @@ def test_help_loads_the_command_line_alone() -> None:
     assert {name for name in found if name.startswith("reprise.core")} <= {"reprise.core"}
 
 
-@pytest.mark.parametrize("words", ["list", "validate", ""])
-def test_what_looks_at_yaml_loads_what_reads_it_and_no_more(words: str) -> None:
-    found = imported(*words.split())
+OURS = {
+    "reprise", "reprise.__main__", "reprise.cli", "reprise.cli.look", "reprise.cli.stages", "reprise.cli.use",
+    "reprise.cli.work", "reprise.cli.write", "reprise.commands", "reprise.commands.completion",
+    "reprise.commands.options", "reprise.commands.project",
+}  # fmt: skip
+"""What is loaded before a command begins."""
+CATALOGUE = {"reprise.core", "reprise.core.config", "reprise.core.config.catalogue"}
+
+
+@pytest.mark.parametrize(
+    ("words", "more", "third"),
+    [
+        (
+            ["list"],
+            CATALOGUE | {"reprise.commands.listing", "reprise.core.verdicts", "reprise.core.verdicts.rulings"},
+            {},
+        ),
+        (["validate"], CATALOGUE | {"reprise.commands.unwritten", "reprise.core.config.yaml"}, {"yaml"}),
+        (["show", "--help"], set(), {}),
+    ],
+)
+def test_what_is_known_is_said_without_pydantic(
+    tmp_path: Path, words: list[str], more: set[str], third: set[str]
+) -> None:
+    """The budget of the start, in modules; half of what is left is Python's and Typer's."""
+    copy_yaml(tmp_path)
+    imported(*words, cwd=tmp_path)  # what it finds out now it need not find out again
+    found = imported(*words, cwd=tmp_path)
+    assert {name for name in found if name.partition(".")[0] == "reprise"} <= OURS | more
+    outside = {name.partition(".")[0] for name in found} - set(sys.stdlib_module_names) - {"reprise", "typer"}
+    assert outside & {*HEAVY, "pydantic", "pydantic_core", "yaml"} == set(third)
+
+
+def test_a_first_look_at_yaml_loads_what_reads_it_and_no_more(tmp_path: Path) -> None:
+    copy_yaml(tmp_path)
+    found = imported("list", cwd=tmp_path)
     assert found & (HEAVY - {"omegaconf"}) == set()
     assert "reprise.core.config.yaml" in found
     assert {
@@ -312,8 +347,11 @@ def test_verdicts_say_of_which_papers_there_are_none(
 # What it completes
 
 
-def completed(words: str, shell: str = "bash", root: Path = REPOSITORY) -> list[str]:
-    """What the shell is offered for the last of `words`."""
+PROGRAM = "import sys; sys.argv = ['reprise']; from reprise.cli import main; main()"
+
+
+def completed(words: str, shell: str = "bash", root: Path = REPOSITORY, without: Collection[str] = ()) -> list[str]:
+    """What the shell is offered for the last of `words`, found without loading the modules `without`."""
     split = words.split(" ")
     shells = {
         "bash": {"COMP_WORDS": words, "COMP_CWORD": str(len(split) - 1)},
@@ -321,12 +359,12 @@ def completed(words: str, shell: str = "bash", root: Path = REPOSITORY) -> list[
         "fish": {"_TYPER_COMPLETE_ARGS": words, "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
     }
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", "from reprise.cli import app; app(prog_name='reprise')"],
+        [sys.executable, "-X", "importtime", "-c", PROGRAM],
         cwd=root, env=os.environ | shells[shell] | {"_REPRISE_COMPLETE": f"complete_{shell}"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
-    assert not imported & {"torch", "pytorch_lightning", "wandb", "omegaconf"}
+    assert not imported & {"torch", "pytorch_lightning", "wandb", "omegaconf", "rich", *without}
     assert "reprise.commands.completion" in imported
     assert "Traceback" not in done.stderr
     return done.stdout.splitlines()
@@ -344,6 +382,16 @@ def completed(words: str, shell: str = "bash", root: Path = REPOSITORY) -> list[
 )
 def test_completion(words: str, offered: list[str]) -> None:
     assert completed(words) == offered
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_names_are_completed_without_pydantic(tmp_path: Path, shell: str) -> None:
+    copy_yaml(tmp_path)
+    spared = {"pydantic", "yaml", "reprise.core.contract", "reprise.core.config.documents"}
+    for words in ("reprise show g", "reprise show gan --arm ", "reprise prepare "):
+        first = completed(words, shell, tmp_path)
+        assert len(first) > 1
+        assert completed(words, shell, tmp_path, without=spared) == first
 
 
 def test_zsh_and_fish_say_what_the_words_are() -> None:
@@ -413,7 +461,7 @@ def test_a_defect_is_one_line_and_its_traceback_a_file(
     def broken(*_: object, **__: object) -> None:
         raise KeyError("lost")
 
-    monkeypatch.setattr(look, "open_project", broken)
+    monkeypatch.setattr(look, "open_catalogue", broken)
     status, err = failed(["list"], monkeypatch, capsys)
     assert status == 1
     assert err == "KeyError: 'lost' (traceback in .reprise/errors/command.log)\n"
@@ -470,7 +518,7 @@ def test_a_defect_where_the_folder_is_gone_is_one_line(
     monkeypatch.delenv(cli.TRACEBACK, raising=False)
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
-    monkeypatch.setattr(look, "open_project", broken)
+    monkeypatch.setattr(look, "open_catalogue", broken)
     assert failed(["list"], monkeypatch, capsys) == (1, "KeyError: 'lost' (REPRISE_TRACEBACK=1 shows where)\n")
 
 

@@ -794,10 +794,11 @@ def test_what_the_page_says_names_what_there_is(files: Files) -> None:
         (
             "family: generative\n",
             "family: generative\npage:\n  idea: It mattered.\n  headline: strongr\n"
-            "  hero: {picture: samples, arm: usul, caption: Digits}\n",
+            "  proposal: saturatng\n  hero: {picture: samples, arm: usul, caption: Digits}\n",
         ),
     )
     assert files.mistakes() == [
         "papers/gan.yaml:9:13: page.headline: unknown claim strongr; did you mean stronger?",
-        "papers/gan.yaml:10:33: page.hero.arm: unknown arm usul; did you mean usual?",
+        "papers/gan.yaml:10:13: page.proposal: unknown arm saturatng; did you mean saturating?",
+        "papers/gan.yaml:11:33: page.hero.arm: unknown arm usul; did you mean usual?",
     ]

@@ -51,7 +51,9 @@ from reprise.parts.data.readers import (
     csv_texts,
     glue,
     idx,
+    json_verses,
     minatar,
+    parquet_pairs,
     parquet_texts,
     plain_words,
     png_batches,
@@ -1129,3 +1131,50 @@ def test_pypi_and_npm_give_the_same_mnist(tmp_path: Path) -> None:
         assert card["splits"] == {"train": 60_000, "test": 10_000}
         hashes.append(card["files"])
     assert hashes[0] == hashes[1], json.dumps(hashes)
+
+
+# Translations
+
+
+def test_verses_are_split_by_book_and_repeated_ones_left_out(tmp_path: Path) -> None:
+    """A verse that two books have would be known from training: it is in no split, whichever language repeats it."""
+    english = {
+        "A.1": "One.",
+        "A.2": "Two  words.",
+        "B.1": "Two words!",
+        "B.2": "Three.",
+        "C.1": "Four.",
+        "C.2": "Five.",
+    }
+    portuguese = {"A.1": "Um.", "A.2": "Dois.", "B.1": "Duas.", "B.2": "Três.", "C.1": "Quatro.", "C.2": "Um"}
+    for name, verses in (("english", english | {"C.3": "Six."}), ("portuguese", portuguese)):
+        told = {"verses": {verse: {"text": text} for verse, text in verses.items()}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(told), encoding="utf-8")
+    files, out = [tmp_path / "english.json", tmp_path / "portuguese.json"], tmp_path / "out"
+    out.mkdir()
+    options = json_verses.Options(source="english", target="portuguese", validation=["B"], test=["C"])
+    card = json_verses.read(files, out, options)
+    assert card["splits"] == {"train": 0, "validation": 1, "test": 1}
+    assert store.open_parallel(out, "validation")[0] == ("Three.", "Três.")
+    assert store.open_parallel(out, "test")[0] == ("Four.", "Quatro.")
+    assert store.open_alignments(out, "test") is None
+    with pytest.raises(ValueError, match="no verse of book D"):
+        json_verses.read(files, out, options.model_copy(update={"test": ["D"]}))
+    with pytest.raises(ValueError, match="held out twice"):
+        json_verses.read(files, out, options.model_copy(update={"test": ["B"]}))
+    files[0].write_text("[]")
+    with pytest.raises(ValueError, match=r"english.json: not a JSON file of verses"):
+        json_verses.read(files, out, options)
+
+
+def test_translations_in_parquet_keep_their_splits(tmp_path: Path) -> None:
+    files = []
+    for split, count in (("train", 3), ("validation", 1), ("test", 1)):
+        rows = [{"de": f"{split} {i}", "en": "" if i == 2 else f"the {split} {i}"} for i in range(count)]
+        files.append(tmp_path / f"de-en--{split}-00000-of-00001.parquet")
+        parquet.write_table(pa.table({"translation": rows}), files[-1])
+    card = parquet_pairs.read(files, tmp_path, parquet_pairs.Options(source="en", target="de"))
+    assert card["splits"] == {"train": 2, "validation": 1, "test": 1}
+    assert store.open_parallel(tmp_path)[:] == [("the train 0", "train 0"), ("the train 1", "train 1")]
+    with pytest.raises(ValueError, match="no text in language fr; there are de, en"):
+        parquet_pairs.read(files, tmp_path, parquet_pairs.Options(source="fr", target="de"))

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from conftest import REPOSITORY
 from reprise.cli import app
-from reprise.commands import doctor, status_line
-from reprise.commands.doctor import Doctor, Finding, report
+from reprise.commands import doctor, machine_checks, status_line
+from reprise.commands.doctor import Doctor, report
+from reprise.commands.machine_checks import Finding
 from reprise.core.config import schema
 from reprise.core.config.project import load
 from reprise.core.config.yaml import ConfigError, Mark, Problem
@@ -24,7 +25,7 @@ TORCH: dict[str, Any] = {"version": "2.13.0", "cuda": None, "gpus": [], "bf16": 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_ask_torch", lambda: TORCH)
+    monkeypatch.setattr(machine_checks, "_ask_torch", lambda: TORCH)
     monkeypatch.setattr(schema, "current", lambda root: True)
 
 
@@ -52,15 +53,17 @@ def test_here_it_knows_everything(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_card_that_torch_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_listed_gpus", lambda: ["NVIDIA H200"])
+    monkeypatch.setattr(machine_checks, "_listed_gpus", lambda: ["NVIDIA H200"])
     finding = found(None, "GPU")
     assert finding.status == "warn"
     assert "CPU-only build" in finding.found
-    monkeypatch.setattr(doctor, "_ask_torch", lambda: TORCH | {"cuda": "13.0"})
+    monkeypatch.setattr(machine_checks, "_ask_torch", lambda: TORCH | {"cuda": "13.0"})
     assert "cannot use it" in found(None, "GPU").found
-    monkeypatch.setattr(doctor, "_ask_torch", lambda: TORCH | {"cuda": "13.0", "gpus": ["NVIDIA H200, 139 GiB"]})
+    monkeypatch.setattr(
+        machine_checks, "_ask_torch", lambda: TORCH | {"cuda": "13.0", "gpus": ["NVIDIA H200, 139 GiB"]}
+    )
     assert found(None, "GPU").status == "ok"
-    monkeypatch.setattr(doctor, "_ask_torch", lambda: "ImportError: libcudart.so.13")
+    monkeypatch.setattr(machine_checks, "_ask_torch", lambda: "ImportError: libcudart.so.13")
     assert found(None, "torch").status == "fail"
 
 
@@ -129,10 +132,10 @@ def test_little_of_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert found(tmp_path, "disk").status == "warn"
     monkeypatch.setattr(doctor, "NO_DISK", 1 << 60)
     assert found(tmp_path, "disk").status == "fail"
-    monkeypatch.setattr(doctor, "_available_memory", lambda: 3 << 30)
-    monkeypatch.setattr(doctor, "cores", lambda: 8)
+    monkeypatch.setattr(machine_checks, "_available_memory", lambda: 3 << 30)
+    monkeypatch.setattr(machine_checks, "cores", lambda: 8)
     assert found(tmp_path, "memory").advice.startswith("runtime.workers: 1 ")
-    monkeypatch.setattr(doctor, "_load_average", lambda: 20.0)
+    monkeypatch.setattr(machine_checks, "_load_average", lambda: 20.0)
     assert found(tmp_path, "cores").status == "warn"
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 
 import pytest
 
+from conftest import REPOSITORY
 from test_integrity import until
 from test_pipeline import edit
 
@@ -49,4 +51,21 @@ def test_a_table_that_is_missing_is_told_by_us_and_not_by_dvc(toy_project):
     printed = toy_project("dvc", "repro", status=255)
     assert "evaluat: unknown key; did you mean evaluate?" in printed
     assert "evaluate: this key is missing" in printed
+    assert "failed to parse" not in printed
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("evaluate:", "finetune:\nevaluate:", "pipeline.yaml:4:10: finetune: expected a block of keys, found nothing"),
+        ("datasets:", "dataset:", "pipeline.yaml:1:1: dataset: unknown key; did you mean datasets?"),
+    ],
+)
+def test_what_stops_dvc_is_told_by_make_repro_before(toy_project, old, new, said):
+    toy_project("dvc", "init", "--no-scm", "--quiet")
+    shutil.copyfile(REPOSITORY / "Makefile", toy_project.root / "Makefile")
+    edit(toy_project.root / "pipeline.yaml", old, new)
+    assert "failed to parse" in toy_project("dvc", "repro", status=255)
+    printed = toy_project("make", "-o", ".venv/bin/.installed", "repro", "EXPERIMENTS=toy", status=2)
+    assert said in printed
     assert "failed to parse" not in printed

@@ -23,9 +23,10 @@ from conftest import REPOSITORY
 from finished import Finished
 from layout import copy_yaml
 from reprise import cli
-from reprise.commands import try_model
 from reprise.commands.find_model import favoured
 from reprise.commands.project import UsageError
+from reprise.commands.try_model import texts, uses
+from reprise.commands.try_model.asked import Asked
 from reprise.core.config.project import load
 from reprise.inference import gan, half, kept, lookup, small_weights
 from reprise.inference import images as looking
@@ -58,7 +59,7 @@ def test_a_kept_model_is_of_the_arm_that_the_paper_favours_and_does_what_its_car
     assert found.name.split("/")[0] == key
     assert found.arm in project.arms(key)
     assert (REPOSITORY / "results" / found.card["scale"] / key / "claims.json").exists()
-    if found.card["chosen"].startswith("arm ") and "the paper favours" in found.card["chosen"]:
+    if found.card["chosen"].startswith(f"arm {found.arm}, which the paper "):
         fitting = [arm for arm in project.arms(key) if arm == found.arm or not found.card.get("dataset")]
         assert favoured(project.papers[key], fitting, found.card["scale"])[0] == found.arm
     if found.config is not None:  # what it does is tried below
@@ -107,7 +108,7 @@ def test_every_paper_answers_in_a_fresh_clone(key: str, tmp_path: Path, monkeypa
     if key == "memn2n":
         assert "Where is the milk? garden (" in said
     if key == "bert":
-        assert len(re.findall(r"[\d.]+ %  \w+", done.stdout)) == try_model.WORDS
+        assert len(re.findall(r"[\d.]+ %  \w+", done.stdout)) == texts.WORDS
 
 
 def test_bert_is_kept_before_it_is_fine_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,11 +116,11 @@ def test_bert_is_kept_before_it_is_fine_tuned(tmp_path: Path, monkeypatch: pytes
     shutil.copytree(REPOSITORY / kept.FOLDER, tmp_path / kept.FOLDER)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="after stage pretrain only; `dvc repro finetune@bert` trains its finetune"):
-        list(try_model.use(load(tmp_path, papers=[]), ask("bert", "a good film")))
+        list(uses.use(load(tmp_path, papers=[]), ask("bert", "a good film")))
 
 
-def ask(key: str, *given: str) -> try_model.Asked:
-    return try_model.Asked(key, [*given], None, None, None, None, 0, False)
+def ask(key: str, *given: str) -> Asked:
+    return Asked(key, [*given], None, None, None, None, 0, False)
 
 
 def test_weights_in_bytes_are_off_by_half_a_step_of_their_row() -> None:
@@ -168,6 +169,44 @@ def test_a_fresh_clone_answers_without_torch_and_without_data(tmp_path: Path) ->
 
 
 # What is kept of a model
+
+
+LOADS = """
+import contextlib, io, json, sys
+from typer.testing import CliRunner
+from reprise import cli
+
+loaded = {}
+for key, given in json.loads(sys.argv[1]):
+    done = CliRunner().invoke(cli.app, ["try", key, *given])
+    assert done.exit_code == 0, (key, done.output, done.exception)
+    loaded[key] = sorted(sys.modules)
+print(json.dumps(loaded))
+"""
+NEVER = {"matplotlib", "scipy", "sklearn", "torchmetrics", "transformers", "pandas", "pyarrow", "ray", "wandb", "dvc"}
+"""Packages that take long to import and that no kept model needs."""
+MOST = {False: 900, True: 2_700}
+"""Number of modules that all kept networks may load together, and all kept weights, which need torch (1,100 of them)
+and Lightning."""
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_what_is_tried_loads_little(weights: bool, tmp_path: Path) -> None:
+    """The time that `try` takes is that of its imports; so these are limited, and not the time."""
+    copy_yaml(tmp_path)
+    shutil.copytree(REPOSITORY / kept.FOLDER, tmp_path / kept.FOLDER)
+    keys = [key for key in HERE if (of_repository(key).config is not None) == weights]
+    given = [(key, GIVEN.get(key, [])) for key in keys]
+    done = subprocess.run(
+        [sys.executable, "-c", LOADS, json.dumps(given)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = json.loads(done.stdout.splitlines()[-1])
+    assert loaded.keys() == {*keys}
+    for key, modules in loaded.items():
+        assert not {module.partition(".")[0] for module in modules} & NEVER, key
+        assert ("torch" in modules) == weights, key
+        assert len(modules) < MOST[weights], key
 
 
 @pytest.fixture

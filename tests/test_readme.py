@@ -39,6 +39,17 @@ def test_the_verdicts_are_those_of_results():
     ) + "\n"
 
 
+def test_captions_say_how_long_was_trained():
+    captions = re.findall(r"!\[[^\]]*after ([\d,]+)[^\]]*\]\(results/laptop/(\w+)/pictures/(\w+)/", README)
+    assert len(captions) == 2
+    for said, key, arm in captions:
+        ends = set()
+        for file in (FOLDERS[key] / "plots").glob("pretrain_*.csv"):
+            rows = [row.split(",") for row in file.read_text().splitlines()]
+            ends |= {float(row[1]) for row in rows if row[0] == arm}
+        assert float(said.replace(",", "")) == max(ends), key
+
+
 def test_what_if_shows_the_verdicts_of_the_cross_breeds():
     shown = README.partition("<!-- what if -->\n")[2].partition("\n<!-- /what if -->")[0]
     crossed = [v for claims in VERDICTS.values() for v in claims.values() if v.claim.startswith("what_if")]

@@ -25,9 +25,10 @@ from reprise.core.config.project import load
 from reprise.core.contract import SCALES
 from reprise.core.verdicts import results_writer
 from reprise.core.verdicts.results import Curve
+from reprise.core.verdicts.verdict import Verdict
 from reprise.stages import report
 from reprise.stages.page import cards as cards_module
-from reprise.stages.page import charts, gallery, interval_svg
+from reprise.stages.page import charts, gallery, interval_svg, pace
 from reprise.stages.page.cards import Card, cards, count_of
 from reprise.stages.page.docstrings import account, cited, passage, steps
 from reprise.stages.page.knobs import Knob, amount, each_step, knobs, sizes, spelled
@@ -196,6 +197,10 @@ def test_ours_at_the_papers_own_scale_has_a_column_and_its_claims_a_place(tmp_pa
     assert "not run" not in card.tally, "the count is of the claims that are judged at the scale shown"
     pages = report.render([card])
     assert "At the papers' own scale 1 published number can be compared" in html.unescape(pages["index.html"])
+    [beside] = re.findall(r'<p class="small published">(.*?)</p>', pages["index.html"])
+    ours = card.whole.verdicts["as_published"].estimate
+    assert ours is not None
+    assert f"Adversarial nets, MNIST <b>225 nats</b>, ours <b>{report.number(ours)}</b>" in beside
     page = pages["gan.html"]
     [row] = re.findall(r"<tr><th[^>]*>Adversarial nets, MNIST.*?</tr>", page, re.DOTALL)
     entries = [found.metrics["minimax"]["log_likelihood"] for found in (card.whole, card.results)]
@@ -627,8 +632,8 @@ def test_pictures_beyond_the_limit_are_counted(root: Path, monkeypatch: pytest.M
 
 def test_a_film_waits_until_it_is_asked_for(card: Card, page: str):
     [film] = [some.rows["minimax"][0] for some in card.galleries if some.name == "game"]
-    assert (film.still, film.seconds, film.shape) == (Path("minimax/game.still.png"), 0.3, "pixels")
-    assert '<details class="film"><summary>Film, 0.3 s' in page
+    assert (film.still, film.seconds, film.shape) == (Path("minimax/game.still.png"), 3.5, "pixels")
+    assert '<details class="film"><summary>Film, 3.5 s' in page
 
 
 def test_the_work_of_sixty_pages_is_four_times_that_of_fifteen(tmp_path: Path):
@@ -741,6 +746,38 @@ def test_the_command_opens_the_page(
     assert ("no browser found" in capsys.readouterr().err) is not found
 
 
+@pytest.mark.parametrize(
+    ("delays", "shown"),
+    [
+        ([6] * 10, [30] * 9 + [150]),  # three seconds, and the end stands
+        ([6] * 50, [6] * 50),  # as long as that already
+        ([6, 6, 200], [100, 100, 200]),
+        ([6], [6]),  # a picture
+    ],
+)
+def test_short_films_are_slowed(delays: list[int], shown: list[int]):
+    assert pace.paced(delays) == shown
+
+
+@pytest.mark.parametrize("film", sorted((REPOSITORY / "results").glob("laptop/*/pictures/*/*.gif"))[::6], ids=str)
+def test_a_slowed_film_has_the_same_frames(film: Path, tmp_path: Path):
+    before = film.read_bytes()
+    (tmp_path / "film.gif").write_bytes(after := pace.slowed(before))
+    assert sum(one != other for one, other in zip(before, after, strict=True)) <= 2 * before.count(b"\x21\xf9\x04")
+    with Image.open(film) as old, Image.open(tmp_path / "film.gif") as new:
+        frames, total = getattr(old, "n_frames"), 0  # noqa: B009  (a film's alone)
+        assert getattr(new, "n_frames") == frames  # noqa: B009
+        for frame in range(frames):
+            old.seek(frame)
+            new.seek(frame)
+            total += new.info["duration"]
+            assert np.array_equal(np.asarray(old.convert("RGB")), np.asarray(new.convert("RGB")))
+    assert total == pytest.approx(1000 * pace.seconds(before))
+    assert total >= 2900
+    with pytest.raises(ValueError, match="not a whole GIF"):
+        pace.slowed(before[: len(before) // 2])
+
+
 def test_floor_and_ceiling_are_lines_with_their_names():
     curves = {"a": Curve([1.0, 2.0], [0.5, 0.7], [0.4, 0.6], [0.6, 0.8])}
     levels = {"floor": {"says": "chance", "value": 0.1}, "ceiling": {"says": "real data", "value": 0.9}}
@@ -750,6 +787,42 @@ def test_floor_and_ceiling_are_lines_with_their_names():
     assert [layer["encoding"]["y"]["datum"] for layer in rules] == [0.1, 0.9]
     assert names == ["chance", "real data"]
     assert len(charts.curve_chart("accuracy", "", curves, ["a"], "step")["layer"]) == len(chart["layer"]) - 4
+
+
+def test_floor_and_ceiling_are_drawn_beside_an_interval_of_the_metric_itself():
+    verdict = Verdict(
+        claim="alike", says="", where="", kind="above", metric="found", unit="", scale="laptop", seeds_needed=6,
+        verdict="refuted", reason="below", arms={"trees": 0.4}, quantity="trees", holds=(0.6, None), estimate=0.4,
+        interval=(0.2, 0.5),
+    )  # fmt: skip
+    levels = {"floor": {"says": "one of <five>", "value": 0.2}, "ceiling": {"says": "all of them", "value": 1.0}}
+    figure = interval_svg.interval_figure(verdict, levels)
+    # The axis runs from 0.2 − 0.15 × 0.4 to 0.6 + 0.15 × 0.4, over 92 % of the width from 4 % on.
+    x = 4 + 92 * 0.06 / 0.52
+    assert re.findall(r'class="level" x1="([\d.]+)%" x2="([\d.]+)%"', figure) == [(f"{x:.2f}", f"{x:.2f}")]
+    assert 'text-anchor="start">one of &lt;five&gt;</text>' in figure
+    assert "all of them" not in figure, "it is outside the axis"
+    assert "; one of &lt;five&gt;: 0.2" in figure, "for those who cannot see it"
+    both = interval_svg.interval_figure(verdict, levels | {"ceiling": {"says": "all", "value": 0.62}})
+    assert both.count('class="level"') == 2
+    assert [int(re.findall(r'height="(\d+)" role', made)[0]) for made in (figure, both)] == [78, 94], "a row for each"
+    # The level of a metric has no place among differences, and none among shares of seeds.
+    for change in ({"kind": "difference", "quantity": "trees − bare"}, {"kind": "rate", "quantity": "share of seeds"}):
+        other = replace(verdict, **change)
+        assert interval_svg.interval_figure(other, levels) == interval_svg.interval_figure(other)
+        assert 'class="level"' not in interval_svg.interval_figure(other, levels)
+
+
+def test_the_page_draws_the_levels_of_card_json(root: Path, card: Card):
+    assert card.results
+    [(name, verdict)] = [(name, one) for name, one in made_up.write(root).items() if name == "beats_mixture"]
+    own = replace(verdict, kind="above", quantity="minimax", arms={"minimax": 100.0}, interval=(90.0, 110.0))
+    at = own.interval[0]  # type: ignore[index]
+    levels = {"log_likelihood": {"floor": {"says": "blank paper", "value": at, "where": "worked out"}}}
+    found = replace(card.results, card=card.results.card | {"levels": levels}, verdicts={name: own})
+    shown = report.render([replace(card, results=found)])["gan.html"]
+    assert shown.count('class="level"') == 1
+    assert "blank paper</text>" in shown
 
 
 def test_what_yaml_says_of_the_page_comes_first(root: Path):

@@ -18,6 +18,7 @@ from PIL import Image
 
 import made_up
 from reprise.commands import listing
+from reprise.core.config import catalogue
 from reprise.core.config.paper import Presentation
 from reprise.core.verdicts import listings, multiplicity, results, results_writer, rulings
 from reprise.core.verdicts.verdict import signed
@@ -364,10 +365,11 @@ def test_listings_give_q_over_the_whole_catalogue_and_checks_last(tmp_path: Path
 
 def test_listings_have_a_column_for_the_papers_own_scale_where_there_is_one(tmp_path: Path):
     here = made_up.write(tmp_path)
-    project = made_up.project(tmp_path, {"gan": made_up.PAPER})
+    reading = made_up.project(tmp_path, {"gan": made_up.PAPER}).reading
+    held = catalogue.renewed(reading, catalogue.state(tmp_path), "nothing")
     papers, seconds = {"gan": made_up.PAPER}, {"gan": 600.0}
     alone = listings.verdict_summary({"gan": here}, papers, seconds)
-    [before] = listing.table(listing.with_arms(project, listing.rows(project, listing.Filters([]))), False, 120)
+    [before] = listing.table(listing.rows(tmp_path, held, listing.Filters([])), False, 120)
     assert "scale" not in alone + before
     whole = made_up.write(tmp_path, scale="paper", better=140.0)
     assert (
@@ -388,7 +390,7 @@ def test_listings_have_a_column_for_the_papers_own_scale_where_there_is_one(tmp_
     low, high = whole["as_published"].interval or (math.nan, math.nan)
     assert f"| 225 nats | {ours} [{low:.4g}, {high:.4g}] |" in row
     assert not any("own numbers" in line for line in listings.verdict_markdown({"gan": here}, papers).splitlines())
-    found = listing.with_arms(project, listing.rows(project, listing.Filters([])))
+    found = listing.rows(tmp_path, held, listing.Filters([]))
     assert found[0]["at_paper_scale"] == {name: one.verdict for name, one in whole.items()}
     judged = [one for one in whole.values() if one.interval]
     [line, *details] = listing.table(found, True, 120)

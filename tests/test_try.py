@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import itertools
 import json
 import re
 import shlex
@@ -22,7 +23,7 @@ from conftest import REPOSITORY
 from finished import Finished
 from layout import copy_yaml
 from reprise import cli
-from reprise.commands.find_model import favoured
+from reprise.commands.find_model import _favours, favoured
 from reprise.core.config.project import load
 from reprise.core.run.integrity import sealed
 from reprise.inference import bert, dqn, gan, lookup, memn2n, pictures
@@ -238,6 +239,7 @@ TEST_ERRORS = {
     "resnet": ("residual_20", "test_error", 100),
     "highway": ("highway_50", "test_error", 100),
     "lottery_ticket": ("ticket", "last_test_error", 100),
+    "lenet": ("lenet_1989", "test_error", 100),
     "double_descent": ("features", "last_test_error", 100),
     "backprop_mlp": ("digits_16", None, 100),
 }
@@ -477,6 +479,40 @@ def test_a_story_is_answered_with_what_was_looked_at(finished: Finished) -> None
     assert "expected statements" in finished("try", "memn2n", "Where is Mary?", status=2)
 
 
+# Translations
+
+
+def test_a_sentence_is_translated_with_what_was_looked_at(finished: Finished) -> None:
+    """At smoke scale nothing is learnt, so that only what is printed can be right."""
+    found = json.loads(finished("try", "transformer", "The old friend visits my house.", "--json"))
+    assert found["source"] == ["the", "old", "friend", "visits", "my", "house"]
+    assert [len(row) for row in found["attention"]] == [6] * len(found["target"])
+    assert found["text"].split() == found["target"]
+    printed = finished("try", "transformer", "the old friend", "visits my house").splitlines()
+    assert found["text"] in printed
+    assert len(printed) - printed.index(found["text"]) == 2 + len(found["target"])
+    assert "the word 'paris'" in finished("try", "transformer", "the Paris", status=2)
+    assert "no sentence was given" in finished("try", "transformer", " ", status=2)
+
+
+# Walks
+
+
+def test_walks_of_both_models_are_scored_on_their_graph(finished: Finished) -> None:
+    walked = json.loads(finished("try", "rlhf", "c", "--json", "-n", "6"))
+    edges = finished.task("rlhf", "pretrain", "ppo").maze.edges
+    assert {name: len(replies) for name, replies in walked["replies"].items()} == {"supervised": 6, "reinforced": 6}
+    for reply in [one for replies in walked["replies"].values() for one in replies]:
+        nodes = [ord(letter) - ord("a") if letter != "?" else 21 for letter in reply["nodes"]]
+        assert nodes[0] == 2
+        assert reply["fault"] != all(edges[a, b] for a, b in itertools.pairwise(nodes))
+    shortest = [ord(letter) - ord("a") for letter in walked["shortest"]]
+    assert shortest[-1] == 0
+    assert all(edges[a, b] for a, b in itertools.pairwise(shortest))
+    assert f"from c a shortest walk to the goal is {walked['shortest']}" in finished("try", "rlhf", "c").splitlines()
+    assert "'a' is no start, the goal: expected a letter from b to u" in finished("try", "rlhf", "a", status=2)
+
+
 # Which kind
 
 PAPERS = list(load(REPOSITORY, papers=()).papers)
@@ -531,14 +567,22 @@ def test_a_terminal_that_is_not_there_is_told_of_before_the_model_is_loaded(
 # Which model
 
 
-def test_the_arm_is_the_one_that_most_claims_are_for() -> None:
+PROPOSED = {
+    "dqn": "full",
+    "gan": "non_saturating",
+    "highway": "highway_50",
+    "initialisation": "tanh_normalized",
+    "layerwise_pretraining": "machines",
+    "normalisation": "conv_group",
+    "resnet": "residual_44",  # and not plain_8, over which its claims place every deep plain network
+}
+
+
+def test_the_arm_is_the_one_that_yaml_names_or_that_most_claims_are_for() -> None:
     """A difference is for the better side by the metric's direction; a trend for its better end."""
     project = load(REPOSITORY, papers=())
-    heroes = {key: favoured(paper, project.arms(key), "laptop")[0] for key, paper in project.papers.items()}
-    assert heroes["gan"] == "non_saturating"
-    assert heroes["dqn"] == "full"
-    assert heroes["normalisation"] == "conv_group"
-    assert heroes["layerwise_pretraining"] == "machines"
+    found = {key: favoured(paper, project.arms(key), "laptop")[0] for key, paper in project.papers.items()}
+    assert {key: found[key] for key in PROPOSED} == PROPOSED
     paper = project.papers["perceptron"]
     assert favoured(paper, project.arms("perceptron"), "laptop") == (
         "association_1024",  # and not `unit`, of which it is claimed that it cannot learn XOR
@@ -550,6 +594,31 @@ def test_the_arm_is_the_one_that_most_claims_are_for() -> None:
         "digits_logistic",
         "arm digits_logistic, the first one; --arm picks another",
     )
+    paper = project.papers["resnet"]
+    assert favoured(paper, project.arms("resnet"), "smoke") == (
+        "residual_44",
+        "arm residual_44, which the paper proposes; --arm picks another",
+    )
+    assert "the paper favours" in favoured(paper, ["plain_8", "plain_44"], "laptop")[1], "where it was not trained"
+
+
+@pytest.mark.parametrize("key", sorted(path.stem for path in (REPOSITORY / "papers").glob("*.yaml")))
+def test_the_arm_tried_is_no_control(key: str) -> None:
+    """It wins more of the paper's comparisons than it loses, and is in the headline's favour or named for it."""
+    project = load(REPOSITORY, papers=[key])
+    paper = project.papers[key]
+    arm = favoured(paper, project.arms(key), "laptop")[0]
+    claims = {name: claim for name, claim in paper.claims.items() if "laptop" in claim.scales}
+    won = [name for name, claim in claims.items() if arm in _favours(paper, name, claim)]
+    lost = [
+        name
+        for name, claim in claims.items()
+        if claim.kind == "difference" and arm in claim.arms_named and {*_favours(paper, name, claim)} - {arm}
+    ]
+    assert len(won) > len(lost), (won, lost)
+    assert paper.page
+    if claims[paper.page.headline].kind == "contrast":  # which is for as many arms as it is against
+        assert paper.page.proposal in claims[paper.page.headline].arms_named
 
 
 def test_there_is_something_to_try_of_each_paper_or_a_word_why_not(finished: Finished) -> None:

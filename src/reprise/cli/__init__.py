@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import copy
 import io
 import os
 import sys
@@ -13,20 +14,27 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
 from reprise import __version__
 from reprise.cli import look, stages, use, work, write
-from reprise.commands.options import print_lines
+from reprise.commands.options import Command, print_lines, spare_pydantic
 from reprise.commands.project import UsageError, find_root_if_any, run_own_code
 
 TRACEBACK = "REPRISE_TRACEBACK"
+COMPLETE = "_REPRISE_COMPLETE"
+"""Set by a shell that asks for completion; the words are then in another variable."""
 SIGNS = {"−": "-", "–": "-", "→": "->", "…": "...", "≥": ">=", "≤": "<=", "×": "x", "✓": "+", "✗": "x", "·": "."}
 """ASCII substitutes for the symbols used in tables and messages."""
 
 
 class Grouped(TyperGroup):
     """Help with the commands under headings."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words before the command."""
+        spare_pydantic(self, ctx)
+        return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write a section for each heading, in the order of GROUPS."""
@@ -74,9 +82,24 @@ def main() -> None:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     try:
         run_own_code()
-        app()
+        if COMPLETE in os.environ:
+            # Typer would import rich for the markup in descriptions. They have none, and it takes as long as all else.
+            sys.modules.setdefault("rich", None)  # pyright: ignore[reportArgumentType]
+        _with_the_command_alone()()
     except Exception as error:
         _end(error)
+
+
+def _with_the_command_alone() -> typer.Typer:
+    """Return the app without the commands that are not called: building them all would take a sixth of a `list`."""
+    words = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS")
+    called = words.split()[1:] if words is not None and COMPLETE in os.environ else sys.argv[1:]
+    if words is not None and len(called) == 1 and not words.endswith(" "):
+        return app  # the word is not finished: any command may follow
+    named = [command for command in app.registered_commands if called[:1] == [command.name]]
+    alone = copy.copy(app)
+    alone.registered_commands = named or app.registered_commands
+    return alone
 
 
 def _end(error: Exception) -> None:
@@ -132,12 +155,12 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
     },
 }  # fmt: skip
 """Commands by name, under their headings in the help."""
-HELP: dict[Callable[..., None], type[TyperCommand]] = {use.try_: use.HelpOfKinds}
+HELP: dict[Callable[..., None], type[Command]] = {use.try_: use.HelpOfKinds}
 """Commands whose help shows more than their docstring."""
 
 for heading, commands in GROUPS.items():
     for name, function in commands.items():
-        app.command(name, cls=HELP.get(function, TyperCommand), rich_help_panel=heading)(function)
+        app.command(name, cls=HELP.get(function, Command), rich_help_panel=heading)(function)
 
 
 def _of_the_disk(error: OSError) -> str | None:

@@ -12,7 +12,15 @@ import typer
 
 from reprise.commands import completion
 from reprise.commands.options import Experiment, Experiments, Json, Overrides, ScaleOption, print_lines, width
-from reprise.commands.project import UsageError, check_known, check_project, open_project
+from reprise.commands.project import (
+    UsageError,
+    check_all,
+    check_known,
+    check_project,
+    find_root,
+    open_catalogue,
+    open_project,
+)
 
 if TYPE_CHECKING:
     from reprise.core.config.project import Project
@@ -43,20 +51,18 @@ def list_(
 
     Oldest first; several filters must all match.
     """
-    from reprise.commands.listing import WIDE, Filters, mistyped, rows, table, with_arms
+    from reprise.commands.listing import Filters, mistyped, rows, table
 
-    project = open_project(papers=())
-    found = rows(project, Filters(words or [], family, data, verdict))
+    catalogue = open_catalogue()
+    found = rows(find_root(), catalogue, Filters(words or [], family, data, verdict))
     details = claims or verdict is not None or len(found) == 1
-    if as_json or details or width() >= WIDE:
-        found = with_arms(project, found)
     if as_json:
         typer.echo(json.dumps(found, indent=1))
     elif not found:
         typer.echo("no experiment matches all of these; `reprise list` shows every one")
     else:
         print_lines(table(found, details, width()))
-        for hint in mistyped(project, words or []):
+        for hint in mistyped(catalogue, words or []):
             typer.echo(hint, err=True)
 
 
@@ -146,10 +152,9 @@ def validate(overrides: Overrides = None, as_json: Json = False) -> None:
     """
     from reprise.commands.unwritten import unwritten
     from reprise.core.config.yaml import ConfigError
-    from reprise.core.contract import SCALES
 
     try:
-        project = check_project(overrides)
+        papers = check_project(overrides).papers if overrides else check_all().papers
     except ConfigError as error:
         if not as_json:
             raise
@@ -157,7 +162,7 @@ def validate(overrides: Overrides = None, as_json: Json = False) -> None:
         typer.echo(json.dumps({"problems": found}, indent=1))
         # The same status as without --json.
         raise typer.Exit(2) from error
-    papers, passages = project.papers, unwritten(project.root)
+    passages = unwritten(find_root())
     claims = sum(len(paper.claims) for paper in papers.values())
     if as_json:
         said = [{**one.mark._asdict(), "path": one.path, "message": one.message} for one in passages]
@@ -165,7 +170,7 @@ def validate(overrides: Overrides = None, as_json: Json = False) -> None:
         typer.echo(json.dumps(content, indent=1))
     else:
         print_lines(f"warning: {passage}" for passage in passages)
-        typer.echo(f"{len(papers)} experiments, {claims} claims: all valid at {', '.join(SCALES)}")
+        typer.echo(f"{len(papers)} experiments, {claims} claims: all valid at smoke, laptop, paper")
         if passages:
             unfinished = len({Path(passage.mark.file).stem for passage in passages})
             typer.echo("1 paper has" if unfinished == 1 else f"{unfinished} papers have", nl=False)
@@ -174,7 +179,7 @@ def validate(overrides: Overrides = None, as_json: Json = False) -> None:
 
 def _config_lines(project: Project, experiment: str, arm: str | None) -> Iterator[str]:
     """Yield every resolved value with the place where it was written."""
-    from reprise.commands.listing import beside, values
+    from reprise.commands.knobs import beside, values
 
     return beside(values(project, experiment, arm), width())
 

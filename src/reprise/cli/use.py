@@ -7,21 +7,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from reprise.commands import completion
-from reprise.commands.options import Experiment, Json, print_lines
+from reprise.commands.options import Command, Experiment, Json, print_lines
 from reprise.commands.project import check_known, open_project
 
 FORMATS = ("onnx", "torch")
 
 
-class HelpOfKinds(TyperCommand):
+class HelpOfKinds(Command):
     """Help that ends with what there is to try, by paper."""
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Write a line for each kind of model, as declared in inference/."""
-        from reprise.commands.try_model import in_words
+        from reprise.commands.try_model.uses import in_words
 
         with formatter.section("What there is to try"):
             for what, papers in in_words():
@@ -30,7 +29,7 @@ class HelpOfKinds(TyperCommand):
 
 TriedArm = Annotated[
     str | None,
-    typer.Option("--arm", help="The arm that the paper favours by default", autocompletion=completion.trained_arms),
+    typer.Option("--arm", help="The arm that the paper proposes by default", autocompletion=completion.trained_arms),
 ]
 Seed = Annotated[
     int | None, typer.Option("--seed", help="The first by default", autocompletion=completion.trained_seeds)
@@ -55,7 +54,8 @@ def try_(
     as_json: Json = False,
 ) -> None:
     """Use trained models: draw, play, fill in, classify."""
-    from reprise.commands.try_model import Asked, use
+    from reprise.commands.try_model.asked import Asked
+    from reprise.commands.try_model.uses import use
 
     project = open_project(papers=[])
     check_known(experiment, project.papers, "experiment")

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from reprise.commands.project import find_root
+from reprise.commands.project import find_root, nearest_root
+
+if TYPE_CHECKING:
+    from reprise.core.config.catalogue import Catalogue
 
 Candidates = list[tuple[str, str]]
 """Each word with a description for shells that can show one."""
@@ -34,41 +37,35 @@ def _quiet(candidates: Callable[..., Candidates]) -> Callable[..., Candidates]:
 @_quiet
 def experiments(ctx: typer.Context, incomplete: str) -> Candidates:
     """Return the experiments; for a stage command, those that have the stage."""
-    reading = _reading()
-    keys = reading.pipeline.data.get(ctx.info_name) or reading.experiments()
-    papers = {key: reading.paper(key) for key in keys}
-    return [(key, f"{paper.get('year', '')} {paper.get('title', '')}".strip()) for key, paper in papers.items()]
+    papers = _catalogue().papers
+    keys = [key for key, paper in papers.items() if ctx.info_name in paper.tables] or papers
+    return [(key, f"{papers[key].year or ''} {papers[key].title}".strip()) for key in keys]
 
 
 @_quiet
 def datasets(ctx: typer.Context, incomplete: str) -> Candidates:
     """Return the datasets."""
-    found = _reading().datasets
-    return [(name, document.data["title"]) for name, document in found.items()]
+    return list(_catalogue().datasets.items())
 
 
 @_quiet
 def families(ctx: typer.Context, incomplete: str) -> Candidates:
     """Return the families of papers."""
-    reading = _reading()
-    found = {reading.paper(key)["family"] for key in reading.experiments()}
-    return [(family, "") for family in sorted(found)]
+    return [(family, "") for family in sorted({paper.family for paper in _catalogue().papers.values()})]
 
 
 @_quiet
 def arms(ctx: typer.Context, incomplete: str) -> Candidates:
     """Return the arms of the experiment given earlier on the command line."""
-    reading = _reading()
-    return [(arm, "") for arm in reading.arms(_experiment(ctx, reading), _scale(ctx, reading))]
+    catalogue = _catalogue()
+    return [(arm, "") for arm in catalogue.papers[_experiment(ctx, catalogue.papers)].arms[_scale(ctx, catalogue)]]
 
 
 @_quiet
 def stages(ctx: typer.Context, incomplete: str) -> Candidates:
     """Return the training stages of the experiment given earlier on the command line."""
-    reading = _reading()
-    key, pipeline = _experiment(ctx, reading), reading.pipeline.data
-    found = [stage for stage in ("pretrain", "finetune") if key in (pipeline.get(stage) or {})]
-    return [(stage, "") for stage in found]
+    papers = _catalogue().papers
+    return [(stage, "") for stage in papers[_experiment(ctx, papers)].stages]
 
 
 @_quiet
@@ -94,9 +91,7 @@ def formats(ctx: typer.Context, incomplete: str) -> Candidates:
 
 def scales(ctx: typer.Context, incomplete: str) -> Candidates:
     """Return the scales."""
-    from reprise.core.contract import SCALES
-
-    return [(scale, "") for scale in SCALES]
+    return [("smoke", "seconds"), ("laptop", "minutes on two cores"), ("paper", "the paper's own numbers")]
 
 
 @_quiet
@@ -110,11 +105,15 @@ def revisions(ctx: typer.Context, incomplete: str) -> Candidates:
 @_quiet
 def overrides(ctx: typer.Context, incomplete: str) -> Candidates:
     """Return every knob with its current value for editing, those of the experiment first, under their short names."""
-    reading = _reading()
-    key = _experiment(ctx, reading)
+    from reprise.core.config.config_loader import experiments_dir
+    from reprise.core.config.documents import Reading
+
+    reading = Reading(_root(), experiments_dir())
+    key = _experiment(ctx, reading.knobs)
     found = [*_spelled(reading.params.data)]
     if key:
-        found = [*_spelled(reading.merged(key, None, _scale(ctx, reading)).tree), *found]
+        scale = ctx.params.get("scale") or reading.params.data["scale"]
+        found = [*_spelled(reading.merged(key, None, scale).tree), *found]
         found += _spelled(reading.section(key))
     if incomplete.startswith("params/"):
         file = incomplete.partition(":")[0]
@@ -125,26 +124,40 @@ def overrides(ctx: typer.Context, incomplete: str) -> Candidates:
 
 
 def _models(ctx: typer.Context) -> list[Path]:
-    reading = _reading()
-    folder = find_root() / "models" / _scale(ctx, reading) / _experiment(ctx, reading)
+    catalogue = _catalogue()
+    folder = _root() / "models" / _scale(ctx, catalogue) / _experiment(ctx, catalogue.papers)
     return sorted(folder.glob("*/*/seed*.safetensors"))
 
 
-def _reading() -> Any:
+def _root() -> Path:
+    root = nearest_root()
+    assert root is not None, "outside a project there is nothing to complete"
+    return root
+
+
+def _catalogue() -> Catalogue:
+    """Return the stored catalogue, or what the files say now, valid or not; mistakes are for `validate` to tell."""
+    from reprise.core.config import catalogue
+
+    root = _root()
+    now = catalogue.state(root)
+    known = catalogue.read(root, now, "nothing")
+    if known is not None:
+        return known
     from reprise.core.config.config_loader import experiments_dir
     from reprise.core.config.documents import Reading
 
-    return Reading(find_root(), experiments_dir())
+    return catalogue.renewed(Reading(root, experiments_dir()), now, "nothing")
 
 
-def _experiment(ctx: typer.Context, reading: Any) -> str:
+def _experiment(ctx: typer.Context, known: Container[str]) -> str:
     """Return the experiment given earlier. While an option awaits its value, click has not parsed the arguments yet."""
     named = [ctx.params.get("experiment"), *ctx.args]
-    return next((word for word in named if word in reading.knobs), "")
+    return next((word for word in named if word in known), "")
 
 
-def _scale(ctx: typer.Context, reading: Any) -> Any:
-    return ctx.params.get("scale") or reading.params.data["scale"]
+def _scale(ctx: typer.Context, catalogue: Catalogue) -> str:
+    return ctx.params.get("scale") or catalogue.scale
 
 
 def _spelled(tree: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]:

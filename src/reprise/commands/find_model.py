@@ -1,4 +1,4 @@
-"""Finds the trained model that a command is about: the one named, or the arm that the paper's claims favour."""
+"""Finds the trained model that a command is about: the one named, or the arm that the paper proposes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def find(
 ) -> Trained:
     """Return the run of `experiment` that was named, by default from the stage that is evaluated.
 
-    Without `arm` it is, among arms that `fit`, the one that most claims favour. Without `seed` it is the first with
+    Without `arm` it is, among arms that `fit`, the one that the paper proposes. Without `seed` it is the first with
     weights. `what` completes the message if no arm is fit: "no arm of gan ...".
 
     Raises:
@@ -121,11 +121,18 @@ def _of_seed(
 
 
 def favoured(paper: Paper, arms: list[str], scale: Scale) -> tuple[str, str]:
-    """Return the arm that most claims judged at `scale` favour, and a phrase that says so. The first wins ties.
+    """Return the arm that the paper proposes, and a phrase that says why this one.
 
-    At smoke scale, where nothing is judged, the claims of the laptop scale count. Claims are written before any run, so
-    neither scores nor verdicts play a part.
+    papers/<key>.yaml may name it. Otherwise it is, among `arms`, the one that most claims judged at `scale` favour, and
+    the first of those that tie. At smoke scale, where nothing is judged, the claims of the laptop scale count. Claims
+    are written before any run, so neither scores nor verdicts play a part.
+
+    Where a paper's claims say how badly a control does, most of them can favour what does better than it, such as a
+    shallow network over a deep one. Then the proposal has to be named.
     """
+    if paper.page and (proposal := paper.page.proposal) in arms:
+        assert proposal is not None
+        return proposal, f"arm {proposal}, which the paper proposes; --arm picks another"
     judged = [(name, claim) for name, claim in paper.claims.items() if _judged_scale(scale) in claim.scales]
     sides = Counter(side for name, claim in judged for side in _favours(paper, name, claim))
     best = max(arms, key=lambda arm: sides[arm])

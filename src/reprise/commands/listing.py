@@ -1,28 +1,20 @@
-"""Implements the output of `reprise list`, `reprise show` and `reprise verdicts`."""
+"""Implements the output of `reprise list` and `reprise verdicts`."""
 
 from __future__ import annotations
 
-import ast
 import difflib
 import json
-import sys
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from pydantic import BaseModel
 
 from reprise.commands.project import check_known
-from reprise.core.config.documents import PARAMS
-from reprise.core.config.judged_seeds import most_demanding
-from reprise.core.config.project import Project
-from reprise.core.config.yaml import dotted, leaves
-from reprise.core.contract import Scale
+from reprise.core.config.catalogue import Catalogue
 from reprise.core.verdicts.rulings import COLOURS, EARLIER, JUDGED, in_words, is_earlier
 
 if TYPE_CHECKING:
@@ -43,13 +35,17 @@ class Filters:
     """Verdict that at least one claim must have."""
 
 
-def rows(project: Project, filters: Filters) -> list[dict[str, Any]]:
-    """Return the experiments, oldest first. If a verdict is asked for, only claims with that verdict are included."""
-    papers = project.papers
+def rows(root: Path, catalogue: Catalogue, filters: Filters) -> list[dict[str, Any]]:
+    """Return the experiments, oldest first. If a verdict is asked for, only claims with that verdict are included.
+
+    Raises:
+        UsageError: a filter names a family, dataset, verdict or experiment that does not exist.
+    """
+    papers = catalogue.papers
     if filters.family is not None:
         check_known(filters.family, sorted({paper.family for paper in papers.values()}), "family")
     if filters.data is not None:
-        check_known(filters.data, project.pipeline.datasets, "dataset")
+        check_known(filters.data, list(catalogue.datasets), "dataset")
     if filters.verdict is not None:
         check_known(filters.verdict, list(COLOURS), "verdict")
     chosen = [word for word in filters.words if word in papers]
@@ -63,11 +59,10 @@ def rows(project: Project, filters: Filters) -> list[dict[str, Any]]:
             check_known(word, papers, "experiment")
     found = []
     for key, paper in sorted(papers.items(), key=lambda item: item[1].year):
-        stages = project.pipeline.stages(key)
-        data = dict.fromkeys(section[key].data for section in (getattr(project.pipeline, stage) for stage in stages))
-        given = verdicts(project.root, key, project.params.scale)
+        data = dict.fromkeys(paper.tables[stage] for stage in paper.stages)
+        given = verdicts(root, key, catalogue.scale)
         ruled = {name: given.get(name, "not run") for name in paper.claims}
-        whole = {} if project.params.scale == "paper" else verdicts(project.root, key, "paper")
+        whole = {} if catalogue.scale == "paper" else verdicts(root, key, "paper")
         if (
             (not chosen or key in chosen)
             and all(word in texts[key] for word in sought)
@@ -82,26 +77,23 @@ def rows(project: Project, filters: Filters) -> list[dict[str, Any]]:
                     "title": paper.title,
                     "family": paper.family,
                     "data": list(data),
-                    "stages": [*stages, "evaluate"],
+                    "stages": [*paper.stages, "evaluate"],
                     "verdicts": {name: said for name, said in ruled.items() if filters.verdict in (None, said)},
                     "at_paper_scale": {name: said for name, said in whole.items() if name in paper.claims},
+                    "arms": paper.arms[catalogue.scale],
                 }
             )
     return found
 
 
-def mistyped(project: Project, words: list[str]) -> Iterator[str]:
+def mistyped(catalogue: Catalogue, words: list[str]) -> Iterator[str]:
     """Yield a hint for each word that is nearly a key and only a part of a word in the texts, as `gam` of `game`."""
-    whole = {word for paper in project.papers.values() for word in f"{paper.title} {paper.authors}".lower().split()}
+    papers = catalogue.papers
+    whole = {word for paper in papers.values() for word in f"{paper.title} {paper.authors}".lower().split()}
     for word in words:
-        nearest = difflib.get_close_matches(word, project.papers, 1)
-        if nearest and word not in project.papers and word.lower() not in whole:
+        nearest = difflib.get_close_matches(word, papers, 1)
+        if nearest and word not in papers and word.lower() not in whole:
             yield f"{word!r} is a part of these papers' texts; did you mean the experiment {nearest[0]}?"
-
-
-def with_arms(project: Project, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Add the arms of each experiment, which takes reading its file of knobs."""
-    return [{**row, "arms": project.arms(row["experiment"])} for row in found]
 
 
 def verdicts(root: Path, experiment: str, scale: str) -> dict[str, str]:
@@ -251,88 +243,3 @@ def not_run(verdicts: Mapping[str, Mapping[str, Any]], width: int) -> Iterator[s
         yield from textwrap.wrap(
             f"{count} not run, {reason}: {', '.join(names)}", width, subsequent_indent="  ", break_on_hyphens=False
         )
-
-
-# --- show -------------------------------------------------------------------------------------------------------------
-
-
-def beside(lines: Iterable[tuple[str, str]], width: int) -> Iterator[str]:
-    """Yield each text with its comment aligned beside it, wrapping texts that leave too little room."""
-    lines = list(lines)
-    comments = max((len(comment) for _, comment in lines if comment), default=0)
-    room = max(width - comments - len("  # "), 30)
-    left = min(max((len(text) for text, _ in lines), default=0), room)
-    for text, comment in lines:
-        first, *rest = (
-            textwrap.wrap(text, left, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
-            if comment and len(text) > width - len(comment) - len("  # ")
-            else [text]
-        )
-        yield f"{first:<{left}}  # {comment}" if comment else first
-        yield from rest
-
-
-def values(project: Project, experiment: str, arm: str | None, scale: Scale | None = None) -> Iterator[tuple[str, str]]:
-    """Yield each knob as `path: value` with its origin; for an arm, also the knobs left at their defaults."""
-    origins = project.origins(experiment, arm, scale)
-    for path, value in leaves(project.resolve(experiment, arm, scale)).items():
-        origin = str(origins.get(path, ""))
-        if path == ("seeds",) and origins[path].mark.file == PARAMS and project.params.seeds == "auto":
-            origin = _origin_of_auto(project, experiment, arm, scale) or f"{origins[path].mark} auto: six"
-        yield f"{dotted(path)}: {json.dumps(value)}", origin
-    if arm is None:  # the shared part may lack keys that every arm sets
-        return
-    config = project.config(experiment, arm, scale)
-    tree = config.model_dump(mode="json")
-    for path, place in _defaults(config):
-        value = tree
-        for key in path:
-            value = value[key]
-        yield f"{'.'.join(path)}: {json.dumps(value)}", f"{place} default"
-
-
-def _origin_of_auto(project: Project, experiment: str, arm: str | None, scale: Scale | None) -> str | None:
-    """Return the places that `seeds: auto` follows: the most demanding claim's `seeds`, and the paper's `first_seed`.
-
-    None where there are neither: six seeds, from 1000 up.
-    """
-    paper, document = project.reading.paper(experiment), project.reading.papers[experiment]
-    claim = most_demanding(paper["claims"], arm, scale or project.params.scale)
-    paths = [("claims", claim, "seeds")] if claim else []
-    paths += [("first_seed",)] if "first_seed" in paper else []
-    marks = [document.value_mark(path) for path in paths]
-    return f"{document.file}:{', '.join(f'{mark.line}:{mark.column}' for mark in marks)} auto" if marks else None
-
-
-def _defaults(model: BaseModel, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield the fields that were not given, each with the place of its default."""
-    for name in type(model).model_fields:
-        value = getattr(model, name)
-        if name not in model.model_fields_set:
-            yield (*path, name), _place(type(model), name)
-        elif isinstance(value, BaseModel):
-            yield from _defaults(value, (*path, name))
-
-
-def _place(model: type[BaseModel], field: str) -> str:
-    """Return where the default of a field is defined, in the nearest class that has it: `parts/vocabulary.py:24`."""
-    for base in model.__mro__:
-        file = getattr(sys.modules.get(base.__module__), "__file__", None)
-        line = _fields(file).get((base.__name__, field)) if file else None
-        if line is not None:
-            parts = Path(str(file)).parts
-            inside = parts[len(parts) - parts[::-1].index("reprise") :] if "reprise" in parts else parts[-1:]
-            return f"{'/'.join(inside)}:{line}"
-    return ""
-
-
-@cache
-def _fields(file: str) -> dict[tuple[str, str], int]:
-    """Return the line of each annotated name, by class."""
-    classes = [node for node in ast.walk(ast.parse(Path(file).read_bytes())) if isinstance(node, ast.ClassDef)]
-    return {
-        (node.name, field.target.id): field.lineno
-        for node in classes
-        for field in node.body
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-    }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:  # importing pydantic would slow `reprise --help` down
+    from reprise.core.config.catalogue import Catalogue
     from reprise.core.config.project import Project
 
 
@@ -40,16 +41,20 @@ def find_root_if_any() -> Path | None:
     Raises:
         UsageError: the working directory was deleted.
     """
-    root = _nearest_root()
-    if root is not None:
-        from reprise.core.run.run_store import share_runs
+    root = nearest_root()
+    if root is not None and ".dvc" in root.resolve().parts:  # perhaps a copy made by DVC
+        from reprise.core.run.run_store import share_runs  # imports pydantic
 
         share_runs(root)
     return root
 
 
-def _nearest_root() -> Path | None:
-    """Find the root before the command is known, without importing anything."""
+def nearest_root() -> Path | None:
+    """Return the project's root, or None outside a project, without importing anything.
+
+    Raises:
+        UsageError: the working directory was deleted.
+    """
     try:
         here = Path.cwd()
     except FileNotFoundError:
@@ -72,6 +77,36 @@ def open_project(
     return load(find_root(), overrides or [], scale=scale, experiment=experiment, papers=papers)
 
 
+def open_catalogue() -> Catalogue:
+    """Return what the project here holds, as stored if nothing changed since papers/*.yaml was last found valid."""
+    from reprise.core.config import catalogue
+
+    root = find_root()
+    now = catalogue.state(root)
+    known = catalogue.read(root, now, "papers")
+    if known is not None:
+        return known
+    project = open_project(papers=())
+    return catalogue.renewed(project.reading, now, "papers", project.papers.__getitem__)
+
+
+def check_all() -> Catalogue:
+    """Return what the project here holds, with all of its YAML checked, unless it is known to be valid.
+
+    Raises:
+        ConfigError: lists every mistake found.
+    """
+    from reprise.core.config import catalogue
+
+    root = find_root()
+    now = catalogue.state(root)
+    known = catalogue.read(root, now, "everything")
+    if known is not None:
+        return known
+    project = check_project()
+    return catalogue.renewed(project.reading, now, "everything", project.papers.__getitem__)
+
+
 def check_project(overrides: list[str] | None = None) -> Project:
     """Check that every paper is valid. Papers known to be valid and unchanged are skipped."""
     from reprise.core.config.project import load
@@ -88,7 +123,7 @@ def run_own_code() -> None:
     This happens in a worktree or second clone that shares an environment with the first. A package named by PYTHONPATH
     is the user's choice, and is used with a warning. Copies made by DVC are exempt; see `stages.dvc_deps`.
     """
-    imported, root = Path(__file__).resolve().parents[2], _nearest_root()
+    imported, root = Path(__file__).resolve().parents[2], nearest_root()
     sources = root.resolve() / "src" if root else imported
     if sources == imported or not (sources / "reprise" / "__main__.py").exists():
         return

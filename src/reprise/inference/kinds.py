@@ -243,7 +243,70 @@ class Stories(Models):
         return "question-answering"
 
 
+@dataclass(frozen=True)
+class Translated:
+    """A sentence, its translation, and where the network looked."""
+
+    source: list[str]
+    """Pieces that were read."""
+    target: list[str]
+    """Pieces that were written."""
+    attention: list[list[float]]
+    """For each piece written, the weight of each piece read."""
+    text: str
+    """The translation as text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translator(Models):
+    """Models that translate."""
+
+    translate: Callable[[Any, str], Translated]
+    """(task, text): its translation."""
+    needs_data: ClassVar[bool] = False
+    trying: ClassVar[str] = "an English sentence translated, word by word"
+
+    def hub_task(self, config: Any, stage: str) -> str | None:
+        return "translation"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A walk through a graph."""
+
+    nodes: str
+    """Letters of its nodes."""
+    score: float
+    """1 for a shortest walk, 0 for one that does not arrive."""
+    fault: bool
+    """Whether it takes a step where there is no edge."""
+
+
+@dataclass(frozen=True)
+class Walked:
+    """Walks from one node to the goal, by models side by side."""
+
+    start: str
+    shortest: str
+    """One of the shortest walks."""
+    replies: dict[str, list[Reply]]
+    """Walks by model, as many of each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walker(Models):
+    """Language models whose words are walks through a graph."""
+
+    walk: Callable[[Any, str | None, int, int], Walked]
+    """(task, start, count, draw): `count` walks of each model from a node, by default the farthest from the goal."""
+    needs_data: ClassVar[bool] = False
+    trying: ClassVar[str] = "walks from a node to the goal, before and after reinforcement"
+
+    def hub_task(self, config: Any, stage: str) -> str | None:
+        return "text-generation"
+
+
 KINDS: dict[str, type[Models]] = {
-    kind.__name__: kind for kind in (Sampler, Player, Opponent, Text, Stories, Classifier, Models)
+    kind.__name__: kind for kind in (Sampler, Player, Opponent, Text, Stories, Translator, Walker, Classifier, Models)
 }
 """Kinds by name, in the order of `reprise try --help`."""

@@ -164,6 +164,7 @@ class Atari:
     def _frames(self) -> UInt8[Tensor, "games 1 size size"]:
         top, bottom = self.crop
         screens = torch.from_numpy(self._screens)[:, :, top:bottom]
+        # Some sprites are drawn in every other screen only, so the brighter of two shows them all (Mnih 2015, Methods).
         luminance = torch.maximum(screens[0], screens[1]).float()
         return (self._rows @ luminance @ self._columns).round_().to(torch.uint8).unsqueeze(1)
 

@@ -13,7 +13,7 @@ import numpy as np
 from reprise.core.config.dataset import Part
 from reprise.core.config.project import Project
 from reprise.parts.data import store
-from reprise.parts.data.readers import babi
+from reprise.parts.data.readers import babi, random_walks
 from reprise.parts.data.readers.glue import TASKS
 
 SHARE = 1 / 16
@@ -161,11 +161,17 @@ def _stories(folder: Path, options: Mapping[str, Any], share: float) -> None:
     babi.read([], folder, babi.Options.model_validate(options))
 
 
+def _walks(folder: Path, options: Mapping[str, Any], share: float) -> None:
+    """A few of the real ones, each with all of its walks."""
+    random_walks.read([], folder, random_walks.Options.model_validate({**options, "graphs": 2}))
+
+
 STAND_INS: dict[str, Callable[[Path, Mapping[str, Any], float], None]] = {
     **{reader: partial(_images, channels=channels) for reader, channels in COLOURS.items()},
     "parquet_texts": _plain_text,
     "glue": _glue,
     "squad": _squad,
     "babi": _stories,
+    "random_walks": _walks,
 }
 """By reader, a function that makes up a part, given a folder, the part's options, and the share of labelled texts."""

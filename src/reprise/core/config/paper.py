@@ -104,6 +104,8 @@ class Presentation(Strict):
     """Three sentences for a student: what the paper proposed and why it mattered."""
     headline: Name
     """Claim whose verdict comes first."""
+    proposal: Name | None = None
+    """Arm that the paper proposes, which `reprise try` takes; by default the one that most claims favour."""
     hero: Hero | None = None
     """Lead picture; the first picture of the first arm by default."""
     pictures: dict[Name, Text] = {}

@@ -330,6 +330,7 @@ class _Paper:
         if isinstance(headline, str) and headline not in claims:
             message = f"unknown claim {headline}{did_you_mean(headline, claims)}"
             yield _at_value(self.document, ("page", "headline"), message)
+        yield from self._arm_problems(("page", "proposal"), page.get("proposal"), ["laptop"])
         yield from self._arm_problems(("page", "hero", "arm"), block(page, "hero").get("arm"), ["laptop"])
 
     def _count_problems(self, model: str, count: dict[str, Any]) -> Iterator[Problem]:

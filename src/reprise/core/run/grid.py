@@ -110,6 +110,7 @@ def attempt(job: Job, run: Run, report: Report, threads: int) -> tuple[Any, ...]
     except (Damaged, Failed) as error:
         return "error", str(error)
     except OSError as error:
+        # A full or read-only disk is no defect of ours: its message says all, and a traceback could not be saved.
         trace = () if error.errno in OF_THE_DISK else (traceback.format_exc(),)
         return "error", f"{type(error).__name__}: {error}", *trace
     except Exception as error:
@@ -215,7 +216,7 @@ def run_grid(
                 running[ours] = (run, process, gpu)
             if signum := signals.news():
                 for _, process, _ in running.values():
-                    with suppress(ProcessLookupError):
+                    with suppress(ProcessLookupError):  # it may have ended since
                         os.kill(process.pid, signum)
             progress.tick()
             # Wakes up twice a second, to pass on signals and to print.

@@ -35,7 +35,7 @@ class Damaged(Exception):
 
 def shown(path: Path) -> str:
     """Return `path` relative to the working directory if that is shorter."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError):  # there is no relative path if the working directory was deleted
         nearer = os.path.relpath(path)
         return nearer if len(nearer) < len(str(path)) else str(path)
     return str(path)

@@ -212,6 +212,7 @@ class Task(pl.LightningModule):
         # Values wait on the device until here: reading each one at once would stop the GPU every update.
         stacked = {name: torch.stack([torch.as_tensor(v).float() for v in vs]) for name, vs in series.items()}
         bad = next((self._first_bad(name, vs) for name, vs in stacked.items() if not vs.isfinite().all()), None)
+        # In float64: summed in float32, thousands of values would lose digits.
         totals = {name: (float(values.double().sum()), len(values)) for name, values in stacked.items()}
         if self.world_size > 1:
             totals, bad = _over_ranks(totals, bad, self.world_size)

@@ -417,7 +417,7 @@ def _start(mode: Mode, arguments: dict[str, Any], revision: Revision | None) -> 
         git_commit=revision.commit if revision else None,
         git_remote_url=revision.remote if revision else None,
         init_timeout=INIT_SECONDS,
-        finish_timeout=FINISH_SECONDS - 1,
+        finish_timeout=FINISH_SECONDS - 1,  # wandb gives up before `finish`, which waits for it, does
         reinit="create_new",
         x_disable_meta=True,
         x_disable_stats=True,

@@ -147,7 +147,7 @@ def _beyond_no_effect(found: Evidence, region: Region, low: float, high: float) 
 
 
 def _power_in_words(claim: Claim, seeds: int) -> str | None:
-    """Describe what this number of seeds can detect and what it cannot exclude; None for a check."""
+    """Describe what this number of seeds can detect and what it cannot rule out; None for a check."""
     if claim.check:
         return None
     if isinstance(claim, RateClaim):

@@ -163,7 +163,7 @@ def _rate_plan(claim: RateClaim, table: Values) -> Plan:
 
 @cache
 def seeds_for_a_rate(share: float, at_least: float, least: int, tail: float) -> tuple[int | None, float]:
-    """Return the fewest runs whose binomial test finds `share` above `at_least` nine times in ten, and the power."""
+    """Return the fewest runs whose binomial test has 90 % power to show `share` above `at_least`, and the power."""
     from scipy import stats
 
     power = 0.0
@@ -178,7 +178,7 @@ def seeds_for_a_rate(share: float, at_least: float, least: int, tail: float) -> 
 
 @cache
 def seeds_for_two_rates(first: float, second: float, least: int, tail: float) -> tuple[int | None, float]:
-    """Return the fewest runs per arm whose Fisher test finds `first` > `second` nine times in ten, and the power."""
+    """Return the fewest runs per arm whose Fisher test has 90 % power to show `first` > `second`, and the power."""
     from scipy import stats
 
     power = 0.0

@@ -93,7 +93,7 @@ class Verdict:
     inside: int | None = None
     """Number of seeds whose own value lies in the region; None for a rate."""
     power: str | None = None
-    """One sentence on what this number of seeds can detect and what it cannot exclude."""
+    """One sentence on what this number of seeds can detect and what it cannot rule out."""
 
     @property
     def by_an_earlier_rule(self) -> bool:

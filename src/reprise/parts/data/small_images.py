@@ -45,6 +45,7 @@ def tensors(
 ) -> tuple[UInt8[Tensor, "n channels height width"], Int[Tensor, " n"]]:
     """Copy some of a split's images and their labels into tensors. `which` is a slice or an array of indices."""
     images, labels = torch.tensor(split.images[which]), torch.tensor(split.labels[which]).long()
+    # Files hold colours last, networks take them first; contiguous, so that a batch gathers whole images.
     return (images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()), labels
 
 

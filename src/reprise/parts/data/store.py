@@ -6,9 +6,12 @@ Every part is a folder, data/prepared/<dataset>/<part>/, with its `card.json`:
 - texts: `<split>_text.npy` uint8 [bytes], all texts in UTF-8, and `<split>_offsets.npy` int64 [n + 1];
 - labelled: texts, and `<split>_labels.npy` [n], int64, or float32 for scores;
 - pairs: `<split>_first_…` and `<split>_second_…`, which are texts, and `<split>_labels.npy`;
+- parallel: `<split>_source_…`, `<split>_target_…` and, where known, `<split>_alignment_…`, which are texts;
 - tags: texts of words joined by one space, `<split>_tags.npy` int16 [words], `<split>_tags_offsets.npy` int64 [n + 1];
 - questions: `<split>_context_…` and `<split>_question_…`, which are texts, `<split>_context_of.npy` int64 [n],
-  `<split>_answers.npy` int32 [answers, 2], `<split>_answers_offsets.npy` int64 [n + 1].
+  `<split>_answers.npy` int32 [answers, 2], `<split>_answers_offsets.npy` int64 [n + 1];
+- architectures: `of_codes.npy` int32 [codes], and of several tables `validation.npy` float32 [tables, n, runs],
+  `test.npy` and `parameters.npy` float32 [tables, n].
 
 Each is written by a `write_…` function and opened by the matching `open_…`. `labels.json` lists the names of labels or
 tags in order.
@@ -175,6 +178,48 @@ def open_pairs(folder: Path, split: str = "train") -> Pairs:
     )
 
 
+class Parallel(Sequence[tuple[str, str]]):
+    """Sentences with their translations, as (source, target)."""
+
+    def __init__(self, source: Texts, target: Texts) -> None:
+        self.source, self.target = source, target
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        return self.source[index], self.target[index]
+
+
+def write_parallel(
+    folder: Path, split: str, pairs: Iterable[tuple[str, str]], alignments: Iterable[str] | None = None
+) -> int:
+    """Write sentences and translations, and return their number; alignments are in Pharaoh's format, `0-0 1-2`."""
+    source, target = [list(column) for column in zip(*pairs, strict=True)] or ([], [])
+    write_texts(folder, f"{split}_source", source)
+    write_texts(folder, f"{split}_target", target)
+    if alignments is not None:
+        write_texts(folder, f"{split}_alignment", alignments)
+    return len(source)
+
+
+def open_parallel(folder: Path, split: str = "train") -> Parallel:
+    """Open the sentences of a split with their translations."""
+    return Parallel(open_texts(folder, f"{split}_source"), open_texts(folder, f"{split}_target"))
+
+
+def open_alignments(folder: Path, split: str = "train") -> list[list[tuple[int, int]]] | None:
+    """Return the alignment of each pair of a split, as places of source and target words; None if none is known."""
+    if not (folder / f"{split}_alignment_text.npy").exists():
+        return None
+    return [
+        [(int(source), int(target)) for source, _, target in (link.partition("-") for link in line.split())]
+        for line in open_texts(folder, f"{split}_alignment")
+    ]
+
+
 class Tagged(Sequence[tuple[Words, Array]]):
     """Sentences with one tag per word, as (words, tags int16 [words])."""
 
@@ -258,6 +303,30 @@ def open_questions(folder: Path, split: str = "train") -> Questions:
     contexts, texts = open_texts(folder, f"{split}_context"), open_texts(folder, f"{split}_question")
     names = ("context_of", "answers", "answers_offsets")
     return Questions(contexts, texts, *(_open(folder / f"{split}_{name}.npy") for name in names))
+
+
+class Architectures(NamedTuple):
+    """Architectures that were trained, in several tables: one for each set of data."""
+
+    of_codes: Array
+    """int32 [codes]: which architecture a code stands for; -1 for none."""
+    validation: Array
+    """float32 [tables, n, runs]: accuracy of each training."""
+    test: Array
+    """float32 [tables, n]: accuracy on test data, mean over trainings."""
+    parameters: Array
+    """float32 [tables, n]: number of parameters, in millions."""
+
+
+def write_architectures(folder: Path, of_codes: Array, validation: Array, test: Array, parameters: Array) -> None:
+    """Write tables of architectures."""
+    for name, values in Architectures(of_codes, validation, test, parameters)._asdict().items():
+        np.save(folder / f"{name}.npy", values)
+
+
+def open_architectures(folder: Path) -> Architectures:
+    """Open tables of architectures."""
+    return Architectures(*(_open(folder / f"{name}.npy") for name in Architectures._fields))
 
 
 def write_card(folder: Path, card: dict[str, Any]) -> None:

@@ -28,6 +28,7 @@ def heat(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """A value of each point, from white for 0 to blue for the largest, under small stones."""
     size, most = round(len(stones) ** 0.5), max(float(values.max()), 1e-9)
+    # Where nothing has a value yet, all points stay white.
     share = np.clip(values / most, 0, 1).reshape(size, size, 1)
     picture = (LOW + share * (HIGH - LOW)).astype(np.uint8).repeat(CELL, 0).repeat(CELL, 1)
     picture[::CELL], picture[:, ::CELL] = LINE, LINE

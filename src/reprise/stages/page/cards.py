@@ -133,6 +133,11 @@ class Card:
         return [arm for arm in self.whole_since.arms if arm in run]
 
     @property
+    def compared(self) -> list[tuple[Published, Verdict]]:
+        """The paper's numbers that ours were compared with at the paper's own scale, each with its verdict."""
+        return published_beside(self.paper, self.judged_whole)
+
+    @property
     def tally_whole(self) -> dict[str, int]:
         """Count of claims per verdict at the paper's own scale, without checks."""
         return tally(verdict.counted_as for verdict in self.judged_whole if verdict.counted)
@@ -194,6 +199,11 @@ class Card:
         entry = found.metrics[arm][metric]
         return found.not_finite.get((arm, metric)) if entry["mean"] is None else entry["mean"]
 
+    def levels(self, metric: str, *, whole: bool = False) -> dict[str, dict[str, Any]]:
+        """Return floor and ceiling of a metric, as in card.json; with `whole`, at the paper's own scale."""
+        found = self.whole if whole else self.results
+        return found.card.get("levels", {}).get(metric, {}) if found else {}
+
     @property
     def measured(self) -> set[str]:
         """Metrics that at least one arm has at this scale."""
@@ -223,7 +233,7 @@ class Card:
     def beside(self) -> list[Beside]:
         """Published numbers that we have a counterpart for, here or at the paper's own scale."""
         here, whole = (found.metrics if found else {} for found in (self.results, self.whole))
-        compared = {number.what: one for number, one in published_beside(self.paper, self.judged_whole)}
+        compared = {number.what: one for number, one in self.compared}
         found = []
         for published in self.paper.published:
             arm, metric = self.ours(published) or ("", "")
@@ -292,8 +302,8 @@ class Card:
             said = name.removeprefix(f"{stage}_") if len(stages) == 1 else name.replace("_", ": ", 1)
             column, text = name.removeprefix(f"{stage}_"), (self.results.folder / "plots" / f"{name}.csv").read_text()
             title = named.get(column, said.replace("_", " "))
-            levels = self.results.card.get("levels", {}).get(column, {})
-            made.append((column, title, curve_chart(title, text, curves, self.arms, stages[stage], levels)))
+            chart = curve_chart(title, text, curves, self.arms, stages[stage], self.levels(column))
+            made.append((column, title, chart))
         order = {column: place for place, column in enumerate(named)}
         made.sort(key=lambda item: order.get(item[0], len(order)))
         return [(title, chart) for _, title, chart in made]

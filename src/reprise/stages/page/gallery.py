@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from reprise.core.verdicts.results import Results, check_picture, reporting_damage
+from reprise.stages.page.pace import seconds, slowed
 
 WHITE = 0.86
 """Least share of white in a chart of lines or points."""
@@ -104,10 +105,10 @@ def opened(folder: Path, name: str, caption: str, step: int | None) -> Picture:
     with reporting_damage(file), Image.open(file) as image:
         width, height = image.size
         frames = getattr(image, "n_frames", 1)
-        seconds = frames * image.info.get("duration", 0) / 1000
+        length = seconds(file.read_bytes()) if frames > 1 else 0.0
         white = drawn_on_white(image)
     still = None if frames == 1 else Path(name).with_suffix(".still.png")
-    return Picture(file, caption, step, width, height, still, seconds if still else 0.0, name, white)
+    return Picture(file, caption, step, width, height, still, length, name, white)
 
 
 def drawn_on_white(image: Image.Image) -> bool:
@@ -128,8 +129,10 @@ def copy_picture(picture: Picture, folder: Path) -> None:
         # Names come from a file that others may have written.
         if target.resolve().parent.parent != folder.resolve():
             raise ValueError(f"{picture.name} lies outside the folder of pictures")
+        content = picture.file.read_bytes()
+        content = content if picture.still is None else slowed(content)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(picture.file.read_bytes())
+    target.write_bytes(content)
     if picture.still is not None:
         with Image.open(picture.file) as image:
             # The middle of a film says more than its start.

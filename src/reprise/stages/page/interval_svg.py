@@ -6,6 +6,9 @@ Colours are classes and variables of the page's style sheet, so that one figure 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from markupsafe import Markup, escape
 
@@ -13,6 +16,8 @@ from reprise.core.verdicts.verdict import Verdict
 
 COLOURS = 8
 """Number of colours in the style sheet, c0 to c7."""
+LABEL = 16
+"""Height of a row with the label of a floor or ceiling, in pixels."""
 
 
 def ticks(low: float, high: float, spaces: int) -> list[float]:
@@ -36,10 +41,24 @@ def label(number: float, step: float | None = None) -> str:
     return f"{number:.{digits}g}".replace("-", "−")
 
 
-def interval_figure(verdict: Verdict) -> Markup:
+def on_the_axis(verdict: Verdict, levels: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+    """Return the metric's floor and ceiling if the verdict is about an arm's own value, and none otherwise.
+
+    Differences, slopes and shares of seeds are drawn on an axis where the metric's levels have no place.
+    """
+    own = verdict.kind in ("above", "below", "within") and verdict.quantity in verdict.arms
+    return levels if own else MappingProxyType({})
+
+
+def interval_figure(verdict: Verdict, levels: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> Markup:
     """Draw the interval as a bar and the estimate as a dot, over a shaded region in which the claim holds.
 
     Horizontal positions are in percent, so the figure fills any width while its text keeps its size.
+
+    Args:
+        verdict: a verdict that has an interval.
+        levels: floor and ceiling of its metric, as in card.json. Those that fall within the axis become thin dotted
+            lines, each with its label in a row of its own above the figure.
     """
     assert verdict.interval is not None
     assert verdict.holds is not None
@@ -61,7 +80,10 @@ def interval_figure(verdict: Verdict) -> Markup:
     first, last = verdict.interval
     marks = ticks(low, high, 2)
     step = marks[1] - marks[0] if len(marks) > 1 else None
-    described = f"Estimate {verdict.estimate:g}, interval {first:g} to {last:g}; {verdict.reason}"
+    drawn = [level for level in on_the_axis(verdict, levels).values() if low <= level["value"] <= high]
+    said = "".join(f"; {level['says']}: {level['value']:g}" for level in drawn)
+    described = f"Estimate {verdict.estimate:g}, interval {first:g} to {last:g}; {verdict.reason}{said}"
+    top = LABEL * len(drawn)
     parts = [
         f'<rect class="holds" x="{x(start)}" y="4" width="{width(start, end)}" height="36"/>',
         *(f'<line class="edge" x1="{x(edge)}" x2="{x(edge)}" y1="4" y2="40"/>' for edge in edges),
@@ -75,10 +97,17 @@ def interval_figure(verdict: Verdict) -> Markup:
         *(f'<line class="cap" x1="{x(end)}" x2="{x(end)}" y1="16" y2="28"/>' for end in verdict.interval),
         f'<circle class="dot" cx="{x(verdict.estimate)}" cy="22" r="5"/>',
     ]
+    for row, level in enumerate(drawn):
+        y, anchor = LABEL * row - top, "start" if level["value"] < (low + high) / 2 else "end"
+        parts += [
+            f'<line class="level" x1="{x(level["value"])}" x2="{x(level["value"])}" y1="{y + 2}" y2="40"/>',
+            f'<text x="{x(level["value"])}" dx="{4 if anchor == "start" else -4}" y="{y + 12}" '
+            f'text-anchor="{anchor}">{escape(level["says"])}</text>',
+        ]
     shade = verdict.verdict.replace(" ", "-")
     return Markup(
-        f'<svg class="interval {shade}" width="100%" height="62" role="img" aria-label="{escape(described)}">'
-        f"{''.join(parts)}</svg>"
+        f'<svg class="interval {shade}" width="100%" height="{62 + top}" role="img" aria-label="{escape(described)}">'
+        f'{f"""<g transform="translate(0 {top})">""" if top else ""}{"".join(parts)}{"</g>" if top else ""}</svg>'
     )
 
 

@@ -12,7 +12,7 @@ from reprise.commands.project import UsageError, check_suffix
 from reprise.inference.kept import Kept, mixed, pixels, softmax
 
 if TYPE_CHECKING:
-    from reprise.commands.try_model import Asked
+    from reprise.commands.try_model.asked import Asked
 
 ROWS = 8
 """Number of examples for a model that computes numbers."""
@@ -31,7 +31,8 @@ def header(asked: Asked, kept: Kept) -> Iterator[str]:
         return
     scale, precision = kept.card["scale"], kept.card["precision"]
     yield from folded(f"{kept.name}, trained at scale {scale}; kept in this repository in {precision} precision")
-    yield from folded(f"  {kept.card['chosen']}")
+    if kept.card["chosen"]:  # empty where --arm named it
+        yield from folded(f"  {kept.card['chosen']}")
     yield from folded(f"  {kept.card['says']}")
     checked = kept.card["checked"]
     if "right" in checked:
@@ -44,7 +45,7 @@ def header(asked: Asked, kept: Kept) -> Iterator[str]:
 def _draw(asked: Asked, kept: Kept) -> Iterator[str]:
     import numpy as np
 
-    from reprise.commands.try_model import check_drawing, draw
+    from reprise.commands.try_model.samples import check_drawing, draw
 
     check_drawing(asked)
     noise = kept.examples["inputs"].astype(np.float32)
@@ -66,7 +67,7 @@ def _look(asked: Asked, kept: Kept) -> Iterator[str]:
 
     import numpy as np
 
-    from reprise.commands.try_model import IMAGES, again, sort
+    from reprise.commands.try_model.images import IMAGES, again, sort
     from reprise.inference import pictures
 
     if "dataset" not in kept.card:  # an arm of the paper that looks at something else

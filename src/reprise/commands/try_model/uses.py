@@ -1,0 +1,69 @@
+"""What `reprise try` does with each kind of model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from reprise.commands.project import UsageError
+from reprise.commands.try_model import games, images, kept, samples, texts, walks
+from reprise.commands.try_model.asked import RESTORED, Asked, kept_model
+from reprise.core.config.project import Project
+from reprise.core.run.integrity import Damaged
+from reprise.inference.import_on_use import import_on_use
+from reprise.inference.kinds import (
+    Classifier,
+    Models,
+    Opponent,
+    Player,
+    Sampler,
+    Stories,
+    Text,
+    Translator,
+    Unusable,
+    Walker,
+)
+from reprise.inference.lookup import by_kind, kind_of
+
+USES: dict[type[Models], Callable[[Project, Asked], Iterator[str]]] = {
+    Sampler: samples.show,
+    Player: games.play,
+    Opponent: games.duel,
+    Text: texts.read,
+    Stories: texts.tell,
+    Translator: texts.translate,
+    Walker: walks.walk,
+    Classifier: images.look,
+}
+"""Function for each kind of model."""
+
+
+def use(project: Project, asked: Asked) -> Iterable[str]:
+    """Yield the lines to print, and write pictures and films.
+
+    Raises:
+        UsageError: the request cannot be met.
+    """
+    kind = kind_of(asked.experiment)
+    if (found := kept_model(project, asked, kind)) is not None and found.config is None:
+        try:
+            yield from kept.use(asked, found)
+        except Unusable as error:
+            raise UsageError(str(error)) from error
+        except Damaged as error:
+            raise UsageError(f"{error}; {RESTORED}") from error
+        return
+    if kind not in USES:
+        pictures = project.results_folder(asked.experiment) / "pictures"
+        hint = f"; its pictures are in {pictures.relative_to(project.root)}" if pictures.exists() else ""
+        raise UsageError(f"there is nothing to try for {asked.experiment}; `reprise try --help` lists the papers{hint}")
+    try:
+        with import_on_use("torchmetrics"), import_on_use("matplotlib"):  # what is tried is not scored or drawn
+            yield from USES[kind](project, asked)
+    except Unusable as error:
+        raise UsageError(str(error)) from error
+
+
+def in_words() -> Iterator[tuple[str, str]]:
+    """Yield what can be done with each kind of model, and the papers that have it."""
+    for kind, keys in by_kind().items():
+        yield kind.trying, ", ".join(keys)
