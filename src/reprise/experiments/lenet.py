@@ -61,6 +61,8 @@ FIELD = 5
 """Pixels on a side of a unit's field."""
 PROBES = 20
 """Number of times in training that the first layer's weights are recorded."""
+FILMED = 4
+"""One in this many of them is a frame of the film, or the films of all arms would be too large for git."""
 THINNED = 4
 """One in this many of the images is shifted, in eight directions, to score shifts."""
 FARTHEST = 4
@@ -454,8 +456,9 @@ class Task(task.Task):
             "nudged_error": self.shifted_error(self.test_set, self.config.nudge),
             "shifted_error": self.shifted_error(self.test_set, self.config.shift),
         }
-        updates = [probe * self.total_steps // PROBES for probe in range(PROBES)]
-        kernels = torch.cat([self.recorded, self.network.kernels()[None]]).cpu().numpy()
+        shown = range(0, PROBES, FILMED)
+        updates = [probe * self.total_steps // PROBES for probe in shown]
+        kernels = torch.cat([self.recorded[::FILMED], self.network.kernels()[None]]).cpu().numpy()
         pictures: dict[str, Picture] = {
             "sliding": self.sliding(),
             "kernels": kernel_film(kernels, [*updates, self.total_steps]),
@@ -474,8 +477,7 @@ class Task(task.Task):
 
     def sliding(self) -> Picture:
         """Draw the first hidden layer and the outputs, while the first test image slides to the right and back."""
-        forth = list(range(-FARTHEST, FARTHEST + 1))
-        places = [*forth, *forth[-2:0:-1]]
+        places = [*range(-FARTHEST, FARTHEST + 1), *range(FARTHEST - 2, -FARTHEST, -2)]
         image, label = self.test_set[:1]
         images = self.disorder(torch.cat([moved(image, 0, place) for place in places]))
         outputs = self.network(images).cpu().numpy()
@@ -503,7 +505,7 @@ def slide_film(
     outputs: Float[np.ndarray, "n 10"], label: int, places: list[int],
 ) -> Picture:  # fmt: skip
     """Draw a frame for each place: the digit, the first hidden layer, and the outputs."""
-    figure, [digit, layer, answer] = blank(1.9, columns=3)
+    figure, [digit, layer, answer] = blank(1.5, columns=3)
     low, high = float(outputs.min()), float(outputs.max())
     shown = [
         digit.imshow(images[0], cmap="gray", interpolation="nearest"),
@@ -534,7 +536,7 @@ def kernel_film(kernels: Float[np.ndarray, "probes count h w"], updates: list[in
     """Draw a frame for each probe: the first layer's weights, each scaled by its largest in the last frame."""
     largest = np.abs(kernels[-1]).max((1, 2), keepdims=True)
     sheets = tiled(torch.from_numpy(kernels / np.maximum(largest, 1e-12)))
-    figure, [axes] = blank(3.0)
+    figure, [axes] = blank(2.2)
     image = axes.imshow(sheets[0], cmap="gray", interpolation="nearest", vmin=-1, vmax=1)
     axes.set_title("weights of the first hidden layer", pad=16)
     axes.axis("off")
