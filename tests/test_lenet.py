@@ -132,7 +132,7 @@ def test_it_learns_and_pixels_in_disorder_are_still_all_there(data: Path) -> Non
     assert sorted(task.disorder(torch.arange(256).view(1, 1, 16, 16)).flatten().tolist()) == list(range(256))
     evaluation = scored(task)
     assert evaluation.metrics["train_error"] == 0
-    assert len({frame.tobytes() for frame in evaluation.pictures["kernels"]}) > 10
+    assert len({frame.tobytes() for frame in evaluation.pictures["kernels"]}) == 6  # before, four times between, after
 
 
 def test_shifts_are_new_in_every_pass(data: Path) -> None:
