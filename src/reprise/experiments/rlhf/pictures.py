@@ -41,7 +41,7 @@ def walks_film(
     edges = maze.edges.cpu().numpy()[:-1, :-1]
     shares = steps[:, :-1, :-1] / np.maximum(steps.sum((1, 2), keepdims=True), 1)
     pairs = {BLUE: np.argwhere(edges), RED: np.argwhere(~edges)}
-    figure, axes = blank(2.9 if course is None else 4.9, rows=1 if course is None else 2)
+    figure, axes = blank(2.5 if course is None else 4.2, rows=1 if course is None else 2)
     graph, moving = axes[0], []
     grey = LineCollection(list(at[pairs[BLUE]]), colors="0.88", linewidths=0.6, zorder=0)
     graph.add_collection(grey)
