@@ -476,8 +476,8 @@ class Task(task.Task):
         return charts(Chart(title, {"": (far, errors)}, x="shift, pixels", bounds=(0, 100)))
 
     def sliding(self) -> Picture:
-        """Draw the first hidden layer and the outputs, while the first test image slides to the right and back."""
-        places = [*range(-FARTHEST, FARTHEST + 1), *range(FARTHEST - 2, -FARTHEST, -2)]
+        """Draw the first hidden layer and the outputs, while the first test image slides to the right."""
+        places = list(range(-FARTHEST, FARTHEST + 1))
         image, label = self.test_set[:1]
         images = self.disorder(torch.cat([moved(image, 0, place) for place in places]))
         outputs = self.network(images).cpu().numpy()
@@ -536,7 +536,7 @@ def kernel_film(kernels: Float[np.ndarray, "probes count h w"], updates: list[in
     """Draw a frame for each probe: the first layer's weights, each scaled by its largest in the last frame."""
     largest = np.abs(kernels[-1]).max((1, 2), keepdims=True)
     sheets = tiled(torch.from_numpy(kernels / np.maximum(largest, 1e-12)))
-    figure, [axes] = blank(2.2)
+    figure, [axes] = blank(1.9)
     image = axes.imshow(sheets[0], cmap="gray", interpolation="nearest", vmin=-1, vmax=1)
     axes.set_title("weights of the first hidden layer", pad=16)
     axes.axis("off")
