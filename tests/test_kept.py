@@ -99,7 +99,7 @@ def test_every_paper_answers_in_a_fresh_clone(key: str, tmp_path: Path, monkeypa
     shutil.copytree(REPOSITORY / kept.FOLDER, tmp_path / kept.FOLDER)
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(cli.app, ["try", key, *GIVEN.get(key, [])])
-    if lookup.kind_of(key) not in uses.USES:
+    if key not in HERE and lookup.kind_of(key) not in uses.USES:
         assert f"there is nothing to try for {key}" in str(done.exception)
         return
     if key not in HERE:
@@ -195,7 +195,9 @@ for key, given in json.loads(sys.argv[1]):
 print(json.dumps(loaded))
 """
 NEVER = {"matplotlib", "scipy", "sklearn", "torchmetrics", "transformers", "pandas", "pyarrow", "ray", "wandb", "dvc"}
-"""Packages that take long to import and that no kept model needs."""
+"""Packages that take long to import and that kept models do not need, but for USED."""
+USED = {"rlhf": {"scipy"}}
+"""What a paper's `try` does need: shortest paths."""
 MOST = {False: 900, True: 2_700}
 """Number of modules that all kept networks may load together, and all kept weights, which need torch (1,100 of them)
 and Lightning."""
@@ -214,10 +216,13 @@ def test_what_is_tried_loads_little(weights: bool, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     loaded = json.loads(done.stdout.splitlines()[-1])
     assert loaded.keys() == {*keys}
+    used: set[str] = set()  # one process answers for one paper after another, so what is loaded adds up
     for key, modules in loaded.items():
-        assert not {module.partition(".")[0] for module in modules} & NEVER, key
+        used |= USED.get(key, set())
+        rest = [module for module in modules if module.partition(".")[0] not in used]
+        assert not {module.partition(".")[0] for module in rest} & NEVER, key
         assert ("torch" in modules) == weights, key
-        assert len(modules) < MOST[weights], key
+        assert len(rest) < MOST[weights], key
 
 
 @pytest.fixture
