@@ -519,7 +519,7 @@ def slide_film(
     bars = answer.barh(range(CLASSES), outputs[0] - low, left=low, color=colours)
     answer.set(yticks=range(CLASSES), xlim=(low, high + 0.05 * (high - low)), xticks=[])
     answer.invert_yaxis()
-    said = digit.text(0.5, -0.04, "", transform=digit.transAxes, ha="center", va="top", fontsize=8)
+    said = digit.text(0.5, 0.02, "", transform=digit.transAxes, ha="center", va="bottom", fontsize=7, color="white")
 
     def show(index: int) -> None:
         for image, values in zip(shown, (images, sheets), strict=True):
