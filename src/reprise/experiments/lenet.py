@@ -78,7 +78,7 @@ class Lenet1989(Strict):
     learned: bool = True
     """Whether H1 and H2 learn; otherwise they keep their initial weights."""
     activation: vocabulary.Activation = "tanh"
-    """Of the hidden layers."""
+    """Activation of the hidden layers."""
     dropout: vocabulary.Dropout = 0.0
     """Share of H2's units that are dropped."""
 

@@ -79,7 +79,7 @@ class Attending(Strict):
     feed_forward: Count
     """d_ff."""
     activation: vocabulary.Activation = "relu"
-    """Of the feed-forward networks."""
+    """Activation of the feed-forward networks' hidden layers."""
     positions: Literal["sinusoidal", "learned", "none"]
     """Positional encoding (Section 3.5)."""
     norm: Literal["post", "pre"]
@@ -91,11 +91,11 @@ class Recurrent(Strict):
 
     kind: Literal["gru"]
     layers: Count
-    """Of the encoder and of the decoder."""
+    """Number of layers of the encoder, and of the decoder."""
     width: Count
-    """Of the embeddings."""
+    """Width of the embeddings."""
     hidden: Annotated[int, Field(ge=2, multiple_of=2)]
-    """Of the states."""
+    """Width of the states."""
 
 
 class Config(ExperimentConfig):
@@ -368,16 +368,16 @@ class Batch(NamedTuple):
     source: Int[Tensor, "batch source"]
     """Ends with END."""
     shown: Int[Tensor, "batch target"]
-    """What the decoder reads, from BEGIN."""
+    """Pieces that the decoder reads, from BEGIN."""
     targets: Int[Tensor, "batch target"]
-    """What it is to write, one place ahead of `shown`, up to END; PAD where nothing is."""
+    """Pieces that it is to write, one place ahead of `shown`, up to END; PAD where nothing is."""
 
 
 class Pairs:
     """A split, with the special pieces."""
 
     def __init__(self, split: Encoded, at: Int[np.ndarray, " pairs"]) -> None:
-        """Of the pairs `at` of a split."""
+        """Batch of the pairs `at` of a split."""
         self.source = bracketed(_at(split.source, at), first=None)
         self.target = bracketed(_at(split.target, at), first=BEGIN)
         self.lengths = np.maximum(self.source.lengths, self.target.lengths)

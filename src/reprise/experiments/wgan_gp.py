@@ -53,7 +53,7 @@ from reprise.parts.vocabulary import Count
 CHANCE = 3
 """Normal numbers from which a real point is made."""
 BLURRED = CHANCE + 2
-"""And from which the fixed generator of Figure 1a makes a point."""
+"""Normal numbers from which the fixed generator of Figure 1a makes a point."""
 NEAR = 3.0
 """Standard deviations of its Gaussian within which a sample is of high quality."""
 FOUND = 20
@@ -132,7 +132,7 @@ class Config(ExperimentConfig):
     loss: Literal["wasserstein", "vanilla"]
     """wasserstein is Equation 2; vanilla is Equation 1, with the non-saturating loss for the generator."""
     constraint: Annotated[Penalty | Clipping | Spectral | Unconstrained, Field(discriminator="kind")]
-    """What keeps the critic's slope bounded."""
+    """Constraint that bounds the critic's slope."""
     critic_steps: Count
     """Updates of the critic for each of the generator: n_critic of Algorithm 1."""
     optimizer: vocabulary.Optimizer
@@ -303,7 +303,7 @@ def wasserstein(a: Float[Tensor, "n 2"], b: Float[Tensor, "n 2"]) -> float:
 
 
 class Modes(NamedTuple):
-    """What samples have found of a mixture."""
+    """Modes of a mixture that samples have found."""
 
     found: int
     """Number of Gaussians with at least one FOUND-th of their share of the samples within NEAR."""
@@ -373,7 +373,7 @@ def captured(critic: nn.Module, points: Float[Tensor, "n 2"], samples: Float[Ten
 
 
 class Draws(NamedTuple):
-    """What chance gives an update of the critic."""
+    """Random draws of an update of the critic."""
 
     points: Float[Tensor, "batch 2"]
     z: Float[Tensor, "batch latent"]

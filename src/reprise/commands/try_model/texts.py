@@ -108,12 +108,18 @@ class _Readers:
                 )
 
 
+def _given_text(asked: Asked, kind: str, example: str) -> str:
+    """Return the words given on the command line as one text, or else standard input."""
+    text = " ".join(asked.given) or ("" if sys.stdin.isatty() else sys.stdin.read())
+    if not text.strip():
+        raise UsageError(f"no {kind} was given; as in `reprise try {asked.experiment} '{example}'`")
+    return text
+
+
 def tell(project: Project, asked: Asked) -> Iterator[str]:
     if asked.out is not None:
         raise UsageError("the answer is printed; --json is for scripts, and there is no --out")
-    text = " ".join(asked.given) or ("" if sys.stdin.isatty() else sys.stdin.read())
-    if not text.strip():
-        raise UsageError(f"no story was given; as in `reprise try {asked.experiment} '{EXAMPLE}'`")
+    text = _given_text(asked, "story", EXAMPLE)
     trained = find_model(project, asked)
     yield from asked.header(trained)
     with waiting(project, asked):
@@ -131,9 +137,7 @@ def tell(project: Project, asked: Asked) -> Iterator[str]:
 def translate(project: Project, asked: Asked) -> Iterator[str]:
     if asked.out is not None:
         raise UsageError("the translation is printed; --json is for scripts, and there is no --out")
-    text = " ".join(asked.given) or ("" if sys.stdin.isatty() else sys.stdin.read())
-    if not text.strip():
-        raise UsageError(f"no sentence was given; as in `reprise try {asked.experiment} '{SENTENCE}'`")
+    text = _given_text(asked, "sentence", SENTENCE)
     trained = find_model(project, asked)
     yield from asked.header(trained)
     with waiting(project, asked):

@@ -29,7 +29,7 @@ PACKAGE = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Entry:
-    """What is listed of a paper."""
+    """Facts of a paper that are listed."""
 
     digest: str
     """Hash of what the entry was read from."""

@@ -40,7 +40,7 @@ class Lessons:
         self.sets: ImageSets = small_image_sets(data, "objects", config.held_out, seed=seed)
         self.sampler = EpochSampler(len(self.sets.train), config.batch, seed)
         self.updates = config.epochs * self.sampler.steps_per_epoch
-        """Of each architecture."""
+        """Number of updates that train each architecture."""
         self.schedule = Schedule(config.schedule, self.updates, self.sampler.steps_per_epoch)
         of_channels = self.sets.train.images.float().flatten(2).transpose(0, 1).flatten(1)
         self.mean, self.std = of_channels.mean(1)[:, None, None], of_channels.std(1)[:, None, None]

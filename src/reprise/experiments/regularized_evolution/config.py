@@ -99,7 +99,7 @@ class Reinforce(Strict):
     batch: Count
     """Architectures that each update of the controller learns from."""
     decay: Fraction
-    """Of the moving average of accuracies, which is the baseline."""
+    """Decay of the moving average of accuracies, which is the baseline."""
     entropy: NotNegative
     """Weight of the controller's entropy, in accuracies per nat."""
     optimizer: vocabulary.Optimizer

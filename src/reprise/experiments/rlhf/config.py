@@ -128,7 +128,7 @@ class BestOf(Strict):
 
 
 class Evaluate(Strict):
-    """What is measured at the end."""
+    """Measurements at the end."""
 
     replies: Count
     """Replies to every prompt."""

@@ -25,7 +25,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Code:
-    """What an architecture's decisions may be, and how a mutation changes them."""
+    """Options of an architecture's decisions, and how a mutation changes them."""
 
     options: tuple[int, ...]
     """Number of options of each decision."""
@@ -67,7 +67,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Measured:
-    """What training an architecture showed, of each of n."""
+    """Scores that training showed, of each of n architectures."""
 
     validation: Float[np.ndarray, " n"]
     """Accuracy that a search may see, between 0 and 1."""
