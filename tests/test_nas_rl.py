@@ -74,7 +74,8 @@ def test_the_baseline_is_of_rewards_before_and_rewards_are_cubes(kind: str) -> N
     space.code, space.searches = Code((2, 3), (), 0.0), 2
     net = Controller((2, 3), 2, 4, 1)
     changed = {"baseline": "none"} if kind == "none" else {"feedback": "shuffled"} if kind == "shuffled" else {}
-    settings = Ppo(kind="ppo", clip=0.2, passes=3, **LSTM) if kind == "ppo" else Reinforce(**REINFORCE | changed)
+    made = LSTM | {"kind": "ppo", "clip": 0.2, "passes": 3} if kind == "ppo" else REINFORCE | changed
+    settings = (Ppo if kind == "ppo" else Reinforce).model_validate(made)
     searcher = policy_gradient.PolicyGradient(space, np.random.default_rng(0), net, settings)
     seen = np.array([[0.1, 0.2, 0.3, 0.4], [0.5, 0.5, 0.5, 0.5], [0.6, 0.2, 0.9, 0.1]])
     for batch in seen:
@@ -102,7 +103,7 @@ def test_anchor_points_are_the_papers_formula_on_torchs_lstm() -> None:
         cell.bias_hh.zero_()
     rows, state, anchors, expected, at = net.embedding[0], None, list[torch.Tensor](), torch.zeros(()), 0
     x, place, first = rows[:1], 0, 1
-    for layer in range(3):
+    for _ in range(3):
         state = cell(x, state)
         for before in anchors:
             mixed = torch.tanh(before @ net.of_previous[0] + state[0] @ net.of_current[0]) @ net.v[0]

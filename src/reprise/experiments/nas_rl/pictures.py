@@ -17,7 +17,7 @@ from reprise.parts.search.graph_cells import NODES, OPERATIONS
 
 HELD = 10
 """For how many frames more the last is shown."""
-NAMES = ("2 works on", "3 works on", "4 works on", "node 1", "node 2", "node 3", "node 4")
+NAMES = ("input of 2", "input of 3", "input of 4", "node 1", "node 2", "node 3", "node 4")
 """Of the decisions."""
 
 
@@ -34,12 +34,12 @@ def controller(
     """
     figure, [above, below] = blank(5.0, rows=2)
     widest = max(options)
-    image = above.imshow(np.zeros((len(options), widest)), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    image = above.imshow(np.zeros((len(options), widest)), cmap="Greys", vmin=0, vmax=1, aspect="auto")
     labels = [f"{name}\n{place}" if place < NODES else name for place, name in enumerate(OPERATIONS[:widest])]
     above.set_xticks(range(widest), labels, fontsize=7)
     above.set_yticks(range(len(options)), NAMES)
     above.set_title("Probabilities of the controller")
-    above.set_xlabel("operation, or number of the node worked on (0: input)", fontsize=8)
+    above.set_xlabel("operation, or the node that is the input (0: the cell's)", fontsize=8)
     rings = above.scatter([], [], s=52, facecolors="none", edgecolors=ORANGE, linewidths=1.6)
     below.axis("off")
     below.set(xlim=(-0.6, NODES + 1.6), ylim=(-0.8, NODES - 0.2))

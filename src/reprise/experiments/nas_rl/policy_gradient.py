@@ -76,7 +76,8 @@ class PolicyGradient(controller.Reinforce):
         if isinstance(self.settings, Reinforce):
             yield reinforce_loss(self.controller(codes)[0], advantages)
             return
-        with torch.no_grad():
-            before = self.controller(codes)[0]
-        for _ in range(self.settings.passes):
-            yield clipped_loss(self.controller(codes)[0], before, advantages, self.settings.clip)
+        log_p = self.controller(codes)[0]
+        before = log_p.detach()
+        for number in range(self.settings.passes):
+            log_p = self.controller(codes)[0] if number else log_p
+            yield clipped_loss(log_p, before, advantages, self.settings.clip)
