@@ -23,7 +23,10 @@ Deviations:
 - Section 4.1: images are not whitened, but each channel has mean 0 and variance 1; crops are of padded images, not of
   enlarged ones (He et al. 2016). When the rate of a child network drops is not published: at a half and three quarters
   of its training, as for DenseNet (Huang et al. 2016), whose settings the paper takes over.
-- Table 1: versions 2 and 3 of the network, with strides and with pooling, are not in the paper's figures.
+- Table 1: the network that was found had its rate, its weight decay, the epsilon of batch normalisation and the epochs
+  at which the rate drops chosen in a small grid search; here they are DenseNet's. Versions 2 and 3, with strides and
+  with pooling, are not in the paper's figures, and are not built.
+- Figure 6 has one search of each kind; here a claim is about a mean over searches, paired by seed.
 What a smaller scale changes is in params/nas_rl.yaml, and nowhere else.
 
 Reading order: config.py, policy_gradient.py (Section 3.2), anchors.py (Section 3.3), layers.py (the space of
