@@ -18,6 +18,7 @@ from reprise.parts.data.phrases import pair
 from reprise.parts.data.readers import pharaoh
 from reprise.parts.decoding import beam_search
 from reprise.parts.nn.attention import sinusoids
+from reprise.parts.training import Schedule
 from reprise.parts.translation import BEGIN, END, PAD
 from training import opened, scored, trained
 
@@ -136,7 +137,7 @@ def test_flops_are_those_that_torch_counts() -> None:
 
 def test_the_rate_is_equation_3() -> None:
     config = transformer.Config.model_validate(TINY | {"schedule": {"kind": "inverse_sqrt", "warmup": "4000step"}})
-    at = transformer.Schedule(config.schedule, 100_000, 1).at
+    at = Schedule(config.schedule, 100_000, 1).at
     for step in (1, 2000, 4000, 50_000):
         expected = 512**-0.5 * min(step**-0.5, step * 4000**-1.5)
         assert 6.988e-4 * at(step - 1) == pytest.approx(expected, rel=1e-3)
