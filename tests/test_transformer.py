@@ -28,7 +28,8 @@ TINY: dict[str, Any] = {
                 "positions": "sinusoidal", "norm": "post"},
     "dropout": 0.0, "smoothing": 0.1, "init": {"kind": "glorot", "distribution": "uniform"},
     "optimizer": {"kind": "adam", "lr": 0.005}, "schedule": {"kind": "linear", "warmup": "20step"}, "batch_size": 8,
-    "duration": "4step", "averaging": 1, "averaged_every": "1step", "beams": 1, "alpha": 0.6, "target_loss": 1.5, "translated": 8,
+    "duration": "4step", "averaging": 1, "averaged_every": "1step", "beams": 1, "alpha": 0.6,
+    "target_loss": 1.5, "translated": 8,
 }  # fmt: skip
 GRU = {"kind": "gru", "layers": 2, "width": 16, "hidden": 24}
 SOURCE = torch.tensor([[5, 9, 6, 7, END, PAD, PAD], [8, 5, 5, 9, 4, 6, END]])
