@@ -26,7 +26,10 @@ TINY: dict[str, Any] = {
     "critic_steps": 2, "eager": None, "optimizer": {"kind": "rmsprop", "lr": 2e-3}, "images": 400, "batch_size": 20,
     "duration": "4step", "checkpoints": 4, "spoilt": {"noise": [0, 0.3, 0.6], "first": 1, "critic_steps": 2}, "judged": 100,
 }  # fmt: skip
-GAN = TINY | {"loss": "vanilla", "constraint": {"kind": "none"}}
+GAN = TINY | {
+    "loss": "vanilla", "constraint": {"kind": "none"}, "critic_steps": 1,
+    "optimizer": {"kind": "adam", "lr": 2e-3, "betas": [0.5, 0.999]},
+}  # fmt: skip
 
 
 def test_estimates_by_hand() -> None:
@@ -147,19 +150,19 @@ def test_levels_of_noise_come_in_an_order_of_the_seed(data: Path) -> None:
 @pytest.mark.parametrize("tree", [TINY, GAN, TINY | {"constraint": {"kind": "spectral"}}])
 def test_learns(tree: dict[str, Any], data: Path) -> None:
     task = trained(paper, tree | {"duration": "120step", "spoilt": TINY["spoilt"] | {"first": 4}}, data, every=30)
-    mean = task.shown(task.pixels(task.train_set.images)).mean(0)
-    start, end = (
-        (one.decode(one.fixed_noise(200, seed=0)).mean(0) - mean).abs().mean()
-        for one in (opened(paper, tree, data), task)
-    )
-    assert end < 0.5 * start
-    rows = {round(row["noise"], 3): row["spoilt_estimate"] for row in task.history if "noise" in row}
+    rows = {round(row["noise"], 3): row["spoilt_estimate"] for row in task.history if "spoilt_estimate" in row}
     assert len(rows) == 3
-    assert rows[0.6] > rows[0] or tree["loss"] == "vanilla"
+    estimates = [row["estimate"] for row in task.history if "distance" in row]
+    if tree is GAN:  # its discriminator learns, and its estimate has a ceiling
+        assert 0.5 < max(estimates) <= math.log(2)
+    else:
+        mean = task.shown(task.pixels(task.train_set.images)).mean(0)
+        both = (opened(paper, tree, data), task)
+        start, end = ((one.decode(one.fixed_noise(200, seed=0)).mean(0) - mean).abs().mean() for one in both)
+        assert end < 0.5 * start
+        assert rows[0.6] > rows[0]
     metrics = scored(task).metrics
     assert ("js_estimate" in metrics, "saturated_weights" in metrics) == (tree is GAN, tree is TINY)
-    if tree is GAN:
-        assert max(row["estimate"] for row in task.history if "estimate" in row) <= math.log(2)
     [generator, critic] = inference.networks(task)
     [z], [pixels] = generator.inputs.values(), critic.inputs.values()
     torch.testing.assert_close(generator.module(z), task.decode(z).view(8, 28, 28))

@@ -294,9 +294,8 @@ class Task(task.Task):
         self.generator, self.critic = networks(config).values()
         self.shown = Shown(config.side, config.channels)
         # In random order, or time would explain what noise should.
-        order = torch.randperm(len(config.spoilt.noise), generator=generator_of(run.seed))
-        levels = [config.spoilt.noise[index] for index in order.tolist()]
-        self.stretches = [0.0] * config.spoilt.first + levels
+        order = np.random.default_rng(run.seed).permutation(len(config.spoilt.noise))
+        self.stretches = [0.0] * config.spoilt.first + [config.spoilt.noise[index] for index in order]
 
     def load_data(self) -> None:
         """Load `images` of the training set, resized; its last 10,000 are the validation split."""
