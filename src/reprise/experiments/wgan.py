@@ -42,7 +42,7 @@ from reprise.parts import vocabulary
 from reprise.parts.adversarial import at_the_limit, clip_, critic_loss, generator_loss
 from reprise.parts.data.image_set import small_image_sets
 from reprise.parts.data.sampling import EpochSampler, generator_of, share_of
-from reprise.parts.metrics import frechet_distance, lenet_v1
+from reprise.parts.metrics import lenet_v1
 from reprise.parts.nn.build import initialize_
 from reprise.parts.nn.classifiers import mlp
 from reprise.parts.optim import build_optimizer
@@ -260,6 +260,17 @@ class Judge:
         """Return the share of the ten digits that have at least FOUND of the samples."""
         shares = self.net.head(self.features(samples)).argmax(1).bincount(minlength=10) / len(samples)
         return float((shares >= FOUND).float().mean())
+
+
+def frechet_distance(real: Float[Tensor, "n dim"], generated: Float[Tensor, "m dim"]) -> float:
+    """Fréchet distance of two Gaussians fitted to the features, in float64 (Heusel et al. 2017, Equation 6).
+
+    That of `parts.metrics` adds up the features of all devices, who here all have the same ones, in training.
+    """
+    ours, theirs = real.double(), generated.double()
+    products = torch.linalg.eigvals(torch.cov(ours.T) @ torch.cov(theirs.T)).sqrt().real.sum()
+    spread = torch.cov(ours.T).trace() + torch.cov(theirs.T).trace() - 2 * products
+    return float((ours.mean(0) - theirs.mean(0)).square().sum() + spread)
 
 
 def partial_correlation(a: list[float], b: list[float], given: list[float]) -> float:
