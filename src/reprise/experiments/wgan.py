@@ -265,9 +265,12 @@ class Judge:
 def frechet_distance(real: Float[Tensor, "n dim"], generated: Float[Tensor, "m dim"]) -> float:
     """Fréchet distance of two Gaussians fitted to the features, in float64 (Heusel et al. 2017, Equation 6).
 
-    That of `parts.metrics` adds up the features of all devices, who here all have the same ones, in training.
+    That of `parts.metrics` adds up the features of all devices, who here all have the same ones, in training. It is NaN
+    if a feature is not finite, so that the run ends as diverged.
     """
     ours, theirs = real.double(), generated.double()
+    if not theirs.isfinite().all():
+        return math.nan
     products = torch.linalg.eigvals(torch.cov(ours.T) @ torch.cov(theirs.T)).sqrt().real.sum()
     spread = torch.cov(ours.T).trace() + torch.cov(theirs.T).trace() - 2 * products
     return float((ours.mean(0) - theirs.mean(0)).square().sum() + spread)
