@@ -86,6 +86,7 @@ GIVEN = {
     "transformer": ["the old friend visits my small house"],
     "gan": PICTURE,
     "vae": PICTURE,
+    "wgan": PICTURE,
     "wgan_gp": PICTURE,
     "alphago_zero": ["c3"],
 }
