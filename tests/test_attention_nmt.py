@@ -164,3 +164,15 @@ def test_it_learns_a_few_pairs_by_heart(data: Path) -> None:
         MODELS.translate(task, "the unicorn")
     scores = scored(task).metrics
     assert scores["bits_by_length"] == pytest.approx(scores["long_bits"] - scores["short_bits"])
+
+
+@pytest.mark.parametrize("changes", [{}, FORWARD, {"context": "diagonal"}], ids=["search", "forward", "diagonal"])
+def test_what_is_exported_is_the_network_for_any_number_of_sentences(data: Path, changes: dict[str, Any]) -> None:
+    task = opened(paper, TINY | {"longest": 12} | changes, data)
+    [exported] = MODELS.of(task, None)
+    inputs, batch = tuple(exported.inputs.values()), {0: torch.export.Dim("batch")}
+    assert len(inputs[0]) == 8
+    with torch.no_grad():
+        program = torch.export.export(exported.module, inputs, dynamic_shapes=(batch, batch)).module()
+        found = program(*(one[:3] for one in inputs))
+    torch.testing.assert_close(found, task.network.eval()(*(one[:3] for one in inputs)), atol=1e-5, rtol=1e-5)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from reprise.experiments.attention_nmt import Task, split_words, translations
 from reprise.inference.kinds import Translated, Translator, Unusable
@@ -43,8 +46,36 @@ def translate(task: Task, text: str) -> Translated:
 
 def examples() -> list[str]:
     """Return short English sentences in the words of the made-up pairs."""
-    made = (clauses.pair(0, number).source for number in range(100))
-    return [" ".join(one) for one in made if len(one) <= 8][:8]
+    made = (clauses.pair(0, number).source for number in range(200))
+    return [" ".join(one) for one in made if len(one) <= 9][:8]
+
+
+class Steps(nn.Module):
+    """An nn.GRU written word by word. The exporter would fix the number of sentences in torch's own."""
+
+    def __init__(self, gru: nn.GRU) -> None:
+        super().__init__()
+        self.gru = gru
+
+    def forward(
+        self, x: Float[Tensor, "batch words in"], hidden: Float[Tensor, "1 batch hidden"] | None = None
+    ) -> tuple[Float[Tensor, "batch words hidden"], Float[Tensor, "1 batch hidden"]]:
+        """Return the state after each word, and the last one, as nn.GRU does."""
+        weights = [getattr(self.gru, f"{name}_l0") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        state, states = x.new_zeros(x.shape[0], self.gru.hidden_size) if hidden is None else hidden[0], []
+        for word in x.unbind(1):
+            state = torch.gru_cell(word, state, *weights)
+            states.append(state)
+        return torch.stack(states, 1), state[None]
+
+
+def word_by_word(network: nn.Module) -> nn.Module:
+    """Return a copy whose GRUs are `Steps`, but for a decoder that searches, which takes steps of its own."""
+    network = copy.deepcopy(network).eval()
+    for name, gru in list(network.named_children()):
+        if isinstance(gru, nn.GRU) and not (name == "decoder" and network.alignment is not None):
+            setattr(network, name, Steps(gru))
+    return network
 
 
 def networks(task: Task) -> list[Network]:
@@ -60,7 +91,7 @@ def networks(task: Task) -> list[Network]:
         f"{BEGIN} and then what is written so far, both padded with {PAD}, to the logit [batch, {length}, "
         f"{task.config.words}] of each word as the next after each place"
     )
-    return [Network("network", task.network.eval(), {"source": source, "target": target}, "logits", says)]
+    return [Network("network", word_by_word(task.network), {"source": source, "target": target}, "logits", says)]
 
 
 def files(task: Task) -> dict[str, str]:

@@ -87,10 +87,10 @@ class Translator(nn.Module):
         if self.forward_reader is not None:
             states = self.forward_reader(x)[0]
             annotations.append(states)
-            last.append(torch.take_along_dim(states, end[:, :, None], 1)[:, 0])
+            last.append(_at(states, end)[:, 0])
         if self.backward_reader is not None:
-            mirrored = torch.where(places <= end, end - places, places)[:, :, None]
-            states = torch.take_along_dim(self.backward_reader(torch.take_along_dim(x, mirrored, 1))[0], mirrored, 1)
+            mirrored = torch.where(places <= end, end - places, places)
+            states = _at(self.backward_reader(_at(x, mirrored))[0], mirrored)
             annotations.append(states)
             last.append(states[:, 0])
         return torch.cat(annotations, 2), torch.cat(last, 1), last[-1]
@@ -161,6 +161,11 @@ class Translator(nn.Module):
         if watch is not None:
             watch.append(torch.stack(seen, 1))
         return torch.stack(before, 1), torch.stack(contexts, 1), hidden
+
+
+def _at(x: Tensor, places: Tensor) -> Tensor:
+    # torch.take_along_dim would fix the number of sentences in what is exported.
+    return x.gather(1, places[:, :, None].expand(-1, -1, x.shape[2]))
 
 
 def initialize_gru_(gru: Any, init: vocabulary.Initialization) -> None:
