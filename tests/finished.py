@@ -23,7 +23,7 @@ from reprise.core.run.task import Task
 from reprise.core.run.tracking import NoTracker
 from reprise.inference import models
 from reprise.parts.data import store
-from reprise.parts.data.readers import babi, pharaoh, random_walks
+from reprise.parts.data.readers import babi, clauses, pharaoh, random_walks
 from reprise.stages.run_list import runs_of
 from training import sentences
 
@@ -42,6 +42,8 @@ MODELS: list[tuple[str, Stage, str]] = [
     ("alphago_zero", "pretrain", "zero"),
     ("transformer", "pretrain", "base"),
     ("rlhf", "pretrain", "ppo"),
+    ("attention_nmt", "pretrain", "search"),
+    ("attention_nmt", "pretrain", "encdec"),
 ]
 
 
@@ -95,6 +97,9 @@ def finish(root: Path, digits: Path) -> Finished:
     (prepared / "translation" / "phrases").mkdir(parents=True)
     few = pharaoh.Options(pairs={"train": 40, "validation": 10, "test": 10})
     pharaoh.read([], prepared / "translation" / "phrases", few)
+    (prepared / "long_translation" / "clauses").mkdir(parents=True)
+    made = clauses.Options(pairs={"train": 40, "validation": 10, "test": 10})
+    clauses.read([], prepared / "long_translation" / "clauses", made)
     (prepared / "walks" / "walks").mkdir(parents=True)
     random_walks.read(
         [],
@@ -102,7 +107,7 @@ def finish(root: Path, digits: Path) -> Finished:
         random_walks.Options(graphs=1, nodes=21, edges=0.1, length=10, walks={"train": 200, "test": 50}),
     )
     names = ("mnist", "small_images", "games", "go", "english_text", "english_tasks", "stories", "translation", "walks")
-    for name in names:
+    for name in (*names, "long_translation"):
         (prepared / name).mkdir(exist_ok=True)
         (prepared / name / "card.json").write_text('{"parts": {}}')
     project = load(root, papers=list(dict.fromkeys(key for key, _, _ in MODELS)))
