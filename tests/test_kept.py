@@ -87,6 +87,7 @@ GIVEN = {
     "gan": PICTURE,
     "vae": PICTURE,
     "wgan_gp": PICTURE,
+    "dcgan": PICTURE,
     "alphago_zero": ["c3"],
 }
 """What papers are given that do not answer without."""

@@ -13,8 +13,8 @@ Deviations:
 - Section 5.1: the discriminator whose features are judged is trained on MNIST without its labels, not on ImageNet; the
   linear classifier sees 500 labels. Before that batch normalisation takes its statistics from real training images,
   for a random discriminator as for a trained one.
-- The generator's projection of z is normalised by feature map, as Figure 1's parameters are counted; the released code
-  normalises every unit by itself.
+- The generator's projection of z is normalised by feature map, as in PyTorch's example; the released code normalises
+  every unit by itself.
 - Samples are drawn with running averages in batch normalisation, so that each depends on its own z alone; the released
   code draws them in batches of 128, with the statistics of each batch.
 - The released code gives every second minibatch to the generator and takes its labels from there. Here each update
@@ -63,7 +63,7 @@ COSTS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Costs of an error, C, of which validation images choose that of the linear classifier."""
 SHOWN = 28
 """Pixels along each side of an image that a picture or the LeNet sees."""
-ROWS = 5
+ROWS = 4
 """Rows of ten digits in a picture."""
 
 
@@ -406,29 +406,27 @@ class Task(task.Task):
         }
 
     def fixed_noise(self, count: int, seed: int) -> Float[Tensor, "count code"]:
-        """Return codes apart from the state of training: z and, if the networks see labels, 0 to 9 in turn."""
+        """Return codes apart from the state of training; where networks see labels, the digits are 0 to 9 in turn."""
         z = torch.rand(count, self.config.latent, generator=torch.Generator().manual_seed(seed)) * 2 - 1
         return self.coded(z.to(self.device), torch.arange(count, device=self.device) % CLASSES)
 
     def coded(self, z: Float[Tensor, "n latent"], classes: Int[Tensor, " n"]) -> Float[Tensor, "n code"]:
-        """Return z and, if the networks see labels, these side by side."""
-        return joined(z, self.joined_labels(classes))
+        """Return z and, where networks see labels, one number more: the middle of the digit's tenth of [0, 1].
+
+        So all numbers of a code can be drawn independently of each other.
+        """
+        return torch.cat([z, (classes[:, None] + 0.5) / CLASSES], 1) if self.config.labels else z
 
     def generated(self, codes: Float[Tensor, "n code"]) -> Float[Tensor, "n colours side side"]:
         """Return the images that the generator makes, with pixels in [0, 1]."""
-        latent, labelled = self.config.latent, self.config.labels
-
-        def made(some: Tensor) -> Tensor:
-            return self.generator(some[:, :latent], some[:, latent:] if labelled else None).sigmoid()
-
-        return in_blocks(made, codes, 500)
+        return in_blocks(lambda some: self.generator(*split(some, self.config.latent)).sigmoid(), codes, 500)
 
     def decode(self, codes: Float[Tensor, "batch code"]) -> Float[Tensor, "batch 784"]:
         """Map codes to images of 28 × 28 pixels in [0, 1]."""
         return shown(self.generated(codes)).flatten(1)
 
     def snapshot(self) -> dict[str, Picture]:
-        """Draw samples: a row for each z, which all digits share, or without labels 50 of them."""
+        """Draw samples: a row for each z, which all digits share, or without labels as many of them."""
         z = self.fixed_noise(ROWS * CLASSES, seed=0)[:, : self.config.latent]
         if self.config.labels:
             z = z[:ROWS].repeat_interleave(CLASSES, 0)
@@ -486,8 +484,19 @@ class Task(task.Task):
         start, end = self.fixed_noise(2 * ROWS, seed=2)[:, : self.config.latent].chunk(2)
         share = torch.linspace(0, 1, 10, device=self.device)[:, None]
         z = torch.lerp(start[:, None], end[:, None], share).flatten(0, 1)
-        digits = torch.tensor([2, 3, 4, 5, 8], device=self.device).repeat_interleave(10)
+        digits = torch.tensor([2, 3, 5, 8], device=self.device).repeat_interleave(10)
         return sheet(self.decode(self.coded(z, digits)))
+
+
+def split(
+    codes: Float[Tensor, "n code"], latent: int
+) -> tuple[Float[Tensor, "n latent"], Float[Tensor, "n classes"] | None]:
+    """Return z and labels as 0 and 1; these only if codes have a number for them."""
+    z, digit = codes[:, :latent], codes[:, latent:]
+    if not digit.shape[1]:
+        return z, None
+    tenths = torch.arange(CLASSES, device=codes.device)
+    return z, ((digit * CLASSES).floor().clamp(0, CLASSES - 1) == tenths).float()
 
 
 def generator_of(*key: int) -> torch.Generator:
