@@ -15,6 +15,8 @@ Deviations:
   for a random discriminator as for a trained one.
 - The generator's projection of z is normalised by feature map, as in PyTorch's example; the released code normalises
   every unit by itself.
+- Networks without labels see pixels between -1 and 1 (Section 4) and have scales and shifts, as released for faces.
+  With neither, black is 0, and batch normalisation hides from the discriminator how dark a batch is.
 - Samples are drawn with running averages in batch normalisation, so that each depends on its own z alone; the released
   code draws them in batches of 128, with the statistics of each batch.
 - The released code gives every second minibatch to the generator and takes its labels from there. Here each update
@@ -101,6 +103,9 @@ class Config(ExperimentConfig):
     side: Annotated[int, Field(ge=4)]
     """Pixels along each side of an image, to which MNIST's 28 are brought."""
     colours: Literal[1, 3] = 1
+    signed: bool = False
+    """Whether the discriminator sees pixels between -1 and 1, as tanh gives them (Section 4); in the released code for
+    MNIST they are between 0 and 1."""
     latent: Count
     """Coordinates of z, uniform between -1 and 1."""
     generator: Layers
@@ -366,8 +371,12 @@ class Task(task.Task):
         return [build_optimizer(network, self.config.optimizer) for network in (self.generator, self.discriminator)]
 
     def pixels(self, images: UInt8[Tensor, "n 1 side side"]) -> Float[Tensor, "n colours side side"]:
-        """Return images as networks see them, with pixels in [0, 1]."""
+        """Return images with pixels in [0, 1]."""
         return (images.float() / 255).expand(-1, self.config.colours, -1, -1)
+
+    def seen(self, images: Float[Tensor, "n colours side side"]) -> Float[Tensor, "n colours side side"]:
+        """Return images as the discriminator sees them."""
+        return 2 * images - 1 if self.config.signed else images
 
     def joined_labels(self, labels: Int[Tensor, " n"]) -> Float[Tensor, "n classes"] | None:
         """Return labels as 0 and 1, or None if the networks see none."""
@@ -384,16 +393,16 @@ class Task(task.Task):
         """Update the discriminator, then the generator."""
         config, scale = self.config, min((self.total_steps - step) / self.decay, 1.0)
         images, classes = self.train_set[self.sampler.indices(step, self.rank, self.world_size)]
-        images, labels = self.pixels(images), self.joined_labels(classes)
+        images, labels = self.seen(self.pixels(images)), self.joined_labels(classes)
         for_discriminator, for_generator = self.noise(step)
         with torch.no_grad():
-            samples = self.generator(for_discriminator, labels).sigmoid()
+            samples = self.seen(self.generator(for_discriminator, labels).sigmoid())
         # Two passes: over one batch of both, normalisation would tell the discriminator of each what the others are.
         on_real, on_fake = self.discriminator(images, labels), self.discriminator(samples, labels)
         loss = discriminator_loss(on_real, on_fake)
         self.descend(loss, self.raw_optimizers[1], config.optimizer, scale)
 
-        samples = self.generator(for_generator, labels).sigmoid()
+        samples = self.seen(self.generator(for_generator, labels).sigmoid())
         wanted = generator_loss(self.discriminator(samples, labels))
         # By the chain rule the sum has the loss's gradient in the generator; the discriminator's weights need none.
         (towards,) = torch.autograd.grad(wanted, samples)
@@ -475,9 +484,9 @@ class Task(task.Task):
         sets = [(self.pixels(images), labels), validation, test]
         if self.config.method == "data":
             return probed(*((some.flatten(1), truth) for some, truth in sets))
-        whole = self.pixels(self.train_set.images)
+        whole = self.seen(self.pixels(self.train_set.images))
         network = recalibrated(self.discriminator, whole, min(self.config.batch_size, len(whole)))
-        return probed(*((features(network, some), truth) for some, truth in sets))
+        return probed(*((features(network, self.seen(some)), truth) for some, truth in sets))
 
     def walk(self) -> Picture:
         """Draw walks between two z (Figure 4), a row each, on which the digit stays the same."""

@@ -27,10 +27,13 @@ def networks(task: Task) -> list[Network]:
     """Return the generator and the discriminator."""
     config, code = task.config, task.fixed_noise(8, seed=0)
     with torch.no_grad():
-        images = task.generated(code)
+        images = task.seen(task.generated(code))
     labels = split(code, config.latent)[1]
     numbers = f"code [batch, {code.shape[1]}], of {config.latent} uniform numbers from -1 to 1"
-    seen, inputs = f"images [batch, {config.colours}, {config.side}, {config.side}], pixels 0 to 1,", {"images": images}
+    seen, inputs = (
+        f"images [batch, {config.colours}, {config.side}, {config.side}], pixels {-1 if config.signed else 0} to 1,",
+        {"images": images},
+    )
     if labels is not None:
         numbers += " and one from 0 to 1 whose tenth is the digit"
         seen += f" and labels [batch, {CLASSES}], 0 or 1,"
