@@ -1,6 +1,6 @@
-"""Distributed Representations of Words and Phrases and their Compositionality. Mikolov, Sutskever, Chen, Corrado & Dean.
-NIPS 2013, https://arxiv.org/abs/1310.4546 (here: NIPS). With Efficient Estimation of Word Representations in Vector
-Space. Mikolov, Chen, Corrado & Dean. ICLR workshop 2013, https://arxiv.org/abs/1301.3781 (here: ICLR).
+"""Distributed Representations of Words and Phrases and their Compositionality. Mikolov, Sutskever, Chen, Corrado and
+Dean, NIPS 2013, https://arxiv.org/abs/1310.4546 (here: NIPS). With Efficient Estimation of Word Representations in
+Vector Space. Mikolov, Chen, Corrado and Dean, ICLR workshop 2013, https://arxiv.org/abs/1301.3781 (here: ICLR).
 
 Claimed: vectors by which a word predicts its neighbours answer "a is to b as c is to what?" by b - a + c (NIPS, Section
 5). Negative sampling is better at it than the hierarchical softmax, and slightly better than noise-contrastive

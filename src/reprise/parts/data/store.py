@@ -10,7 +10,7 @@ Every part is a folder, data/prepared/<dataset>/<part>/, with its `card.json`:
 - tags: texts of words joined by one space, `<split>_tags.npy` int16 [words], `<split>_tags_offsets.npy` int64 [n + 1];
 - questions: `<split>_context_…` and `<split>_question_…`, which are texts, `<split>_context_of.npy` int64 [n],
   `<split>_answers.npy` int32 [answers, 2], `<split>_answers_offsets.npy` int64 [n + 1];
-- words: `<split>_ids.npy` int32 [words + texts], numbers of words, -1 after each text, and `vocabulary_…`, which are texts;
+- words: `<split>_ids.npy` int32 [words + texts], numbers of words with -1 after each text, and `vocabulary_…`, texts;
 - architectures: `of_codes.npy` int32 [codes], and of several tables `validation.npy` float32 [tables, n, runs],
   `test.npy` and `parameters.npy` float32 [tables, n].
 

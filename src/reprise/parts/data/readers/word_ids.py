@@ -29,7 +29,7 @@ class Options(Strict):
 
 
 def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
-    """Write splits `train`, `validation` and `test` of word numbers, and the words by number, in the order of their first use."""
+    """Write splits `train`, `validation` and `test` of word numbers, and the words in the order of their first use."""
     from reprise.parts.data.store import write_words
 
     splits = {split: array("i") for split in ("train", "validation", "test")}
