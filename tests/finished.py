@@ -25,7 +25,7 @@ from reprise.inference import models
 from reprise.parts.data import store
 from reprise.parts.data.readers import babi, pharaoh, random_walks
 from reprise.stages.run_list import runs_of
-from training import sentences
+from training import made_up_words, sentences
 
 MODELS: list[tuple[str, Stage, str]] = [
     ("gan", "pretrain", "non_saturating"),
@@ -42,6 +42,7 @@ MODELS: list[tuple[str, Stage, str]] = [
     ("alphago_zero", "pretrain", "zero"),
     ("transformer", "pretrain", "base"),
     ("rlhf", "pretrain", "ppo"),
+    ("word2vec", "pretrain", "neg_5"),
 ]
 
 
@@ -101,7 +102,19 @@ def finish(root: Path, digits: Path) -> Finished:
         prepared / "walks" / "walks",
         random_walks.Options(graphs=1, nodes=21, edges=0.1, length=10, walks={"train": 200, "test": 50}),
     )
-    names = ("mnist", "small_images", "games", "go", "english_text", "english_tasks", "stories", "translation", "walks")
+    made_up_words(prepared / "words")
+    names = (
+        "mnist",
+        "small_images",
+        "games",
+        "go",
+        "english_text",
+        "english_tasks",
+        "stories",
+        "translation",
+        "walks",
+        "words",
+    )
     for name in names:
         (prepared / name).mkdir(exist_ok=True)
         (prepared / name / "card.json").write_text('{"parts": {}}')

@@ -160,7 +160,12 @@ ARMS = {
 EXPERIMENTS = list(load(REPOSITORY, papers=()).papers)
 
 
-NEEDED = {"bert": "english_text", "transformer": "translation", "regularized_evolution": "architectures"}
+NEEDED = {
+    "bert": "english_text",
+    "transformer": "translation",
+    "regularized_evolution": "architectures",
+    "word2vec": "words",
+}
 """Papers whose updates cannot be counted without their data, and these."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from reprise.core.contract import DurationField, ExperimentConfig, Strict
 from reprise.parts import vocabulary
@@ -59,6 +59,12 @@ class Learned(Strict):
     lr: Rate
     """Learning rate at the start."""
     schedule: vocabulary.Schedule
+
+    @model_validator(mode="after")
+    def _known(self) -> Learned:
+        if isinstance(self.model, Cbow) and isinstance(self.objective, HierarchicalSoftmax):
+            raise ValueError("CBOW learns by negative_sampling or nce here, not by hierarchical_softmax")
+        return self
 
 
 class Factorised(Strict):
