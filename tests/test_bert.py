@@ -23,6 +23,7 @@ from reprise.experiments.bert import Config, Task, networks
 from reprise.experiments.bert.examples import UNLABELLED, read_examples
 from reprise.experiments.bert.finetuning import FinetuningTask, best_span, head_loss
 from reprise.experiments.bert.model import Encoder, Finetuned, Pretrainer, from_published
+from reprise.experiments.bert.pictures import attention_weights, shown_sentence
 from reprise.experiments.bert.pretraining import Batch, PretrainingTask, pretraining_losses, two_sentences
 from reprise.parts import text
 from reprise.parts.data import store
@@ -283,6 +284,26 @@ def test_a_left_to_right_encoder_sees_nothing_of_what_follows():
     assert torch.equal(before[:, :7], after[:, :7])
     assert not torch.allclose(before[:, 7:], after[:, 7:])
     assert not torch.allclose(encoder(ids, segments)[:, :7], encoder(changed, segments)[:, :7])
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_attention_that_is_shown_is_the_one_that_is_computed_with(causal):
+    model = Finetuned(make_config().model.model_copy(update={"heads": 1}), 3, per_token=True, causal=causal).eval()
+    seen, attention = [], model.encoder.blocks[0].attention
+    attention.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0], output)))
+    with torch.no_grad():
+        shown = torch.from_numpy(attention_weights(model, torch.arange(5, 12))[0])
+        [(x, output)] = seen
+        values = attention.qkv(x)[0].chunk(3, -1)[2]
+        torch.testing.assert_close(attention.out(shown @ values), output[0])
+    everywhere = torch.ones(7, 7, dtype=torch.bool)
+    assert torch.equal(shown > 0, everywhere.tril() if causal else everywhere)
+
+
+def test_the_sentence_that_is_shown_has_the_fewest_split_words():
+    words = ["a"] * 6
+    assert shown_sentence([["a"] * 20, [*words, "##b", "##b"], [*words, "##b", "c"], [*words, "c", "##b"]]) == 2
+    assert shown_sentence([["a"] * 20, ["a"] * 3, ["a"] * 4]) == 1
 
 
 def test_padding_changes_nothing():

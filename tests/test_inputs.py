@@ -12,6 +12,7 @@ from layout import copy_yaml
 from reprise.core.config.config_loader import experiments_dir
 from reprise.core.config.project import load
 from reprise.core.run import source_hash
+from reprise.stages import dvc_deps
 from reprise.stages.dvc_deps import write_all
 
 PAGE = {"report/page"}
@@ -113,3 +114,30 @@ def test_what_is_gone_is_removed(root: Path) -> None:
     assert written(root) == set()
     assert not (folder / "pretrain" / "gone.json").exists()
     assert not (folder / "gan.json").exists()
+
+
+def test_an_edit_has_only_its_own_paper_computed_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[str] = []
+    of_paper = dvc_deps._of_paper
+    monkeypatch.setattr(dvc_deps, "_of_paper", lambda project, key: computed.append(key) or of_paper(project, key))
+    shutil.rmtree(root / ".reprise" / "source")  # as DVC does before it calls for them
+    assert written(root)
+    assert computed == []
+    edit(root / "params" / "gan.yaml", "duration: 2_000step", "duration: 2_001step")
+    written(root)
+    assert computed == ["gan"]
+    edit(root / "params.yaml", "precision: auto", "precision: 32-true")  # a setting that every paper shares
+    written(root)
+    assert sorted(computed) == sorted(["gan", *load(root, papers=()).pipeline.evaluate])
+
+
+@pytest.mark.parametrize("damaged", ["", "[]", '{"papers/gan": 3}', '{"papers/gan": {"stamp": "", "texts": {"a": 1}}}'])
+def test_a_damaged_memory_is_made_anew(root: Path, damaged: str) -> None:
+    memory, folder = root / ".reprise" / "source.json", root / ".reprise" / "source"
+    before, file = json.loads(memory.read_text()), folder / "pretrain" / "gan.json"
+    text = file.read_text()
+    memory.write_text(damaged)
+    file.unlink()
+    assert written(root) == {"pretrain/gan"}
+    assert file.read_text() == text
+    assert json.loads(memory.read_text()) == before

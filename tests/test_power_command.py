@@ -17,7 +17,8 @@ def test_power_prints_a_row_for_each_claim_and_leaves_results_alone(toy_project)
     params.write_text(params.read_text().replace("seeds: [0, 1]", "seeds: [1000, 1001, 1002, 1003, 1004, 1005]"))
     printed = toy_project.reprise("power", "toy", "--runs", "3", "--write")
     assert "pilot: fast, seeds 100 to 102" in printed
-    assert "faster" in printed
+    assert "claimed above 0" in printed
+    assert max(map(len, printed.partition("Seeds for toy")[2].splitlines())) <= 80
     found, _ = json.JSONDecoder().raw_decode(toy_project.reprise("power", "toy", "--runs", "3", "--json"))
     seeds = found["faster"]["plan"]["seeds"]
     assert found["faster"]["plan"]["effect"] > 0

@@ -134,10 +134,8 @@ def power(
 
     The pilot runs on tuning seeds and leaves models/ and results/ unchanged.
     """
-    from rich.console import Console
-
+    from reprise.commands.power import lines
     from reprise.commands.power import power as run
-    from reprise.commands.power import table
     from reprise.commands.power import write as put
 
     project = open_project(overrides, experiment=experiment, papers=[experiment])
@@ -146,7 +144,7 @@ def power(
     if as_json:
         typer.echo(json.dumps({row.claim: row.as_json() for row in rows}, indent=1, ensure_ascii=False))
     else:
-        Console(width=width()).print(table(rows, experiment, runs))
+        print_lines(lines(rows, experiment, runs, width()))
     if write:
         print_lines(put(project, experiment, rows))
 

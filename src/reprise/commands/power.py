@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path as FilePath
@@ -22,8 +23,6 @@ from reprise.core.config.yaml import Document, Path, parse
 from reprise.core.contract import Scale
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from reprise.core.verdicts.power import Plan
 
 LEAST_PILOT = 3
@@ -182,38 +181,42 @@ def _row(project: Project, experiment: str, name: str, claim: Claim, seeds: list
 # --- what is printed --------------------------------------------------------------------------------------------------
 
 
-def table(rows: Sequence[Row], experiment: str, runs: int) -> Table:
-    """Return the rows as a table for rich."""
-    from rich.table import Table
-
+def lines(rows: Sequence[Row], experiment: str, runs: int, width: int) -> Iterator[str]:
+    """Yield two lines per claim, at most `width` wide: its name and seeds; what the pilot found, and the cost."""
     from reprise.core.verdicts.power import BOUND, MOST_SEEDS
     from reprise.core.verdicts.verdict import signed
 
-    caption = (
-        f"From {runs} runs of each arm on tuning seeds, or from earlier results. Effect and spread are taken at their"
-        f" one-sided {100 * BOUND:g} % bounds; `seeds` gives 90 % power for the expected verdict."
-    )
-    made = Table(title=f"Seeds for {experiment}", title_justify="left", caption=caption, caption_justify="left")
-    for column in ("claim", "effect", "shrunk", "spread", "claimed", "expected", "seeds now", "seeds", "core-minutes"):
-        made.add_column(column, justify="left" if column in ("claim", "claimed", "expected") else "right")
+    yield f"Seeds for {experiment}"
+    room = max(len(_seeds(row, MOST_SEEDS)) for row in rows)
     for row in rows:
-        name = row.claim.replace("_", " ")
+        indent = " " * (room + 4)
+        yield f"  {_seeds(row, MOST_SEEDS):<{room}}  {row.claim.replace('_', ' ')}"
         if row.plan is None:
-            made.add_row(name, "–", "–", "–", row.reason, "–", str(row.asked), "–", "–")
+            yield from textwrap.wrap(row.reason, width, initial_indent=indent, subsequent_indent=indent)
             continue
         one = row.plan
-        made.add_row(
-            name,
-            f"{signed(one.effect, 3)} {one.unit}".rstrip(),
-            signed(one.shrunk, 3),
-            "–" if one.spread is None else signed(one.spread, 3),
-            str(one.region),
-            one.expected,
-            str(row.asked),
-            f"over {MOST_SEEDS}" if one.seeds is None else str(one.seeds),
-            "–" if row.core_minutes is None else f"{row.core_minutes:.2g}",
+        found = [f"effect {signed(one.effect, 3)} {one.unit}".rstrip(), f"shrunk {signed(one.shrunk, 3)}"]
+        found += [] if one.spread is None else [f"spread {signed(one.spread, 3)}"]
+        found += [f"claimed {one.region}", f"{one.expected} expected"]
+        found += [] if row.core_minutes is None else [f"{row.core_minutes:.2g} core-minutes"]
+        unbroken = ", ".join(part.replace(" ", "\0") for part in found)
+        wrapped = textwrap.wrap(
+            unbroken, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
         )
-    return made
+        yield from (line.replace("\0", " ") for line in wrapped)
+    yield ""
+    yield from textwrap.wrap(
+        f"From {runs} runs of each arm on tuning seeds, or from earlier results. Effect and spread are taken at their"
+        f" one-sided {100 * BOUND:g} % bounds; the new number of seeds gives 90 % power for the expected verdict.",
+        width,
+    )
+
+
+def _seeds(row: Row, most: int) -> str:
+    """Return `6 → 12 seeds`, or `6 seeds` if the number stays or is not known."""
+    if row.plan is None or row.plan.seeds == row.asked:
+        return f"{row.asked} seeds"
+    return f"{row.asked} → {f'over {most}' if row.plan.seeds is None else row.plan.seeds} seeds"
 
 
 # --- what is written --------------------------------------------------------------------------------------------------

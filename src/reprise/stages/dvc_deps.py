@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,10 @@ STAGE_BLOCKS = ("pretrain", "finetune", "evaluate")
 
 PAGE = ("stages/report.py", "stages/page", "stages/templates")
 """Code that makes the page, which also shows the papers' own files, with their docstrings and comments."""
+
+
+Content = tuple[str, str, dict[str, Any]]
+"""A stage, its key, and what is to be written into its file."""
 
 
 def knobs_of_stage(config: dict[str, Any], stage: str) -> dict[str, Any]:
@@ -65,35 +71,53 @@ def _texts(project: Project) -> dict[str, str]:
     """Return the text of each file by its name below .reprise/source.
 
     DVC deletes these files before calling for them at every `dvc repro`. So they are also cached in
-    .reprise/source.json, with a hash of everything that they are made from, and recomputed only if that has changed.
+    .reprise/source.json: what the datasets, each paper and the page need, with a hash of everything that it is made
+    from. Only what has changed is computed again.
     """
-    memory, stamp = project.root / ".reprise" / "source.json", _stamp(project)
-    with suppress(OSError, ValueError, LookupError, TypeError):
-        kept = json.loads(memory.read_text())
-        if kept["stamp"] == stamp:
-            return {str(name): str(text) for name, text in kept["texts"].items()}
-    texts = {f"{stage}/{key}.json": json.dumps(content, indent=1) + "\n" for stage, key, content in _inputs(project)}
-    temporary = memory.with_suffix(".new")
-    with suppress(OSError):
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({"stamp": stamp, "texts": texts}))
-        temporary.replace(memory)
-    return texts
+    memory = project.root / ".reprise" / "source.json"
+    kept: dict[str, Any] = {}
+    with suppress(OSError, ValueError):
+        found = json.loads(memory.read_text())
+        kept = found if isinstance(found, dict) else {}
+    code, common = text_hash(["."]), _common(project)
+    made: dict[str, Any] = {}
+    for group, (files, contents) in _groups(project).items():
+        stamp = _digest(files, code + common)
+        made[group] = kept[group] if _is_of(stamp, kept.get(group)) else {"stamp": stamp, "texts": _written(contents())}
+    if made != kept:
+        temporary = memory.with_suffix(".new")
+        with suppress(OSError):
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(made))
+            temporary.replace(memory)
+    return {name: text for group in made.values() for name, text in group["texts"].items()}
 
 
-def _stamp(project: Project) -> str:
-    """Hash the YAML, the overrides, and every file of the package."""
-    reading, digest = project.reading, hashlib.sha256(json.dumps(project.overrides).encode())
-    files = [project.root / PARAMS, project.root / PIPELINE]
-    files += [
-        project.root / folder.file(key)
-        for folder in (reading.knobs, reading.papers, reading.datasets)
-        for key in folder
-    ]
-    files += reading.files.values()
+def _is_of(stamp: str, entry: Any) -> bool:
+    """Whether `entry`, read from .reprise/source.json, is whole and was made from what `stamp` stands for."""
+    match entry:
+        case {"stamp": str(known), "texts": dict(texts)}:
+            return known == stamp and all(isinstance(text, str) for text in texts.values())
+        case _:
+            return False
+
+
+def _written(contents: Iterable[Content]) -> dict[str, str]:
+    return {f"{stage}/{key}.json": json.dumps(content, indent=1) + "\n" for stage, key, content in contents}
+
+
+def _common(project: Project) -> str:
+    """Hash what every stage depends on: the settings and tables of the project, the datasets, and the overrides."""
+    datasets = project.reading.datasets
+    files = [PARAMS, PIPELINE, *map(datasets.file, datasets)]
+    return _digest([project.root / file for file in files], json.dumps(project.overrides))
+
+
+def _digest(files: Iterable[Path], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
     for file in files:
         digest.update(f"\0{file.name}\0".encode() + file.read_bytes())
-    return digest.hexdigest() + text_hash(["."])
+    return digest.hexdigest()
 
 
 def other_code(project: Project) -> list[str]:
@@ -105,43 +129,59 @@ def other_code(project: Project) -> list[str]:
     return [key for key in project.papers if any(digest(key)[0] != digest(key, package=copied)[0] for digest in hashes)]
 
 
-def _inputs(project: Project) -> list[tuple[str, str, dict[str, Any]]]:
-    """Return (stage, key, content of its file) for every stage of dvc.yaml that exists per key."""
-    pipeline, scale = project.reading.pipeline.data, project.params.scale
-    found: list[tuple[str, str, dict[str, Any]]] = []
-    code = read_code()
+def _groups(project: Project) -> dict[str, tuple[list[Path], Callable[[], Iterable[Content]]]]:
+    """Return, for the datasets, each paper and the page, the YAML that nothing else needs, and what makes the files."""
+    reading, tables = project.reading, project.reading.pipeline.data
+    papers = dict.fromkeys(key for stage in STAGE_BLOCKS for key in tables.get(stage) or {})
+    own = {
+        key: [project.root / folder.file(key) for folder in (reading.knobs, reading.papers) if key in folder]
+        + ([reading.files[key]] if key in reading.files else [])
+        for key in papers
+    }
+    of_papers = {f"papers/{key}": (own[key], partial(_of_paper, project, key)) for key in papers}
+    every = [project.root / folder.file(key) for folder in (reading.knobs, reading.papers) for key in folder]
+    return {"datasets": ([], partial(_of_datasets, project)), **of_papers, "page": (every, partial(_of_page, project))}
+
+
+def _of_datasets(project: Project) -> Iterator[Content]:
+    """Yield the content for `prepare` of each dataset."""
     for key, dataset in project.datasets.items():
-        parts = dataset.parts_at(scale)
+        parts = dataset.parts_at(project.params.scale)
         content = {
             "title": dataset.title,
             "about": dataset.about,
             "parts": {name: part.model_dump(mode="json", exclude_unset=True) for name, part in parts.items()},
             "source": reader_hash(sorted({reader for part in parts.values() for reader in part.readers})),
         }
-        found.append(("prepare", key, content))
-    stages = {stage: pipeline.get(stage) or {} for stage in STAGE_BLOCKS}
-    for key in dict.fromkeys(key for section in stages.values() for key in section):
-        arms = {arm: validated(project, key, arm) for arm in project.arms(key)}
-        for stage in (stage for stage in STAGE_BLOCKS if key in stages[stage]):
-            knobs = {arm: knobs_of_stage(config, stage) for arm, config in arms.items()}
-            content = {
-                "scale": scale,
-                "precision": project.params.runtime.precision,
-                **({"threads": threads} if (threads := project.params.runtime.threads) != 1 else {}),
-                "arms": knobs,
-                "source": {arm: code.training(key, config)[0] for arm, config in knobs.items()},
-            }
-            if stage == "evaluate":
-                content["scoring"] = {arm: code.evaluation(key, config)[0] for arm, config in knobs.items()}
-                said = project.reading.paper(key).items()  # the page's introduction affects no verdict
-                content["paper"] = {name: value for name, value in said if name != "page"}
-            found.append((stage, key, content))
-    # The page quotes these files whole, with their comments.
+        yield "prepare", key, content
+
+
+def _of_paper(project: Project, key: str) -> Iterator[Content]:
+    """Yield the content for each stage of a paper."""
+    pipeline, code = project.reading.pipeline.data, read_code()
+    arms = {arm: validated(project, key, arm) for arm in project.arms(key)}
+    for stage in (stage for stage in STAGE_BLOCKS if key in (pipeline.get(stage) or {})):
+        knobs = {arm: knobs_of_stage(config, stage) for arm, config in arms.items()}
+        content = {
+            "scale": project.params.scale,
+            "precision": project.params.runtime.precision,
+            **({"threads": threads} if (threads := project.params.runtime.threads) != 1 else {}),
+            "arms": knobs,
+            "source": {arm: code.training(key, config)[0] for arm, config in knobs.items()},
+        }
+        if stage == "evaluate":
+            content["scoring"] = {arm: code.evaluation(key, config)[0] for arm, config in knobs.items()}
+            said = project.reading.paper(key).items()  # the page's introduction affects no verdict
+            content["paper"] = {name: value for name, value in said if name != "page"}
+        yield stage, key, content
+
+
+def _of_page(project: Project) -> Iterator[Content]:
+    """Yield the content for the page, which quotes the papers' files whole, with their comments."""
     yaml = {
         folder.file(key): hashlib.sha256(folder.text(key)).hexdigest()
         for folder in (project.reading.knobs, project.reading.papers)
         for key in folder
     }
-    content = {"scale": scale, "papers": text_hash(["experiments"]), "page": text_hash(PAGE), "yaml": yaml}
-    found.append(("report", "page", content))
-    return found
+    papers, page = text_hash(["experiments"]), text_hash(PAGE)
+    yield "report", "page", {"scale": project.params.scale, "papers": papers, "page": page, "yaml": yaml}

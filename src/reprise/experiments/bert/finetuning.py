@@ -13,10 +13,11 @@ from torchmetrics.functional import classification
 from torchmetrics.functional.text import squad
 
 from reprise.core.contract import Run
-from reprise.core.run.task import Evaluation, Task
+from reprise.core.run.task import Evaluation, Picture, Task
 from reprise.experiments.bert import config as settings
 from reprise.experiments.bert.examples import UNLABELLED, Examples, read_examples
 from reprise.experiments.bert.model import Finetuned
+from reprise.experiments.bert.pictures import attention_map, attention_weights, shown_sentence
 from reprise.experiments.bert.pretraining import Vocabulary
 from reprise.parts.optim import build_optimizer
 from reprise.parts.scores import matthews_correlation, pearson_correlation, spearman_correlation
@@ -182,7 +183,21 @@ class FinetuningTask(Task):
                     for metric, score in task.scores.items()
                     if score.split == split
                 }
-        return Evaluation(metrics)
+        return Evaluation(metrics, self._attention())
+
+    def _attention(self) -> dict[str, Picture]:
+        """Show where the first layer of the first tagger looks, in a sentence of its test split."""
+        name = next((name for name, task in self.tasks.items() if task.kind == "tagging"), None)
+        if name is None:
+            return {}
+        ids = read_examples(self.run.data, self.tasks[name], "test", self.wordpiece).ids
+        sentences = [ids[index] for index in range(len(ids.offsets) - 1)]
+        pieces = [[self.wordpiece.pieces[token] for token in sentence.tolist()] for sentence in sentences]
+        shown = shown_sentence(pieces)
+        # Later layers look at what the first has gathered, so their columns no longer stand for single words.
+        tokens = torch.from_numpy(sentences[shown].astype(np.int64)).to(self.device)
+        first, *_ = attention_weights(self._model(name), tokens)
+        return {"attention": attention_map(first, pieces[shown])}
 
     def _measure(self, name: str, task: settings.Subtask, split: str) -> dict[str, float]:
         """Return the measures of `task` on `split`, as fractions."""
