@@ -2,7 +2,7 @@
 
 Both sides learn skip-gram with five negative samples, as the arm `neg_5` has it at laptop scale, from one pass over the
 posts to newsgroups: 5 million words, of which 8,000 different ones have vectors. Reading the text, counting its words
-and compiling are outside the clock. Gensim has its text as lists of words in memory, the fastest form that it takes. Its
+and compiling are outside the clock. Gensim has its text as lists of words in memory, the fastest form it takes. Its
 draws are new for each pair of words, ours are shared by the pairs of a window; the accuracies are compared.
 """
 

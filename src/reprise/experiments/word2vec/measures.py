@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -107,8 +107,8 @@ def similarity(vectors: Float[Tensor, "vocabulary size"], folder: Path, words: S
         return 0.0
     first, second, scores = (list(column) for column in zip(*pairs, strict=True))
     cosines = functional.cosine_similarity(vectors[first], vectors[second])
-    found = float(np.asarray(stats.spearmanr(cosines.numpy(), scores).statistic))
-    return 100 * found if np.isfinite(found) else 0.0
+    found: Any = stats.spearmanr(cosines.numpy(), scores)
+    return 100 * float(found.statistic) if np.isfinite(found.statistic) else 0.0
 
 
 def neighbours(

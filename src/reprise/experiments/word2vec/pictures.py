@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -40,14 +41,15 @@ def layouts(vectors: Float32[np.ndarray, "frames words size"], seed: int) -> Flo
     Each frame starts from the layout of the one after it, so that words move no farther than their vectors do.
     """
     found = np.zeros((*vectors.shape[:2], 2))
-    start: str | np.ndarray = "random"
+    start: Any = "random"
     for frame in reversed(range(len(vectors))):
         unit = vectors[frame] / np.linalg.norm(vectors[frame], axis=1, keepdims=True).clip(1e-9)
-        perplexity = min(8.0, (len(unit) - 1) / 3)
-        flat = TSNE(
-            perplexity=perplexity, metric="cosine", init=start, random_state=seed, learning_rate=20.0,
-            early_exaggeration=4.0, max_iter=500 if isinstance(start, str) else 300, method="exact",
-        ).fit_transform(unit)  # fmt: skip
+        perplexity, rate = min(8.0, (len(unit) - 1) / 3), 20.0
+        settings: dict[str, Any] = {
+            "perplexity": perplexity, "metric": "cosine", "init": start, "random_state": seed, "learning_rate": rate,
+            "early_exaggeration": 4.0, "max_iter": 500 if isinstance(start, str) else 300, "method": "exact",
+        }  # fmt: skip
+        flat = TSNE(**settings).fit_transform(unit)
         found[frame] = flat - flat.mean(0)
         start = found[frame] / found[frame].std(0).max() * 1e-2 if found[frame].any() else "random"
         if not isinstance(start, str):
@@ -57,7 +59,7 @@ def layouts(vectors: Float32[np.ndarray, "frames words size"], seed: int) -> Flo
 
 def drifting(
     vectors: Float32[np.ndarray, "frames words size"], words: Sequence[str], moments: Sequence[str], seed: int
-) -> list[Picture]:
+) -> Picture:
     """Draw a film of the words in GROUPS, one frame a moment."""
     colours = {word: colour for of, colour in zip(GROUPS.values(), _COLOURS, strict=True) for word in of.split()}
     places = layouts(vectors, seed)
@@ -75,7 +77,7 @@ def drifting(
         for label, place in zip(labels, places[frame], strict=True):
             label.set_position((float(place[0]), float(place[1])))
 
-    return film(figure, [title, *labels], len(vectors), show)
+    return [*film(figure, [title, *labels], len(vectors), show)]
 
 
 def pairs(vectors: Float32[np.ndarray, "vocabulary size"], numbers: Mapping[str, int]) -> Picture:
@@ -91,8 +93,8 @@ def pairs(vectors: Float32[np.ndarray, "vocabulary size"], numbers: Mapping[str,
         unit = chosen / np.linalg.norm(chosen, axis=2, keepdims=True).clip(1e-9)
         plane = PCA(2, svd_solver="full").fit_transform(unit.reshape(-1, unit.shape[2])).reshape(-1, 2, 2)
         for (first, second), (start, end) in zip(known, plane, strict=True):
-            one.plot(*zip(start, end, strict=True), color="0.7", linewidth=1)
+            one.plot([start[0], end[0]], [start[1], end[1]], color="0.7", linewidth=1)
             for word, place, colour in ((first, start, "tab:blue"), (second, end, "tab:orange")):
-                one.text(*map(float, place), word, fontsize=8, color=colour, ha="center", va="center")
+                one.text(float(place[0]), float(place[1]), word, fontsize=8, color=colour, ha="center", va="center")
         one.margins(_MARGIN + 0.08, _MARGIN)
     return drawn(figure)
