@@ -18,7 +18,7 @@ from safetensors.torch import save_model
 import reprise
 from reprise.core.config.project import Project
 from reprise.parts.data import store
-from reprise.parts.data.readers import babi, go_teacher, pharaoh, random_walks
+from reprise.parts.data.readers import babi, clauses, go_teacher, pharaoh, random_walks
 from reprise.parts.search.graph_cells import OPTIONS
 from training import made_up_words, scored, sentences, small_digits, small_objects, trained
 
@@ -73,6 +73,8 @@ def everything_prepared(folder: Path) -> Path:
     )
     (folder / "phrases").mkdir()
     pharaoh.read([], folder / "phrases", pharaoh.Options(pairs={"train": 200, "validation": 40, "test": 40}))
+    (folder / "clauses").mkdir()
+    clauses.read([], folder / "clauses", clauses.Options(pairs={"train": 200, "validation": 40, "test": 40}))
     (folder / "graph_cells").mkdir()
     codes = int(np.prod(OPTIONS))
     scores = generator.random((2, 8, codes), np.float32)  # every code is an architecture of its own, of eight tables

@@ -23,7 +23,7 @@ from reprise.core.run.task import Task
 from reprise.core.run.tracking import NoTracker
 from reprise.inference import models
 from reprise.parts.data import store
-from reprise.parts.data.readers import babi, pharaoh, random_walks
+from reprise.parts.data.readers import babi, clauses, pharaoh, random_walks
 from reprise.stages.run_list import runs_of
 from training import made_up_words, sentences
 
@@ -43,6 +43,8 @@ MODELS: list[tuple[str, Stage, str]] = [
     ("transformer", "pretrain", "base"),
     ("rlhf", "pretrain", "ppo"),
     ("word2vec", "pretrain", "neg_5"),
+    ("attention_nmt", "pretrain", "search"),
+    ("attention_nmt", "pretrain", "encdec"),
 ]
 
 
@@ -96,6 +98,9 @@ def finish(root: Path, digits: Path) -> Finished:
     (prepared / "translation" / "phrases").mkdir(parents=True)
     few = pharaoh.Options(pairs={"train": 40, "validation": 10, "test": 10})
     pharaoh.read([], prepared / "translation" / "phrases", few)
+    (prepared / "long_translation" / "clauses").mkdir(parents=True)
+    made = clauses.Options(pairs={"train": 40, "validation": 10, "test": 10})
+    clauses.read([], prepared / "long_translation" / "clauses", made)
     (prepared / "walks" / "walks").mkdir(parents=True)
     random_walks.read(
         [],
@@ -113,6 +118,7 @@ def finish(root: Path, digits: Path) -> Finished:
         "stories",
         "translation",
         "walks",
+        "long_translation",
         "words",
     )
     for name in names:

@@ -85,8 +85,10 @@ GIVEN = {
     "memn2n": [STORY],
     "transformer": ["the old friend visits my small house"],
     "word2vec": ["king - man + woman"],
+    "attention_nmt": ["the old friend visits my small house"],
     "gan": PICTURE,
     "vae": PICTURE,
+    "wgan": PICTURE,
     "wgan_gp": PICTURE,
     "alphago_zero": ["c3"],
 }

@@ -163,6 +163,7 @@ EXPERIMENTS = list(load(REPOSITORY, papers=()).papers)
 NEEDED = {
     "bert": "english_text",
     "transformer": "translation",
+    "attention_nmt": "long_translation",
     "regularized_evolution": "architectures",
     "word2vec": "words",
     "nas_rl": "architectures",

@@ -252,7 +252,7 @@ class Translated:
     target: list[str]
     """Pieces that were written."""
     attention: list[list[float]]
-    """For each piece written, the weight of each piece read."""
+    """For each piece written, the weight of each piece read; empty for a network without attention."""
     text: str
     """The translation as text."""
 

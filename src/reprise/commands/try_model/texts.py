@@ -149,6 +149,8 @@ def translate(project: Project, asked: Asked) -> Iterator[str]:
         yield json.dumps({"model": trained.run.name, **asdict(found)}, indent=1, ensure_ascii=False)
         return
     yield found.text
+    if not found.attention:
+        return
     yield "each word written, and those it looked at most, in %:"
     left = max(map(len, found.target), default=0)
     for written, weights in zip(found.target, found.attention, strict=True):
