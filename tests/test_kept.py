@@ -90,6 +90,7 @@ GIVEN = {
     "vae": PICTURE,
     "wgan": PICTURE,
     "wgan_gp": PICTURE,
+    "dcgan": PICTURE,
     "alphago_zero": ["c3"],
 }
 """What papers are given that do not answer without."""
