@@ -23,7 +23,8 @@ def positive_information(counts: Float32[np.ndarray, "rows columns"], shift: flo
     blocks: list[sparse.csr_matrix] = []
     for start in range(0, len(counts), _ROWS):  # some rows at a time: all of them would be in memory twice
         found = sparse.csr_matrix(counts[start : start + _ROWS])
-        rows = np.repeat(np.arange(found.shape[0]), np.diff(found.indptr))
+        lengths = np.diff(found.indptr)
+        rows = np.repeat(np.arange(len(lengths)), lengths)
         information = np.log(found.data / (of_rows[start + rows] * smoothed[found.indices])) - np.log(shift)
         found.data = np.maximum(information, 0).astype(np.float32)
         found.eliminate_zeros()
@@ -35,7 +36,8 @@ def factors(
     matrix: sparse.csr_matrix, size: int, power: float, seed: int
 ) -> tuple[Float32[np.ndarray, "rows size"], Float32[np.ndarray, "columns size"], Float32[np.ndarray, " size"]]:
     """Return U S^p and V S^(1 - p), whose product approximates `matrix`, and the `size` largest singular values S."""
+    assert matrix.shape is not None  # its type allows it
     size = min(size, *matrix.shape)
-    left, values, right = randomized_svd(matrix, size, n_iter=4, random_state=seed)
+    left, values, right = randomized_svd(matrix, size, n_iter=4, random_state=seed)  # type: ignore[arg-type]
     pair = left * values**power, right.T * values ** (1 - power)
     return pair[0].astype(np.float32), pair[1].astype(np.float32), values.astype(np.float32)
