@@ -20,7 +20,7 @@ from reprise.core.config.project import Project
 from reprise.parts.data import store
 from reprise.parts.data.readers import babi, clauses, go_teacher, pharaoh, random_walks
 from reprise.parts.search.graph_cells import OPTIONS
-from training import scored, sentences, small_digits, small_objects, trained
+from training import made_up_words, scored, sentences, small_digits, small_objects, trained
 
 SOURCES = Path(reprise.__file__).parent
 PICTURES = ("snapshot", "write_picture")
@@ -81,6 +81,7 @@ def everything_prepared(folder: Path) -> Path:
     store.write_architectures(
         folder / "graph_cells", np.arange(codes, dtype=np.int32), scores[0, ..., None], scores[1], 1 + scores[1]
     )
+    made_up_words(folder)
     return folder
 
 

@@ -25,7 +25,7 @@ from reprise.inference import models
 from reprise.parts.data import store
 from reprise.parts.data.readers import babi, clauses, pharaoh, random_walks
 from reprise.stages.run_list import runs_of
-from training import sentences
+from training import made_up_words, sentences
 
 MODELS: list[tuple[str, Stage, str]] = [
     ("gan", "pretrain", "non_saturating"),
@@ -42,6 +42,7 @@ MODELS: list[tuple[str, Stage, str]] = [
     ("alphago_zero", "pretrain", "zero"),
     ("transformer", "pretrain", "base"),
     ("rlhf", "pretrain", "ppo"),
+    ("word2vec", "pretrain", "neg_5"),
     ("attention_nmt", "pretrain", "search"),
     ("attention_nmt", "pretrain", "encdec"),
 ]
@@ -106,8 +107,21 @@ def finish(root: Path, digits: Path) -> Finished:
         prepared / "walks" / "walks",
         random_walks.Options(graphs=1, nodes=21, edges=0.1, length=10, walks={"train": 200, "test": 50}),
     )
-    names = ("mnist", "small_images", "games", "go", "english_text", "english_tasks", "stories", "translation", "walks")
-    for name in (*names, "long_translation"):
+    made_up_words(prepared / "words")
+    names = (
+        "mnist",
+        "small_images",
+        "games",
+        "go",
+        "english_text",
+        "english_tasks",
+        "stories",
+        "translation",
+        "walks",
+        "long_translation",
+        "words",
+    )
+    for name in names:
         (prepared / name).mkdir(exist_ok=True)
         (prepared / name / "card.json").write_text('{"parts": {}}')
     project = load(root, papers=list(dict.fromkeys(key for key, _, _ in MODELS)))

@@ -84,6 +84,7 @@ GIVEN = {
     "bert": ["the film was [MASK] ."],
     "memn2n": [STORY],
     "transformer": ["the old friend visits my small house"],
+    "word2vec": ["king - man + woman"],
     "attention_nmt": ["the old friend visits my small house"],
     "gan": PICTURE,
     "vae": PICTURE,

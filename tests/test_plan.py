@@ -165,6 +165,7 @@ NEEDED = {
     "transformer": "translation",
     "attention_nmt": "long_translation",
     "regularized_evolution": "architectures",
+    "word2vec": "words",
     "nas_rl": "architectures",
 }
 """Papers whose updates cannot be counted without their data, and these."""
