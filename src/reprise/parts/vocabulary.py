@@ -188,5 +188,5 @@ class ScaledInit(_InitBase):
 Initialization = Annotated[TorchInit | NormalInit | UniformInit | ScaledInit, Field(discriminator="kind")]
 TORCH_INIT = TorchInit(kind="torch")
 Dropout = Fraction
-SmallImages = Literal["digits", "objects", "clothes"]
-"""Image set: MNIST's digits, CIFAR-10's objects or Fashion-MNIST's clothes; see `reprise.parts.data.small_images`."""
+SmallImages = Literal["digits", "objects"]
+"""Image set: MNIST's digits or CIFAR-10's objects. `reprise.parts.data.small_images` describes them."""

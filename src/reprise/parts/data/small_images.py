@@ -1,4 +1,4 @@
-"""MNIST, CIFAR-10 and Fashion-MNIST as papers on training use them: the last training images are for validation.
+"""MNIST and CIFAR-10 as papers on training use them: the last training images are held out for validation.
 
 Shapes: n = images; channels, height, width as in `SHAPES`.
 """
@@ -16,11 +16,7 @@ from torch.nn import functional
 from reprise.parts import vocabulary
 from reprise.parts.data.store import Images, open_images
 
-SHAPES: dict[vocabulary.SmallImages, tuple[int, int, int]] = {
-    "digits": (1, 28, 28),
-    "objects": (3, 32, 32),
-    "clothes": (1, 28, 28),
-}
+SHAPES: dict[vocabulary.SmallImages, tuple[int, int, int]] = {"digits": (1, 28, 28), "objects": (3, 32, 32)}
 """Channels, height and width."""
 CLASSES = 10
 HELD_OUT = 5000
