@@ -22,8 +22,8 @@ from bench.measure import Case
 from reprise.core.run.grid import KEEP_MEMORY
 
 FOLDER = Path(__file__).parent
-MODULES = ("start", "steps", "data", "gan", "dqn", "bert", "alphago_zero", "grid", "edit")
-PREPARED = ("mnist", "english_text", "english_tasks", "games")
+MODULES = ("start", "steps", "data", "gan", "dqn", "bert", "alphago_zero", "word2vec", "grid", "edit")
+PREPARED = ("mnist", "english_text", "english_tasks", "games", "words")
 """Datasets that the cases read; `growth` reads the first alone."""
 VERSIONS = (
     "torch", "pytorch-lightning", "stable-baselines3", "gymnasium", "ale-py", "minatar", "transformers", "accelerate",

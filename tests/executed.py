@@ -18,9 +18,9 @@ from safetensors.torch import save_model
 import reprise
 from reprise.core.config.project import Project
 from reprise.parts.data import store
-from reprise.parts.data.readers import babi, go_teacher, pharaoh, random_walks
+from reprise.parts.data.readers import babi, clauses, go_teacher, pharaoh, random_walks
 from reprise.parts.search.graph_cells import OPTIONS
-from training import scored, sentences, small_digits, small_objects, trained
+from training import made_up_words, scored, sentences, small_digits, small_objects, trained
 
 SOURCES = Path(reprise.__file__).parent
 PICTURES = ("snapshot", "write_picture")
@@ -74,12 +74,15 @@ def everything_prepared(folder: Path) -> Path:
     )
     (folder / "phrases").mkdir()
     pharaoh.read([], folder / "phrases", pharaoh.Options(pairs={"train": 200, "validation": 40, "test": 40}))
+    (folder / "clauses").mkdir()
+    clauses.read([], folder / "clauses", clauses.Options(pairs={"train": 200, "validation": 40, "test": 40}))
     (folder / "graph_cells").mkdir()
     codes = int(np.prod(OPTIONS))
     scores = generator.random((2, 8, codes), np.float32)  # every code is an architecture of its own, of eight tables
     store.write_architectures(
         folder / "graph_cells", np.arange(codes, dtype=np.int32), scores[0, ..., None], scores[1], 1 + scores[1]
     )
+    made_up_words(folder)
     return folder
 
 

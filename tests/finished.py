@@ -23,9 +23,9 @@ from reprise.core.run.task import Task
 from reprise.core.run.tracking import NoTracker
 from reprise.inference import models
 from reprise.parts.data import store
-from reprise.parts.data.readers import babi, pharaoh, random_walks
+from reprise.parts.data.readers import babi, clauses, pharaoh, random_walks
 from reprise.stages.run_list import runs_of
-from training import sentences
+from training import made_up_words, sentences
 
 MODELS: list[tuple[str, Stage, str]] = [
     ("gan", "pretrain", "non_saturating"),
@@ -42,6 +42,9 @@ MODELS: list[tuple[str, Stage, str]] = [
     ("alphago_zero", "pretrain", "zero"),
     ("transformer", "pretrain", "base"),
     ("rlhf", "pretrain", "ppo"),
+    ("word2vec", "pretrain", "neg_5"),
+    ("attention_nmt", "pretrain", "search"),
+    ("attention_nmt", "pretrain", "encdec"),
 ]
 
 
@@ -95,13 +98,29 @@ def finish(root: Path, digits: Path) -> Finished:
     (prepared / "translation" / "phrases").mkdir(parents=True)
     few = pharaoh.Options(pairs={"train": 40, "validation": 10, "test": 10})
     pharaoh.read([], prepared / "translation" / "phrases", few)
+    (prepared / "long_translation" / "clauses").mkdir(parents=True)
+    made = clauses.Options(pairs={"train": 40, "validation": 10, "test": 10})
+    clauses.read([], prepared / "long_translation" / "clauses", made)
     (prepared / "walks" / "walks").mkdir(parents=True)
     random_walks.read(
         [],
         prepared / "walks" / "walks",
         random_walks.Options(graphs=1, nodes=21, edges=0.1, length=10, walks={"train": 200, "test": 50}),
     )
-    names = ("mnist", "small_images", "games", "go", "english_text", "english_tasks", "stories", "translation", "walks")
+    made_up_words(prepared / "words")
+    names = (
+        "mnist",
+        "small_images",
+        "games",
+        "go",
+        "english_text",
+        "english_tasks",
+        "stories",
+        "translation",
+        "walks",
+        "long_translation",
+        "words",
+    )
     for name in names:
         (prepared / name).mkdir(exist_ok=True)
         (prepared / name / "card.json").write_text('{"parts": {}}')

@@ -523,7 +523,7 @@ def test_kinds_types_and_lists(files: Files) -> None:
         "params.yaml:5:31: tracking.entity: expected text, found 3; put it in quotes",
         "params/gan.yaml:2:19: paper.model.widths: expected a list, found '1_200'",
         "params/gan.yaml:3:21: paper.optimizer.kind: expected one of sgd, rmsprop, adam, adamw, adagrad, "
-        "found 'sdg'; did you mean sgd?",
+        "adadelta, found 'sdg'; did you mean sgd?",
     ]
 
 

@@ -84,9 +84,13 @@ GIVEN = {
     "bert": ["the film was [MASK] ."],
     "memn2n": [STORY],
     "transformer": ["the old friend visits my small house"],
+    "word2vec": ["king - man + woman"],
+    "attention_nmt": ["the old friend visits my small house"],
     "gan": PICTURE,
     "vae": PICTURE,
+    "wgan": PICTURE,
     "wgan_gp": PICTURE,
+    "dcgan": PICTURE,
     "alphago_zero": ["c3"],
 }
 """What papers are given that do not answer without."""

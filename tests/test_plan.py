@@ -160,7 +160,14 @@ ARMS = {
 EXPERIMENTS = list(load(REPOSITORY, papers=()).papers)
 
 
-NEEDED = {"bert": "english_text", "transformer": "translation", "regularized_evolution": "architectures"}
+NEEDED = {
+    "bert": "english_text",
+    "transformer": "translation",
+    "attention_nmt": "long_translation",
+    "regularized_evolution": "architectures",
+    "word2vec": "words",
+    "nas_rl": "architectures",
+}
 """Papers whose updates cannot be counted without their data, and these."""
 
 

@@ -18,6 +18,7 @@ from reprise.parts.data.phrases import pair
 from reprise.parts.data.readers import pharaoh
 from reprise.parts.decoding import beam_search
 from reprise.parts.nn.attention import sinusoids
+from reprise.parts.training import Schedule
 from reprise.parts.translation import BEGIN, END, PAD
 from training import opened, scored, trained
 
@@ -27,7 +28,8 @@ TINY: dict[str, Any] = {
                 "positions": "sinusoidal", "norm": "post"},
     "dropout": 0.0, "smoothing": 0.1, "init": {"kind": "glorot", "distribution": "uniform"},
     "optimizer": {"kind": "adam", "lr": 0.005}, "schedule": {"kind": "linear", "warmup": "20step"}, "batch_size": 8,
-    "duration": "4step", "averaging": 1, "averaged_every": "1step", "beams": 1, "alpha": 0.6, "translated": 8,
+    "duration": "4step", "averaging": 1, "averaged_every": "1step", "beams": 1, "alpha": 0.6,
+    "target_loss": 1.5, "translated": 8,
 }  # fmt: skip
 GRU = {"kind": "gru", "layers": 2, "width": 16, "hidden": 24}
 SOURCE = torch.tensor([[5, 9, 6, 7, END, PAD, PAD], [8, 5, 5, 9, 4, 6, END]])
@@ -136,7 +138,7 @@ def test_flops_are_those_that_torch_counts() -> None:
 
 def test_the_rate_is_equation_3() -> None:
     config = transformer.Config.model_validate(TINY | {"schedule": {"kind": "inverse_sqrt", "warmup": "4000step"}})
-    at = transformer.Schedule(config.schedule, 100_000, 1).at
+    at = Schedule(config.schedule, 100_000, 1).at
     for step in (1, 2000, 4000, 50_000):
         expected = 512**-0.5 * min(step**-0.5, step * 4000**-1.5)
         assert 6.988e-4 * at(step - 1) == pytest.approx(expected, rel=1e-3)
@@ -183,3 +185,22 @@ def test_checkpoints_are_averaged(data: Path) -> None:
     again = trained(transformer, TINY | {"averaging": 2, "averaged_every": "2step"}, data)
     assert int(again.averaged) == 2
     assert set(scored(again).metrics) >= {"bits", "bleu", "aligned"}
+
+
+def test_flops_to_a_loss_are_those_up_to_the_first_row_that_has_it(data: Path) -> None:
+    task = opened(transformer, TINY, data)
+    task.flops += 400
+    task.history = [{"step": 1.0, "loss": 5.0}, {"step": 3.0, "loss": 1.5}, {"step": 4.0, "loss": 2.0}]
+    assert task.flops_to(1.5) == 300
+    assert task.flops_to(1.4) == 400
+
+
+def test_pairs_too_long_to_learn_from_are_scored_apart_in_byte_pairs_too(data: Path) -> None:
+    tree = TINY | {"byte_pairs": True, "pieces": 160, "longest": 35}
+    task = opened(transformer, tree, data)
+    longer, kept = task.pairs["longer"].lengths, task.pairs["test"].lengths
+    assert len(longer) + len(kept) == 12
+    assert len(longer) > 0 < len(kept)
+    assert longer.min() > 37 >= kept.max()  # BEGIN and END are counted
+    metrics = scored(task).metrics
+    assert metrics["bits_longer"] != metrics["bits"]

@@ -495,6 +495,18 @@ def test_a_sentence_is_translated_with_what_was_looked_at(finished: Finished) ->
     assert "no sentence was given" in finished("try", "transformer", " ", status=2)
 
 
+def test_a_network_without_attention_shows_its_translation_alone(finished: Finished) -> None:
+    """And one with it as many weights as words."""
+    said = "The old friend does not visit my house because a dog hides."
+    found = json.loads(finished("try", "attention_nmt", said, "--json"))
+    assert found["model"] == "attention_nmt/pretrain/search/s0"
+    assert [len(row) for row in found["attention"]] == [12] * len(found["target"])
+    found = json.loads(finished("try", "attention_nmt", said, "--arm", "encdec", "--json"))
+    assert found["attention"] == []
+    assert finished("try", "attention_nmt", said, "--arm", "encdec").splitlines()[-1] == found["text"]
+    assert "the word 'paris'" in finished("try", "attention_nmt", "the Paris", status=2)
+
+
 # Walks
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +15,14 @@ from sklearn.datasets import load_digits
 
 from reprise.core.contract import Run, Stage
 from reprise.core.run.task import Evaluation
-from reprise.parts.data.store import write_images
+from reprise.parts.data.store import (
+    write_images,
+    write_label_names,
+    write_labels,
+    write_pairs,
+    write_texts,
+    write_words,
+)
 
 WORDS = [
     "the", "a", "film", "story", "actor", "plot", "was", "is", "seems", "very", "quite", "good", "bad", "long", "short",
@@ -26,6 +34,22 @@ WORDS = [
 def sentences(generator: np.random.Generator, count: int) -> list[str]:
     """Made-up ones, of three to eight words."""
     return [" ".join(generator.choice(WORDS, generator.integers(3, 9))) for _ in range(count)]
+
+
+def made_up_words(folder: Path, parts: Sequence[str] = ("reuters",), texts: int = 60) -> Path:
+    """Texts, each in one half of WORDS, with an analogy and three scored pairs of words, in `folder`, returned."""
+    generator = np.random.default_rng(0)
+    for part in (*parts, "analogies", "similarity"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        said = [generator.integers(0, 8, 20) + 8 * (text % 2) for text in range(texts)]
+        flat = [number for text in said for number in (*text.tolist(), -1)]
+        write_words(folder / part, {"train": flat, "validation": flat[:200], "test": flat[:200]}, WORDS)
+    write_texts(folder / "analogies", "test", ["good bad long short", "good bad film paris"])
+    write_labels(folder / "analogies", "test", [0, 0])
+    write_label_names(folder / "analogies", ["family"])
+    write_pairs(folder / "similarity", "test", [("good", "bad", 7.0), ("film", "plot", 8.0), ("the", "actor", 1.0)])
+    return folder
 
 
 def small_digits(folder: Path, enlarged: int = 3) -> Path:

@@ -41,7 +41,8 @@ def try_(
     given: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[INPUT]...", help="One or two sentences, with or without [MASK]; a story; picture files; moves"
+            metavar="[INPUT]...",
+            help="One or two sentences, with or without [MASK]; a story; words; picture files; moves",
         ),
     ] = None,
     arm: TriedArm = None,

@@ -33,7 +33,6 @@ import math
 from collections.abc import Callable
 from typing import Annotated, Literal, NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from pydantic import Field
@@ -45,7 +44,7 @@ from reprise.core.run import task
 from reprise.core.run.task import Evaluation, Picture
 from reprise.parts import vocabulary
 from reprise.parts.data.image_set import ImageSet, small_image_sets
-from reprise.parts.data.sampling import EpochSampler, share_of
+from reprise.parts.data.sampling import EpochSampler, generator_of, share_of
 from reprise.parts.nn.build import initialize_
 from reprise.parts.nn.classifiers import mlp
 from reprise.parts.optim import build_optimizer
@@ -387,11 +386,6 @@ class Task(task.Task):
             "samples": sheet(self.decode(self.fixed_noise(10 * ROWS, seed=0))),
             "walk": sheet(self.decode(torch.lerp(start[:, None], end[:, None], between).flatten(0, 1))),
         }
-
-
-def generator_of(*key: int) -> torch.Generator:
-    """Return a random generator of its own for each key."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
 
 def binary(images: UInt8[Tensor, "n 784"], thresholds: UInt8[Tensor, "n 784"]) -> Float[Tensor, "n 784"]:

@@ -35,14 +35,14 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 from reprise.core.contract import DurationField, ExperimentConfig, Run, Strict
 from reprise.core.run import task
 from reprise.core.run.task import Evaluation, Picture
 from reprise.parts import vocabulary
-from reprise.parts.data.sampling import share_of
+from reprise.parts.adversarial import at_the_limit, clip_, critic_loss, generator_loss
+from reprise.parts.data.sampling import generator_of, share_of
 from reprise.parts.nn.build import initialize_
 from reprise.parts.nn.classifiers import mlp
 from reprise.parts.optim import build_optimizer
@@ -58,8 +58,6 @@ NEAR = 3.0
 """Standard deviations of its Gaussian within which a sample is of high quality."""
 FOUND = 20
 """A mode is found if it has at least one FOUND-th of its share of the samples, within NEAR."""
-LIMIT = 0.99
-"""A weight is at the limit if it is this large, relative to the largest one of its layer."""
 DEEP = 6
 """Fewest hidden layers of a critic whose gradients are followed from layer to layer (Section 3.2)."""
 VIEW, CELLS, CELL = 2.2, 52, 4
@@ -261,18 +259,6 @@ def architectures(config: Config, seed: int) -> list[tuple[Layers, Layers]]:
 # Objectives
 
 
-def critic_loss(on_real: Float[Tensor, "batch 1"], on_fake: Float[Tensor, "batch 1"], loss: str) -> Float[Tensor, ""]:
-    """Return what the critic minimises: E D(x̃) - E D(x) (Equation 3, first terms), or the negative of Equation 1."""
-    if loss == "wasserstein":
-        return on_fake.mean() - on_real.mean()
-    return functional.softplus(-on_real).mean() + functional.softplus(on_fake).mean()
-
-
-def generator_loss(on_fake: Float[Tensor, "batch 1"], loss: str) -> Float[Tensor, ""]:
-    """Return what the generator minimises: -E D(x̃) (Algorithm 1, line 11), or -E log of the discriminator's output."""
-    return -on_fake.mean() if loss == "wasserstein" else functional.softplus(-on_fake).mean()
-
-
 def between(
     points: Float[Tensor, "batch 2"], samples: Float[Tensor, "batch 2"], shares: Float[Tensor, "batch 1"]
 ) -> Float[Tensor, "batch 2"]:
@@ -323,13 +309,6 @@ def modes(samples: Float[Tensor, "n 2"], points: str) -> Modes:
 def spacing(points: str) -> float:
     """Return the distance between the centres of neighbouring Gaussians."""
     return float(torch.pdist(centres(points)).min())
-
-
-def at_the_limit(critic: nn.Module) -> float:
-    """Return the percentage of weights that are within 1 % of the largest of their layer, in magnitude."""
-    layers = [layer.weight.detach().abs() for layer in critic.modules() if isinstance(layer, nn.Linear)]
-    at = sum(int((weights >= LIMIT * weights.max()).sum()) for weights in layers)
-    return 100 * at / sum(weights.numel() for weights in layers)
 
 
 def layer_gradients(
@@ -526,18 +505,6 @@ class Task(task.Task):
         growing = float(np.mean(late))
         metrics |= {"gradient_growth": growing, "gradient_change": abs(growing)}
         return Evaluation(metrics, {"inside_the_critic": inside(critic, logs)})
-
-
-@torch.no_grad()
-def clip_(critic: nn.Module, limit: float) -> None:
-    """Move every parameter of the critic into [-limit, limit] (Arjovsky et al. 2017, Algorithm 1, line 7)."""
-    for parameter in critic.parameters():
-        parameter.clamp_(-limit, limit)
-
-
-def generator_of(*key: int) -> torch.Generator:
-    """Return a random generator of its own for each key."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
 
 # Pictures

@@ -252,7 +252,7 @@ class Translated:
     target: list[str]
     """Pieces that were written."""
     attention: list[list[float]]
-    """For each piece written, the weight of each piece read."""
+    """For each piece written, the weight of each piece read; empty for a network without attention."""
     text: str
     """The translation as text."""
 
@@ -306,7 +306,30 @@ class Walker(Models):
         return "text-generation"
 
 
+@dataclass(frozen=True)
+class Near:
+    """Words near a word, or near a sum and difference of words."""
+
+    asked: str
+    words: list[tuple[str, float]]
+    """Nearest first, with their cosines."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words(Models):
+    """Models that give each word a vector."""
+
+    near: Callable[[Any, str, int], Near]
+    """(task, text, count): the `count` words nearest to `king`, or to `king - man + woman`."""
+    needs_data: ClassVar[bool] = False
+    trying: ClassVar[str] = "the words nearest to a word, or to king - man + woman"
+
+    def hub_task(self, config: Any, stage: str) -> str | None:
+        return "feature-extraction"
+
+
 KINDS: dict[str, type[Models]] = {
-    kind.__name__: kind for kind in (Sampler, Player, Opponent, Text, Stories, Translator, Walker, Classifier, Models)
+    kind.__name__: kind
+    for kind in (Sampler, Player, Opponent, Text, Stories, Translator, Words, Walker, Classifier, Models)
 }
 """Kinds by name, in the order of `reprise try --help`."""

@@ -66,6 +66,10 @@ def _adagrad(module_or_params: Parameters, config: vocabulary.Adagrad) -> torch.
     return torch.optim.Adagrad(_trainable(module_or_params), eps=config.eps, **_common(config))
 
 
+def _adadelta(module_or_params: Parameters, config: vocabulary.Adadelta) -> torch.optim.Optimizer:
+    return torch.optim.Adadelta(_trainable(module_or_params), rho=config.rho, eps=config.eps, **_common(config))
+
+
 # A run's source hash counts only the entries whose key is in its configuration: see core/run/source_hash.py.
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": _sgd,
@@ -73,6 +77,7 @@ _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": _adam,
     "adamw": _adamw,
     "adagrad": _adagrad,
+    "adadelta": _adadelta,
 }
 
 

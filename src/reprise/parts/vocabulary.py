@@ -75,7 +75,15 @@ class Adagrad(_OptimizerBase):
     eps: Rate = 1e-10
 
 
-Optimizer = Annotated[SGD | RMSProp | Adam | AdamW | Adagrad, Field(discriminator="kind")]
+class Adadelta(_OptimizerBase):
+    """Adadelta (Zeiler 2012): steps scaled by the root of the mean square of earlier steps over that of gradients."""
+
+    kind: Literal["adadelta"]
+    rho: Fraction = 0.95
+    eps: Rate = 1e-6
+
+
+Optimizer = Annotated[SGD | RMSProp | Adam | AdamW | Adagrad | Adadelta, Field(discriminator="kind")]
 
 
 class _ScheduleBase(Strict):

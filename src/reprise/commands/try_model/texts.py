@@ -1,4 +1,4 @@
-"""`reprise try` for models that read: sentences, stories, and sentences to be translated."""
+"""`reprise try` for models that read: sentences, stories, sentences to be translated, and words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reprise.commands.find_model import Trained, check_data
 from reprise.commands.project import UsageError
 from reprise.commands.try_model.asked import Asked, find_model, offered, opened, waiting
 from reprise.core.config.project import Project
-from reprise.inference.kinds import MASK, Stories, Text, Translator, is_masked
+from reprise.inference.kinds import MASK, Stories, Text, Translator, Words, is_masked
 
 WORDS = 5
 """Default number of guesses for a missing word."""
@@ -20,6 +20,9 @@ ANSWERS = 3
 """Default number of answers to a question about a story."""
 EXAMPLE = "Mary took the milk. Mary went to the garden. Where is the milk?"
 SENTENCE = "the old friend visits my small house"
+SUM = "king - man + woman"
+NEAREST = 8
+"""Default number of nearest words."""
 LOOKED = 2
 """Default number of words read that are named beside each word written."""
 
@@ -146,8 +149,25 @@ def translate(project: Project, asked: Asked) -> Iterator[str]:
         yield json.dumps({"model": trained.run.name, **asdict(found)}, indent=1, ensure_ascii=False)
         return
     yield found.text
+    if not found.attention:
+        return
     yield "each word written, and those it looked at most, in %:"
     left = max(map(len, found.target), default=0)
     for written, weights in zip(found.target, found.attention, strict=True):
         most = sorted(zip(weights, found.source, strict=True), key=lambda one: -one[0])[: asked.number or LOOKED]
         yield f"  {written:<{left}}  " + ", ".join(f"{read} {100 * weight:.0f}" for weight, read in most)
+
+
+def near(project: Project, asked: Asked) -> Iterator[str]:
+    if asked.out is not None:
+        raise UsageError("words are printed; --json is for scripts, and there is no --out")
+    text = _given_text(asked, "word", SUM)
+    trained = find_model(project, asked)
+    yield from asked.header(trained)
+    with waiting(project, asked):
+        found = offered(asked, Words).near(opened(project, trained), text, asked.number or NEAREST)
+    if asked.as_json:
+        yield json.dumps({"model": trained.run.name, **asdict(found)}, indent=1, ensure_ascii=False)
+        return
+    yield f"nearest to {found.asked}, with the cosine:"
+    yield from (f"  {cosine:6.3f}  {word}" for word, cosine in found.words)

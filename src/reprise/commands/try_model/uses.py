@@ -21,6 +21,7 @@ from reprise.inference.kinds import (
     Translator,
     Unusable,
     Walker,
+    Words,
 )
 from reprise.inference.lookup import by_kind, kind_of
 
@@ -31,6 +32,7 @@ USES: dict[type[Models], Callable[[Project, Asked], Iterator[str]]] = {
     Text: texts.read,
     Stories: texts.tell,
     Translator: texts.translate,
+    Words: texts.near,
     Walker: walks.walk,
     Classifier: images.look,
 }

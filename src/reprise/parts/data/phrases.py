@@ -62,7 +62,7 @@ class Pair(NamedTuple):
         return " ".join(f"{source}-{target}" for source, target in self.alignment)
 
 
-class _Phrases:
+class Phrases:
     """Draws phrases. Of Python's generator only `random` is used, whose numbers are the same in every version."""
 
     def __init__(self, seed: str) -> None:
@@ -115,7 +115,7 @@ def agreeing(adjective: str, feminine: bool) -> str:
 
 def pair(seed: int, index: int) -> Pair:
     """Make up pair number `index` of `seed`; it does not depend on other pairs."""
-    phrases = _Phrases(f"{seed} {index}")
+    phrases = Phrases(f"{seed} {index}")
     phrases.clause()
     if phrases.random() < 0.3:
         phrases.add(["and"], ["e"], [0])

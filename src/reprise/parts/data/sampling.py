@@ -31,6 +31,11 @@ def subset(total: int, count: int, seed: int) -> slice | Int[np.ndarray, " count
     return np.sort(np.random.default_rng(seed).choice(total, count, replace=False))
 
 
+def generator_of(*key: int) -> torch.Generator:
+    """Return a random generator of its own for each key."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+
+
 class EpochSampler:
     """Batches drawn without replacement, in a new order every epoch. A last partial batch is dropped."""
 

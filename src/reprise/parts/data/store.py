@@ -10,6 +10,7 @@ Every part is a folder, data/prepared/<dataset>/<part>/, with its `card.json`:
 - tags: texts of words joined by one space, `<split>_tags.npy` int16 [words], `<split>_tags_offsets.npy` int64 [n + 1];
 - questions: `<split>_context_…` and `<split>_question_…`, which are texts, `<split>_context_of.npy` int64 [n],
   `<split>_answers.npy` int32 [answers, 2], `<split>_answers_offsets.npy` int64 [n + 1];
+- words: `<split>_ids.npy` int32 [words + texts], numbers of words with -1 after each text, and `vocabulary_…`, texts;
 - architectures: `of_codes.npy` int32 [codes], and of several tables `validation.npy` float32 [tables, n, runs],
   `test.npy` and `parameters.npy` float32 [tables, n].
 
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
@@ -303,6 +304,27 @@ def open_questions(folder: Path, split: str = "train") -> Questions:
     contexts, texts = open_texts(folder, f"{split}_context"), open_texts(folder, f"{split}_question")
     names = ("context_of", "answers", "answers_offsets")
     return Questions(contexts, texts, *(_open(folder / f"{split}_{name}.npy") for name in names))
+
+
+class WordIds(NamedTuple):
+    """Texts as numbers of words."""
+
+    ids: Array
+    """int32 [words + texts]: numbers of words, -1 after each text."""
+    vocabulary: Texts
+    """The words by number, those of all splits."""
+
+
+def write_words(folder: Path, splits: Mapping[str, Sequence[int]], vocabulary: Sequence[str]) -> None:
+    """Write the splits of `WordIds`, which share their vocabulary."""
+    for split, ids in splits.items():
+        np.save(folder / f"{split}_ids.npy", np.asarray(ids, np.int32))
+    write_texts(folder, "vocabulary", vocabulary)
+
+
+def open_words(folder: Path, split: str = "train") -> WordIds:
+    """Open a split of texts as numbers of words."""
+    return WordIds(_open(folder / f"{split}_ids.npy"), open_texts(folder, "vocabulary"))
 
 
 class Architectures(NamedTuple):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from reprise.core.contract import Strict
+
+if TYPE_CHECKING:
+    from reprise.parts.data.phrases import Pair
 
 
 class Options(Strict):
@@ -20,15 +24,23 @@ class Options(Strict):
 
 def read(files: list[Path], out: Path, options: Options) -> dict[str, Any]:
     """Write each split's sentences, translations and alignments; see `reprise.parts.data.phrases`."""
-    from reprise.parts.data.phrases import Pair, pair
+    from reprise.parts.data.phrases import pair
+
+    return write_made_up(pair, out, options.pairs, options.seed)
+
+
+def write_made_up(
+    pair: Callable[[int, int], Pair], out: Path, pairs_of: Mapping[Any, int], seed: int
+) -> dict[str, Any]:
+    """Write splits of so many pairs 0, 1, ... that `pair` makes up of the seed, and return the card."""
     from reprise.parts.data.store import write_parallel
 
     made: set[str] = set()
     index, counts = 0, {}
-    for split, count in options.pairs.items():
+    for split, count in pairs_of.items():
         pairs: list[Pair] = []
         while len(pairs) < count:
-            one, index = pair(options.seed, index), index + 1
+            one, index = pair(seed, index), index + 1
             if (said := " ".join(one.source)) not in made:
                 made.add(said)
                 pairs.append(one)
