@@ -37,7 +37,7 @@ def factors(
 ) -> tuple[Float32[np.ndarray, "rows size"], Float32[np.ndarray, "columns size"], Float32[np.ndarray, " size"]]:
     """Return U S^p and V S^(1 - p), whose product approximates `matrix`, and the `size` largest singular values S."""
     assert matrix.shape is not None  # its type allows it
-    size = min(size, *matrix.shape)
+    size = min(size, *matrix.shape)  # type: ignore[misc]
     left, values, right = randomized_svd(matrix, size, n_iter=4, random_state=seed)  # type: ignore[arg-type]
     pair = left * values**power, right.T * values ** (1 - power)
     return pair[0].astype(np.float32), pair[1].astype(np.float32), values.astype(np.float32)
