@@ -14,13 +14,16 @@ from reprise.core.config.config_loader import experiments_dir
 from reprise.core.config.documents import Reading
 from reprise.core.config.validation_cache import remember, unchecked
 
-UNREAD = "datasets/fashion_mnist"
+UNREAD = "datasets/unread"
 """A dataset that no paper reads."""
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     copy_yaml(tmp_path)
+    clothes = (tmp_path / "datasets" / "fashion_mnist.yaml").read_text()
+    (tmp_path / "datasets" / "unread.yaml").write_text(clothes)
+    edit(tmp_path / "pipeline.yaml", "  - fashion_mnist\n", "  - fashion_mnist\n  - unread\n")
     shutil.copytree(experiments_dir(), tmp_path / "experiments")
     return tmp_path
 
@@ -58,7 +61,8 @@ def test_nothing_is_checked_twice(root: Path) -> None:
         ("params.yaml", "# What all experiments share", "# What they share", set()),
         ("papers/gan.yaml", "title: Generative Adversarial Nets", "title: GAN", {"gan"}),
         ("datasets/games.yaml", "title: ", "title: The ", {"dqn"}),
-        ("datasets/fashion_mnist.yaml", "title: ", "title: The ", {UNREAD}),
+        ("datasets/fashion_mnist.yaml", "title: ", "title: The ", {"vgg"}),
+        ("datasets/unread.yaml", "title: ", "title: The ", {UNREAD}),
         ("pipeline.yaml", "gan: {data: mnist}", "gan: {data: small_images}", {"gan"}),
         ("experiments/dqn.py", "from __future__", "# a comment\nfrom __future__", {"dqn"}),
         ("experiments/gan/config.py", "class Config(", "class Config (", {"gan"}),
