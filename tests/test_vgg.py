@@ -37,14 +37,6 @@ TINY: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def clothes(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Digits in the place of clothes."""
-    folder = tmp_path_factory.mktemp("clothes")
-    (folder / "clothes").symlink_to(data / "digits")
-    return folder
-
-
 def net(**network: Any) -> ConvNet:
     found = networks(Config.model_validate(TINY | {"network": NETWORK | network}))["network"]
     assert isinstance(found, ConvNet)
@@ -103,16 +95,16 @@ def test_each_stage_needs_a_width() -> None:
         net(channels=[3])
 
 
-def test_looking_leaves_training_alone(clothes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked = trained(vgg, TINY, clothes)
+def test_looking_leaves_training_alone(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = trained(vgg, TINY, data)
     assert looked.fields.shape == (vgg.FRAMES, 3, 14, 14)
     monkeypatch.setattr(vgg, "receptive_fields", lambda net, images: list(looked.fields[0]))
-    assert trained(vgg, TINY, clothes).history == looked.history
+    assert trained(vgg, TINY, data).history == looked.history
 
 
-def test_it_learns_pictures_less_their_mean(clothes: Path) -> None:
+def test_it_learns_pictures_less_their_mean(data: Path) -> None:
     network = NETWORK | {"channels": [8, 16], "hidden": [32], "dropout": 0.1}
-    task = trained(vgg, TINY | {"network": network, "duration": "200step"}, clothes, every=10)
+    task = trained(vgg, TINY | {"network": network, "duration": "200step"}, data, every=10)
     torch.testing.assert_close(task.seen(task.train_set.images).mean(0), torch.zeros(1, 14, 14), atol=1e-6, rtol=0)
     evaluation = scored(task)
     assert evaluation.metrics["train_error"] < 30

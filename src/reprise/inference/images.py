@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from reprise.core.run.task import Task
 from reprise.inference.kinds import Classifier, Output
@@ -101,3 +102,16 @@ def flat(images: Tensor) -> Tensor:
 def standardized(mean: Tensor | float, std: Tensor | float) -> Callable[[Tensor], Tensor]:
     """Return a function that flattens pixels and standardises them, in units of a byte."""
     return lambda images: (images.flatten(1) * 255 - mean) / std
+
+
+def pooled_and_centred(pooling: int, mean: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return a function that averages squares of `pooling` pixels a side and subtracts the image `mean`.
+
+    Images without an axis for their channels get one.
+    """
+
+    def see(images: Tensor) -> Tensor:
+        maps = images[:, None] if images.ndim == 3 else images
+        return functional.avg_pool2d(maps, pooling) - mean
+
+    return see

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-from torch.nn import functional
-
 from reprise.experiments.resnet import Task
+from reprise.inference.images import pooled_and_centred
 from reprise.inference.kinds import Classifier, Parts
 
 
 def parts(task: Task) -> Parts:
     """Return the only network."""
-    pooling, mean_image = task.config.pooling, task.mean_image
-
-    def see(images: Tensor) -> Tensor:
-        maps = images[:, None] if images.ndim == 3 else images
-        return functional.avg_pool2d(maps, pooling) - mean_image
-
-    return Parts(see, task.network)
+    return Parts(pooled_and_centred(task.config.pooling, task.mean_image), task.network)
 
 
 MODELS = Classifier(parts=parts)
