@@ -11,11 +11,11 @@ these a network of five convolutions and three fully-connected layers won the Im
 Deviations:
 - ImageNet is not available here. AlexNet is built for it and its parameters are counted, but it is not trained on it:
   at paper scale the network with an adapted first layer learns CIFAR-10, so errors on ImageNet are not compared.
-- Below paper scale: Fashion-MNIST, 2,000 training images, three convolutions and narrow layers; He's start with biases
-  of zero; a learning rate that falls along half a cosine, or is constant where updates are counted.
+- Below paper scale: Fashion-MNIST, 2,000 training images, three convolutions and narrow layers; biases begin at zero
+  and weights as He's, but for Figure 1, which keeps the Gaussian of Section 5 and the bytes of Section 2; a learning rate that falls along half a cosine, or is constant where updates are counted.
 - Below paper scale each ingredient is added, alone, to a network without any. With all of them training is too short for
   a network this small to overfit, with or without one of them.
-- Section 2: pixels are bytes in the paper. Below paper scale they lie in [0, 1], so alpha of the response normalisation
+- Section 2: pixels are bytes in the paper. Below paper scale, but for Figure 1, they lie in [0, 1], so alpha of the response normalisation
   is 1e-4 times 255², and the function is the same but for a factor, which the next layer absorbs.
 - Section 3.1 does not describe the network of Figure 1. Here it has three convolutions and the softmax, as have the
   first examples of the authors' code. The four-layer networks of Section 3.3, 13 % and 11 %, have locally connected
