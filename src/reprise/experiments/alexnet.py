@@ -11,15 +11,15 @@ these a network of five convolutions and three fully-connected layers won the Im
 Deviations:
 - ImageNet is not available here. AlexNet is built for it and its parameters are counted, but it is not trained on it:
   at paper scale the network with an adapted first layer learns CIFAR-10, so errors on ImageNet are not compared.
-- Below paper scale: Fashion-MNIST, 2,000 training images, three convolutions and narrow layers; biases begin at zero
-  and weights as He's, but for Figure 1, which keeps the Gaussian of Section 5 and the bytes of Section 2; a learning rate that falls along half a cosine, or is constant where updates are counted.
-- Below paper scale each ingredient is added, alone, to a network without any. With all of them training is too short for
-  a network this small to overfit, with or without one of them.
-- Section 2: pixels are bytes in the paper. Below paper scale, but for Figure 1, they lie in [0, 1], so alpha of the response normalisation
-  is 1e-4 times 255², and the function is the same but for a factor, which the next layer absorbs.
-- Section 3.1 does not describe the network of Figure 1. Here it has three convolutions and the softmax, as have the
-  first examples of the authors' code. The four-layer networks of Section 3.3, 13 % and 11 %, have locally connected
-  layers in that code, and convolutions here.
+- Below paper scale: Fashion-MNIST, 2,000 training images, three convolutions and narrow layers, and a learning rate
+  that falls along half a cosine, or is constant where updates are counted.
+- Below paper scale each ingredient is added, alone, to a network without any. With all of them training is too short
+  for a network this small to overfit, with or without one of them.
+- Sections 2 and 5: where relu and tanh are compared, pixels are bytes and weights begin as in the paper. Elsewhere
+  below paper scale pixels lie in [0, 1], weights begin as He's, and biases at zero. Alpha of the response normalisation
+  is then 1e-4 times 255²: the function is the same but for a factor, which the next layer absorbs.
+- Section 3.1 does not describe the network of Figure 1. Here it has three convolutions and the softmax. The four-layer
+  networks of Section 3.3, 13 % and 11 %, have locally connected layers in the authors' code, and convolutions here.
 - Section 4.1: images are padded with the mean and cropped at their own size, instead of being cropped from larger ones.
   The shifts of colour are left out: they are for photographs in colour.
 - Activations are scaled up in training, instead of halved in testing: the function is the same.
