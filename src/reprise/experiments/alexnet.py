@@ -58,7 +58,7 @@ from reprise.parts.vocabulary import Count
 
 SHAPES = {"clothes": (1, 28, 28), "objects": (3, 32, 32)}
 """Channels, height and width of Fashion-MNIST's and CIFAR-10's images."""
-PROBED, PROBE_EVERY = 500, 10
+PROBED, PROBE_EVERY = 500, 5
 """Number of training images whose error is measured, and of updates from one measurement to the next."""
 FRAMES, FILTERS = 12, 32
 """Number of times that the first layer's filters are recorded, and of filters shown at most."""
