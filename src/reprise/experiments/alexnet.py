@@ -349,7 +349,7 @@ class Task(task.Task):
 def filter_film(filters: Float[np.ndarray, "frames maps channels side side"], updates: list[int]) -> Picture:
     """Draw a frame for each time: each filter of the first layer, scaled to its own largest weight at that time."""
     count, channels = filters.shape[1:3]
-    columns = min(count, 8)
+    columns = min(count, 6)
     rows = -(-count // columns)
     figure, axes = blank(0.35 + 0.5 * rows, rows=rows, columns=columns)
     for one in axes:
