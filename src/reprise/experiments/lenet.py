@@ -190,7 +190,7 @@ class Net(nn.Module):
         raise NotImplementedError
 
     def kernels(self) -> Float[Tensor, "count h w"]:
-        """Return weights of the first hidden layer, to look at."""
+        """Return the weights of the first hidden layer, as pictures."""
         raise NotImplementedError
 
 
@@ -330,7 +330,7 @@ def normalized(images: Float[Tensor, "n 28 28"], side: int) -> Float[Tensor, "n 
 def shifted(
     images: Float[Tensor, "n 1 side side"], down: Int[Tensor, " n"], right: Int[Tensor, " n"]
 ) -> Float[Tensor, "n 1 side side"]:
-    """Shift each image by its own number of pixels. What leaves it is lost, and background comes in."""
+    """Shift each image by its own number of pixels. Pixels shifted out are lost; background is shifted in."""
     side = images.shape[-1]
     axis, which = torch.arange(side, device=images.device), torch.arange(len(images), device=images.device)
     rows, columns = axis - down[:, None], axis - right[:, None]
@@ -346,7 +346,7 @@ def moved(images: Float[Tensor, "n 1 side side"], down: int, right: int) -> Floa
 
 
 class Disorder(nn.Module):
-    """Put the pixels of every image into the same disorder."""
+    """Permutes the pixels of every image in the same way."""
 
     order: Tensor
 

@@ -400,7 +400,7 @@ class Task(task.Task):
         return estimate(loss.detach(), self.config.loss)
 
     def draw(self, generator: torch.Generator, size: int | None = None) -> Float[Tensor, "batch size"]:
-        """Draw this device's share of a minibatch of normal numbers, for z or for what has another size."""
+        """Draw this device's share of a minibatch of standard normal numbers: z or, with a size, anything else."""
         share = share_of(self.config.batch_size, self.rank, self.world_size)
         shape = self.config.batch_size, size or self.config.latent
         return torch.randn(shape, generator=generator)[share].to(self.device)

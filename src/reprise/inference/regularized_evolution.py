@@ -1,4 +1,4 @@
-"""Networks that a search has: a controller, or a given architecture. What a search finds is a picture and a code."""
+"""Networks of a search: its controller, or a given architecture. The architectures found are pictures and codes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reprise.parts.search.controller import Controller
 
 
 class LogProbability(nn.Module):
-    """One controller of those side by side."""
+    """One of the parallel controllers, as a function of architectures."""
 
     def __init__(self, every: Controller, search: int) -> None:
         super().__init__()

@@ -167,7 +167,7 @@ class Task(task.Task):
         return written
 
     def bleu(self, written: list[str], chosen: Bool[np.ndarray, " written"]) -> float:
-        """Return the BLEU of those that are chosen; 0 if none are."""
+        """Return the BLEU of the chosen translations; 0 if none are chosen."""
         at = np.flatnonzero(chosen)
         return bleu([written[i] for i in at], [self.references[i] for i in at]) if len(at) else 0.0
 

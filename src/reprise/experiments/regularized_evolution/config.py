@@ -120,7 +120,7 @@ class Config(ExperimentConfig):
     identity: Share
     """Probability that a mutation changes nothing (Methods Details)."""
     evaluations: Count
-    """Models that a search trains, the first population among them, and all that it has seen before."""
+    """Models that a search trains, including the first population and repeats."""
     early: Count
     """Evaluations after which a search is scored the first time."""
 
