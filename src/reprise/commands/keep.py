@@ -22,7 +22,7 @@ from reprise.inference.kinds import Classifier, Models, Sampler
 from reprise.inference.lookup import kind_of, models_of
 
 NETWORKS = (Classifier, Sampler, Models)
-"""Kinds of which the network is kept. Of players and readers of text it is the weights."""
+"""Kinds whose network is kept. For players and readers of text, the weights are kept."""
 CHECKED, SHOWN, NOISE = 1000, 50, 256
 """Number of test images for comparing both precisions; of those that are kept; of rows of noise."""
 SAME = 0.99

@@ -111,7 +111,7 @@ class Config(ExperimentConfig):
     images: Annotated[int, Field(ge=1, le=55_000)]
     """Number of training images, drawn by the seed."""
     training_shift: Annotated[int, Field(ge=0, le=8)] = 0
-    """Largest shift, in pixels down and right, of a training image; drawn anew each time that it is shown."""
+    """Largest shift, in pixels down and right, of a training image, drawn each time it is shown."""
     nudge: Annotated[int, Field(ge=1, le=8)]
     """A small shift, in pixels and in eight directions, under which errors are scored."""
     shift: Annotated[int, Field(ge=1, le=8)]

@@ -89,7 +89,7 @@ class Spoilt(Strict):
     noise: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=3)]
     """Standard deviations of the noise, as shares of a pixel's range. They come in random order."""
     first: Annotated[int, Field(ge=0)]
-    """Such stretches of steps without noise before them, in which the critic catches up with the generator."""
+    """Number of stretches without noise before the others, in which the critic catches up with the generator."""
     critic_steps: Count
     """Updates of the critic at each step."""
 

@@ -39,7 +39,7 @@ class Network:
     live: nn.Module | None = None
     """The network as trained, if `module` is a rewritten version; files are compared with it."""
     examples: tuple[str, ...] = ()
-    """What each input is, in words, if that can be said."""
+    """Description of each example input, if there is one."""
 
 
 class Composed(nn.Module):

@@ -19,7 +19,7 @@ class Config(ExperimentConfig):
     words: Annotated[int, Field(ge=5)]
     """Size of each language's vocabulary, four special words included: its most frequent words (Section 4.2)."""
     longest: Count
-    """Training pairs of which a side has more words are left out (Section 4.2). All are translated in the test."""
+    """Longest side of a training pair, in words; longer pairs are left out (Section 4.2). Tests have no limit."""
     short: Count
     """Most source words of test sentences that are called short."""
     long: Count

@@ -88,7 +88,7 @@ class Task(task.Task):
         loss = cross_entropy(self.network(batch.source, batch.shown), batch.targets)
         words = (batch.targets != PAD).sum()
         pairs = torch.tensor(len(batch.source), device=self.device)
-        # The objective is a mean over pairs, of which the bound on the gradient depends; the loss is shown per word.
+        # The objective is a mean over pairs, on which the bound on the gradient depends; the loss is shown per word.
         objective = loss / len(batch.source) * self.weight_among_ranks(pairs)
         self.descend(objective, self.raw_optimizers[0], self.config.optimizer, self.schedule.at(step))
         if step + 1 == self.total_steps:

@@ -1,4 +1,4 @@
-"""What searches have found: for each, its best different architectures.
+"""Records of searches: for each, its best distinct architectures.
 
 Shapes: searches; top; decisions.
 """

@@ -70,7 +70,7 @@ class LocalSearch(Searcher):
         self.changes = space.code.changes
         searches, decisions = space.searches, len(space.code.options)
         self.centres, self.heights = np.zeros((searches, decisions), np.int8), np.full(searches, -np.inf)
-        """Where each search is, and its accuracy; -inf where it begins anew."""
+        """Position of each search, and its accuracy; -inf after a restart."""
         self.tops, self.best = self.centres.copy(), self.heights.copy()
         """The best neighbour found so far, and its accuracy."""
         self.order, self.next = self._orders(), np.zeros(searches, np.int64)
