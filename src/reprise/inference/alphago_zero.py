@@ -17,9 +17,9 @@ from reprise.parts.go.rules import Positions
 
 
 def play(task: Task, draw: int = 0, frames: int = 0) -> Game:
-    """A game of the player against itself; another number `draw` is another opening and other symmetries.
+    """Play the player against itself. Each number `draw` gives another opening and other symmetries.
 
-    Its points are Black's: his area less White's and less komi, at the end.
+    The score is Black's: the area at the end less White's and less komi.
     """
     config, random = task.config, np.random.default_rng([1_000_000, draw])  # far from training and evaluation
     games = Positions.start(config.board.size, 1, config.network.past, config.board.limit)
@@ -36,7 +36,7 @@ def play(task: Task, draw: int = 0, frames: int = 0) -> Game:
 
 
 class Duel:
-    """A game with a person, who is Black; the model answers with its search."""
+    """A game with a person, who is Black. The model answers with its search."""
 
     def __init__(self, task: Task, draw: int = 0) -> None:
         config = task.config
@@ -48,7 +48,7 @@ class Duel:
 
     @property
     def result(self) -> str | None:
-        """Who has won, by how many points."""
+        """Who has won, and by how many points."""
         if self.resigned:
             return "White wins by resignation"
         if not self.positions[-1].over[0]:
@@ -57,7 +57,11 @@ class Duel:
         return f"{'Black' if points > 0 else 'White'} wins by {abs(points):g}" if points else "A draw"
 
     def move(self, word: str) -> None:
-        """A point such as c3, or pass, undo, resign; Unusable if it is no move, or not a legal one."""
+        """Play a point such as c3, or pass, undo or resign.
+
+        Raises:
+            Unusable: it is not a move, or not a legal one.
+        """
         if self.result:
             raise Unusable(f"{word!r}: the game is over: {self.result}")
         if word == "resign":
@@ -82,7 +86,7 @@ class Duel:
         self.actions.append(action)
 
     def board(self) -> str:
-        """Black's stones are X, White's O; the last one stands in brackets."""
+        """The board as text: X is Black, O is White, and the last stone is in brackets."""
         stones = self.positions[-1].stones[0, :-1].reshape(self.size, self.size)
         last = self.actions[-1] if self.actions else -1
         lines = []
@@ -102,11 +106,11 @@ class Duel:
 
 
 COLUMNS = sgf.LETTERS.replace("i", "")
-"""As players name them: i is left out, as it looks like j."""
+"""Letters as players use them: without i, which looks like j."""
 
 
 def name(action: int, size: int) -> str:
-    """c3: letters from the left, numbers from below."""
+    """Format a point as players do: c3 is the third from the left and from the bottom."""
     if action == size * size:
         return "pass"
     row, column = divmod(action, size)
@@ -114,12 +118,16 @@ def name(action: int, size: int) -> str:
 
 
 def point(word: str, size: int) -> int:
-    """The action that a word names; Unusable if it names none."""
+    """Return the action that a word names.
+
+    Raises:
+        Unusable: it names none.
+    """
     names = {name(action, size): action for action in range(size * size + 1)}
     if word.lower() not in names:
         first, last = name(size * (size - 1), size), name(size - 1, size)
         near = did_you_mean(word.lower(), ["pass", "undo", "resign"])
-        raise Unusable(f"{word!r} is no move: expected a point from {first} to {last}, pass, undo or resign{near}")
+        raise Unusable(f"{word!r} is not a move: expected a point from {first} to {last}, pass, undo or resign{near}")
     return names[word.lower()]
 
 
@@ -135,7 +143,7 @@ class Output(nn.Module):
 
 
 def networks(task: Task) -> list[Network]:
-    """Policy and value, with positions out of a random game."""
+    """Return policy and value, with positions from a random game as inputs."""
     planes = _planes(task, 8)
     shape = f"planes float32 {['batch', *planes.shape[1:]]}".replace("'", "")
     what = "own stones and the other side's, the newest position first, then ones if Black is to play"
@@ -150,7 +158,7 @@ def networks(task: Task) -> list[Network]:
 
 
 def _planes(task: Task, count: int) -> Tensor:
-    """float32 [count, planes, size, size], of a random game's beginning and its variants."""
+    """Return the first positions of a random game and their symmetric variants, float32 [count, planes, size, size]."""
     config, random = task.config, np.random.default_rng(1)
     games = Positions.start(config.board.size, count, config.network.past, max(config.board.limit, 3))
     for _ in range(2):
@@ -159,14 +167,14 @@ def _planes(task: Task, count: int) -> Tensor:
 
 
 def record(task: Task, game: Game) -> str:
-    """A game of `play` as SGF."""
+    """Convert a game of `play` to SGF."""
     moves = [sgf.Move(-1 if number % 2 else 1, action) for number, action in enumerate(game.actions)]
     result = f"{'B' if game.score > 0 else 'W'}+{abs(game.score):g}"
     return sgf.write(sgf.Record(task.config.board.size, moves, task.config.board.komi, result, "zero", "zero"))
 
 
 def files(task: Task) -> dict[str, str]:
-    """A game, for programs that read SGF."""
+    """Return a game, for programs that read SGF."""
     return {"game.sgf": record(task, play(task)) + "\n"}
 
 
