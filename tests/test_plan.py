@@ -164,6 +164,7 @@ NEEDED = {
     "bert": "english_text",
     "transformer": "translation",
     "attention_nmt": "long_translation",
+    "seq2seq": "monotone_translation",
     "regularized_evolution": "architectures",
     "word2vec": "words",
     "nas_rl": "architectures",
