@@ -36,7 +36,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -47,7 +47,7 @@ from reprise.core.run.task import Evaluation, Picture
 from reprise.parts import vocabulary
 from reprise.parts.data.store import open_alignments, open_parallel
 from reprise.parts.decoding import State, beam_search
-from reprise.parts.nn.attention import MultiHead, sinusoids
+from reprise.parts.nn.attention import KeysValues, MultiHead, sinusoids
 from reprise.parts.nn.build import initialize_
 from reprise.parts.nn.transformer import Block
 from reprise.parts.optim import build_optimizer
@@ -59,7 +59,7 @@ from reprise.parts.vocabulary import Count
 
 FRAMES = 10
 """Number of times before the end of training at which sentence vectors are recorded."""
-FURTHER = 20
+FURTHER = 10
 """A translation has at most this many words more than the longest source of its batch."""
 BLOCK = 100
 """Pairs that are scored or translated at once."""
@@ -318,32 +318,46 @@ def initialize_recurrent_(lstm: nn.Module, init: vocabulary.Initialization) -> N
         initialize_(layer, init)
 
 
-class Transformer(nn.Module):
-    """An encoder and a decoder of attention alone, with the inputs and outputs of `LSTMs`.
+class WritingLayer(nn.Module):
+    """A layer of the Transformer's decoder: it looks at what is written, then at the source."""
 
-    A layer of the decoder first looks at the source, then at what is written.
-    """
+    def __init__(self, width: int, heads: int, feed_forward: int) -> None:
+        super().__init__()
+        size = width // heads
+        self.own, self.look = MultiHead(width, heads, size, size), MultiHead(width, heads, size, size)
+        self.feed_forward = nn.Sequential(nn.Linear(width, feed_forward), nn.ReLU(), nn.Linear(feed_forward, width))
+        self.own_norm, self.look_norm, self.feed_forward_norm = (nn.LayerNorm(width) for _ in range(3))
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch target hidden"],
+        memory: KeysValues,
+        mask: Bool[Tensor, "batch source"],
+        past: KeysValues | None = None,
+    ) -> tuple[Float[Tensor, "batch target hidden"], KeysValues]:
+        """Return the layer's output, and the keys and values of all that is written; `past` are those before `x`."""
+        own = self.own.keys_values(x)
+        if past is not None:
+            own = torch.cat([past[0], own[0]], 2), torch.cat([past[1], own[1]], 2)
+        x = self.own_norm(x + self.own(x, own, causal=past is None))
+        x = self.look_norm(x + self.look(x, memory, mask))
+        return self.feed_forward_norm(x + self.feed_forward(x)), own
+
+
+class Transformer(nn.Module):
+    """An encoder and a decoder of attention alone, with the inputs and outputs of `LSTMs`."""
 
     def __init__(self, network: Attending, config: Config) -> None:
         super().__init__()
-        width, heads = network.width, network.heads
-        sizes = width, heads, network.feed_forward
+        width, sizes = network.width, (network.width, network.heads, network.feed_forward)
         self.source_words = nn.Embedding(config.source_words, width, padding_idx=PAD)
         self.target_words = nn.Embedding(config.target_words, width, padding_idx=PAD)
-        self.encoder, self.decoder = (nn.ModuleList(Block(*sizes) for _ in range(network.layers)) for _ in range(2))
-        self.looks = nn.ModuleList(
-            MultiHead(width, heads, width // heads, width // heads) for _ in range(network.layers)
-        )
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(network.layers))
+        self.encoder = nn.ModuleList(Block(*sizes) for _ in range(network.layers))
+        self.decoder: Any = nn.ModuleList(WritingLayer(*sizes) for _ in range(network.layers))
         self.logits = nn.Linear(width, config.target_words, bias=False)
         initialize_(self, config.init)
         for words in (self.source_words, self.target_words):
-            nn.init.normal_(words.weight, std=1.0)  # as large as the positions
-
-    def vectors(self, source: Int[Tensor, "batch source"]) -> Float[Tensor, "batch hidden"]:
-        """Return the mean of a sentence's states, as there is no one vector."""
-        inside = (source != PAD)[..., None]
-        return (self.read(source) * inside).sum(1) / inside.sum(1)
+            nn.init.normal_(words.weight)  # as large as the positions that are added
 
     def read(self, source: Int[Tensor, "batch source"]) -> Float[Tensor, "batch source hidden"]:
         """Return a state for each word; positions are counted from the first that is no padding."""
@@ -354,30 +368,37 @@ class Transformer(nn.Module):
             x = block(x, mask)
         return x
 
+    def vectors(self, source: Int[Tensor, "batch source"]) -> Float[Tensor, "batch hidden"]:
+        """Return the mean of a sentence's states, as there is no one vector."""
+        inside = (source != PAD)[..., None]
+        return (self.read(source) * inside).sum(1) / inside.sum(1)
+
     def start(self, source: Int[Tensor, "batch source"]) -> State:
         """Read the source, with nothing written yet."""
-        return {"memory": self.read(source), "mask": source != PAD, "written": source[:, :0]}
+        states = self.read(source)
+        memory = [layer.look.keys_values(states) for layer in self.decoder]
+        return {"mask": source != PAD, "memory": memory, "past": [(k[:, :, :0], v[:, :, :0]) for k, v in memory]}
 
     def forward(
         self, source: Int[Tensor, "batch source"], target: Int[Tensor, "batch target"]
     ) -> Float[Tensor, "batch target words"]:
         """Return the logits of what follows each word of `target`, all at once."""
-        return self._written(target, self.read(source), source != PAD)
+        x, state = self._embedded(target, 0), self.start(source)
+        for layer, memory in zip(self.decoder, state["memory"], strict=True):
+            x, _ = layer(x, memory, state["mask"])
+        return self.logits(x)
 
     def next(self, tokens: Int[Tensor, " batch"], state: State) -> tuple[Float[Tensor, "batch words"], State]:
-        """Write one word. All that is written is computed again, which short sentences allow."""
-        written = torch.cat([state["written"], tokens[:, None]], 1)
-        logits = self._written(written, state["memory"], state["mask"])
-        return logits[:, -1], {**state, "written": written}
+        """Write one word; keys and values of earlier ones are kept in the state."""
+        x, past = self._embedded(tokens[:, None], state["past"][0][0].shape[2]), []
+        for layer, memory, before in zip(self.decoder, state["memory"], state["past"], strict=True):
+            x, own = layer(x, memory, state["mask"], before)
+            past.append(own)
+        return self.logits(x)[:, 0], {**state, "past": past}
 
-    def _written(self, target: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
+    def _embedded(self, target: Tensor, first: int) -> Tensor:
         x = self.target_words(target)
-        x = x + sinusoids(target.shape[1], x.shape[2]).to(x)
-        layers: Any = zip(self.looks, self.norms, self.decoder, strict=True)
-        for look, norm, block in layers:
-            x = norm(x + look(x, look.keys_values(memory), mask))
-            x = block(x, causal=True)
-        return self.logits(x)
+        return x + sinusoids(first + target.shape[1], x.shape[2])[first:].to(x)
 
 
 class Ensemble(nn.Module):
