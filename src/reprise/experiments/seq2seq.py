@@ -51,13 +51,13 @@ from reprise.parts.nn.attention import KeysValues, MultiHead, sinusoids
 from reprise.parts.nn.build import initialize_
 from reprise.parts.nn.transformer import Block
 from reprise.parts.optim import build_optimizer
-from reprise.parts.pictures import Chart, blank, charts, film
+from reprise.parts.pictures import ORANGE, Chart, blank, charts, film
 from reprise.parts.text import BucketSampler, Ragged, padded
 from reprise.parts.training import Schedule
 from reprise.parts.translation import BEGIN, END, PAD, SPECIAL, Pieces, bleu
 from reprise.parts.vocabulary import Count
 
-FRAMES = 10
+FRAMES = 8
 """Number of times before the end of training at which sentence vectors are recorded."""
 FURTHER = 10
 """A translation has at most this many words more than the longest source of its batch."""
@@ -368,11 +368,6 @@ class Transformer(nn.Module):
             x = block(x, mask)
         return x
 
-    def vectors(self, source: Int[Tensor, "batch source"]) -> Float[Tensor, "batch hidden"]:
-        """Return the mean of a sentence's states, as there is no one vector."""
-        inside = (source != PAD)[..., None]
-        return (self.read(source) * inside).sum(1) / inside.sum(1)
-
     def start(self, source: Int[Tensor, "batch source"]) -> State:
         """Read the source, with nothing written yet."""
         states = self.read(source)
@@ -451,14 +446,14 @@ class Task(task.Task):
 
     log_every = 20
     watched: Tensor
-    """Vectors [frame, sentence, hidden] of the film's sentences, by the first member."""
+    """Vectors [frame, sentence, hidden] of the film's sentences, by the first member; none of a Transformer."""
 
     def __init__(self, run: Run, config: Config) -> None:
         super().__init__(run, config)
         self.config = config
         self.network: Any = networks(config)["network"]
         self.vocabularies = Vocabularies()
-        hidden = config.network.hidden if isinstance(config.network, LSTM) else config.network.width
+        hidden = config.network.hidden if isinstance(config.network, LSTM) else 0
         self.register_buffer("watched", torch.zeros(FRAMES + 1, len(film_sentences()), hidden))
 
     def load_data(self) -> None:
@@ -515,7 +510,9 @@ class Task(task.Task):
 
     @torch.no_grad()
     def watch(self, frame: int) -> None:
-        """Record the vectors of the film's sentences."""
+        """Record the vectors of the film's sentences, if the network has any."""
+        if not self.watched.shape[2]:
+            return
         source = self.film_pairs.batch(np.arange(len(self.film_pairs.words)), self.device).source
         self.watched[frame:] = self.network.members[0].vectors(source).float()
 
@@ -556,7 +553,9 @@ class Task(task.Task):
         if self.gold is not None:
             metrics |= self.time_lags()
         cost = [(place + 1, bits(places == place)) for place in range(PLACES) if (places == place).any()]
-        pictures = {"places": place_chart(*zip(*cost, strict=True)), "sentences": self.sentence_film()}
+        pictures: dict[str, Picture] = {"places": place_chart(*zip(*cost, strict=True))}
+        if self.watched.shape[2]:
+            pictures["sentences"] = sentence_film(self.watched.cpu().double().numpy())
         return Evaluation(metrics, pictures)
 
     @torch.no_grad()
@@ -593,10 +592,6 @@ class Task(task.Task):
             "shortest_lag": float(np.mean([one.min() for one in found])),
         }
 
-    def sentence_film(self) -> Picture:
-        """Show the sentences' vectors over training (Figure 2)."""
-        return sentence_film(self.watched.cpu().double().numpy())
-
 
 def translations(network: Any, source: Int[Tensor, "batch source"], config: Config, beams: int) -> list[list[int]]:
     """Translate by beam search (Section 3.2), in the order of the target language."""
@@ -621,11 +616,11 @@ def principal_axes(vectors: Float[np.ndarray, "sentences hidden"]) -> tuple[np.n
 
 
 def sentence_film(watched: Float[np.ndarray, "frames sentences hidden"]) -> Picture:
-    """Show the vectors over training, on the two principal axes of the last ones."""
+    """Show the vectors over training (Figure 2), on the two principal axes of the last ones."""
     mean, axes_of = principal_axes(watched[-1])
     points = (watched - mean) @ axes_of.T
     figure, [axes] = blank(3.2)
-    reach = 1.15 * np.abs(points).max() + 1e-9
+    reach = 1.1 * np.abs(points).max() + 1e-9
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel="first principal axis", ylabel="second principal axis")
     names = [f"the {a} … the {b}" for one in ACTORS for a, b in (one, one[::-1])]
     size = len(VERBS)
@@ -633,14 +628,16 @@ def sentence_film(watched: Float[np.ndarray, "frames sentences hidden"]) -> Pict
         axes.scatter(*points[0, k * size : (k + 1) * size].T, s=26, label=name, marker="os"[k % 2])
         for k, name in enumerate(names)
     ]
+    [track] = axes.plot([0, 0], [0, 0], color=ORANGE, transform=axes.transAxes, linewidth=3, clip_on=False)
     axes.legend(fontsize=7, frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
     def show(frame: int) -> None:
-        moment = min(frame // 2, len(points) - 1)
+        moment = min(frame // 3, len(points) - 1)
+        track.set_xdata([0, (moment + 1) / len(points)])
         for k, one in enumerate(dots):
             one.set_offsets(points[moment, k * size : (k + 1) * size])
 
-    return film(figure, dots, 2 * len(points) + 6, show)
+    return film(figure, [*dots, track], 3 * len(points) + 9, show)
 
 
 def place_chart(places: Sequence[int], bits: Sequence[float]) -> Picture:
