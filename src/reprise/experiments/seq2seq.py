@@ -9,13 +9,15 @@ twelve (Section 3.2); an ensemble of five comes to 34.81 BLEU, above a statistic
 vectors are of sentences that mean nearly the same, and word order counts (Section 3.8; Figure 2).
 
 Deviations:
-- Section 2: the <EOS> that the decoder reads first is not that which it writes last; it is never among the words whose
-  order is reversed. The LSTM has no biases: so the paper's number of weights is met exactly.
+- Section 2: the <EOS> that the decoder reads first is another one than that which it writes last, and neither is among
+  the words whose order is reversed. The LSTM has no biases, with which it would have more than the 384 million
+  parameters of Section 3.4.
 - Section 3.1: all training pairs of WMT 2014, in place of 12 million that were selected; words are runs of letters and
   digits, and single signs; BLEU is sacreBLEU's.
-- Section 3.2: the search is over when as many hypotheses have ended as there are beams.
-- Section 3.4: batches of similar lengths come from pools of 32. One matrix is on one device.
-- Section 4's n-best lists of a statistical system are not rescored.
+- Section 3.2: the search is over when as many hypotheses have ended as there are beams. Lists of a statistical system's
+  translations are not rescored (Table 2).
+- Section 3.4: batches of similar lengths come from pools of 32 batches.
+- Section 3.5: a network is on one device, and its layers are not spread over several.
 What a smaller scale changes is in params/seq2seq.yaml, and nowhere else.
 
 Reading order: Config; the order of words; sentence pairs as numbers; networks (LSTMs, a Transformer for the what-if, an
@@ -37,7 +39,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -97,9 +99,15 @@ class Attending(Strict):
     width: Annotated[int, Field(ge=2, multiple_of=2)]
     """Of all states."""
     heads: Count
-    """A divisor of `width`."""
+    """Of each layer; a divisor of `width`."""
     feed_forward: Count
     """Hidden units of a layer's feed-forward network."""
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> Attending:
+        if self.width % self.heads:
+            raise ValueError(f"width is {self.width}; expected a multiple of heads, {self.heads}")
+        return self
 
 
 class Config(ExperimentConfig):
@@ -175,7 +183,7 @@ class Vocabularies(nn.Module):
 
     def set_extra_state(self, state: Tensor) -> None:
         """Restore the words from `get_extra_state`."""
-        self.source, self.target = map(Pieces.from_json, bytes(state.cpu().numpy()).decode().splitlines())
+        self.source, self.target = map(Pieces.from_json, bytes(state.cpu().numpy()).decode().split("\n"))
 
     def to_json(self) -> str:
         """Return the words of the source and of the target, in the order of their ids, a line each."""
@@ -534,6 +542,7 @@ class Task(task.Task):
         written = {beams: self.translations(beams) for beams in (GREEDY, TWO, config.beams)}
         greedy, two, widest = (bleu(one, self.references) for one in written.values())
         at = np.flatnonzero(long[: len(self.references), 0])
+        long_bleu = bleu([written[config.beams][i] for i in at], [self.references[i] for i in at]) if len(at) else 0.0
         metrics = {
             "bits": bits(inside),
             "validation_bits": float(validation[there >= 0].mean() / math.log(2)),
@@ -545,9 +554,7 @@ class Task(task.Task):
             "bleu_greedy": greedy,
             "bleu_two": two,
             "two_beams": (two - greedy) - (widest - two),
-            "long_bleu": bleu([written[config.beams][i] for i in at], [self.references[i] for i in at])
-            if len(at)
-            else 0.0,
+            "long_bleu": long_bleu,
             "parameters": float(sum(p.numel() for p in self.network.parameters())),
         }
         if self.gold is not None:
