@@ -87,6 +87,8 @@ def keep(project: Project, experiment: str, arm: str | None, seed: int | None) -
     packed = io.BytesIO()
     np.savez_compressed(packed, **examples)
     facts = {"says": network.says, "output": network.output, **facts}
+    if network.examples:
+        facts["examples"] = list(network.examples)
     return _write(project, trained, facts, {NETWORK: content, EXAMPLES: packed.getvalue()})
 
 

@@ -38,6 +38,8 @@ class Network:
     """Names of the outputs along the last axis, if they have any."""
     live: nn.Module | None = None
     """The network as trained, if `module` is a rewritten version; files are compared with it."""
+    examples: tuple[str, ...] = ()
+    """What each input is, in words, if that can be said."""
 
 
 class Composed(nn.Module):

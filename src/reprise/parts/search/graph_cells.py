@@ -66,6 +66,19 @@ def function_of_key(key: int) -> Tree:
     return function_of(_INPUTS[digits[0]], digits[1:])
 
 
+def in_words(code: Sequence[int]) -> str:
+    """Return the function of a code's cell as text, with branches on the same output in brackets.
+
+    `gcn > (gat, sage > fc)` applies gat to gcn's output, and sage too, and fc to that of sage.
+    """
+
+    def branches(tree: Tree) -> str:
+        said = [OPERATIONS[operation] + (f" > {branches(after)}" if after else "") for operation, after in tree]
+        return said[0] if len(said) == 1 else f"({', '.join(said)})"
+
+    return branches(function_of((0, *code[: NODES - 1]), code[NODES - 1 :]) or ((_SKIP, ()),))
+
+
 def rows_of_codes(keys: Sequence[int]) -> np.ndarray:
     """Return the place among `keys` of every code, int32 [codes], in the order of `code_numbers`; -1 for none."""
     places = {function_of_key(key): place for place, key in enumerate(keys)}
