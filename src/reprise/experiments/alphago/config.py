@@ -116,6 +116,8 @@ class Evaluate(Strict):
 
     predictions: Annotated[int, Field(ge=0)]
     """Held-out positions whose moves the supervised policy predicts, drawn by the seed; 0: none."""
+    ensemble: bool
+    """Whether they are also predicted in eight orientations."""
     matches: list[Match]
     """Of the last policy, without search: `supervised`, the policy it began as; `earlier`, each of its earlier selves.
     Of the search: `policy`, the supervised policy without search; `playouts`, a search with uniform priors and

@@ -98,7 +98,7 @@ def after_moves(
         joined |= same & joins[rows, at, k, None]
         free |= same & takes[rows, at, k, None]
     reached = joined.astype(np.float32) @ _beside(positions.size) > 0
-    size, liberties = np.zeros((2, *moves.shape), np.int64)
+    size, liberties = (np.zeros(moves.shape, np.int64) for _ in range(2))
     size[rows, at], liberties[rows, at] = sizes[rows, at], (reached & free).sum(1)
     return size, liberties
 
@@ -127,6 +127,8 @@ def planes(
     if {"self_atari_size", "liberties_after_move"} & {*features}:
         assert moves is not None
         size, liberties = after_moves(positions, moves)
+    else:
+        size = liberties = np.zeros((len(positions), positions.points), np.int64)
     shape = len(positions), positions.points
     own = positions.stones[:, :-1] * positions.to_play[:, None]
     found: list[np.ndarray] = []
@@ -143,6 +145,7 @@ def planes(
                 of_chains[:, -1] = 0
                 found.append(_levels(np.take_along_axis(of_chains, positions.chains[:, :-1].astype(np.int64), 1)))
             case "capture_size":
+                assert moves is not None
                 found.append(_levels(capture_sizes(positions) * moves))
             case "self_atari_size":
                 found.append(_levels(size * (liberties == 1)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -126,7 +127,7 @@ def reinforce_loss(
 
 
 def leaf_value(
-    value: Float[Tensor, " batch"] | float, rollout: Float[Tensor, " batch"] | float, mixing: float
-) -> Float[Tensor, " batch"] | float:
+    value: Float[np.ndarray, " batch"], rollout: Float[np.ndarray, " batch"], mixing: float
+) -> Float[np.ndarray, " batch"]:
     """V(s) = (1 - λ) v(s) + λ z (main text, Searching with policy and value networks)."""
     return (1 - mixing) * value + mixing * rollout

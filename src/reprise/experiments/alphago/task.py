@@ -390,22 +390,23 @@ class Task(task.Task):
         return examples(games, count, [*self.config.network.features, *more], random)
 
     def _predictions(self) -> dict[str, float]:
-        """Moves of held-out games that are the policy's most probable, in %; by one prediction and by eight."""
-        found, size = self.held_out(self.config.evaluate.predictions), self.config.board.size
-        actions, single, right = torch.from_numpy(found.actions), [], []
-        for some, _ in _blocks(found.planes, found.planes):
-            eight = torch.stack(
+        """Moves of held-out games that are the policy's most probable, in %; by one prediction, and by eight."""
+        asked, size = self.config.evaluate, self.config.board.size
+        found, right = self.held_out(asked.predictions), list[Tensor]()
+        actions = torch.from_numpy(found.actions)
+        for some, played in zip(torch.from_numpy(found.planes).split(BLOCK), actions.split(BLOCK), strict=True):
+            orientations = torch.arange(8 if asked.ensemble else 1)
+            predicted = torch.stack(
                 [
-                    self.supervised(turned(some, torch.full((len(some),), which)).to(self.device).float())
-                    .softmax(1)
-                    .cpu()
-                    for which in range(8)
+                    self.supervised(turned(some, one.expand(len(some))).to(self.device).float()).softmax(1).cpu()
+                    for one in orientations
                 ]
             )
-            single.append(eight[0].argmax(1))
-            right.append(ensemble(eight, size).argmax(1))
-        alone, together = (100 * float((torch.cat(one) == actions).float().mean()) for one in (single, right))
-        return {"accuracy": alone, "ensemble_gain": together - alone}
+            by_one = predicted[0].argmax(1)
+            by_all = ensemble(predicted, size).argmax(1) if asked.ensemble else by_one
+            right.append(torch.stack([by_one == played, by_all == played]))
+        alone, together = (100 * torch.cat(right, 1).double().mean(1)).tolist()
+        return {"accuracy": alone} | ({"ensemble_gain": together - alone} if asked.ensemble else {})
 
     def _foreseen(self, count: int) -> dict[str, float]:
         """Squared errors of z: on positions learned from, on others, and on experts' games beside rollouts."""
