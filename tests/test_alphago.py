@@ -31,7 +31,10 @@ TINY: dict[str, Any] = {
     "reinforcement": {"opponents": "pool", "every": 1, "games": 6} | SHORT,
     "value": {"per_game": "one", "positions": 20, "random_by": 4, "batch": 8} | SHORT,
     "search": {"simulations": 4, "exploration": 1.5, "mixing": 0.5},
-    "evaluate": {"predictions": 0, "ensemble": False, "matches": [], "games": 4, "opening": 1, "values": 0, "rollouts": 2},
+    "evaluate": {
+        **{"predictions": 0, "ensemble": False, "matches": []},
+        **{"games": 4, "opening": 1, "values": 0, "rollouts": 2},
+    },
 }  # fmt: skip
 
 

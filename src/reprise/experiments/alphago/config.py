@@ -127,9 +127,10 @@ class Evaluate(Strict):
     opening: Annotated[int, Field(ge=0)]
     """Random moves before a game."""
     values: Annotated[int, Field(ge=0)]
-    """Positions of held-out games whose result is foreseen by the value network and by rollouts; 0: none."""
-    rollouts: Count
-    """Rollouts for each of them."""
+    """Positions whose result the value network foresees: of new games of self-play, and of experts' held-out games; 0:
+    none."""
+    rollouts: Annotated[int, Field(ge=0)]
+    """Rollouts that foresee the same results of experts' games, for each position; 0: none, nor experts' games."""
 
 
 class Config(ExperimentConfig):

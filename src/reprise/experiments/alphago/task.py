@@ -409,32 +409,31 @@ class Task(task.Task):
         return {"accuracy": alone} | ({"ensemble_gain": together - alone} if asked.ensemble else {})
 
     def _foreseen(self, count: int) -> dict[str, float]:
-        """Squared errors of z: on positions learned from, on others, and on experts' games beside rollouts."""
-        settings, config = self.config.value, self.config
+        """Squared errors of z, on positions learned from and on others."""
+        settings = self.config.value
         assert settings is not None
         one = settings.model_copy(update={"per_game": "one"})
         learned = self.self_play or self.value_examples(settings, settings.positions, 0)
         fresh = self.value_examples(one, count, 1)
-        errors = [float(np.square(self.values(some.planes) - some.outcomes).mean()) for some in (learned, fresh)]
+        known, new = (float(np.square(self.values(some.planes) - some.outcomes).mean()) for some in (learned, fresh))
+        found = {"value_error": new, "value_gap": new - known}
+        return found | (self._beside_rollouts(count) if self.config.evaluate.rollouts else {})
+
+    def _beside_rollouts(self, count: int) -> dict[str, float]:
+        """Squared errors of z on positions of experts' held-out games, of the value network and of rollouts."""
+        config, squares = self.config, list[np.ndarray]()
         games = records([*open_texts(self.run.data / config.supervised.part, "test")], config.board.size)
         turns, _ = drawn_turns(games, count, np.random.default_rng([self.run.seed, 7]))
         playouts = rollouts(np.random.default_rng([self.run.seed, 8]), config.board.komi)
-        squares: list[np.ndarray] = []
         for turn in turns:
-            if not len(turn.places):
-                continue
-            outcomes = turn.winners * turn.positions.to_play
-            many = turn.positions.take(np.repeat(np.arange(len(outcomes)), config.evaluate.rollouts))
-            rolled = playouts(many)[1].reshape(len(outcomes), -1).mean(1)
-            seen = planes(turn.positions, [*config.network.features, "colour"])
-            squares.append(np.square(np.stack([self.values(seen), rolled]) - outcomes))
+            if len(turn.places):
+                outcomes = turn.winners * turn.positions.to_play
+                many = turn.positions.take(np.repeat(np.arange(len(outcomes)), config.evaluate.rollouts))
+                rolled = playouts(many)[1].reshape(len(outcomes), -1).mean(1)
+                seen = planes(turn.positions, [*config.network.features, "colour"])
+                squares.append(np.square(np.stack([self.values(seen), rolled]) - outcomes))
         of_value, of_rollouts = np.concatenate(squares, 1).mean(1)
-        return {
-            "value_error": errors[1],
-            "value_gap": errors[1] - errors[0],
-            "expert_value_error": float(of_value),
-            "worse_by_rollouts": float(of_rollouts - of_value),
-        }
+        return {"expert_value_error": float(of_value), "worse_by_rollouts": float(of_rollouts - of_value)}
 
     # Pictures
 
