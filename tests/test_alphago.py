@@ -32,8 +32,8 @@ TINY: dict[str, Any] = {
     "value": {"per_game": "one", "positions": 20, "random_by": 4, "batch": 8} | SHORT,
     "search": {"simulations": 4, "exploration": 1.5, "mixing": 0.5},
     "evaluate": {
-        **{"predictions": 0, "ensemble": False, "matches": []},
-        **{"games": 4, "opening": 1, "values": 0, "rollouts": 2},
+        "predictions": 0, "ensemble": False, "matches": [],
+        "games": 4, "opening": 1, "values": 0, "rollouts": 2,
     },
 }  # fmt: skip
 
