@@ -55,7 +55,7 @@ def networks(task: Task) -> list[Network]:
     shape, names = f"[batch, planes, {board.size}, {board.size}]", ", ".join(features)
     labels = tuple(name(action, board.size) for action in range(board.size**2))
     says = f"planes float32 {shape}, of {names}, to the logits [batch, points] of each move"
-    policies = {"supervised": task.supervised} | ({"reinforced": task.policy} if task.pool else {})
+    policies = {"supervised": task.supervised} | ({"reinforced": task.policy} if task.reinforced is not None else {})
     found = [
         Network(which, policy.eval(), {"planes": torch.from_numpy(seen[:, :-1]).float()}, "logits", says, labels=labels)
         for which, policy in policies.items()

@@ -71,11 +71,11 @@ class Task(task.Task):
         self.config = config
         found = networks(config)
         self.supervised = found["policy"]
-        self.policy, self.value, self.pool = self.supervised, found.get("value"), nn.ModuleList()
+        self.reinforced, self.value, self.pool = None, found.get("value"), nn.ModuleList()
         self.schedules = [Schedule.of(one, steps_per_epoch=1) for one in self.trainings]
         self.in_turn = InTurn([schedule.total_steps for schedule in self.schedules])
         if config.reinforcement:
-            self.policy = copy.deepcopy(self.supervised)
+            self.reinforced = copy.deepcopy(self.supervised)
             count = -(-self.schedules[1].total_steps // config.reinforcement.every)
             selves = (copy.deepcopy(self.supervised) for _ in range(count))
             self.pool = nn.ModuleList(one.requires_grad_(False) for one in selves)
@@ -89,12 +89,17 @@ class Task(task.Task):
         return [one for one in (config.supervised, config.reinforcement, config.value) if one is not None]
 
     @property
+    def policy(self) -> nn.Module:
+        """The last policy that was trained."""
+        return self.supervised if self.reinforced is None else self.reinforced
+
+    @property
     def total_steps(self) -> int:
         """Updates of all steps."""
         return self.in_turn.total_steps
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        trained = [self.supervised, self.policy, self.value]
+        trained = [self.supervised, self.reinforced, self.value]
         return [
             build_optimizer(network, settings.optimizer)
             for network, settings in zip(trained, self.trainings, strict=False)
