@@ -138,7 +138,8 @@ def test_the_result_learned_is_that_of_the_side_that_played(per_game: str, games
     tree = TINY | {"board": TINY["board"] | {"komi": 100.0}, "value": TINY["value"] | {"per_game": per_game}}
     task = opened(alphago, tree, games)
     colours = np.array([1, -1, 1, -1])
-    played, _ = task.games_against(task.supervised, colours, np.random.default_rng(0).random((4, 12)))
+    played, results, _ = task.games_against(task.supervised, colours, np.random.default_rng(0).random((4, 12)))
+    assert results.tolist() == [-1, 1, -1, 1]
     black_began = played.planes[:, :2].any((1, 2, 3)) == 0
     assert (played.outcomes[black_began] == -1).all(), "the first move is Black's"
     assert {*played.outcomes.tolist()} == {-1.0, 1.0}

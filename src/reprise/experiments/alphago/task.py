@@ -174,20 +174,20 @@ class Task(task.Task):
         mine = share_of(games, self.rank, self.world_size)
         colours = np.where(np.arange(games) % 2 == 0, 1, -1)[mine]
         self.policy.eval()
-        played, length = self.games_against(opponent, colours, chance[mine])
+        played, results, lengths = self.games_against(opponent, colours, chance[mine])
         self.policy.train()
         logits = self.policy(torch.from_numpy(played.planes).to(self.device).float())
         moves, actions, outcomes = (torch.from_numpy(one).to(self.device) for one in played[1:])
         chosen_moves = log_probabilities(logits, moves).gather(1, actions[:, None])[:, 0]
         loss = reinforce_loss(chosen_moves, outcomes.float(), len(colours))
-        return loss, {"length": length, "wins": 100 * float((played.outcomes > 0).mean())}
+        return loss, {"length": float(lengths.mean()), "wins": 100 * float((results > 0).mean())}
 
     def games_against(
         self, opponent: nn.Module, colours: Int[np.ndarray, " games"], chance: Float[np.ndarray, "games limit"]
-    ) -> tuple[Moves, float]:
-        """The policy's moves in games in which it has `colours`, each drawn from p(·|s); and the games' mean length."""
+    ) -> tuple[Moves, Float[np.ndarray, " games"], Float[np.ndarray, " games"]]:
+        """The policy's moves in games in which it has `colours`, each drawn from p(·|s); results, lengths."""
         features, found, rows = self.config.network.features, list[tuple[np.ndarray, ...]](), np.arange(len(colours))
-        games, results, ended = self._start(len(colours)), np.zeros(len(colours)), 0
+        games, results, lengths = self._start(len(colours)), np.zeros(len(colours)), np.zeros(len(colours))
         while len(rows):
             moves = sensible(games)
             seen, actions, turn = planes(games, features, moves), np.empty(len(rows), np.int64), int(games.moves[0])
@@ -200,11 +200,12 @@ class Task(task.Task):
             found.append((seen[kept], moves[kept], actions[kept], rows[kept]))
             games.play(actions)
             over = games.over
-            ended += int(games.moves[over].sum())
+            lengths[rows[over]] = games.moves[over]
             results[rows[over]] = np.sign(games.take(np.flatnonzero(over)).area() - self.config.board.komi)
             rows, games = rows[~over], games.take(np.flatnonzero(~over))
         seen, moves, actions, owners = (np.concatenate(one) for one in zip(*found, strict=True))
-        return Moves(seen, moves, actions, (results * colours)[owners]), ended / len(colours)
+        results = results * colours
+        return Moves(seen, moves, actions, results[owners]), results, lengths
 
     def _regress(self, settings: Value, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
         """(z - v(s))² over positions of self-play in one of eight orientations (Methods, Value network: regression)."""
