@@ -32,7 +32,7 @@ TINY: dict[str, Any] = {
     "value": {"per_game": "one", "positions": 20, "random_by": 4, "batch": 8} | SHORT,
     "search": {"simulations": 4, "exploration": 1.5, "mixing": 0.5},
     "evaluate": {
-        "predictions": 0, "ensemble": False, "matches": [],
+        "predictions": 0, "ensemble": 0, "matches": [],
         "games": 4, "opening": 1, "values": 0, "rollouts": 2,
     },
 }  # fmt: skip
@@ -158,7 +158,9 @@ def test_it_learns_experts_moves_and_to_beat_itself(games: Path) -> None:
 
 def test_matches_of_every_kind_and_a_game_as_sgf(games: Path) -> None:
     matches = ["supervised", "earlier", "policy", "playouts", "values_alone", "rollouts_alone"]
-    task = trained(alphago, TINY | {"evaluate": TINY["evaluate"] | {"matches": matches, "values": 8}}, games)
+    task = trained(
+        alphago, TINY | {"evaluate": TINY["evaluate"] | {"matches": matches, "values": 8, "experts": 8}}, games
+    )
     evaluation = scored(task)
     won = {name: value for name, value in evaluation.metrics.items() if name.startswith("against")}
     assert len(won) == len(matches)

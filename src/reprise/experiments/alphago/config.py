@@ -116,8 +116,8 @@ class Evaluate(Strict):
 
     predictions: Annotated[int, Field(ge=0)]
     """Held-out positions whose moves the supervised policy predicts, drawn by the seed; 0: none."""
-    ensemble: bool
-    """Whether they are also predicted in eight orientations."""
+    ensemble: Annotated[int, Field(ge=0)]
+    """How many of them are also predicted in eight orientations."""
     matches: list[Match]
     """Of the last policy, without search: `supervised`, the policy it began as; `earlier`, each of its earlier selves.
     Of the search: `policy`, the supervised policy without search; `playouts`, a search with uniform priors and
@@ -127,10 +127,11 @@ class Evaluate(Strict):
     opening: Annotated[int, Field(ge=0)]
     """Random moves before a game."""
     values: Annotated[int, Field(ge=0)]
-    """Positions whose result the value network foresees: of new games of self-play, and of experts' held-out games; 0:
-    none."""
-    rollouts: Annotated[int, Field(ge=0)]
-    """Rollouts that foresee the same results of experts' games, for each position; 0: none, nor experts' games."""
+    """Positions of new games of self-play, one a game, whose result the value network foresees; 0: none."""
+    experts: Annotated[int, Field(ge=0)]
+    """Positions of experts' held-out games whose result it foresees, and rollouts beside it; 0: none."""
+    rollouts: Count
+    """Rollouts for each of them."""
 
 
 class Config(ExperimentConfig):
@@ -153,6 +154,6 @@ class Config(ExperimentConfig):
         without = {"supervised", "earlier"}
         if not self.reinforcement and without & {*self.evaluate.matches}:
             raise ValueError("evaluate.matches has matches of the reinforced policy: expected reinforcement")
-        if not self.value and ({*self.evaluate.matches} - without or self.evaluate.values):
+        if not self.value and ({*self.evaluate.matches} - without or self.evaluate.values or self.evaluate.experts):
             raise ValueError("evaluate asks for a search or for values: expected value")
         return self

@@ -93,8 +93,9 @@ class ValueNetwork(nn.Module):
     def __init__(self, config: Convolutions, size: int) -> None:
         super().__init__()
         self.tower = Tower(config, plane_count([*config.features, "colour"]))
+        # No rectifier is said to follow the one filter; with one, all of a board could be cut off.
         self.head = nn.Sequential(
-            nn.Conv2d(config.filters, 1, 1), nn.ReLU(), nn.Flatten(),
+            nn.Conv2d(config.filters, 1, 1), nn.Flatten(),
             nn.Linear(size * size, config.hidden), nn.ReLU(), nn.Linear(config.hidden, 1), nn.Tanh(),
         )  # fmt: skip
 

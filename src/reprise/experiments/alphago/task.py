@@ -368,6 +368,8 @@ class Task(task.Task):
                 pictures["game"] = self.film(begun.take(np.zeros(1, np.int64)), actions[0])
         if asked.values:
             metrics |= self._foreseen(asked.values)
+        if asked.experts:
+            metrics |= self._beside_rollouts(asked.experts)
         return Evaluation(metrics, pictures)
 
     def _players(self, match: Match, random: np.random.Generator) -> tuple[Player, Player]:
@@ -396,23 +398,22 @@ class Task(task.Task):
         return examples(games, count, [*self.config.network.features, *more], random)
 
     def _predictions(self) -> dict[str, float]:
-        """Moves of held-out games that are the policy's most probable, in %; by one prediction, and by eight."""
+        """Moves of held-out games that are the policy's most probable, in %; of some by eight predictions, too."""
         asked, size = self.config.evaluate, self.config.board.size
-        found, right = self.held_out(asked.predictions), list[Tensor]()
-        actions = torch.from_numpy(found.actions)
-        for some, played in zip(torch.from_numpy(found.planes).split(BLOCK), actions.split(BLOCK), strict=True):
-            orientations = torch.arange(8 if asked.ensemble else 1)
-            predicted = torch.stack(
-                [
-                    self.supervised(turned(some, one.expand(len(some))).to(self.device).float()).softmax(1).cpu()
-                    for one in orientations
-                ]
-            )
-            by_one = predicted[0].argmax(1)
-            by_all = ensemble(predicted, size).argmax(1) if asked.ensemble else by_one
-            right.append(torch.stack([by_one == played, by_all == played]))
-        alone, together = (100 * torch.cat(right, 1).double().mean(1)).tolist()
-        return {"accuracy": alone} | ({"ensemble_gain": together - alone} if asked.ensemble else {})
+        found = self.held_out(asked.predictions)
+        seen, actions = torch.from_numpy(found.planes), torch.from_numpy(found.actions)
+        right = self._predicted(seen, 0).argmax(1) == actions
+        metrics = {"accuracy": 100 * float(right.double().mean())}
+        if some := min(asked.ensemble, len(seen)):
+            together = ensemble(torch.stack([self._predicted(seen[:some], which) for which in range(8)]), size)
+            gained = (together.argmax(1) == actions[:some]).double() - right[:some].double()
+            metrics["ensemble_gain"] = 100 * float(gained.mean())
+        return metrics
+
+    def _predicted(self, seen: Int8[Tensor, "n planes size size"], which: int) -> Float[Tensor, "n points"]:
+        """p(a|s) under one of the board's symmetries, not turned back."""
+        blocks = (turned(some, torch.full((len(some),), which)) for some in seen.split(BLOCK))
+        return torch.cat([self.supervised(some.to(self.device).float()).softmax(1).cpu() for some in blocks])
 
     def _foreseen(self, count: int) -> dict[str, float]:
         """Squared errors of z, on positions learned from and on others."""
@@ -422,8 +423,7 @@ class Task(task.Task):
         learned = self.self_play or self.value_examples(settings, settings.positions, 0)
         fresh = self.value_examples(one, count, 1)
         known, new = (float(np.square(self.values(some.planes) - some.outcomes).mean()) for some in (learned, fresh))
-        found = {"value_error": new, "value_gap": new - known}
-        return found | (self._beside_rollouts(count) if self.config.evaluate.rollouts else {})
+        return {"value_error": new, "value_gap": new - known}
 
     def _beside_rollouts(self, count: int) -> dict[str, float]:
         """Squared errors of z on positions of experts' held-out games, of the value network and of rollouts."""
