@@ -33,7 +33,7 @@ TINY: dict[str, Any] = {
     "search": {"simulations": 4, "exploration": 1.5, "mixing": 0.5},
     "evaluate": {
         "predictions": 0, "ensemble": 0, "matches": [],
-        "games": 4, "opening": 1, "values": 0, "rollouts": 2,
+        "games": 4, "opening": 1, "values": 0, "experts": 0, "rollouts": 2,
     },
 }  # fmt: skip
 
