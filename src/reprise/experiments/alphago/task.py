@@ -452,19 +452,16 @@ class Task(task.Task):
         """Draw a position of a held-out game, where the policy would play, and where the professional did."""
         texts = open_texts(self.run.data / self.config.supervised.part, "test")
         game = records([texts[0]], self.config.board.size)[0]
-        position, last = self._start(1), None
-        shown = min(SHOWN, len(game.moves) - 1)
+        position, shown = self._start(1), min(SHOWN, len(game.moves) - 1)
         for move in game.moves[:shown]:
             position.play(np.array([move.action]))
-            last = move.action
         stones, played = position.stones[0, :-1], game.moves[shown].action
         moves = sensible(position)
         found = self._probabilities(self.supervised, planes(position, self.config.network.features, moves), moves)[0]
         position.play(np.array([played]))
-        after = position.stones[0, :-1]
-        tiles = [board(stones, last), heat(found, stones), board(after, played)]
-        names = ["position", "policy", "what was played"]
-        return {"professional": mosaic(tiles, names, columns=3, title=f"update {self.step:,}", tile_height=1.3)}
+        tiles = [_halved(one) for one in (heat(found, stones), board(position.stones[0, :-1], played))]
+        title = f"update {self.step:,}"
+        return {"professional": mosaic(tiles, ["policy", "what was played"], columns=2, title=title, tile_height=1.9)}
 
     def _thought(self, position: Positions, last: int | None, title: str) -> Picture:
         """A board, and as heat maps the prior, the search's visits, and the value network's chance after each move."""
@@ -510,3 +507,9 @@ SHOWN = 60
 def _blocks(seen: np.ndarray, beside: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
     """Two arrays of equal length as tensors, a block of their rows at a time."""
     return zip(torch.from_numpy(seen).split(BLOCK), torch.from_numpy(beside).split(BLOCK), strict=True)
+
+
+def _halved(tile: Picture) -> Picture:
+    """A picture at half its size: a board of 19 x 19 is wider than the page has room for."""
+    height, width = (length // 2 for length in tile.shape[:2])
+    return tile[: 2 * height, : 2 * width].reshape(height, 2, width, 2, 3).mean((1, 3)).astype(np.uint8)
