@@ -16,9 +16,9 @@ from reprise.parts.go.rules import Positions
 
 
 def play(task: Task, draw: int = 0, frames: int = 0) -> Game:
-    """A game of the player against itself; another number `draw` is another opening and other symmetries.
+    """Play the player against itself. Each number `draw` gives another opening and other symmetries.
 
-    Its points are Black's: his area less White's and less komi, at the end.
+    The score is Black's: the area at the end less White's and less komi.
     """
     config, random = task.config, np.random.default_rng([1_000_000, draw])  # far from training and evaluation
     games = Positions.start(config.board.size, 1, config.network.past, config.board.limit)
@@ -35,7 +35,7 @@ def play(task: Task, draw: int = 0, frames: int = 0) -> Game:
 
 
 def begin(task: Task, draw: int = 0) -> Duel:
-    """A game with a person, who is Black; the model answers with its search."""
+    """Begin a game with a person, who is Black. The model answers with its search."""
     config, random = task.config, np.random.default_rng([2_000_000, draw])
     start = Positions.start(config.board.size, 1, config.network.past, config.board.limit)
     return Duel(start, config.board.komi, task.searching(task.network, random))
@@ -53,7 +53,7 @@ class Output(nn.Module):
 
 
 def networks(task: Task) -> list[Network]:
-    """Policy and value, with positions out of a random game."""
+    """Return policy and value, with positions from a random game as inputs."""
     planes = _planes(task, 8)
     shape = f"planes float32 {['batch', *planes.shape[1:]]}".replace("'", "")
     what = "own stones and the other side's, the newest position first, then ones if Black is to play"
@@ -68,7 +68,7 @@ def networks(task: Task) -> list[Network]:
 
 
 def _planes(task: Task, count: int) -> Tensor:
-    """float32 [count, planes, size, size], of a random game's beginning and its variants."""
+    """Return the first positions of a random game and their symmetric variants, float32 [count, planes, size, size]."""
     config, random = task.config, np.random.default_rng(1)
     games = Positions.start(config.board.size, count, config.network.past, max(config.board.limit, 3))
     for _ in range(2):
@@ -77,12 +77,12 @@ def _planes(task: Task, count: int) -> Tensor:
 
 
 def record(task: Task, game: Game) -> str:
-    """A game of `play` as SGF."""
+    """Convert a game of `play` to SGF."""
     return game_record(game, task.config.board.size, task.config.board.komi, "zero")
 
 
 def files(task: Task) -> dict[str, str]:
-    """A game, for programs that read SGF."""
+    """Return a game, for programs that read SGF."""
     return {"game.sgf": record(task, play(task)) + "\n"}
 
 

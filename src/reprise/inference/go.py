@@ -12,7 +12,7 @@ from reprise.parts.go.rules import Positions
 
 
 class Duel:
-    """A game with a person, who is Black; `player` answers, and White has `komi` points in advance."""
+    """A game with a person, who is Black. `player` answers, and White gets `komi` points."""
 
     def __init__(self, start: Positions, komi: float, player: Player) -> None:
         self.komi, self.size, self.player = komi, start.size, player
@@ -22,7 +22,7 @@ class Duel:
 
     @property
     def result(self) -> str | None:
-        """Who has won, by how many points."""
+        """Who has won, and by how many points."""
         if self.resigned:
             return "White wins by resignation"
         if not self.positions[-1].over[0]:
@@ -31,7 +31,11 @@ class Duel:
         return f"{'Black' if points > 0 else 'White'} wins by {abs(points):g}" if points else "A draw"
 
     def move(self, word: str) -> None:
-        """A point such as c3, or pass, undo, resign; Unusable if it is no move, or not a legal one."""
+        """Play a point such as c3, or pass, undo or resign.
+
+        Raises:
+            Unusable: it is not a move, or not a legal one.
+        """
         if self.result:
             raise Unusable(f"{word!r}: the game is over: {self.result}")
         if word == "resign":
@@ -56,7 +60,7 @@ class Duel:
         self.actions.append(action)
 
     def board(self) -> str:
-        """Black's stones are X, White's O; the last one stands in brackets."""
+        """The board as text: X is Black, O is White, and the last stone is in brackets."""
         stones = self.positions[-1].stones[0, :-1].reshape(self.size, self.size)
         last = self.actions[-1] if self.actions else -1
         lines = []
@@ -76,11 +80,11 @@ class Duel:
 
 
 COLUMNS = sgf.LETTERS.replace("i", "")
-"""As players name them: i is left out, as it looks like j."""
+"""Letters as players use them: without i, which looks like j."""
 
 
 def name(action: int, size: int) -> str:
-    """c3: letters from the left, numbers from below."""
+    """Format a point as players do: c3 is the third from the left and from the bottom."""
     if action == size * size:
         return "pass"
     row, column = divmod(action, size)
@@ -88,17 +92,21 @@ def name(action: int, size: int) -> str:
 
 
 def point(word: str, size: int) -> int:
-    """The action that a word names; Unusable if it names none."""
+    """Return the action that a word names.
+
+    Raises:
+        Unusable: it names none.
+    """
     names = {name(action, size): action for action in range(size * size + 1)}
     if word.lower() not in names:
         first, last = name(size * (size - 1), size), name(size - 1, size)
         near = did_you_mean(word.lower(), ["pass", "undo", "resign"])
-        raise Unusable(f"{word!r} is no move: expected a point from {first} to {last}, pass, undo or resign{near}")
+        raise Unusable(f"{word!r} is not a move: expected a point from {first} to {last}, pass, undo or resign{near}")
     return names[word.lower()]
 
 
 def game_record(game: Game, size: int, komi: float, player: str) -> str:
-    """A game of a model against itself as SGF; its score is Black's."""
+    """Convert a game of a model against itself to SGF."""
     moves = [sgf.Move(-1 if number % 2 else 1, action) for number, action in enumerate(game.actions)]
     result = f"{'B' if game.score > 0 else 'W'}+{abs(game.score):g}"
     return sgf.write(sgf.Record(size, moves, komi, result, player, player))
