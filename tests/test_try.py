@@ -223,6 +223,8 @@ def test_a_person_plays_against_the_network(finished: Finished, monkeypatch: pyt
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("builtins.input", lambda _: next(lines))
     assert "'d4' is not a move" in finished("try", "alphago_zero"), "typed in, a mistake ends nothing"
+    monkeypatch.undo()
+    assert finished("try", "alphago", "b2", "resign").rstrip().endswith("White wins by resignation")
 
 
 # Images
