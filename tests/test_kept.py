@@ -93,6 +93,7 @@ GIVEN = {
     "wgan_gp": PICTURE,
     "dcgan": PICTURE,
     "alphago_zero": ["c3"],
+    "alphago": ["c3"],
 }
 """What papers are given that do not answer without."""
 

@@ -1,4 +1,4 @@
-"""Networks that a search has: a controller, or a given architecture. What a search finds is a picture and a code."""
+"""Networks of a search: its controller, or a given architecture. The architectures found are pictures and codes."""
 
 from __future__ import annotations
 

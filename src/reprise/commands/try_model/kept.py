@@ -75,7 +75,7 @@ def _look(asked: Asked, kept: Kept) -> Iterator[str]:
         return
     check_suffix(asked.out, ".png", "images are a picture")
     if asked.given and asked.number:
-        raise UsageError("--number is of test images; pictures were given")
+        raise UsageError("--number is for test images, but pictures were given")
     read = [pictures.read(Path(name), kept.dataset) for name in asked.given]
     yield from header(asked, kept)
     images, labels, names = kept.examples["inputs"], kept.examples["labels"].tolist(), asked.given
@@ -97,7 +97,8 @@ def _look(asked: Asked, kept: Kept) -> Iterator[str]:
 
 def _compute(asked: Asked, kept: Kept) -> Iterator[str]:
     if asked.given or asked.out:
-        raise UsageError(f"`reprise try {asked.experiment}` shows what its model computes; it takes no input, no --out")
+        said = "shows what its model computes; it takes neither input nor --out"
+        raise UsageError(f"`reprise try {asked.experiment}` {said}")
     inputs = kept.examples["inputs"][: asked.number or ROWS]
     outputs = kept(inputs).reshape(len(inputs), -1)
     names = kept.card.get("examples", range(len(inputs)))

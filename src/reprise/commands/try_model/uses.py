@@ -1,4 +1,4 @@
-"""What `reprise try` does with each kind of model."""
+"""The use that `reprise try` makes of each kind of model."""
 
 from __future__ import annotations
 
