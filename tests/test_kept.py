@@ -86,12 +86,14 @@ GIVEN = {
     "transformer": ["the old friend visits my small house"],
     "word2vec": ["king - man + woman"],
     "attention_nmt": ["the old friend visits my small house"],
+    "seq2seq": ["the old friend visits my small house"],
     "gan": PICTURE,
     "vae": PICTURE,
     "wgan": PICTURE,
     "wgan_gp": PICTURE,
     "dcgan": PICTURE,
     "alphago_zero": ["c3"],
+    "alphago": ["c3"],
 }
 """What papers are given that do not answer without."""
 

@@ -156,6 +156,7 @@ ARMS = {
     "lottery_ticket": ["ticket"],
     "double_descent": ["features", "networks", "epochs"],
     "optimizers": ["adam"],
+    "alphago": ["alphago", "patterns"],
 }
 EXPERIMENTS = list(load(REPOSITORY, papers=()).papers)
 
@@ -164,6 +165,7 @@ NEEDED = {
     "bert": "english_text",
     "transformer": "translation",
     "attention_nmt": "long_translation",
+    "seq2seq": "monotone_translation",
     "regularized_evolution": "architectures",
     "word2vec": "words",
     "nas_rl": "architectures",

@@ -223,6 +223,8 @@ def test_a_person_plays_against_the_network(finished: Finished, monkeypatch: pyt
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("builtins.input", lambda _: next(lines))
     assert "'d4' is not a move" in finished("try", "alphago_zero"), "typed in, a mistake ends nothing"
+    monkeypatch.undo()
+    assert finished("try", "alphago", "b2", "resign").rstrip().endswith("White wins by resignation")
 
 
 # Images
@@ -511,6 +513,15 @@ def test_a_network_without_attention_shows_its_translation_alone(finished: Finis
     assert found["attention"] == []
     assert finished("try", "attention_nmt", said, "--arm", "encdec").splitlines()[-1] == found["text"]
     assert "the word 'paris'" in finished("try", "attention_nmt", "the Paris", status=2)
+
+
+def test_a_sentence_in_one_vector_is_translated(finished: Finished) -> None:
+    found = json.loads(finished("try", "seq2seq", "The old friend visits my house.", "--json"))
+    assert found["model"] == "seq2seq/pretrain/reversed/s0"
+    assert found["source"] == ["the", "old", "friend", "visits", "my", "house"]
+    assert found["attention"] == []
+    assert found["text"].split() == found["target"]
+    assert "the word 'paris'" in finished("try", "seq2seq", "the Paris", status=2)
 
 
 # Walks
