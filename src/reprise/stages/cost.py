@@ -235,7 +235,7 @@ def opened(run: Run) -> Opened:
     why = None
     for init, device in product(dict.fromkeys([run.init, None]), ("meta", "cpu")):
         task = built(init)
-        # What the task was built with has no values; by themselves some operators with data would make some up.
+        # The task was built on the meta device. Mixed with data, some operators would return memory nobody has written.
         mixing = Shapes() if device == "cpu" else nullcontext()
         try:
             with torch.device(device), mixing:
