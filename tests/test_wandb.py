@@ -27,7 +27,7 @@ from conftest import REPOSITORY, CommandLine, copied
 from layout import YAML as YAML_FILES
 from reprise.core.config.project import load
 from reprise.core.run import run_store, tracking
-from reprise.stages.evaluate import track
+from reprise.stages.score import track
 from test_tracking import Settings, a_run
 from wandb_server import KEY, WandbServer, serving
 
@@ -295,7 +295,7 @@ def test_evaluation_gives_wandb_up_once(
         scored.parent.mkdir(parents=True, exist_ok=True)
         run_store.finish_scores(scored, folder, {"error": 0.5})
     project = load(REPOSITORY, ["tracking.wandb=offline"], papers=())
-    track(replace(project, root=tmp_path), runs)
+    track(runs, tmp_path, project.params.tracking, None)
     assert len(opened) == told
 
 
