@@ -515,6 +515,20 @@ def test_a_kind_that_is_none_stands_at_its_value(files: Files, written: str, fou
     assert [one.rpartition(", found ")[2] for one in files.mistakes()] == [found, found]
 
 
+@pytest.mark.parametrize("written", ["", "null", "~"])
+def test_a_number_left_empty_stands_at_its_line(files: Files, written: str) -> None:
+    """Not at the block, which needs one of three."""
+    good = "{says: Good, where: Table 1, kind: above, metric: gradient, arm: usual, published: log-likelihood}"
+    lines = ("says: Good", "where: Table 1", "kind: above", "metric: gradient", "arm: usual", f"value: {written}")
+    files.edit("papers/gan.yaml", (good, "".join(f"\n    {line}" for line in lines)))
+    assert [one.partition(" ")[::2] for one in files.mistakes()] == [
+        (
+            f"papers/gan.yaml:27:{12 if written else 11}:",
+            "claims.good.value: needs exactly one of value, baseline or published; found nothing at value",
+        )
+    ]
+
+
 def test_kinds_types_and_lists(files: Files) -> None:
     files.edit(
         "params.yaml",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -79,6 +80,12 @@ def _translated(kind: Any, data: Any, error: ValidationError) -> Iterator[Mistak
             others.append(Mistake(path, "key", f"expected {what} as a key"))
         elif what is None:
             said = str(item["ctx"]["error"]) if item["type"] == "value_error" else item["msg"]
+            empty = _empty_keys(item["input"], said)
+            if empty:
+                # Such as `value:` with nothing after it: the block is at fault only for that line.
+                said = said[0].lower() + said[1:]
+                others += [Mistake((*path, key), "value", f"{said}; found nothing at {key}") for key in empty]
+                continue
             block = isinstance(item["input"], (dict, list))
             ending = f", found {shown(item['input'])}" if said.startswith("expected") and not block else ""
             others.append(Mistake(path, "block" if block else "value", said[0].lower() + said[1:] + ending))
@@ -92,6 +99,13 @@ def _translated(kind: Any, data: Any, error: ValidationError) -> Iterator[Mistak
         said = f"expected {' or '.join(dict.fromkeys(wanted))}, found {shown(found[path])}"
         yield Mistake(path, "value", said + _hint(wanted, found[path]))
     yield from others
+
+
+def _empty_keys(block: Any, message: str) -> list[str]:
+    """Return the keys that `message` is about and that the block has, but with null for a value."""
+    if not isinstance(block, dict):
+        return []
+    return [key for key, value in block.items() if value is None and re.search(rf"\b{re.escape(str(key))}\b", message)]
 
 
 def _expected(item: Any) -> str | None:
