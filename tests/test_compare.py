@@ -7,11 +7,13 @@ import math
 import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click import unstyle
 from scipy import stats
 from typer.testing import CliRunner
 
@@ -263,6 +265,16 @@ def test_the_terminal_says_all_of_it(found: Comparison) -> None:
     assert "params/gan.yaml:3  laptop.k: added, 1" in printed
     assert "claimed > 0.5 → > 0.1; the claim itself changed" in printed
     assert "nats, 62.5 [52.7, 72.3]" in printed
+
+
+def test_no_line_is_wider_than_the_terminal(found: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long value continues under its own column, and a long row of numbers on a line of its own."""
+    monkeypatch.setenv("COLUMNS", "60")
+    (one,) = [one for one in found.differences if one.key == "gan"]
+    one = replace(one, edits=[*one.edits, replace(one.edits[0], after={f"knob_{place}": place for place in range(9)})])
+    said = [unstyle(line) for line in lines(replace(found, differences=[one]), everything=True)]
+    assert max(map(len, said)) <= 60
+    assert [line for line in said if line.startswith(" " * 20) and "knob_" in line]
 
 
 @pytest.fixture

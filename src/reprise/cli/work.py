@@ -113,6 +113,7 @@ def trial(
     plain = open_project(papers=[experiment])
     arm = _arm(plain, experiment, arm)
     project = open_for_arm(plain.root, overrides or [], experiment, arm)
+    # Progress goes to standard error where standard output is to be JSON.
     found = run(project, experiment, arm, seeds or [TUNING_SEED], lambda text: typer.echo(text, err=as_json))
     log_trial(project, experiment, arm, found)
     if as_json:

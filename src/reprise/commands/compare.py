@@ -436,6 +436,12 @@ def _said(verdict: Verdict | None) -> str:
     return verdict.verdict if verdict else "no such claim"
 
 
+def _in_words(seeds: list[int]) -> str:
+    """Format as `1000 to 1005`, or as a list if some between are missing."""
+    whole = len(seeds) > 2 and seeds == list(range(seeds[0], seeds[0] + len(seeds)))
+    return f"{seeds[0]} to {seeds[-1]}" if whole else ", ".join(map(str, seeds)) or "none"
+
+
 def _notes(a: Snapshot, b: Snapshot, results: str) -> list[str]:
     """Yield remarks: how many runs differ, and what makes the numbers hard to compare."""
     old, new = (_card(side, results) for side in (a, b))
@@ -443,7 +449,7 @@ def _notes(a: Snapshot, b: Snapshot, results: str) -> list[str]:
         return [f"results only in {(a if old else b).name}"] if old or new else []
     notes = []
     if old["seeds"] != new["seeds"]:
-        notes.append(f"seeds {old['seeds']} → {new['seeds']}")
+        notes.append(f"seeds {_in_words(old['seeds'])} → {_in_words(new['seeds'])}")
     runs, known = new.get("fingerprints", {}), old.get("fingerprints", {})
     if others := sum(fingerprint != known.get(run) for run, fingerprint in runs.items()):
         notes.append(f"{others} of {len(runs)} runs were replaced: their knobs, data or code changed")

@@ -10,7 +10,7 @@ import typer
 
 from reprise.commands.compare import Comparison, Difference, Edit, Ruling, Shift
 from reprise.commands.listing import shortened
-from reprise.commands.options import width
+from reprise.commands.options import folded, width
 from reprise.core.verdicts.listings import estimate_in_words, region_in_words, verdict_in_words
 from reprise.core.verdicts.rulings import COLOURS
 from reprise.core.verdicts.verdict import Verdict, signed
@@ -28,7 +28,8 @@ def lines(comparison: Comparison, everything: bool = False) -> Iterator[str]:
     for one in comparison.differences:
         yield ""
         yield typer.style(one.key, bold=True)
-        yield from (f"  {note}" for note in one.notes)
+        for note in one.notes:
+            yield from folded(f"  {note}")
         yield from _yaml_lines(one)
         yield from _verdict_lines(one)
         yield from _metric_lines(one, everything)
@@ -39,7 +40,10 @@ def _yaml_lines(one: Difference) -> Iterator[str]:
         yield "  YAML"
         left = max(len(f"{edit.file}:{edit.line}") for edit in one.edits)
         for edit in one.edits:
-            yield f"    {f'{edit.file}:{edit.line}':<{left}}  {edit_in_words(edit)}"
+            # Wrapped as a line of its own, which the place then goes in front of: the blanks after a short place stay.
+            first, *rest = folded(" " * (left + 6) + edit_in_words(edit))
+            yield f"    {f'{edit.file}:{edit.line}':<{left}}  {first.lstrip()}"
+            yield from rest
 
 
 def _verdict_lines(one: Difference) -> Iterator[str]:
@@ -48,7 +52,7 @@ def _verdict_lines(one: Difference) -> Iterator[str]:
     for ruling in one.rulings:
         before, after = (_ruling(verdict) for verdict in (ruling.before, ruling.after))
         yield f"    {ruling.claim}: " + (f"{before} → {after}" if ruling.turned else f"{after}, as before")
-        yield f"      {ruling_in_words(ruling)}"
+        yield from folded(f"      {ruling_in_words(ruling)}")
 
 
 def _metric_lines(one: Difference, everything: bool) -> Iterator[str]:
@@ -58,7 +62,13 @@ def _metric_lines(one: Difference, everything: bool) -> Iterator[str]:
         arms, metrics = (max(len(getattr(shift, name)) for shift in shown) for name in ("arm", "metric"))
         for shift in shown:
             outcome = typer.style(shift.outcome, fg=OUTCOMES.get(shift.outcome))
-            yield f"    {shift.arm:<{arms}}  {shift.metric:<{metrics}}  {shift_in_words(shift)}  {outcome}"
+            name, said = f"    {shift.arm:<{arms}}  {shift.metric:<{metrics}}", shift_in_words(shift)
+            # Measured without `outcome`'s colour, whose codes take no room on the screen.
+            if len(f"{name}  {said}  {shift.outcome}") <= width():
+                yield f"{name}  {said}  {outcome}"
+            else:
+                yield name.rstrip()
+                yield f"      {said}  {outcome}"
     if hidden := len(one.shifts) - len(shown):
         yield f"    {hidden} more changed within the noise between seeds (--all)"
 

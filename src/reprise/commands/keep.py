@@ -136,6 +136,8 @@ def _write(
     target.mkdir(exist_ok=True)
     archive = target / f"{run.experiment}.zip"
     _write_zip(archive, parts)
+    # Measured as written, since it depends on how well the weights compress; what is too large must not be left to
+    # commit.
     if (size := archive.stat().st_size) > LARGEST:
         archive.unlink()
         raise Failed(
@@ -163,6 +165,7 @@ def _examples(models: Models, task: Any, config: Any, network: Any) -> tuple[Any
     reader = looking.reader(models, task, config)
     images, labels = looking.test_images(task, reader.dataset)
     named = [str(label) if reader.dataset == "digits" else reader.classes[label] for label in labels]
+    # A model that knows only some of the classes is not asked about the others.
     known = [place for place, name in enumerate(named) if name in reader.classes]
     places = np.random.default_rng(0).permutation(known)[:CHECKED]
     facts = {"dataset": reader.dataset, "reads": reader.kind, "classes": reader.classes, "probable": reader.probable}
@@ -191,6 +194,7 @@ def _compared(found: Any, expected: Any, labels: Any, facts: dict[str, Any]) -> 
         return {"images": len(answers), "right": int(right.sum()), "same": int((answers == before).sum())}
     rows = expected.reshape(len(expected), -1)
     differences = np.abs(found.reshape(rows.shape) - rows).max(1)
+    # A single output can be near 0, where a relative difference says nothing; all inputs then set the scale.
     largest = np.abs(rows).max(1) if rows.shape[1] > 1 else np.abs(rows).max()
     return {"inputs": len(rows), "largest_difference": float((differences / largest).max())}
 

@@ -220,6 +220,7 @@ def verdict_lines(verdicts: Verdicts, catalogue: Verdicts, width: int) -> Iterat
             numbers += [f"claimed {region}"] if (region := region_in_words(one)) else []
             numbers += [f"{one.seeds} seed{'s' * (one.seeds != 1)}"]
             numbers += [f"q {q[experiment, one.claim]:.2g}"] if (experiment, one.claim) in q else []
+            # Blanks within a number become \0, so that it is not torn between two lines.
             indent, unbroken = " " * (room + 4), ", ".join(number.replace(" ", "\0") for number in numbers)
             lines = textwrap.wrap(unbroken, width, initial_indent=indent, subsequent_indent=indent)
             yield from (line.replace("\0", " ") for line in lines)

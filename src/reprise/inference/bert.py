@@ -34,6 +34,7 @@ def fill(task: PretrainingTask, text: str, best: int = 5) -> list[list[Guess]]:
     ids, segments, places = masked(words, text, task.config.model.positions)
     causal = int(task.settings.objective == "left_to_right")
     with torch.no_grad():
+        # From left to right, the word at a position is predicted by the state before it.
         hidden = task.model.encoder(ids, segments, causal=bool(causal))[0, places - causal]
         shares = task.model.token_logits(hidden).float().softmax(-1)
     known = shares[:, : len(words)]  # a small corpus yields fewer pieces than the model has outputs
@@ -80,6 +81,7 @@ def _answer(task: FinetuningTask, name: str, sub: Subtask, texts: list[str]) -> 
     words = WordPiece(task.vocabulary.pieces)
     tagged = _WORD.findall(texts[0]) if sub.kind == "tagging" else []
     encoded = words.encode(tagged or texts)
+    # A word that encodes to nothing still needs a position that its label is read from.
     parts = [encoded[i].tolist() or [words.unk] for i in range(len(tagged or texts))]
     ids, segments = [words.cls], [0]
     places = []
@@ -87,6 +89,7 @@ def _answer(task: FinetuningTask, name: str, sub: Subtask, texts: list[str]) -> 
         places.append(len(ids) + (0 if sub.label_on == "first" else len(part) - 1))
         last = [words.sep] if not tagged or index + 1 == len(parts) else []
         ids += part + last
+        # The words of a sentence are one segment; a pair of texts is two.
         segments += [0 if tagged else index] * len(part + last)
     if len(ids) > sub.length:
         raise Unusable(
@@ -183,6 +186,7 @@ def _batch(words: WordPiece, longest: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return a few sentences, and two of them as a pair: ids, segments and mask [4, seq]."""
     encoded = [row.tolist() for row in map(words.encode(EXAMPLES).__getitem__, range(len(EXAMPLES)))]
     rows = [[words.cls, *row, words.sep] for row in encoded]
+    # Where the second segment begins: beyond the end, for a single sentence.
     second = [len(row) for row in rows] + [len(rows[0])]
     rows.append([*rows[0], *encoded[1], words.sep])
     width = min(max(map(len, rows)), longest)

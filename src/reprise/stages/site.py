@@ -121,6 +121,7 @@ def read_doc(name: str, text: str) -> Doc:
     headings = [(token, tokens[place + 1]) for place, token in enumerate(tokens) if token.type == "heading_open"]
     seen: Counter[str] = Counter()
     for token, inline in headings:
+        # A heading that repeats gets a number, as on GitHub, where the same links have to work.
         name_of_it = slug(_plain(inline))
         token.attrSet("id", f"{name_of_it}-{seen[name_of_it]}" if seen[name_of_it] else name_of_it)
         seen[name_of_it] += 1

@@ -73,6 +73,7 @@ class _Readers:
         stage = "pretrain" if masked else "finetune"
         if stage not in self.open:
             trained = find_model(self.project, self.asked, stage)
+            # The names of labels, and how many texts a task takes, are kept with the data.
             if not masked:
                 check_data(self.project, trained.run)
             with waiting(self.project, self.asked):

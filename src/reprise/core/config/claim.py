@@ -171,6 +171,7 @@ class ContrastClaim(_Claim):
 
     @model_validator(mode="after")
     def _balanced(self) -> ContrastClaim:
+        # In floating point 0.1 + 0.2 - 0.3 is not exactly 0.
         if abs(total := sum(self.weights.values())) > 1e-9:
             raise ValueError(f"the weights of a contrast sum to 0, not {total:g}")
         return self
@@ -236,6 +237,7 @@ class RateClaim(_Claim):
         if share == 1:
             return None
         # The binomial test's smallest p with n runs is share ** n.
+        # Zero has no logarithm, and a single run that converges exceeds it.
         return max(1, math.ceil(math.log(self.tail) / math.log(share))) if share else 1
 
 
@@ -263,6 +265,7 @@ def scale_problems(claim: Mapping[str, Any], metric: Mapping[str, Any]) -> Itera
 
 
 def _claim_kind(claim: Any) -> Any:
+    # Pydantic also asks for the kind of a finished claim, when it serialises one.
     return claim.get("kind", "difference") if isinstance(claim, dict) else getattr(claim, "kind", None)
 
 

@@ -101,6 +101,7 @@ class Reading:
         section = self.section(experiment)
         arms = dict.fromkeys(block(section, "arms"))
         for one in OVERLAYS[scale]:
+            # Arms of the paper's scale exist at that scale alone.
             if one == "paper" != scale:
                 continue
             arms |= dict.fromkeys(block(section, one, OWN_ARMS))
@@ -141,6 +142,7 @@ class Reading:
             paths += [("arms", arm), *((one, kind, arm) for one in own for kind in (OWN_ARMS, "arms"))]
         for path in paths:
             tree = block(section, *path)
+            # An empty overlay changes nothing, but `paper` is the block that all others lie on.
             if tree or path == ("paper",):
                 # A scale's arms are layers of their own, which come later.
                 knobs = {key: value for key, value in tree.items() if key not in (OWN_ARMS, "arms")}

@@ -379,6 +379,7 @@ class WandbTracker:
         self._lock = threading.Lock()
         self._started = threading.Event()
         self._start_deadline = time.monotonic() + START_SECONDS
+        # A daemon, so that a server that never answers cannot keep the process alive.
         self._thread = threading.Thread(target=self._work, name=f"wandb {name}", daemon=True)
         self._thread.start()
 
@@ -438,6 +439,7 @@ def _start(mode: Mode, arguments: dict[str, Any], revision: Revision | None) -> 
 
     settings = wandb.Settings(
         silent=True,
+        # wandb would otherwise catch what the whole process prints.
         console="off",
         disable_git=True,
         disable_code=True,
@@ -447,6 +449,7 @@ def _start(mode: Mode, arguments: dict[str, Any], revision: Revision | None) -> 
         init_timeout=INIT_SECONDS,
         finish_timeout=FINISH_SECONDS - 1,  # wandb gives up before `finish`, which waits for it, does
         reinit="create_new",
+        # Nothing about the machine is sent; to collect it would take time in every run.
         x_disable_meta=True,
         x_disable_stats=True,
         x_disable_machine_info=True,
@@ -467,6 +470,7 @@ def _start(mode: Mode, arguments: dict[str, Any], revision: Revision | None) -> 
     if run is None:
         run = wandb.init(mode="offline", settings=settings, **arguments)
     run.define_metric("step", hidden=True)
+    # Our own steps, which a resumed run continues; wandb's count calls of `log`.
     run.define_metric("*", step_metric="step")
     return run
 

@@ -59,6 +59,7 @@ def judge(
     """
     claim, failures = paper.claims[name], failures or {}
     if claim.kind == "rate":
+        # NaN lies on neither side of a threshold, so a failed run counts as one that did not converge.
         runs, failures = {**runs, **{run: {claim.metric: math.nan} for run in failures}}, {}
     arms = claim.arms_named
     # Only seeds that every arm has: differences are taken within a seed.
@@ -128,6 +129,7 @@ def _ruling(claim: Claim, found: Evidence, region: Region, low: float, high: flo
     if verdict == "inconclusive":
         ending = "; the sign is as claimed" if signed_as_claimed else ""
         return verdict, f"the {span} reaches beyond the region {region}{ending}"
+    # To refute is a finding as well, and has to pass the test of the opposite.
     deciding = found.p if verdict == "reproduced" else found.p_opposite
     if deciding is not None and deciding > claim.tail:
         return "inconclusive", f"too few seeds for {found.test}: p = {deciding:.3g}"
@@ -142,6 +144,7 @@ def _ruling(claim: Claim, found: Evidence, region: Region, low: float, high: flo
 
 def _beyond_no_effect(found: Evidence, region: Region, low: float, high: float) -> bool:
     """Whether the whole interval has the claimed sign. Only meaningful if the region starts beyond no effect."""
+    # With a margin of 0 the region begins at no effect, and nothing lies between them.
     if found.no_effect is None or found.no_effect in (region.low, region.high):
         return False
     return low > found.no_effect if math.isinf(region.high) else high < found.no_effect
@@ -162,6 +165,7 @@ def _obstacle(
     """Return why there can be no verdict, or None."""
     if scale not in claim.scales:
         return f"judged at scale {' or '.join(claim.scales)}, not {scale}"
+    # A smaller problem has other numbers; meeting the published one there would be a coincidence.
     if scale != "paper" and getattr(claim, "published", None) is not None:
         return f"a published number is compared at scale paper, not {scale}"
     arms = claim.arms_named

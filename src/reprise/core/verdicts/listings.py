@@ -105,6 +105,7 @@ def verdict_summary(
         found = headline(papers[experiment], verdicts[experiment].values())
         said = f"{found.says} **{verdict_in_words(found).capitalize()}**: {estimate_in_words(found)}" if found else ""
         link = f"[{experiment}](results/README.md#{experiment})"
+        # Core-seconds to minutes on two cores.
         minutes = f"{seconds[experiment] / 120:.2g}" if seconds.get(experiment) else ""
         row = f"| {papers[experiment].year} | {link} | {claims} | {said} | {minutes} |"
         lines.append(row + (f" {_whole_in_words(papers[experiment], whole.get(experiment, {}))} |" if whole else ""))

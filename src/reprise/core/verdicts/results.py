@@ -148,6 +148,7 @@ def _check_listed(folder: Path, card: Mapping[str, Any], name: str) -> None:
         if not _LISTED.fullmatch(name):
             raise ValueError("not a file of results/")
         if not path.is_file():
+            # `lexists`, since a dangling link is there, though it is no file.
             raise ValueError("it is missing" if not os.path.lexists(path) else "it is not a file")
         check_bytes(card, name, path.read_bytes())
 
@@ -187,6 +188,7 @@ def damaged(path: Path, error: Exception) -> ConfigError:
     lines: list[str] = []
     with suppress(OSError):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    # Looked for first, since the markers of a conflict are also why the file is not JSON or CSV.
     line = next((number for number, text in enumerate(lines, 1) if text.startswith("<<<<<<< ")), 0)
     column, said = bool(line), "unresolved merge conflict"
     if not line and isinstance(error, json.JSONDecodeError):

@@ -98,6 +98,7 @@ class TextWriter:
         self.file.seek(0)
         length = self._write_header(self.offsets[-1])
         self.file.close()
+        # Else the header would have been written over the first texts.
         assert length == self.start
         np.save(self.folder / f"{self.split}_offsets.npy", np.frombuffer(self.offsets, np.int64))
 
@@ -234,6 +235,7 @@ class Tagged(Sequence[tuple[Words, Array]]):
         if isinstance(index, slice):
             return [self[each] for each in range(*index.indices(len(self)))]
         words = self.texts[index].split(" ")
+        # As in Texts, a negative index must not reach past the last offset.
         start, end = self.offsets[index % len(self)], self.offsets[index % len(self) + 1]
         return words, self.tags[start:end]
 
@@ -287,6 +289,7 @@ def write_questions(folder: Path, split: str, questions: Iterable[Question]) -> 
     spans: list[tuple[int, int]] = []
     offsets = [0]
     for context, question, answers in questions:
+        # A dict keeps the order in which contexts first come, so the number given here is their place in the file.
         context_of.append(contexts.setdefault(context, len(contexts)))
         texts.append(question)
         spans += answers
@@ -294,6 +297,7 @@ def write_questions(folder: Path, split: str, questions: Iterable[Question]) -> 
     write_texts(folder, f"{split}_context", contexts)
     write_texts(folder, f"{split}_question", texts)
     np.save(folder / f"{split}_context_of.npy", np.array(context_of, np.int64))
+    # Reshaped, since an array of no answers would have a single axis.
     np.save(folder / f"{split}_answers.npy", np.array(spans, np.int32).reshape(-1, 2))
     np.save(folder / f"{split}_answers_offsets.npy", np.array(offsets, np.int64))
     return len(texts)

@@ -58,6 +58,7 @@ def vocabulary(task: int) -> list[str]:
         said += [*THINGS, *TAKES, *DROPS, "there"]
     if task == 3:
         said += ["was before"]
+    # Task 3 asks where a thing was, so it has no "is".
     return sorted({word for phrase in said for word in words(phrase)} - ({"is"} if task == 3 else set()))
 
 
@@ -153,6 +154,7 @@ class _World:
         place = dice.one([place for place in PLACES if place != self.place.get(person)])
         line = self.say(f"{person} {dice.one(MOVES)} the {place}.")
         self.place[person], self.moved[person] = place, line
+        # What is carried moves along without a statement of its own; tasks 2 and 3 ask for just that.
         for thing, carrier in self.carrier.items():
             if carrier == person:
                 self.visits[thing].append(_Visit(place, line))
@@ -161,6 +163,7 @@ class _World:
         """Let a person take or drop something; return False if there is nothing to take or drop."""
         dice, place = self.dice, self.place[person]
         had = [thing for thing in THINGS if self.carrier.get(thing) == person]
+        # A thing that nobody has touched yet lies wherever somebody looks for it.
         there = [thing for thing in THINGS if thing not in self.carrier and self.lies.get(thing, place) == place]
         if not had + there:
             return False
@@ -174,12 +177,14 @@ class _World:
         else:
             self.carrier[thing] = person
             self.lies.pop(thing, None)
+            # Only the first taking begins the list: a thing taken up again lies where its last visit ended.
             self.visits.setdefault(thing, [_Visit(place, self.moved[person])])
         return True
 
     def act(self) -> None:
         """Add one statement: somebody moves, or takes or drops something."""
         person = self.dice.one(PEOPLE)
+        # Somebody who has not moved yet has no place at which to take anything.
         if person not in self.place or not self.dice.below(_HANDLES) or not self.handle(person):
             self.move(person)
 

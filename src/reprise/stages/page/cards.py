@@ -215,6 +215,7 @@ class Card:
         rows = self.results.metrics if self.results else {}
         found = {arm: row[metric]["mean"] for arm, row in rows.items() if metric in row}
         means = {arm: mean for arm, mean in found.items() if mean is not None}
+        # Where all are equal, none is best or worst.
         if better == "neither" or len(set(means.values())) < 2:
             return {}
         order = sorted(set(means.values()), reverse=better == "lower")
@@ -348,6 +349,7 @@ def cards(project: Project) -> list[Card]:
             # Each experiment gets an equal share of the room left, so unused room passes to later ones.
             room, waiting = room - spent, waiting - 1
         made.append(card(project, key, by_any - named[key], whole.get(key), hung, left_out))
+    # A rate of false discoveries is over all papers, so it waits until every card is there.
     q = q_values({key: found.verdicts for key, found in whole.items()})
     made = [at_its_own_scale(project, one) for one in made]
     return [

@@ -49,10 +49,12 @@ def knobs(project: Project, experiment: str, scale: Scale) -> list[Knob]:
     paths = list(dict.fromkeys(path for arm in arms for tree in (here, paper) for path in tree.get(arm, ())))
     blocks = list(dict.fromkeys(path[0] for path in paths))
     rows: list[Knob] = []
+    # A path that only later arms have would else stand apart from the rest of its block.
     for path in sorted(paths, key=lambda path: blocks.index(path[0])):
         groups: dict[tuple[str, str, bool], list[str]] = {}
         for arm in arms:
             if path in here[arm] or path in paper.get(arm, ()):
+                # As JSON: a list cannot be a key of a dict, and 1 and true would be the same one.
                 values = json.dumps(here[arm].get(path)), json.dumps(paper.get(arm, {}).get(path))
                 groups.setdefault((*values, arm in known), []).append(arm)
         for (ours, theirs, compared), group in groups.items():
