@@ -166,6 +166,7 @@ class Highway(nn.Module):
 
     def mixed(self, x: Float[Tensor, "n width *rest"], opened: Tensor) -> Float[Tensor, "n width *rest"]:
         """Return y for gates that are given; they are broadcast."""
+        # lerp is x + T (H - x), which is Equation 3 in one kernel.
         return torch.lerp(x, self.function(self.transform(x)), opened)
 
 
@@ -178,6 +179,7 @@ class Ungated(nn.Module):
 
     def forward(self, x: Float[Tensor, "n width"]) -> Float[Tensor, "n width"]:
         found = self.function(self.inner(x))
+        # Without a carry nothing is added, so that a plain layer costs what a plain layer does.
         return torch.add(self.transform * found, x, alpha=self.carry) if self.carry else found
 
 
@@ -307,6 +309,7 @@ def lesions(
     maps, found = net.stem(images), []
     for index, layer in enumerate(net.layers):
         if isinstance(layer, Highway | Ungated):
+            # Only the layers above the one left out differ, so those below are computed once.
             found.append(float(functional.cross_entropy(net.output(net.layers[index + 1 :](maps)), labels)))
         maps = layer(maps)
     return np.array(found)
@@ -326,6 +329,7 @@ def static_routing_error(
     maps = held = net.stem(images)
     for layer in net.layers:
         if isinstance(layer, Highway):
+            # The means are of the intact network, whose maps go along beside those of fixed gates.
             held = layer.mixed(held, layer.opened(maps).mean(0, keepdim=True))
         else:
             held = layer(held)

@@ -157,8 +157,10 @@ class Maps(nn.Module):
         self.shape, self.high = (len(table), before), high
         self.stride, self.padding, self.shared = stride, padding, shared
         pairs = [before * row + below for row, seen in enumerate(table) for below in seen]
+        # Not saved, since it follows from the table.
         self.register_buffer("joined", torch.tensor(pairs), persistent=False)
         own = [] if shared else [high * high]
+        # A unit of a map that sees more maps has more inputs, and begins with smaller weights.
         bounds = torch.tensor([bound(FIELD**2 * len(seen)) for seen in table for _ in seen])
         drawn = (2 * torch.rand(len(pairs), FIELD**2, *own) - 1) * bounds.view(-1, 1, *([1] * len(own)))
         self.weight = nn.Parameter(drawn)
@@ -178,6 +180,7 @@ class Maps(nn.Module):
 
     def kernels(self) -> Float[Tensor, "joins 5 5"]:
         """Return the weights; of weights that are not shared, those of the unit in the middle."""
+        # Units are numbered row by row; this is the one in row and column high // 2.
         weight = self.weight if self.shared else self.weight[:, :, self.high // 2 * (self.high + 1)]
         return weight.detach().unflatten(1, (FIELD, FIELD))
 
@@ -277,6 +280,7 @@ class Net1998(Net):
         self.c1, self.s2 = Maps([[0]] * 6, 1, 28, **layout), Subsampling(6)
         self.c3, self.s4 = Maps(C3, 6, 10, **layout), Subsampling(16)
         self.c5, self.f6 = linear(16 * 25, 120), linear(120, 84)
+        # The same for every seed, since the codes belong to the design and are not learned.
         codes = np.random.default_rng(1998).choice([-1.0, 1.0], (CLASSES, 84)).tolist()
         self.register_buffer("codes", torch.tensor(codes), persistent=False)
 
@@ -324,6 +328,7 @@ def normalized(images: Float[Tensor, "n 28 28"], side: int) -> Float[Tensor, "n 
     """Map pixels in [0, 1] to the input: 16 x 16 pixels between others, or a border of 2."""
     if side == 16:
         return 2 * functional.interpolate(images[:, None], (16, 16), mode="bilinear") - 1
+    # Padded before it is scaled, so that the border becomes background too.
     return 1.275 * functional.pad(images[:, None], (2, 2, 2, 2)) - 0.1
 
 

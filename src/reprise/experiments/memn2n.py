@@ -240,6 +240,7 @@ def clip_by_start(stacked: Sequence[Tensor], own: Sequence[Sequence[Tensor]], mo
     owned = [[p.grad for p in of_one if p.grad is not None] for of_one in own]
     if owned:
         squares = squares + torch.stack([torch.stack([grad.square().sum() for grad in one]).sum() for one in owned])
+    # A gradient that is short enough has scale 1, and stays as it is.
     scale = most / squares.sqrt().clamp(min=most)
     for grad in grads:
         grad.mul_(scale[:, None])
@@ -259,7 +260,9 @@ def noisy_ages(
     widest = slots + int(np.ceil(noise * slots))
     extra = draws.integers(0, np.ceil(noise * lengths).astype(np.int64) + 1)
     keys = draws.random((len(lengths), widest))
+    # Above every random key, so that ages which a story does not reach are never kept.
     keys[np.arange(widest) >= (lengths + extra)[:, None]] = 2.0
+    # Sorting twice gives ranks: as many ages as a story has statements are kept, those of the smallest keys.
     kept = keys.argsort(1).argsort(1) < lengths[:, None]
     ages = np.zeros((len(lengths), slots), np.int64)
     ages[np.arange(slots) < lengths[:, None]] = np.minimum(kept.nonzero()[1] + 1, memories)
@@ -350,6 +353,7 @@ class Task(task.Task):
         recurrent = self.networks.recurrent if isinstance(self.networks, Recurrents) else []
         own = [[*lstm.parameters()] for lstm in recurrent]
         stacked = [p for p in self.networks.parameters() if not any(p is q for of_one in own for q in of_one)]
+        # Each start is clipped by itself, as if it were trained alone.
         optimizer.register_step_pre_hook(lambda *_: clip_by_start(stacked, own, self.config.clip))
         return optimizer
 
@@ -368,6 +372,7 @@ class Task(task.Task):
         here = self.sampler.indices(step, self.rank, self.world_size)
         ages = split.ages(here)
         if self.config.noise > 0:
+            # Keyed by the step, so that a resumed run draws the same noise.
             draws = np.random.Generator(np.random.Philox(key=[self.run.seed, step]))
             lengths, slots = split.lengths[batch].cpu().numpy(), split.memory.shape[1]
             drawn = noisy_ages(lengths, slots, self.config.memories, self.config.noise, draws)
@@ -440,6 +445,7 @@ def chosen(train: Scores) -> int:
 
 def support_found(attended: Int[Tensor, "hops questions"], support: Int[Tensor, "questions support"]) -> float:
     """Return the percentage of questions for which each supporting statement gets the most attention of some hop."""
+    # A question with fewer supporting statements has nothing to find in the places left over.
     found = (attended[:, :, None] == support).any(0) | (support < 0)
     return 100 * float(found.all(1).float().mean())
 

@@ -77,6 +77,7 @@ class Task(task.Task):
         if config.reinforcement:
             self.reinforced = copy.deepcopy(self.supervised)
             count = -(-self.schedules[1].total_steps // config.reinforcement.every)
+            # All are made now, since a checkpoint is loaded into as many networks as it was saved from.
             selves = (copy.deepcopy(self.supervised) for _ in range(count))
             self.pool = nn.ModuleList(one.requires_grad_(False) for one in selves)
         self.examples: Examples | None = None
@@ -164,6 +165,7 @@ class Task(task.Task):
             found = log_probabilities(self.policy(seen), seen[:, 0].flatten(1) == 0)
             return reinforce_loss(found[:, 0], found[:, 0].detach(), settings.games), {}
         if step == 0:
+            # Until this update the copy holds initial weights: supervised learning had not happened when it was made.
             self.policy.load_state_dict(self.supervised.state_dict())
         if step % settings.every == 0:
             self.pool[step // settings.every].load_state_dict(self.policy.state_dict())
@@ -196,6 +198,7 @@ class Task(task.Task):
                 if len(some):
                     probabilities = self._probabilities(network, seen[some], moves[some])
                     actions[some] = drawn_points(probabilities, moves[some], chance[rows[some], turn])
+            # Where no move is sensible the policy passes, and has made no choice that it could learn from.
             kept = ours & moves.any(1)
             found.append((seen[kept], moves[kept], actions[kept], rows[kept]))
             games.play(actions)
@@ -251,6 +254,7 @@ class Task(task.Task):
             probabilities = moves / np.maximum(moves.sum(1, keepdims=True), 1)
             for network, some in ((self.supervised, turn + 1 < first), (self.policy, turn + 1 > first)):
                 if some.any():
+                    # The last plane, the colour, is for the value network alone.
                     probabilities[some] = self._probabilities(network, seen[some, :-1], moves[some])
             kept = turn == first if settings.per_game == "one" else turn >= first
             found.append((rows[kept], seen[kept], games.to_play[kept]))
@@ -259,6 +263,7 @@ class Task(task.Task):
             results[rows[over]] = np.sign(games.take(np.flatnonzero(over)).area() - self.config.board.komi)
             rows, games = rows[~over], games.take(np.flatnonzero(~over))
         owners, seen, colours = (np.concatenate(one) for one in zip(*found, strict=True))
+        # Game after game, and stable, so that each game keeps the order of its moves.
         order = np.argsort(owners, kind="stable")
         return seen[order], (results[owners] * colours)[order]
 

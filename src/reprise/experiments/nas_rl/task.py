@@ -71,6 +71,7 @@ def one_of(every: Controller, search: int) -> Controller:
     own = Controller(every.options, 1, every.units, every.layers)
     with torch.no_grad():
         for parameter, all_of_them in zip(own.parameters(), every.parameters(), strict=True):
+            # Controllers side by side are one module, whose parameters have an axis of searches in front.
             parameter.copy_(all_of_them[search : search + 1])
     return own
 
@@ -96,6 +97,7 @@ class Task(task.Task):
         self.networks = nn.ModuleDict(networks(config))
         self.random = np.random.default_rng(run.seed)
         count, decisions = searches(config), len(options(config))
+        # Buffers, so that what was found is saved with the weights, where evaluation finds it.
         self.register_buffer("found", torch.zeros(count, decisions, dtype=torch.int8))
         for name in ("found_validation", "found_test", "top_validation", "different"):
             self.register_buffer(name, torch.zeros(count, dtype=torch.float64))
@@ -207,6 +209,7 @@ class Task(task.Task):
         """Name what is evaluated: its row of the table, or a number of its code."""
         if isinstance(self.space, Table):
             return self.space.rows(self.codes).astype(np.int64)
+        # Not Python's hash, which differs from process to process.
         return np.array([zlib.crc32(one.tobytes()) for one in self.codes], np.int64)
 
     def _record(self, evaluation: int, measured: Measured) -> None:
@@ -225,6 +228,7 @@ class Task(task.Task):
             getattr(self, name).copy_(torch.from_numpy(values))
         self.tried[evaluation] = float(measured.validation.mean())
         frames, whole = len(self.filmed), self.config.evaluations
+        # At the last evaluation of each of the equal stretches that a frame stands for.
         if (evaluation + 1) * frames // whole > (frame := evaluation * frames // whole):
             self._film(frame)
 
@@ -256,6 +260,7 @@ class Task(task.Task):
         self.records.load_state_dict(state["records"])
         self.visited, self.codes = (state[name].numpy().copy() for name in ("visited", "codes"))
         if state["child"] is not None and self.lessons is not None:
+            # The layers of the network in training depend on the depth, which is not part of the state.
             self._deepen(self.searcher.step)
             if "network" in self.networks:
                 self.child = Child(self.lessons, self.networks["network"], self.device)  # type: ignore[arg-type]

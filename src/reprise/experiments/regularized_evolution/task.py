@@ -96,6 +96,7 @@ class Task(task.Task):
         self.networks = nn.ModuleDict(networks(config))
         self.random = np.random.default_rng(run.seed)
         count, decisions = searches(config), len(_options(config))
+        # Buffers, so that what was found is saved with the weights, where evaluation finds it.
         self.register_buffer("found", torch.zeros(2, count, decisions, dtype=torch.int8))
         for name in ("found_validation", "found_test", "found_parameters"):
             self.register_buffer(name, torch.zeros(2, count, dtype=torch.float64))
@@ -200,6 +201,7 @@ class Task(task.Task):
                 self.found_test[moment] = torch.from_numpy(self.best.test)
                 self.found_parameters[moment] = torch.from_numpy(self.best.parameters)
         if len(self.seen):
+            # The film is of the first search alone.
             self.seen[evaluation] = torch.from_numpy(self.codes[0])
             self.parents[evaluation] = int(self.searcher.parents[0])
             self.errors[evaluation] = 100 * (1 - measured.validation[0])
@@ -243,6 +245,7 @@ class Task(task.Task):
                     "early_regret": float(regrets[0]),
                     "regret": float(regrets[1]),
                     "test_error": float(last),
+                    # In thousands. A geometric mean, since sizes differ by factors.
                     "parameters": float(1000 * self.found_parameters[1].log().mean().exp()),
                 }
                 shown = self._pictures() if len(self.seen) else {}
