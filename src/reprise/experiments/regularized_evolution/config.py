@@ -24,6 +24,16 @@ class GraphCells(Strict):
     """Control: what was measured is dealt to architectures at random, by the seed, so that likeness says nothing."""
 
 
+class DigitNetworks(Strict):
+    """The project's own table: small convolutional networks, each trained three times on handwritten digits."""
+
+    kind: Literal["digit_networks"]
+    repeats: Count
+    """Independent searches; a run's numbers are means over all of them."""
+    shuffled: bool = False
+    """Control, as above."""
+
+
 class Bits(Strict):
     """Supplement C: an architecture is a row of bits, its accuracy the share of ones, seen with noise."""
 
@@ -115,7 +125,7 @@ class Given(Strict):
 class Config(ExperimentConfig):
     """Every knob of regularized evolution."""
 
-    space: Annotated[GraphCells | Bits | ImageCells, Field(discriminator="kind")]
+    space: Annotated[GraphCells | DigitNetworks | Bits | ImageCells, Field(discriminator="kind")]
     algorithm: Annotated[Evolution | EpsilonGreedy | Random | Local | Reinforce | Given, Field(discriminator="kind")]
     identity: Share
     """Probability that a mutation changes nothing (Methods Details)."""
@@ -135,4 +145,6 @@ class Config(ExperimentConfig):
             raise ValueError("a given architecture needs a space of image_cells, and 1 evaluation")
         if self.film and not (isinstance(self.algorithm, Evolution) and self.algorithm.dies == "oldest"):
             raise ValueError("film: true needs the algorithm evolution, of which the oldest dies")
+        if self.film and isinstance(self.space, DigitNetworks):
+            raise ValueError("film: true needs a space of graph_cells, whose cells are drawn")
         return self

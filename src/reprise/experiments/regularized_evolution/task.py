@@ -22,6 +22,7 @@ from reprise.experiments.regularized_evolution.children import Child, Lessons, T
 from reprise.experiments.regularized_evolution.config import (
     Bits,
     Config,
+    DigitNetworks,
     EpsilonGreedy,
     Evolution,
     Given,
@@ -31,15 +32,13 @@ from reprise.experiments.regularized_evolution.config import (
     Reinforce,
 )
 from reprise.experiments.regularized_evolution.evolution import Evolve
-from reprise.parts.data.store import open_architectures
 from reprise.parts.optim import build_optimizer
 from reprise.parts.search import controller
 from reprise.parts.search.codes import Codes, Measured, Space
-from reprise.parts.search.graph_cells import OPTIONS
 from reprise.parts.search.searchers import LocalSearch, RandomSearch, Searcher
-from reprise.parts.search.table import Table
+from reprise.parts.search.table import DIGIT_NETWORKS, GRAPH_CELLS, Table, open_table
 
-TABLES = 8
+FAMILIES = {"graph_cells": GRAPH_CELLS, "digit_networks": DIGIT_NETWORKS}
 
 
 def networks(config: Config) -> dict[str, nn.Module]:
@@ -59,8 +58,8 @@ def networks(config: Config) -> dict[str, nn.Module]:
 def searches(config: Config) -> int:
     """Return the number of searches that go side by side."""
     match config.space:
-        case GraphCells():
-            return TABLES * config.space.repeats
+        case GraphCells() | DigitNetworks():
+            return FAMILIES[config.space.kind].tables * config.space.repeats
         case Bits():
             return config.space.repeats
         case ImageCells():
@@ -69,8 +68,8 @@ def searches(config: Config) -> int:
 
 def _options(config: Config) -> tuple[int, ...]:
     match config.space:
-        case GraphCells():
-            return OPTIONS
+        case GraphCells() | DigitNetworks():
+            return FAMILIES[config.space.kind].options
         case Bits():
             return (2,) * config.space.length
         case ImageCells():
@@ -113,12 +112,10 @@ class Task(task.Task):
         """Open the tables or the images, and make the searcher."""
         space, seed = self.config.space, self.run.seed
         match space:
-            case GraphCells():
-                held = open_architectures(self.run.data / "graph_cells")
-                if len(held.test) != TABLES:
-                    raise ValueError(f"the dataset has {len(held.test)} tables; expected {TABLES}")
+            case GraphCells() | DigitNetworks():
+                family, folder = FAMILIES[space.kind], self.run.data / space.kind
                 shuffle = np.random.default_rng([seed, 1]) if space.shuffled else None
-                self.space: Space = Table(held, space.repeats, self.config.identity, shuffle)
+                self.space: Space = open_table(family, folder, space.repeats, self.config.identity, shuffle)
             case Bits():
                 self.space = BitStrings(space.length, space.noise, space.repeats, self.config.identity)
             case ImageCells():
@@ -236,6 +233,11 @@ class Task(task.Task):
                 metrics = {"true_accuracy": 1 - float(last) / 100}
             case ImageCells():
                 metrics = {"test_error": float(last)}
+            case DigitNetworks():
+                assert isinstance(self.space, Table)
+                # Chosen by one training's validation accuracy, scored by the mean over trainings, which has less noise.
+                regrets = 100 * (torch.from_numpy(self.space.best_test) - self.found_test).mean(1)
+                metrics = {"early_digits_regret": float(regrets[0]), "digits_regret": float(regrets[1])}
             case GraphCells():
                 assert isinstance(self.space, Table)
                 regrets = 100 * (torch.from_numpy(self.space.best) - self.found_validation).mean(1)
