@@ -29,6 +29,7 @@ from reprise.stages.dvc_deps import TRAINS_NETWORKS
 
 if TYPE_CHECKING:
     from reprise.core.config.project import Project
+    from reprise.parts.search.digit_training import Settings
 
 Echo = Callable[[str], None]
 PAUSE, LINES = 1.0, 20.0
@@ -105,13 +106,20 @@ def _train(
         raise Failed("a training failed, for the reason above; what is done is kept")
 
 
+def training_settings(options: Options) -> Settings:
+    """Return the settings that a dataset's YAML gives."""
+    from reprise.parts.search.digit_training import Settings
+
+    return Settings(**options.images, epochs=options.epochs, batch=options.batch, lr=options.lr)
+
+
 def _work(share: Sequence[Todo], data: Path, options: Options, kept: Path, parent: int) -> None:
     """Train a share, in a process of its own, and add a line for each network."""
     from reprise.parts.search.digit_networks import architectures
-    from reprise.parts.search.digit_training import Settings, open_digits, trained
+    from reprise.parts.search.digit_training import open_digits, trained
 
     use_threads(1)
-    settings = Settings(**options.images, epochs=options.epochs, batch=options.batch, lr=options.lr)
+    settings = training_settings(options)
     digits, every = open_digits(data / "digits", settings), architectures()
     # Opened to append, so that the lines of several processes never mix.
     file = os.open(kept, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
