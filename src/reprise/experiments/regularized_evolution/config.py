@@ -135,7 +135,7 @@ class Config(ExperimentConfig):
     """Evaluations after which a search is scored the first time."""
 
     film: bool = False
-    """Whether the first search is filmed, and the cell that it found drawn; of looked-up cells alone."""
+    """Whether the first search is filmed, and what it found drawn; of looked-up architectures alone."""
 
     @model_validator(mode="after")
     def _fits(self) -> Config:
@@ -145,6 +145,4 @@ class Config(ExperimentConfig):
             raise ValueError("a given architecture needs a space of image_cells, and 1 evaluation")
         if self.film and not (isinstance(self.algorithm, Evolution) and self.algorithm.dies == "oldest"):
             raise ValueError("film: true needs the algorithm evolution, of which the oldest dies")
-        if self.film and isinstance(self.space, DigitNetworks):
-            raise ValueError("film: true needs a space of graph_cells, whose cells are drawn")
         return self

@@ -98,7 +98,7 @@ class Task(task.Task):
         self.register_buffer("found", torch.zeros(2, count, decisions, dtype=torch.int8))
         for name in ("found_validation", "found_test", "found_parameters"):
             self.register_buffer(name, torch.zeros(2, count, dtype=torch.float64))
-        filmed = config.evaluations if config.film and isinstance(config.space, GraphCells) else 0
+        filmed = config.evaluations if config.film and isinstance(config.space, GraphCells | DigitNetworks) else 0
         self.register_buffer("seen", torch.zeros(filmed, decisions, dtype=torch.int8))
         self.register_buffer("parents", torch.zeros(filmed, dtype=torch.int64))
         self.register_buffer("errors", torch.zeros(filmed, dtype=torch.float64))
@@ -238,6 +238,7 @@ class Task(task.Task):
                 # Chosen by one training's validation accuracy, scored by the mean over trainings, which has less noise.
                 regrets = 100 * (torch.from_numpy(self.space.best_test) - self.found_test).mean(1)
                 metrics = {"early_digits_regret": float(regrets[0]), "digits_regret": float(regrets[1])}
+                shown = self._pictures() if len(self.seen) else {}
             case GraphCells():
                 assert isinstance(self.space, Table)
                 regrets = 100 * (torch.from_numpy(self.space.best) - self.found_validation).mean(1)
@@ -251,11 +252,11 @@ class Task(task.Task):
         return Evaluation(metrics, shown)
 
     def _pictures(self) -> dict[str, Picture]:
-        """A film of the first search, and the cell that it found."""
+        """A film of the first search, and the cell or network that it found."""
         seen, parents, errors = (one.cpu().numpy() for one in (self.seen, self.parents, self.errors))
         algorithm = self.config.algorithm
         assert isinstance(algorithm, Evolution)
-        return {
-            "search": pictures.search(seen, parents, errors, algorithm.population),
-            "cell": pictures.graph_cell(self.found[1, 0].cpu().numpy(), float(errors.min())),
-        }
+        film, found = pictures.search(seen, parents, errors, algorithm.population), self.found[1, 0].cpu().numpy()
+        if isinstance(self.config.space, DigitNetworks):
+            return {"digits_search": film, "digit_network": pictures.digit_network(found, float(errors.min()))}
+        return {"search": film, "cell": pictures.graph_cell(found, float(errors.min()))}
