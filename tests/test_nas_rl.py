@@ -24,7 +24,7 @@ from reprise.parts.data.store import open_architectures, write_architectures
 from reprise.parts.search.codes import Code, Measured, Space
 from reprise.parts.search.controller import Controller
 from reprise.parts.search.graph_cells import OPTIONS
-from reprise.parts.search.table import GRAPH_CELLS, Table
+from reprise.parts.search.table import Table
 from reprise.stages.cost import cost_of
 from reprise.stages.stand_ins import StandIn
 from training import opened, scored, small_objects, trained
@@ -193,7 +193,7 @@ def test_a_controller_learns_and_random_search_does_not(tables: Path) -> None:
 
 def test_better_elsewhere_is_the_share_that_is_better_in_other_tables(tables: Path) -> None:
     held = open_architectures(tables / "graph_cells")
-    table = Table(GRAPH_CELLS, held, 1, 0.0)
+    table = Table(held, 1, 0.0)
     good, bad = np.zeros((8, 7), np.int8), np.tile(np.array(OPTIONS) - 1, (8, 1)).astype(np.int8)
     assert better_elsewhere(table, good) < 0.01 < 0.99 < better_elsewhere(table, bad)
 

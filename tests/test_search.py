@@ -16,18 +16,19 @@ from torch import nn
 
 from reprise.parts.data.readers import architecture_tables as tables
 from reprise.parts.data.store import Architectures, open_architectures
-from reprise.parts.search.codes import Code, Codes, Group, Measured, Space, numbered
+from reprise.parts.search.codes import Code, Codes, Group, Measured, Space
 from reprise.parts.search.controller import Controller, Reinforce
 from reprise.parts.search.graph_cells import (
     NODES,
     OPERATIONS,
     OPTIONS,
+    code_numbers,
     function_of,
     function_of_key,
     in_words,
 )
 from reprise.parts.search.searchers import LocalSearch
-from reprise.parts.search.table import GRAPH_CELLS, Table
+from reprise.parts.search.table import Table
 
 ROW = {"valid_perf": 0.5, "perf": 0.25, "latency": 0.125, "para": np.float64(1.5)}
 
@@ -93,7 +94,7 @@ def test_tables_are_read(tmp_path: Path) -> None:
     assert found.validation[..., 0].tolist() == [[0.75, 0.5], [0.5, 0.5]]
     assert found.parameters.tolist() == [[2.5, 1.5]] * 2
     chain = np.array([[1, 2, 3, 0, 0, 0, 1]])
-    assert found.of_codes[numbered(chain, OPTIONS)].tolist() == [1]
+    assert found.of_codes[code_numbers(chain)].tolist() == [1]
     with pytest.raises(ValueError, match=r"arxiv\.bench: expected the same 3 architectures as in the others, found 2"):
         tables.read([*tmp_path.glob("*.bench")], tmp_path, tables.Options(tables=["arxiv"], architectures=3))
     with pytest.raises(ValueError, match=r"no file photo\.bench among arxiv\.bench, cora\.bench"):
@@ -167,10 +168,10 @@ def test_local_search_climbs_to_the_best_neighbour_and_begins_anew_at_a_top() ->
 def test_a_table_is_looked_up_by_search_and_chosen_by_validation() -> None:
     of_codes = np.full(np.prod(OPTIONS), -1, np.int32)
     codes = np.array([[0, 0, 0, 0, 0, 0, 0], [1, 2, 3, 8, 8, 8, 7]], np.int8)
-    of_codes[numbered(codes, OPTIONS)] = [0, 1]
+    of_codes[code_numbers(codes)] = [0, 1]
     validation = np.array([[[0.1, 0.3], [0.2, 0.2]], [[0.5, 0.5], [0.6, 0.6]]])
     held = Architectures(of_codes, validation, np.array([[0.9, 0.8], [0.7, 0.6]]), np.ones((2, 2)))
-    table, random = Table(GRAPH_CELLS, held, 1, 0.05), np.random.default_rng(0)
+    table, random = Table(held, 1, 0.05), np.random.default_rng(0)
     assert table.best.tolist() == pytest.approx([0.2, 0.6])
     measured = [table.measured(codes, random) for _ in range(40)]
     assert {float(one.validation[0]) for one in measured} == {0.1, 0.3}, "one training of several, drawn"

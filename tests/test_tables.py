@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from reprise.parts.data.readers import trained_networks
 from reprise.parts.data.store import open_architectures, write_card, write_images
 from reprise.parts.search import digit_networks, digit_training
 from reprise.parts.search.digit_networks import OPTIONS, Architecture, architecture, architectures
-from reprise.parts.search.table import DIGIT_NETWORKS, open_table
+from reprise.parts.search.digit_table import DigitTable
 from reprise.stages import tabulate
 from reprise.stages.check_data import seal_card
 
@@ -81,7 +80,7 @@ def test_a_network_trained_again_has_the_row_in_git(code: tuple[int, ...], seed:
     """To the last image on one processor. On others sums have other last bits, and an image or some may flip."""
     project = load(REPOSITORY, papers=())
     data, of = smoke.prepared(project, "mnist") / "digits", architecture(code)
-    part = project.datasets["architectures"].parts_at("laptop")["digit_networks"]
+    part = project.datasets["architecture_families"].parts_at("laptop")["digit_networks"]
     options = trained_networks.Options.model_validate(part.options)
     settings = tabulate.training_settings(options)
     before = torch.random.get_rng_state()
@@ -100,7 +99,7 @@ def test_a_network_trained_again_has_the_row_in_git(code: tuple[int, ...], seed:
 
 def test_architectures_differ_by_more_than_seeds_do(tmp_path: Path, rows: Any) -> None:
     """By another way than the card's: accuracies of two seeds agree about which architectures are good."""
-    options = load(REPOSITORY, papers=()).datasets["architectures"].parts_at("laptop")["digit_networks"].options
+    options = load(REPOSITORY, papers=()).datasets["architecture_families"].parts_at("laptop")["digit_networks"].options
     card = trained_networks.read([TABLE], tmp_path, trained_networks.Options.model_validate(options))
     for split in ("validation", "test"):
         said = card["standard_deviations_in_points"][split]
@@ -116,7 +115,7 @@ def test_architectures_differ_by_more_than_seeds_do(tmp_path: Path, rows: Any) -
 def test_a_search_sees_one_training_and_is_scored_by_the_mean(tmp_path: Path, rows: Any) -> None:
     options = trained_networks.Options(seeds=3, images={}, epochs=1, batch=1, lr=0.1)
     trained_networks.read([TABLE], tmp_path, options)
-    table, random = open_table(DIGIT_NETWORKS, tmp_path, 1, 0.0), np.random.default_rng(0)
+    table, random = DigitTable(open_architectures(tmp_path), 1, 0.0), np.random.default_rng(0)
     code = np.array([[2, 1, 3, 1, 0, 1]], np.int8)
     of = [rows[architecture(code[0]).name, seed] for seed in range(3)]
     measured = [table.measured(code, random) for _ in range(60)]
@@ -124,9 +123,7 @@ def test_a_search_sees_one_training_and_is_scored_by_the_mean(tmp_path: Path, ro
     assert sorted({round(float(one.validation[0]), 5) for one in measured}) == pytest.approx(expected)
     assert measured[0].test[0] == pytest.approx(np.mean([float(row["test"]) for row in of]), abs=1e-6)
     assert measured[0].parameters[0] == pytest.approx(float(of[0]["parameters"]) / 1e6)
-    assert table.best_test[0] == table.test.max() >= measured[0].test[0]
-    with pytest.raises(ValueError, match=f"{tmp_path.name} has 1 tables; expected 8"):
-        open_table(replace(DIGIT_NETWORKS, tables=8), tmp_path, 1, 0.0)
+    assert table.best_test == table.test.max() >= measured[0].test[0]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +148,9 @@ def test_a_wrong_row_is_located(change: Callable[[list[str]], list[str]], said: 
 
 
 def test_a_table_in_git_is_pinned_by_its_hash(tmp_path: Path) -> None:
-    source = load(REPOSITORY, papers=()).datasets["architectures"].parts_at("laptop")["digit_networks"].sources[0]
+    source = (
+        load(REPOSITORY, papers=()).datasets["architecture_families"].parts_at("laptop")["digit_networks"].sources[0]
+    )
     found = fetch([source], tmp_path / "raw", tmp_path / "scratch", print, REPOSITORY)
     assert found.files == [TABLE]
     assert found.origin["path"] == "tables/digit_networks.csv"
@@ -180,7 +179,7 @@ def project(tmp_path: Path) -> Any:
     (tmp_path / "datasets").mkdir()
     for file in (REPOSITORY / "datasets").glob("*.yaml"):
         text = file.read_text()
-        if file.stem == "architectures":
+        if file.stem == "architecture_families":
             old = re.search(r"options: \{seeds: 3.*\}", text)
             assert old
             new = "options: {seeds: 1, images: {train: 8, validation: 4, test: 4}, epochs: 1, batch: 4, lr: 0.01}"
@@ -231,10 +230,10 @@ def test_too_few_images_are_named(project: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("data: mnist, part_of", "data: mnits, part_of", r"21:26: tables\.digit_networks\.data: unknown dataset mnits"),
-        ("part_of: architectures", "part_of: mnist", r"21:3: tables\.digit_networks: datasets/mnist\.yaml has no part"),
+        ("data: mnist, part_of", "data: mnits, part_of", r"22:26: tables\.digit_networks\.data: unknown dataset mnits"),
+        ("part_of: architecture_families", "part_of: mnist", r"22:3: tables\.digit_networks: datasets/mnist\.yaml has no"),
         ("  digit_networks:", "  digit_network:", r"no part digit_network .*; did you mean digit_networks\?"),
-        ("part_of: architectures", "part: architectures", r"tables\.digit_networks\.part: unknown key; did you mean"),
+        ("part_of: arch", "part: arch", r"tables\.digit_networks\.part: unknown key; did you mean"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_table_is_located(old: str, new: str, said: str, project: Path) -> None:
@@ -247,5 +246,5 @@ def test_a_mistake_in_a_table_is_located(old: str, new: str, said: str, project:
 
 
 def test_what_is_prepared_is_what_is_in_git() -> None:
-    data = smoke.prepared(load(REPOSITORY, papers=()), "architectures")
+    data = smoke.prepared(load(REPOSITORY, papers=()), "architecture_families")
     assert open_architectures(data / "digit_networks").validation.shape == (1, 432, 3)

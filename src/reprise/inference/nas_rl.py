@@ -8,7 +8,7 @@ import torch
 
 from reprise.experiments.nas_rl import Task
 from reprise.experiments.nas_rl.anchors import AnchoredController
-from reprise.experiments.nas_rl.config import DigitNetworks, GraphCells
+from reprise.experiments.nas_rl.config import GraphCells
 from reprise.inference import controllers
 from reprise.inference.kinds import Models
 from reprise.inference.models import Network
@@ -22,10 +22,12 @@ def networks(task: Task) -> list[Network]:
         assert isinstance(every, Controller)
         own = every if isinstance(every, AnchoredController) else controllers.first_of(every)
         shown = controllers.network(own, task.found)
-        space = task.config.space
-        if not isinstance(space, GraphCells | DigitNetworks):
-            return [shown]
-        return [replace(shown, examples=controllers.in_words(space.kind, task.found, task.found_test))]
+        of_cells = isinstance(task.config.space, GraphCells)
+        return [
+            replace(shown, examples=controllers.in_words("graph_cells", task.found, task.found_test))
+            if of_cells
+            else shown
+        ]
     if "network" in task.networks:
         assert task.lessons is not None
         images = task.lessons.inputs(task.lessons.sets.test.images[:8], torch.device("cpu"))

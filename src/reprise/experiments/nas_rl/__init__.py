@@ -12,8 +12,6 @@ Deviations:
 - Section 4.1: at laptop scale nothing is trained. A search looks up cells of graph networks that NAS-Bench-Graph (Qin
   et al. 2022) trained on eight graphs. The controller draws the inputs of three nodes and four operations: a string of
   fixed length, without anchor points and without a schedule of depths.
-- The same: a second table has 432 convolutional networks for digits, of parts/search/digit_networks.py, trained three
-  times each. A search sees one training, drawn at random, and is scored by the mean over all three on test images.
 - Section 4.1: 64 searches go side by side in a run, eight in each table, each with a controller of its own; one batch
   after another, without asynchronous replicas. The paper has one search.
 - Section 4.2: recurrent cells for the Penn Treebank are left out. Control Experiments 1 and 2, which were made on them,

@@ -21,14 +21,6 @@ class GraphCells(Strict):
     """How many of the benchmark's nine operations a cell may have, in its order; the last two are fc and skip."""
 
 
-class DigitNetworks(Strict):
-    """The project's own table: small convolutional networks, each trained three times on handwritten digits."""
-
-    kind: Literal["digit_networks"]
-    repeats: Count
-    """Independent searches; a run's numbers are means over all of them."""
-
-
 class ConvolutionalLayers(Strict):
     """Convolutional networks with skip connections, trained on CIFAR-10 (Sections 3.3 and 4.1)."""
 
@@ -108,7 +100,7 @@ class Given(Strict):
 class Config(ExperimentConfig):
     """Every knob of neural architecture search."""
 
-    space: Annotated[GraphCells | DigitNetworks | ConvolutionalLayers, Field(discriminator="kind")]
+    space: Annotated[GraphCells | ConvolutionalLayers, Field(discriminator="kind")]
     algorithm: Annotated[Reinforce | Ppo | Random | Local | Given, Field(discriminator="kind")]
     evaluations: Count
     """Architectures that a search trains."""
@@ -127,7 +119,7 @@ class Config(ExperimentConfig):
         if isinstance(self.algorithm, Given) and not (trained and self.evaluations == 1):
             raise ValueError("a given architecture needs a space of convolutional_layers, and 1 evaluation")
         if isinstance(self.algorithm, Local) and trained:
-            raise ValueError("local search needs a space of looked-up architectures, which have one length")
-        if self.film and not (isinstance(self.space, GraphCells) and isinstance(self.algorithm, Reinforce)):
+            raise ValueError("local search needs a space of graph_cells, whose architectures have one length")
+        if self.film and (trained or not isinstance(self.algorithm, Reinforce)):
             raise ValueError("film: true needs a space of graph_cells and the algorithm reinforce")
         return self

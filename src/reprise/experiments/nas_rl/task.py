@@ -19,27 +19,19 @@ from reprise.core.run.task import Evaluation, Picture
 from reprise.experiments.nas_rl import pictures
 from reprise.experiments.nas_rl.anchors import AnchoredController
 from reprise.experiments.nas_rl.children import Child, Lessons
-from reprise.experiments.nas_rl.config import (
-    Config,
-    ConvolutionalLayers,
-    DigitNetworks,
-    Given,
-    GraphCells,
-    Local,
-    Ppo,
-    Reinforce,
-)
+from reprise.experiments.nas_rl.config import Config, ConvolutionalLayers, Given, GraphCells, Local, Ppo, Reinforce
 from reprise.experiments.nas_rl.layers import LayeredNetwork, Layers, choices, code, layers_of, version_1
 from reprise.experiments.nas_rl.policy_gradient import PolicyGradient
 from reprise.experiments.nas_rl.records import Records
+from reprise.parts.data.store import open_architectures
 from reprise.parts.optim import build_optimizer
 from reprise.parts.search.codes import Code, Codes, Measured
 from reprise.parts.search.controller import Controller
 from reprise.parts.search.graph_cells import NODES, OPTIONS
 from reprise.parts.search.searchers import LocalSearch, RandomSearch, Searcher
-from reprise.parts.search.table import DIGIT_NETWORKS, GRAPH_CELLS, Table, open_table
+from reprise.parts.search.table import Table
 
-FAMILIES = {"graph_cells": GRAPH_CELLS, "digit_networks": DIGIT_NETWORKS}
+TABLES = 8
 FRAMES, DRAWN = 30, 128
 """Frames of the film of the controller, and architectures drawn for each to find its probabilities."""
 
@@ -64,16 +56,13 @@ def deepest(config: Config, space: ConvolutionalLayers) -> int:
 
 def searches(config: Config) -> int:
     """Return the number of searches that go side by side."""
-    space = config.space
-    return 1 if isinstance(space, ConvolutionalLayers) else FAMILIES[space.kind].tables * space.repeats
+    return TABLES * config.space.repeats if isinstance(config.space, GraphCells) else 1
 
 
 def options(config: Config) -> tuple[int, ...]:
     """Return the number of options of each decision."""
     if isinstance(config.space, GraphCells):
         return OPTIONS[: NODES - 1] + (config.space.operations,) * NODES
-    if isinstance(config.space, DigitNetworks):
-        return DIGIT_NETWORKS.options
     return code(deepest(config, config.space), config.space.strides).options
 
 
@@ -124,11 +113,13 @@ class Task(task.Task):
     def load_data(self) -> None:
         """Open the tables or the images, and make the searcher."""
         match self.config.space:
-            case GraphCells() | DigitNetworks() as space:
-                table = open_table(FAMILIES[space.kind], self.run.data / space.kind, space.repeats, identity=0.0)
-                table.code = Code(options(self.config), table.code.groups, 0.0)
-                self.space: Table | Layers = table
-                self.visited = np.zeros((table.searches, table.test.shape[1]), bool)
+            case GraphCells() as space:
+                held = open_architectures(self.run.data / "graph_cells")
+                if len(held.test) != TABLES:
+                    raise ValueError(f"the dataset has {len(held.test)} tables; expected {TABLES}")
+                self.space: Table | Layers = Table(held, space.repeats, identity=0.0)
+                self.space.code = Code(options(self.config), self.space.code.groups, 0.0)
+                self.visited = np.zeros((self.space.searches, held.test.shape[1]), bool)
             case ConvolutionalLayers() as space:
                 self.space = Layers(deepest(self.config, space), space.strides)
                 self.lessons = Lessons(space, self.run.data, self.run.seed)
@@ -286,11 +277,7 @@ class Task(task.Task):
             "improvement": 100 * float(self.tried[-window:].mean() - self.tried[:window].mean()),
         }
         shown: dict[str, Picture] = {}
-        if isinstance(self.space, Table) and isinstance(self.config.space, DigitNetworks):
-            # Chosen by one training's validation accuracy, scored by means over trainings, which have less noise.
-            metrics = {"digits_" + name: metrics[name] for name in ("top_error", "improvement")}
-            metrics["digits_regret"] = 100 * float(self.space.best_test.mean() - self.found_test.mean())
-        elif isinstance(self.space, Table):
+        if isinstance(self.space, Table):
             metrics["different"] = 100 * float(self.different.mean()) / self.config.evaluations
             metrics["better_elsewhere"] = 100 * better_elsewhere(self.space, self.found.cpu().numpy())
             if len(self.filmed):

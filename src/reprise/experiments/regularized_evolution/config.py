@@ -32,6 +32,8 @@ class DigitNetworks(Strict):
     """Independent searches; a run's numbers are means over all of them."""
     shuffled: bool = False
     """Control, as above."""
+    rewards: Literal["true", "shuffled"] = "true"
+    """Control: each search is told the accuracy of another's network, so that there is nothing to select by."""
 
 
 class Bits(Strict):

@@ -32,13 +32,17 @@ from reprise.experiments.regularized_evolution.config import (
     Reinforce,
 )
 from reprise.experiments.regularized_evolution.evolution import Evolve
+from reprise.parts.data.store import open_architectures
 from reprise.parts.optim import build_optimizer
 from reprise.parts.search import controller
 from reprise.parts.search.codes import Codes, Measured, Space
-from reprise.parts.search.searchers import LocalSearch, RandomSearch, Searcher
-from reprise.parts.search.table import DIGIT_NETWORKS, GRAPH_CELLS, Table, open_table
+from reprise.parts.search.digit_networks import OPTIONS as DIGIT_OPTIONS
+from reprise.parts.search.digit_table import DigitTable
+from reprise.parts.search.graph_cells import OPTIONS
+from reprise.parts.search.searchers import Accuracies, LocalSearch, RandomSearch, Searcher
+from reprise.parts.search.table import Table
 
-FAMILIES = {"graph_cells": GRAPH_CELLS, "digit_networks": DIGIT_NETWORKS}
+TABLES = 8
 
 
 def networks(config: Config) -> dict[str, nn.Module]:
@@ -58,9 +62,9 @@ def networks(config: Config) -> dict[str, nn.Module]:
 def searches(config: Config) -> int:
     """Return the number of searches that go side by side."""
     match config.space:
-        case GraphCells() | DigitNetworks():
-            return FAMILIES[config.space.kind].tables * config.space.repeats
-        case Bits():
+        case GraphCells():
+            return TABLES * config.space.repeats
+        case DigitNetworks() | Bits():
             return config.space.repeats
         case ImageCells():
             return 1
@@ -68,8 +72,10 @@ def searches(config: Config) -> int:
 
 def _options(config: Config) -> tuple[int, ...]:
     match config.space:
-        case GraphCells() | DigitNetworks():
-            return FAMILIES[config.space.kind].options
+        case GraphCells():
+            return OPTIONS
+        case DigitNetworks():
+            return DIGIT_OPTIONS
         case Bits():
             return (2,) * config.space.length
         case ImageCells():
@@ -113,9 +119,12 @@ class Task(task.Task):
         space, seed = self.config.space, self.run.seed
         match space:
             case GraphCells() | DigitNetworks():
-                family, folder = FAMILIES[space.kind], self.run.data / space.kind
+                tables, kind = (TABLES, Table) if isinstance(space, GraphCells) else (1, DigitTable)
+                held = open_architectures(self.run.data / space.kind)
+                if len(held.test) != tables:
+                    raise ValueError(f"{space.kind} has {len(held.test)} tables; expected {tables}")
                 shuffle = np.random.default_rng([seed, 1]) if space.shuffled else None
-                self.space: Space = open_table(family, folder, space.repeats, self.config.identity, shuffle)
+                self.space: Space = kind(held, space.repeats, self.config.identity, shuffle)
             case Bits():
                 self.space = BitStrings(space.length, space.noise, space.repeats, self.config.identity)
             case ImageCells():
@@ -167,7 +176,7 @@ class Task(task.Task):
                 return row
             measured = self.child.measured()
         self._record(evaluation, measured)
-        loss = self.searcher.observe(self.codes, measured.validation)
+        loss = self.searcher.observe(self.codes, self._told(measured))
         if loss is not None and isinstance(self.config.algorithm, Reinforce):
             self.descend(loss, self.raw_optimizers[0], self.config.algorithm.optimizer)
         return row | {
@@ -175,6 +184,13 @@ class Task(task.Task):
             "found_validation_error": 100 * float(1 - self.best.validation.mean()),
             "tried_error": 100 * float(1 - measured.validation.mean()),
         }
+
+    def _told(self, measured: Measured) -> Accuracies:
+        """What the searches are told: what they measured or, as a control, what others of them did."""
+        space = self.config.space
+        if isinstance(space, DigitNetworks) and space.rewards == "shuffled":
+            return self.random.permutation(measured.validation)
+        return measured.validation
 
     def _proposed(self) -> Codes:
         given = isinstance(self.config.algorithm, Given)
@@ -234,9 +250,9 @@ class Task(task.Task):
             case ImageCells():
                 metrics = {"test_error": float(last)}
             case DigitNetworks():
-                assert isinstance(self.space, Table)
+                assert isinstance(self.space, DigitTable)
                 # Chosen by one training's validation accuracy, scored by the mean over trainings, which has less noise.
-                regrets = 100 * (torch.from_numpy(self.space.best_test) - self.found_test).mean(1)
+                regrets = 100 * (self.space.best_test - self.found_test).mean(1)
                 metrics = {"early_digits_regret": float(regrets[0]), "digits_regret": float(regrets[1])}
                 shown = self._pictures() if len(self.seen) else {}
             case GraphCells():

@@ -5,7 +5,7 @@ Shapes: searches, side by side and independent; decisions, of one architecture; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,11 +63,6 @@ class Code:
         neighbours, rows, (places, shifts) = codes.copy(), np.arange(len(codes)), changes.T
         neighbours[rows, places] = (codes[rows, places] + shifts) % np.array(self.options)[places]
         return neighbours
-
-
-def numbered(codes: Codes, options: Sequence[int]) -> Int[np.ndarray, " n"]:
-    """Number codes in lexicographic order."""
-    return np.asarray(np.ravel_multi_index(tuple(codes.astype(np.int64).T), tuple(options)))
 
 
 @dataclass(frozen=True)

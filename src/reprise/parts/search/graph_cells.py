@@ -80,8 +80,13 @@ def in_words(code: Sequence[int]) -> str:
 
 
 def rows_of_codes(keys: Sequence[int]) -> np.ndarray:
-    """Return the place among `keys` of every code, int32 [codes], in lexicographic order; -1 for none."""
+    """Return the place among `keys` of every code, int32 [codes], in the order of `code_numbers`; -1 for none."""
     places = {function_of_key(key): place for place, key in enumerate(keys)}
     codes = product(*map(range, OPTIONS))
     found = [places.get(function_of((0, *code[:3]), code[3:]), -1) for code in codes]
     return np.array(found, np.int32)
+
+
+def code_numbers(codes: np.ndarray) -> np.ndarray:
+    """Number codes [n, decisions] in lexicographic order, int64 [n]."""
+    return np.asarray(np.ravel_multi_index(tuple(codes.astype(np.int64).T), OPTIONS))
