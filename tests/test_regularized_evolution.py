@@ -199,8 +199,8 @@ def test_the_digits_are_searched_with_noise_and_scored_without(tmp_path: Path) -
         assert found[name] == pytest.approx(100 * (0.85 - float(task.found_test[1].mean())), abs=1e-4)
         assert {*evaluation.pictures} == ({"digits_search", "digit_network"} if name == "evolution" else set())
     assert found["evolution"] < found["random"] - 3
-    assert found["told wrong"] == pytest.approx(found["random"], abs=4)
-    assert found["dealt"] == pytest.approx(found["random"], abs=4)
+    # Without anything to select by, children stay near their parents: it is no better than random search, or worse.
+    assert min(found["told wrong"], found["dealt"]) > max(found["random"] - 2, found["evolution"] + 3)
 
 
 def test_amoebanet_a_is_the_papers() -> None:
