@@ -19,6 +19,7 @@ import reprise
 from reprise.core.config.project import Project
 from reprise.parts.data import store
 from reprise.parts.data.readers import babi, clauses, go_teacher, pharaoh, random_walks
+from reprise.parts.search import digit_networks
 from reprise.parts.search.graph_cells import OPTIONS
 from training import made_up_words, scored, sentences, small_digits, small_objects, trained
 
@@ -85,6 +86,14 @@ def everything_prepared(folder: Path) -> Path:
     scores = generator.random((2, 8, codes), np.float32)  # every code is an architecture of its own, of eight tables
     store.write_architectures(
         folder / "graph_cells", np.arange(codes, dtype=np.int32), scores[0, ..., None], scores[1], 1 + scores[1]
+    )
+    (folder / "digit_networks").mkdir()
+    digits = generator.random((2, 1, digit_networks.COUNT), np.float32)
+    store.write_architectures(
+        folder / "digit_networks",
+        np.arange(digit_networks.COUNT, dtype=np.int32),
+        digits[0, ..., None],
+        *digits[[1, 1]],
     )
     made_up_words(folder)
     return folder

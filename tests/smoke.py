@@ -104,6 +104,7 @@ def prepared(project: Project, name: str) -> Path:
         if not made.exists():
             if not (folder / "data" / "raw").is_symlink():
                 (folder / "data" / "raw").symlink_to(raw)
+                (folder / "tables").symlink_to(REPOSITORY / "tables")
             prepare(replace(project, root=folder), name, lambda line: print(line, file=sys.stderr))
     return made
 

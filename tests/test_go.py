@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import re
 
 import numpy as np
@@ -112,12 +113,12 @@ def test_random_games_go_as_in_a_plain_implementation(size: int) -> None:
 
 @pytest.mark.parametrize("size", [3, 5, 9])
 def test_random_games_go_as_in_open_spiel_up_to_the_first_repetition(size: int) -> None:
-    """There a repetition ends the game as a draw: what superko forbids here."""
+    """There a repetition ends the game as a draw: what superko forbids here. REPRISE_GO_GAMES has other numbers run."""
     pyspiel = pytest.importorskip("pyspiel", reason="open_spiel is not installed")
-    limit = 2 * size * size
+    limit, count = 2 * size * size, int(os.environ.get("REPRISE_GO_GAMES", "20"))
     go = pyspiel.load_game(f"go(board_size={size},komi=0.5,max_game_length={limit})")
-    theirs = [go.new_initial_state() for _ in range(20)]
-    random, games = np.random.default_rng(size), Positions.start(size, 20, limit=limit)
+    theirs = [go.new_initial_state() for _ in range(count)]
+    random, games = np.random.default_rng(size), Positions.start(size, count, limit=limit)
     while not games.over.all():
         live = np.flatnonzero(~games.over)
         some = games.take(live)

@@ -184,7 +184,7 @@ NEEDED = {
     "transformer": "translation",
     "attention_nmt": "long_translation",
     "seq2seq": "monotone_translation",
-    "regularized_evolution": "architectures",
+    "regularized_evolution": "architecture_families",
     "word2vec": "words",
     "nas_rl": "architectures",
 }

@@ -20,6 +20,7 @@ from reprise.experiments.regularized_evolution.bits import BitStrings
 from reprise.experiments.regularized_evolution.config import EpsilonGreedy, Evolution
 from reprise.experiments.regularized_evolution.evolution import Evolve
 from reprise.parts.data.store import write_architectures
+from reprise.parts.search.digit_networks import OPTIONS as DIGIT_OPTIONS
 from reprise.parts.search.graph_cells import OPTIONS
 from reprise.stages.cost import cost_of
 from reprise.stages.stand_ins import StandIn
@@ -171,6 +172,35 @@ def test_searches_learn_and_are_scored_by_what_they_did_not_see(
     assert evaluation.metrics["parameters"] == pytest.approx(2000)
     assert task.history[-1]["evaluations"] == 200
     assert ("search" in evaluation.pictures) == (algorithm["kind"] == "evolution")
+
+
+def test_the_digits_are_searched_with_noise_and_scored_without(tmp_path: Path) -> None:
+    """Networks are the better the later their options; a lucky training is chosen, and its mean is what counts."""
+    random, codes = np.random.default_rng(0), int(np.prod(DIGIT_OPTIONS))
+    good = 0.9 * np.stack(np.unravel_index(np.arange(codes), DIGIT_OPTIONS)).sum(0) / (sum(DIGIT_OPTIONS) - 6)
+    validation = good[None, :, None] + np.array([-0.02, 0, 0.02]) * random.random((1, codes, 1))
+    (tmp_path / "digit_networks").mkdir()
+    held = np.arange(codes, dtype=np.int32), validation, good[None] - 0.05, np.ones((1, codes))
+    write_architectures(tmp_path / "digit_networks", *held)
+    found = {}
+    for name, space, algorithm in (
+        ("evolution", {}, {"population": 10, "sample": 5}),
+        ("told wrong", {"rewards": "shuffled"}, {"population": 10, "sample": 5}),
+        ("dealt", {"shuffled": True}, {"population": 10, "sample": 5}),
+        ("random", {}, {"kind": "random"}),
+    ):
+        tree = {"space": {"kind": "digit_networks", "repeats": 24} | space, "evaluations": 60, "early": 20}
+        chosen = algorithm if "kind" in algorithm else TOY["algorithm"] | algorithm
+        task = trained(paper, TOY | tree | {"algorithm": chosen, "film": name == "evolution"}, tmp_path, every=10)
+        evaluation = scored(task)
+        found[name] = evaluation.metrics["digits_regret"]
+        assert found[name] <= evaluation.metrics["early_digits_regret"] + 2
+        # Test accuracies are the true ones, all less by five points: the best is 0.85.
+        assert found[name] == pytest.approx(100 * (0.85 - float(task.found_test[1].mean())), abs=1e-4)
+        assert {*evaluation.pictures} == ({"digits_search", "digit_network"} if name == "evolution" else set())
+    assert found["evolution"] < found["random"] - 3
+    # Without anything to select by, children stay near their parents: it is no better than random search, or worse.
+    assert min(found["told wrong"], found["dealt"]) > max(found["random"] - 2, found["evolution"] + 3)
 
 
 def test_amoebanet_a_is_the_papers() -> None:

@@ -150,8 +150,8 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
     "Compare": {"compare": work.compare},
     "Write": {"schema": write.schema, "new": write.new, "site": write.site, "card": write.card},
     "Stages, called by `dvc repro`": {
-        "source": stages.source, "prepare": stages.prepare, "pretrain": stages.pretrain, "finetune": stages.finetune,
-        "run": stages.run, "evaluate": stages.evaluate, "report": stages.report,
+        "source": stages.source, "prepare": stages.prepare, "tabulate": stages.tabulate, "pretrain": stages.pretrain,
+        "finetune": stages.finetune, "run": stages.run, "evaluate": stages.evaluate, "report": stages.report,
     },
 }  # fmt: skip
 """Commands by name, under their headings in the help."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reprise.cli.look import print_verdicts
-from reprise.commands.options import Arm, ArmsOption, Dataset, Experiment, Overrides, StageName
+from reprise.commands.options import Arm, ArmsOption, Dataset, Experiment, Overrides, StageName, Table
 from reprise.commands.project import check_known, check_links, check_project, open_project
 
 if TYPE_CHECKING:
@@ -53,6 +53,19 @@ def prepare(dataset: Dataset, overrides: Overrides = None) -> None:
     # One suggestion is enough, although several papers may use the dataset.
     for first in [key for key, stage in project.pipeline.pretrain.items() if stage.data == dataset][:1]:
         _tell_next(f"reprise pretrain {first}")
+
+
+def tabulate(table: Table, overrides: Overrides = None) -> None:
+    """Train every network of a table, for searches to look up.
+
+    What is done is kept: the same command goes on from there.
+    """
+    project = open_project(overrides, papers=())
+    check_known(table, project.pipeline.tables, "table")
+    from reprise.stages.tabulate import tabulate as run
+
+    run(project, table, typer.echo)
+    _tell_next(f"sha256sum tables/{table}.csv, for datasets/{project.pipeline.tables[table].part_of}.yaml")
 
 
 def pretrain(experiment: Experiment, overrides: Overrides = None, arms: ArmsOption = None) -> None:

@@ -49,6 +49,15 @@ def datasets(ctx: typer.Context, incomplete: str) -> Candidates:
 
 
 @_quiet
+def tables(ctx: typer.Context, incomplete: str) -> Candidates:
+    """Return the tables of trained networks."""
+    from reprise.core.config.documents import PIPELINE, block
+    from reprise.core.config.yaml import load
+
+    return [(name, "") for name in block(load(_root() / PIPELINE, PIPELINE).data, "tables")]
+
+
+@_quiet
 def families(ctx: typer.Context, incomplete: str) -> Candidates:
     """Return the families of papers."""
     return [(family, "") for family in sorted({paper.family for paper in _catalogue().papers.values()})]

@@ -26,6 +26,7 @@ Experiments = Annotated[
     typer.Argument(help="Papers' keys; all by default", autocompletion=completion.experiments),
 ]
 Dataset = Annotated[str, typer.Argument(help="Name of a dataset", autocompletion=completion.datasets)]
+Table = Annotated[str, typer.Argument(help="Name of a table of networks", autocompletion=completion.tables)]
 StageName = Annotated[str, typer.Argument(help="pretrain or finetune", autocompletion=completion.stages)]
 Arm = Annotated[str, typer.Argument(help="As shown by `reprise list`", autocompletion=completion.arms)]
 ArmOption = Annotated[str | None, typer.Option("--arm", help="The first by default", autocompletion=completion.arms)]

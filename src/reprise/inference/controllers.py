@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from reprise.inference.models import Network
+from reprise.parts.search import digit_networks, graph_cells
 from reprise.parts.search.controller import Controller
-from reprise.parts.search.graph_cells import in_words
 
 SHOWN = 8
 """Number of architectures that stand as examples."""
@@ -40,10 +40,11 @@ def network(own: Controller, found: Tensor) -> Network:
     return Network("controller", LogProbability(own).eval(), {"codes": found[:SHOWN].long().cpu()}, "log_p", says)
 
 
-def cells(found: Tensor, accuracies: Tensor) -> tuple[str, ...]:
-    """Return the same architectures in words, cells of a graph network, with their test errors in %.
+def in_words(kind: str, found: Tensor, accuracies: Tensor) -> tuple[str, ...]:
+    """Return the same architectures in words, with their test errors in %.
 
-    `found` has codes [n, decisions], and `accuracies` [n] between 0 and 1.
+    `found` has codes [n, decisions], and `accuracies` [n] between 0 and 1. Kinds are those of looked-up spaces.
     """
+    say = {"graph_cells": graph_cells.in_words, "digit_networks": lambda code: digit_networks.architecture(code).name}
     rows = zip(found[:SHOWN].tolist(), accuracies[:SHOWN].tolist(), strict=True)
-    return tuple(f"{in_words(code)}, error {100 * (1 - accuracy):.1f} %" for code, accuracy in rows)
+    return tuple(f"{say[kind](code)}, error {100 * (1 - accuracy):.1f} %" for code, accuracy in rows)

@@ -23,7 +23,11 @@ def networks(task: Task) -> list[Network]:
         own = every if isinstance(every, AnchoredController) else controllers.first_of(every)
         shown = controllers.network(own, task.found)
         of_cells = isinstance(task.config.space, GraphCells)
-        return [replace(shown, examples=controllers.cells(task.found, task.found_test)) if of_cells else shown]
+        return [
+            replace(shown, examples=controllers.in_words("graph_cells", task.found, task.found_test))
+            if of_cells
+            else shown
+        ]
     if "network" in task.networks:
         assert task.lessons is not None
         images = task.lessons.inputs(task.lessons.sets.test.images[:8], torch.device("cpu"))

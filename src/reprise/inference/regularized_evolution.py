@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from reprise.experiments.regularized_evolution import Task
-from reprise.experiments.regularized_evolution.config import GraphCells
+from reprise.experiments.regularized_evolution.config import DigitNetworks, GraphCells
 from reprise.inference import controllers
 from reprise.inference.kinds import Models
 from reprise.inference.models import Network
@@ -20,8 +20,10 @@ def networks(task: Task) -> list[Network]:
         every = task.networks["controller"]
         assert isinstance(every, Controller)
         shown = controllers.network(controllers.first_of(every), task.found[1])
-        of_cells = isinstance(task.config.space, GraphCells)
-        return [replace(shown, examples=controllers.cells(task.found[1], task.found_test[1])) if of_cells else shown]
+        space = task.config.space
+        if not isinstance(space, GraphCells | DigitNetworks):
+            return [shown]
+        return [replace(shown, examples=controllers.in_words(space.kind, task.found[1], task.found_test[1]))]
     if "network" in task.networks:
         assert task.lessons is not None
         images = task.lessons.inputs(task.lessons.sets.test.images[:8], torch.device("cpu"))

@@ -19,11 +19,20 @@ from reprise.core.config.documents import PARAMS, PIPELINE
 from reprise.core.config.project import Project
 from reprise.core.run.integrity import clear
 from reprise.core.run.run_store import checkout
-from reprise.core.run.source_hash import evaluation_hash, read_code, reader_hash, source_hash, text_hash
+from reprise.core.run.source_hash import (
+    evaluation_hash,
+    function_hash,
+    read_code,
+    reader_hash,
+    source_hash,
+    text_hash,
+)
 
 STAGE_BLOCKS = ("pretrain", "finetune", "evaluate")
 """Blocks of a Config named after a stage affect that stage and later ones."""
 
+TRAINS_NETWORKS = {"reprise.parts.search.digit_training": ("trained", "open_digits")}
+"""What trains the networks of a table, by module."""
 PAGE = ("stages/report.py", "stages/page", "stages/templates")
 """Code that makes the page, which also shows the papers' own files, with their docstrings and comments."""
 
@@ -131,7 +140,7 @@ def other_code(project: Project) -> list[str]:
 
 
 def _groups(project: Project) -> dict[str, tuple[list[Path], Callable[[], Iterable[Content]]]]:
-    """Return, for the datasets, each paper and the page, the YAML that nothing else needs, and what makes the files."""
+    """Return, for datasets, tables, each paper and the page, the YAML that nothing else needs, and what makes files."""
     reading, tables = project.reading, project.reading.pipeline.data
     papers = dict.fromkeys(key for stage in STAGE_BLOCKS for key in tables.get(stage) or {})
     own = {
@@ -141,7 +150,12 @@ def _groups(project: Project) -> dict[str, tuple[list[Path], Callable[[], Iterab
     }
     of_papers = {f"papers/{key}": (own[key], partial(_of_paper, project, key)) for key in papers}
     every = [project.root / folder.file(key) for folder in (reading.knobs, reading.papers) for key in folder]
-    return {"datasets": ([], partial(_of_datasets, project)), **of_papers, "page": (every, partial(_of_page, project))}
+    return {
+        "datasets": ([], partial(_of_datasets, project)),
+        "tables": ([], partial(_of_tables, project)),
+        **of_papers,
+        "page": (every, partial(_of_page, project)),
+    }
 
 
 def _of_datasets(project: Project) -> Iterator[Content]:
@@ -155,6 +169,13 @@ def _of_datasets(project: Project) -> Iterator[Content]:
             "source": reader_hash(sorted({reader for part in parts.values() for reader in part.readers})),
         }
         yield "prepare", key, content
+
+
+def _of_tables(project: Project) -> Iterator[Content]:
+    """Yield the content for `tabulate` of each table: how its networks are trained."""
+    for name, row in project.pipeline.tables.items():
+        options = project.datasets[row.part_of].parts_at(project.params.scale)[name].options
+        yield "tabulate", name, {"options": options, "source": function_hash(TRAINS_NETWORKS)}
 
 
 def _of_paper(project: Project, key: str) -> Iterator[Content]:

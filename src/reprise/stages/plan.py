@@ -19,7 +19,7 @@ from rich.filesize import decimal, pick_unit_and_suffix
 from rich.table import Table
 from rich.text import Text
 
-from reprise.core.config.dataset import HubSource, InstalledSource, MadeUpSource, Source
+from reprise.core.config.dataset import CommittedSource, HubSource, InstalledSource, MadeUpSource, Source
 from reprise.core.config.project import Project
 from reprise.core.contract import Run, Stage
 from reprise.core.run import run_store
@@ -106,6 +106,8 @@ def _state(source: Source, there: bool) -> str:
         return "made up"
     if isinstance(source, InstalledSource):
         return "installed" if there else "to be installed"
+    if isinstance(source, CommittedSource):
+        return "in git"
     return "in data/raw" if there else "to be downloaded"
 
 

@@ -51,7 +51,10 @@ def _prepare(project: Project, dataset: str, echo: Echo) -> None:
         clear(left_by_a_kill)
     with tempfile.TemporaryDirectory(dir=prepared, prefix=f".{dataset}-") as name:
         work, made = Path(name), Path(name) / dataset
-        cards = {part: _prepare_part(dataset, part, parts[part], ready[part], raw, work, echo) for part in parts}
+        cards = {
+            part: _prepare_part(dataset, part, parts[part], ready[part], raw, work, project.root, echo)
+            for part in parts
+        }
         write_card(made, {"dataset": dataset, "title": entry.title, "about": entry.about, "parts": cards})
         seal_card(made)
         # At once and complete: a stage must never see half a dataset.
@@ -59,7 +62,7 @@ def _prepare(project: Project, dataset: str, echo: Echo) -> None:
 
 
 def _prepare_part(
-    dataset: str, name: str, part: Part, ready: list[_Ready], raw: Path, work: Path, echo: Echo
+    dataset: str, name: str, part: Part, ready: list[_Ready], raw: Path, work: Path, root: Path, echo: Echo
 ) -> dict[str, Any]:
     """Write one part below `work` and return its card, which does not depend on when or where it was made."""
     echo(f"{dataset}/{name}")
@@ -68,7 +71,7 @@ def _prepare_part(
     folder.mkdir(parents=True)
     scratch.mkdir()
     try:
-        fetched = fetch(part.sources, raw, scratch, echo)
+        fetched = fetch(part.sources, raw, scratch, echo, root)
         reader = ready[part.sources.index(fetched.source)]
         facts = reader.read(fetched.files, folder)
     except ValueError as error:

@@ -165,6 +165,17 @@ class InstalledSource(_Readable):
     """Version that must be installed."""
 
 
+class CommittedSource(_Readable):
+    """A file of this project, kept in git."""
+
+    kind: Literal["committed"]
+    """A file of this project."""
+    path: Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]+/)*[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
+    """Its place below the project's root."""
+    sha256: Sha256
+    """SHA-256 of the file."""
+
+
 class MadeUpSource(_Readable):
     """Data that its reader makes up from its options alone, the same wherever it runs."""
 
@@ -173,7 +184,7 @@ class MadeUpSource(_Readable):
 
 
 Source = Annotated[
-    PypiSource | NpmSource | DebSource | HubSource | UrlSource | InstalledSource | MadeUpSource,
+    PypiSource | NpmSource | DebSource | HubSource | UrlSource | InstalledSource | CommittedSource | MadeUpSource,
     Field(discriminator="kind"),
 ]
 

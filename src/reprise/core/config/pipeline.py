@@ -22,11 +22,22 @@ class Evaluation(Strict):
     """Dataset that they are scored on."""
 
 
+class Tabulation(Strict):
+    """A table of networks, all of which are trained once; its rows are in tables/<name>.csv, in git."""
+
+    data: Name
+    """Dataset that the networks learn."""
+    part_of: Name
+    """Dataset that has the table as its part <name>, which says how the networks are trained."""
+
+
 class Pipeline(Strict):
     """Contents of pipeline.yaml."""
 
     datasets: list[Name]
     """Names of the datasets; each is described in datasets/<name>.yaml."""
+    tables: dict[Name, Tabulation] = {}
+    """Tables of trained networks, for papers that search for architectures."""
     pretrain: dict[Name, Training]
     """First training stage of each experiment."""
     finetune: dict[Name, Training] = {}

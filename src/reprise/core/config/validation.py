@@ -51,6 +51,7 @@ def problems_in(reading: Reading, papers: Collection[str] | None, everything: bo
         found += _against(Pipeline, reading.pipeline)
     if reading.pipeline.data is not None and not reading.pipeline.partial:
         found += _stage_problems(reading.pipeline)
+        found += _table_problems(reading)
         found += _repeated(reading.pipeline, "datasets")
     for key in _chosen(reading.knobs, papers):
         if reading.knobs[key].data is not None:
@@ -97,6 +98,8 @@ HOME = {
     PAPERS: (Paper, "papers/<key>.yaml"),
 }
 """The model and the name of each kind of file."""
+TABLE_READER = "trained_networks"
+"""Reader of the parts of datasets that are tables of trained networks."""
 MOVED = {"experiments": "params/<key>.yaml or papers/<key>.yaml", "datasets": "datasets/<name>.yaml"}
 """Blocks used in files of earlier versions, and where their contents belong now."""
 
@@ -260,6 +263,25 @@ def _stage_problems(pipeline: Document) -> Iterator[Problem]:
                 if key not in tables[needed] and needed not in missing:
                     near = did_you_mean(key, [one for one in tables[needed] if one not in rows])
                     yield _at_key(pipeline, (table, key), f"{key} has no {needed} stage{near}")
+
+
+def _table_problems(reading: Reading) -> Iterator[Problem]:
+    """Yield tables of unknown datasets, and those whose dataset has no such part of trained networks."""
+    listed = reading.pipeline.data.get("datasets")
+    datasets = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+    for table, row in block(reading.pipeline.data, "tables").items():
+        for field in ("data", "part_of"):
+            name = block(row).get(field)
+            if isinstance(name, str) and name not in datasets and listed is not None:
+                message = f"unknown dataset {name}{did_you_mean(name, datasets)}"
+                yield _at_value(reading.pipeline, ("tables", table, field), message)
+        owner = block(row).get("part_of")
+        if owner in datasets and owner in reading.datasets and (data := reading.datasets[owner].data) is not None:
+            reader = block(data, "parts", table).get("reader")
+            if reader != TABLE_READER:
+                near = did_you_mean(table, block(data, "parts"))
+                message = f"{reading.datasets.file(owner)} has no part {table} with reader: {TABLE_READER}{near}"
+                yield _at_key(reading.pipeline, ("tables", table), message)
 
 
 # --- datasets/<name>.yaml ---------------------------------------------------------------------------------------------

@@ -61,11 +61,13 @@ def evaluation_hash(experiment: str, config: Mapping[str, Any] | None = None, pa
 
 def reader_hash(readers: Sequence[str], package: Path | None = None) -> str:
     """Return the hash of the source code of some readers."""
+    return function_hash({f"reprise.parts.data.readers.{reader}": ("read", "Options") for reader in readers}, package)
+
+
+def function_hash(names: Mapping[str, Sequence[str]], package: Path | None = None) -> str:
+    """Return the hash of the source code of some functions and classes, given by module."""
     graph = read_code(package)
-    modules = [f"reprise.parts.data.readers.{reader}" for reader in readers]
-    roots = [
-        node for module in modules for name in ("read", "Options") for node in graph.find(Reference(module, (name,)))
-    ]
+    roots = [node for module, some in names.items() for name in some for node in graph.find(Reference(module, (name,)))]
     return _Walk(graph, roots).digest()[0]
 
 

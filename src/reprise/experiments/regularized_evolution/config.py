@@ -24,6 +24,18 @@ class GraphCells(Strict):
     """Control: what was measured is dealt to architectures at random, by the seed, so that likeness says nothing."""
 
 
+class DigitNetworks(Strict):
+    """The project's own table: small convolutional networks, each trained three times on handwritten digits."""
+
+    kind: Literal["digit_networks"]
+    repeats: Count
+    """Independent searches; a run's numbers are means over all of them."""
+    shuffled: bool = False
+    """Control, as above."""
+    rewards: Literal["true", "shuffled"] = "true"
+    """Control: each search is told the accuracy of another's network, so that there is nothing to select by."""
+
+
 class Bits(Strict):
     """Supplement C: an architecture is a row of bits, its accuracy the share of ones, seen with noise."""
 
@@ -115,7 +127,7 @@ class Given(Strict):
 class Config(ExperimentConfig):
     """Every knob of regularized evolution."""
 
-    space: Annotated[GraphCells | Bits | ImageCells, Field(discriminator="kind")]
+    space: Annotated[GraphCells | DigitNetworks | Bits | ImageCells, Field(discriminator="kind")]
     algorithm: Annotated[Evolution | EpsilonGreedy | Random | Local | Reinforce | Given, Field(discriminator="kind")]
     identity: Share
     """Probability that a mutation changes nothing (Methods Details)."""
@@ -125,7 +137,7 @@ class Config(ExperimentConfig):
     """Evaluations after which a search is scored the first time."""
 
     film: bool = False
-    """Whether the first search is filmed, and the cell that it found drawn; of looked-up cells alone."""
+    """Whether the first search is filmed, and what it found drawn; of looked-up architectures alone."""
 
     @model_validator(mode="after")
     def _fits(self) -> Config:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
 from reprise.core.run.task import Picture
 from reprise.parts.pictures import BLUE, ORANGE, blank, drawn, film
+from reprise.parts.search.digit_networks import architecture
 from reprise.parts.search.graph_cells import NODES, OPERATIONS
 
 FRAMES, HELD = 40, 12
@@ -101,6 +103,38 @@ def graph_cell(code: Int[np.ndarray, " decisions"], error: float) -> Picture:
         box = {"boxstyle": "round,pad=0.35", "facecolor": colour, "edgecolor": BLUE}
         axes.text(x, y, name, ha="center", va="center", fontsize=8, bbox=box)
     return drawn(figure)
+
+
+def digit_network(code: Int[np.ndarray, " decisions"], error: float) -> Picture:
+    """Draw a network of the digits' table from left to right; an arc adds the input of a layer to its output."""
+    of = architecture(code.tolist())
+    names, arcs = ["digit"], list[int]()
+    for number, kernel in enumerate(of.kernels, start=1):
+        if of.skips and number > 1:
+            arcs.append(len(names))
+        names.append(f"{kernel} × {kernel}")
+        if number == of.halved_after:
+            names.append("max\npool")
+    names.append("class")
+    figure, [axes] = blank(1.5)
+    axes.axis("off")
+    axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(-0.6, 1.0))
+    axes.set_title(f"Found: {of.width} channels, validation error {error:.1f} %")
+    for place in range(len(names) - 1):
+        _arrow(axes, (place, 0), (place + 1, 0), "arc3")
+    for place in arcs:
+        _arrow(axes, (place - 0.5, 0), (place + 0.5, 0), "arc3,rad=-0.9")
+    for place, name in enumerate(names):
+        colour = "0.9" if place in (0, len(names) - 1) else "white"
+        box = {"boxstyle": "round,pad=0.35", "facecolor": colour, "edgecolor": BLUE}
+        axes.text(place, 0, name, ha="center", va="center", fontsize=8, bbox=box)
+    return drawn(figure)
+
+
+def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], style: str) -> None:
+    shrunk = 0 if "rad" in style else 16
+    how = {"arrowstyle": "->", "color": "0.5", "shrinkA": shrunk, "shrinkB": shrunk, "connectionstyle": style}
+    axes.annotate("", end, start, arrowprops=how)
 
 
 def _rows(depth: list[int], inputs: list[int]) -> list[float]:

@@ -22,6 +22,7 @@ from reprise.experiments.regularized_evolution.children import Child, Lessons, T
 from reprise.experiments.regularized_evolution.config import (
     Bits,
     Config,
+    DigitNetworks,
     EpsilonGreedy,
     Evolution,
     Given,
@@ -35,8 +36,10 @@ from reprise.parts.data.store import open_architectures
 from reprise.parts.optim import build_optimizer
 from reprise.parts.search import controller
 from reprise.parts.search.codes import Codes, Measured, Space
+from reprise.parts.search.digit_networks import OPTIONS as DIGIT_OPTIONS
+from reprise.parts.search.digit_table import DigitTable
 from reprise.parts.search.graph_cells import OPTIONS
-from reprise.parts.search.searchers import LocalSearch, RandomSearch, Searcher
+from reprise.parts.search.searchers import Accuracies, LocalSearch, RandomSearch, Searcher
 from reprise.parts.search.table import Table
 
 TABLES = 8
@@ -61,7 +64,7 @@ def searches(config: Config) -> int:
     match config.space:
         case GraphCells():
             return TABLES * config.space.repeats
-        case Bits():
+        case DigitNetworks() | Bits():
             return config.space.repeats
         case ImageCells():
             return 1
@@ -71,6 +74,8 @@ def _options(config: Config) -> tuple[int, ...]:
     match config.space:
         case GraphCells():
             return OPTIONS
+        case DigitNetworks():
+            return DIGIT_OPTIONS
         case Bits():
             return (2,) * config.space.length
         case ImageCells():
@@ -100,7 +105,7 @@ class Task(task.Task):
         self.register_buffer("found", torch.zeros(2, count, decisions, dtype=torch.int8))
         for name in ("found_validation", "found_test", "found_parameters"):
             self.register_buffer(name, torch.zeros(2, count, dtype=torch.float64))
-        filmed = config.evaluations if config.film and isinstance(config.space, GraphCells) else 0
+        filmed = config.evaluations if config.film and isinstance(config.space, GraphCells | DigitNetworks) else 0
         self.register_buffer("seen", torch.zeros(filmed, decisions, dtype=torch.int8))
         self.register_buffer("parents", torch.zeros(filmed, dtype=torch.int64))
         self.register_buffer("errors", torch.zeros(filmed, dtype=torch.float64))
@@ -114,12 +119,13 @@ class Task(task.Task):
         """Open the tables or the images, and make the searcher."""
         space, seed = self.config.space, self.run.seed
         match space:
-            case GraphCells():
-                held = open_architectures(self.run.data / "graph_cells")
-                if len(held.test) != TABLES:
-                    raise ValueError(f"the dataset has {len(held.test)} tables; expected {TABLES}")
+            case GraphCells() | DigitNetworks():
+                tables, kind = (TABLES, Table) if isinstance(space, GraphCells) else (1, DigitTable)
+                held = open_architectures(self.run.data / space.kind)
+                if len(held.test) != tables:
+                    raise ValueError(f"{space.kind} has {len(held.test)} tables; expected {tables}")
                 shuffle = np.random.default_rng([seed, 1]) if space.shuffled else None
-                self.space: Space = Table(held, space.repeats, self.config.identity, shuffle)
+                self.space: Space = kind(held, space.repeats, self.config.identity, shuffle)
             case Bits():
                 self.space = BitStrings(space.length, space.noise, space.repeats, self.config.identity)
             case ImageCells():
@@ -171,7 +177,7 @@ class Task(task.Task):
                 return row
             measured = self.child.measured()
         self._record(evaluation, measured)
-        loss = self.searcher.observe(self.codes, measured.validation)
+        loss = self.searcher.observe(self.codes, self._told(measured))
         if loss is not None and isinstance(self.config.algorithm, Reinforce):
             self.descend(loss, self.raw_optimizers[0], self.config.algorithm.optimizer)
         return row | {
@@ -179,6 +185,13 @@ class Task(task.Task):
             "found_validation_error": 100 * float(1 - self.best.validation.mean()),
             "tried_error": 100 * float(1 - measured.validation.mean()),
         }
+
+    def _told(self, measured: Measured) -> Accuracies:
+        """What the searches are told: what they measured or, as a control, what others of them did."""
+        space = self.config.space
+        if isinstance(space, DigitNetworks) and space.rewards == "shuffled":
+            return self.random.permutation(measured.validation)
+        return measured.validation
 
     def _proposed(self) -> Codes:
         given = isinstance(self.config.algorithm, Given)
@@ -238,6 +251,12 @@ class Task(task.Task):
                 metrics = {"true_accuracy": 1 - float(last) / 100}
             case ImageCells():
                 metrics = {"test_error": float(last)}
+            case DigitNetworks():
+                assert isinstance(self.space, DigitTable)
+                # Chosen by one training's validation accuracy, scored by the mean over trainings, which has less noise.
+                regrets = 100 * (self.space.best_test - self.found_test).mean(1)
+                metrics = {"early_digits_regret": float(regrets[0]), "digits_regret": float(regrets[1])}
+                shown = self._pictures() if len(self.seen) else {}
             case GraphCells():
                 assert isinstance(self.space, Table)
                 regrets = 100 * (torch.from_numpy(self.space.best) - self.found_validation).mean(1)
@@ -252,11 +271,11 @@ class Task(task.Task):
         return Evaluation(metrics, shown)
 
     def _pictures(self) -> dict[str, Picture]:
-        """A film of the first search, and the cell that it found."""
+        """A film of the first search, and the cell or network that it found."""
         seen, parents, errors = (one.cpu().numpy() for one in (self.seen, self.parents, self.errors))
         algorithm = self.config.algorithm
         assert isinstance(algorithm, Evolution)
-        return {
-            "search": pictures.search(seen, parents, errors, algorithm.population),
-            "cell": pictures.graph_cell(self.found[1, 0].cpu().numpy(), float(errors.min())),
-        }
+        film, found = pictures.search(seen, parents, errors, algorithm.population), self.found[1, 0].cpu().numpy()
+        if isinstance(self.config.space, DigitNetworks):
+            return {"digits_search": film, "digit_network": pictures.digit_network(found, float(errors.min()))}
+        return {"search": film, "cell": pictures.graph_cell(found, float(errors.min()))}

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from reprise.core.config.dataset import (
+    CommittedSource,
     DebSource,
     HubSource,
     InstalledSource,
@@ -57,15 +58,18 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fetch(sources: Sequence[Source], raw: Path, scratch: Path, echo: Echo = print) -> Fetched:
+def fetch(sources: Sequence[Source], raw: Path, scratch: Path, echo: Echo = print, root: Path | None = None) -> Fetched:
     """Return the wanted files of the first available source: from `raw` if they are there, else downloaded.
 
-    Archive members are written to `scratch`.
+    Archive members are written to `scratch`. Files in git are read below `root`, the project's.
 
     Raises:
         ValueError: a file has the wrong hash, an archive is unsafe, or no source is available.
     """
     raw.mkdir(parents=True, exist_ok=True)
+    for source in sources:
+        if isinstance(source, CommittedSource) and root is not None and (root / source.path).exists():
+            return _committed(source, root / source.path)
     for source in sources:
         # Any complete earlier download wins, even of a later source, before the network is used.
         if (kept := _kept(source, raw)) is not None:
@@ -99,6 +103,8 @@ def describe(source: Source) -> str:
             return f"hub {source.dataset} at {source.revision}"
         case MadeUpSource():
             return "made up by its reader"
+        case CommittedSource():
+            return f"file {source.path} of the project"
         case _:
             return " ".join([source.kind, source.package, *([source.version] if source.version else [])])
 
@@ -125,6 +131,8 @@ def _kept(source: Source, raw: Path) -> Downloads | None:
     """Return the downloads of a source that are in `raw`, if all are there and intact."""
     if isinstance(source, MadeUpSource):
         return {}
+    if isinstance(source, CommittedSource):
+        return None
     if isinstance(source, InstalledSource):
         return {} if _installed(source) == source.version else None
     if isinstance(source, HubSource):
@@ -163,7 +171,7 @@ _CARD_HAS = ("reader", "options")
 
 def _opened(source: Source, downloads: Downloads, scratch: Path) -> Fetched:
     origin = source.model_dump(mode="json", exclude_none=True, exclude={"sha256", "max_mib", "pool", *_CARD_HAS})
-    if isinstance(source, InstalledSource | MadeUpSource):
+    if isinstance(source, InstalledSource | MadeUpSource | CommittedSource):
         return Fetched(source, [], origin)
     origin["downloads"] = {name: _hash_of(path) for name, path in downloads.items()}
     named: list[Path] = []
@@ -185,6 +193,15 @@ def _opened(source: Source, downloads: Downloads, scratch: Path) -> Fetched:
     return Fetched(source, plain, origin)
 
 
+def _committed(source: CommittedSource, file: Path) -> Fetched:
+    if (found := sha256_of(file)) != source.sha256:
+        raise ValueError(
+            f"{source.path}: wrong bytes: expected SHA-256 {source.sha256}, found {found}; "
+            "restore it from git or, if it was made anew, write what was found into the dataset's YAML"
+        )
+    return Fetched(source, [file], {"kind": source.kind, "path": source.path, "sha256": found})
+
+
 def _download(source: Source, raw: Path, echo: Echo) -> Downloads:
     # Within `raw`, so that a finished download is moved there without copying.
     with tempfile.TemporaryDirectory(dir=raw, prefix=".fetching-") as name:
@@ -192,6 +209,8 @@ def _download(source: Source, raw: Path, echo: Echo) -> Downloads:
         match source:
             case MadeUpSource():
                 return {}
+            case CommittedSource():
+                raise SourceUnavailableError("there is no such file; restore it from git")
             case InstalledSource():
                 raise SourceUnavailableError(
                     f"version {_installed(source) or 'none'} is installed; "
