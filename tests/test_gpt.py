@@ -1,0 +1,1 @@
+"""GPT: to be written."""
