@@ -17,7 +17,7 @@ from conftest import REPOSITORY
 from reprise.core.config.project import load
 from reprise.experiments import gpt
 from reprise.experiments.gpt.bag_of_words import predicted_by_words
-from reprise.experiments.gpt.examples import exchanged, order_pairs, read_examples
+from reprise.experiments.gpt.examples import beginning_of, exchanged, order_pairs, read_examples
 from reprise.experiments.gpt.model import Finetuned, LanguageModel, from_published
 from reprise.experiments.gpt.pretraining import continued, language_loss, mean_log_probs, next_tokens
 from reprise.parts.data import store
@@ -45,13 +45,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     documents = [". ".join(sentences(draws, 6)) + "." for _ in range(120)]
     store.write_texts(folder / "reviews", "train", documents[:100] + [f"{one} zebra" for one in documents[100:]])
     for split in ("train", "test"):
-        store.write_tags(folder / "tags", split, [(WORDS[:8], [0] * 8), (WORDS[4:16], [0] * 12)] * 20)
+        store.write_tags(folder / "tags", split, [(WORDS[:8], [0] * 8), (WORDS[4:16], [1] * 12)] * 20)
         lines = sentences(draws, 40)
         store.write_texts(folder / "sentiment", split, lines)
         store.write_labels(folder / "sentiment", split, [int("good" in line) for line in lines])
         store.write_pairs(folder / "pairs", split, [(one, lines[i - 1], i % 2) for i, one in enumerate(lines)])
     for part in ("sentiment", "pairs"):
         store.write_label_names(folder / part, ["no", "yes"])
+    store.write_label_names(folder / "tags", [f"tag{number}" for number in range(92)])
     return folder
 
 
@@ -118,25 +119,32 @@ def test_a_text_is_continued_greedily_or_by_the_draws_given() -> None:
     assert shares[third - 1] <= 0.5 < shares[third]
 
 
-def test_two_neighbours_are_exchanged_and_half_of_the_sentences_are_as_they_were(data: Path) -> None:
+def test_inputs_are_as_in_figure_1(data: Path) -> None:
+    task = gpt.Config.model_validate(tree()).subtasks["tag"]
+    vocabulary = WordPiece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])
+    found = read_examples(data, task, "train", vocabulary)
+    text, label = beginning_of(WORDS[4:16], list(range(12)))
+    assert text.split() == WORDS[4 : 5 + label]
+    assert found.texts[1] == f"{text} last={WORDS[4 + label]}"
+    assert found.ids[0][1].tolist() == [2, *range(9, 10 + label), 4], "start, text, extract"
+    assert found.labels.tolist()[:2] == [0, 1]
+    assert beginning_of(["One", ","], [5, 6]) == ("one", 5)
+    assert len(beginning_of(["a"] * 40 + ["B"], [0] * 40 + [1])[0].split()) <= 12
+    both = read_examples(
+        data, task.model_copy(update={"reads": "both_orders", "part": "pairs", "labels": 2}), "test", vocabulary
+    )
+    one, other = (order[0].tolist()[1:-1] for order in both.ids)
+    at = one.index(vocabulary.sep)
+    assert other == [*one[at + 1 :], vocabulary.sep, *one[:at]]
+
+
+def test_two_neighbours_are_exchanged() -> None:
     words = ["The", "the", ",", "old", "film", "."]
     assert exchanged(words, np.random.default_rng(0)) == ["the", "the", ",", "film", "old", "."], (
         "the one place there is"
     )
     assert exchanged(["the", "the", ",", "old"], np.random.default_rng(0)) is None
     assert order_pairs([["a"] * 5, words], 1) == [("the the , old film .", "the the , film old .")]
-    task = gpt.Config.model_validate(tree()).subtasks["order"]
-    vocabulary = WordPiece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])
-    found = read_examples(data, task, "train", vocabulary)
-    assert found.labels.tolist() == [0, 1] * 20
-    assert found.texts[0] == " ".join(WORDS[:8])
-    assert sorted(found.texts[1].split()) == sorted(WORDS[4:16]) != found.texts[1].split()
-    ids = found.ids[0][0].tolist()
-    assert (ids[0], ids[-1]) == (vocabulary.cls, vocabulary.mask)
-    both = read_examples(data, task.model_copy(update={"reads": "both_orders", "part": "pairs"}), "test", vocabulary)
-    one, other = (order[0].tolist()[1:-1] for order in both.ids)
-    at = one.index(vocabulary.sep)
-    assert other == [*one[at + 1 :], vocabulary.sep, *one[:at]]
 
 
 def test_words_alone_tell_what_words_tell() -> None:
@@ -160,7 +168,7 @@ def test_tuning_starts_from_as_many_layers_and_thaws_from_above(data: Path, tmp_
     save_model(before, str(tmp_path / "m.safetensors"))
     task = opened(gpt, tree(), data, stage="finetune", init=tmp_path / "m.safetensors")
     theirs = before.model.state_dict()
-    for name, layers in (("order", 3), ("order_layers_0", 0), ("order_layers_2", 2)):
+    for name, layers in (("tag", 3), ("tag_layers_0", 0), ("tag_layers_2", 2)):
         ours = task.models[name].language
         same = {key: torch.equal(tensor, theirs[key]) for key, tensor in ours.state_dict().items()}
         matrices = {f"blocks.{i}.attention.qkv.weight": i < layers for i in range(3)}
@@ -168,7 +176,7 @@ def test_tuning_starts_from_as_many_layers_and_thaws_from_above(data: Path, tmp_
         assert same["positions.weight"]
         new = (ours.tokens.weight != theirs["tokens.weight"]).any(1).nonzero()[:, 0].tolist()
         assert new == [task.wordpiece.cls, task.wordpiece.sep, task.wordpiece.mask]
-    model = task.models["order_thaw"]
+    model = task.models["tag_thaw"]
     thawed = [{id(one) for one in model.thawed(share)} for share in (0, 0.3, 0.99)]
     assert thawed[0] == {id(one) for one in model.head.parameters()}
     assert thawed[1] - thawed[0] == {id(one) for one in model.language.blocks[2].parameters()}

@@ -90,10 +90,10 @@ def networks(task: Task) -> list[Network]:
     for name, sub in task.tasks.items():
         model = task.models[name]
         assert isinstance(model, Finetuned)
-        shape = "[CLS] text [MASK]" if sub.reads in ("text", "word_order") else "[CLS] text [SEP] text [MASK]"
+        shape = "[CLS] text [MASK]" if sub.reads in ("text", "last_word") else "[CLS] text [SEP] text [MASK]"
         says = f"ids int64 and mask bool [batch, seq], {shape}, false at padding, to the {sub.labels} outputs"
-        labels = ("as it was", "two words exchanged") if sub.reads == "word_order" else ()
-        if not labels and (task.run.data / sub.part / "labels.json").exists():
+        labels = ()
+        if (task.run.data / sub.part / "labels.json").exists():
             labels = tuple(store.label_names(task.run.data / sub.part))
         found.append(Network(name, OfSequences(model), {"ids": ids, "mask": mask}, "outputs", says, longest, labels))
     return found

@@ -22,11 +22,12 @@ Deviations at every scale:
   the paper also reports, are left out.
 - Table 5, LSTM: its hidden states are narrowed to the width of the embeddings, which are its output layer, too.
 
-Deviations at laptop scale, in addition to its overlay in params/gpt.yaml: the text is film reviews. CoLA's judgements
-of grammar are replaced by word order: is this sentence of the Brown corpus as it was, or are two neighbouring words
-exchanged? SST-2 is replaced by Rotten Tomatoes. None of their sentences is in the pretraining text, which leaves out
-the reviews that quote a held-out one. The paper's zero-shot heuristic for CoLA, the mean log-probability of the tokens,
-is used on held-out reviews.
+Deviations at laptop scale, in addition to its overlay in params/gpt.yaml: the text is film reviews. SST-2 is replaced
+by Rotten Tomatoes, and the tasks of grammar and inference by another: what is the tag of the last word in the beginning
+of a sentence of the Brown corpus? (Whether words are in order, CoLA's nearest relative, no network of this size
+learned.) No tagged sentence is in the pretraining text, nor any that is held out of Rotten Tomatoes: reviews that quote
+one are left out. The paper's zero-shot heuristic for CoLA, the mean log-probability of the tokens, tells sentences of
+held-out reviews from the same with two words exchanged.
 
 Files: `config.py`, `model.py` (language models, output layer, key map for the published weights), `pretraining.py`,
 `examples.py` (tasks as tokens), `finetuning.py`, `bag_of_words.py` (the floor), `pictures.py`.

@@ -74,12 +74,12 @@ class Pretraining(Strict):
 class Subtask(Strict):
     """A downstream task, with its own copy of the language model, output layer and optimiser (Section 3.2)."""
 
-    reads: Literal["text", "pair", "both_orders", "word_order"]
+    reads: Literal["text", "pair", "both_orders", "last_word"]
     """Input (Section 3.3): a text; an ordered pair of texts; a pair in both orders, whose representations are added;
-    or a sentence, as it stands or with two neighbouring words exchanged, which is to be found out.
+    or the beginning of a tagged sentence, whose last word's tag is asked for.
     """
     part: Name
-    """Part of the dataset with this task; of word_order, a part of tagged words, whose tags are not read."""
+    """Part of the dataset with this task."""
     labels: Size
     """Classes; 1 for a regression."""
     limit: Size | None = None

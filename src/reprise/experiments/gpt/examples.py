@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,8 @@ from reprise.parts.text import Ragged, WordPiece
 
 SHORTEST, LONGEST = 6, 24
 """Words of a sentence that is used for word order."""
+BEFORE = 11
+"""Most words before one that is to be tagged."""
 _WORDS = re.compile(r"\w+(?:'\w+)?|[^\w\s]")
 _SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+")
 
@@ -30,7 +33,7 @@ class Examples(NamedTuple):
     labels: np.ndarray
     """[examples]: int64 classes, or float32 scores."""
     texts: list[str]
-    """The same in words; a pair is both texts, one after the other."""
+    """The same in words: a pair is both texts, one after the other; a last word comes once more, marked as such."""
 
     @property
     def lengths(self) -> np.ndarray:
@@ -80,6 +83,16 @@ def sentences_of(documents: Iterable[str]) -> Iterable[list[str]]:
             yield _WORDS.findall(sentence)
 
 
+def beginning_of(words: Sequence[str], tags: Sequence[int]) -> tuple[str, int]:
+    """Return up to 12 words of a sentence, in lower case, and the tag of the last of them.
+
+    Where it ends depends on the sentence alone: at a word of letters, if there is one.
+    """
+    places = [i for i, word in enumerate(words) if word.isalpha()] or range(len(words))
+    at = places[zlib.crc32(" ".join(words).encode()) % len(places)]
+    return " ".join(words[max(0, at - BEFORE) : at + 1]).lower(), tags[at]
+
+
 def read_examples(
     data: Path, task: Subtask, split: str, vocabulary: WordPiece, order: Callable[[int], np.ndarray] | None = None
 ) -> Examples:
@@ -93,15 +106,14 @@ def read_examples(
     def taken(rows: Sequence) -> list:
         return [rows[int(i)] for i in (order(len(rows)) if order else range(len(rows)))]
 
-    if task.reads == "word_order":
-        # Each sentence comes in one form only: half of them as they are.
-        pairs = order_pairs((words for words, _ in store.open_tags(folder, split)))
-        chosen = taken([(pair[i % 2], i % 2) for i, pair in enumerate(pairs)])
-        texts, labels = [text for text, _ in chosen], [label for _, label in chosen]
-        return Examples([_single(vocabulary, task, texts)], np.asarray(labels, np.int64), texts)
     if task.labels > 1 and (found := len(store.label_names(folder))) != task.labels:
         raise ValueError(f"labels is {task.labels}; expected {found}, the number of labels in {folder}")
     kind = np.float32 if task.labels == 1 else np.int64
+    if task.reads == "last_word":
+        beginnings = taken(store.open_tags(folder, split))
+        texts, labels = zip(*(beginning_of(words, tags.tolist()) for words, tags in beginnings), strict=True)
+        asked = [f"{text} last={text.rpartition(' ')[2]}" for text in texts]
+        return Examples([_single(vocabulary, task, texts)], np.asarray(labels, kind), asked)
     if task.reads == "text":
         texts, labels = taken(store.open_texts(folder, split)), taken(store.open_labels(folder, split).tolist())
         return Examples([_single(vocabulary, task, texts)], np.asarray(labels, kind), texts)

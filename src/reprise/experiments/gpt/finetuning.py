@@ -202,7 +202,7 @@ class FinetuningTask(Task):
             layers, score = zip(*sorted(by_layers.items()), strict=True)
             metrics["per_layer"] = float(np.polyfit(layers, score, 1)[0])
         for name, task in self.tasks.items():
-            if task.reads in ("text", "word_order") and task.labels > 1:
+            if task.reads in ("text", "last_word") and task.labels > 1:
                 metrics[f"{name}_over_words"] = scores[name] - self._scored_by_words(name, task)
         pictures: dict[str, Picture] = {}
         if self.config.pretrain.duration.amount:
