@@ -22,4 +22,4 @@ def predicted_by_words(texts: Sequence[str], labels: np.ndarray, unseen: Sequenc
     weighted = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\S+")
     model = LogisticRegression(C=STRENGTH, max_iter=1000)
     model.fit(weighted.fit_transform(texts), labels)
-    return model.predict(weighted.transform(unseen)).astype(np.int64)
+    return np.asarray(model.predict(weighted.transform(unseen)), np.int64)

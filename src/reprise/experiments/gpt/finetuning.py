@@ -18,7 +18,7 @@ from reprise.core.run.task import Evaluation, Picture, Task
 from reprise.experiments.gpt import config as settings
 from reprise.experiments.gpt.bag_of_words import predicted_by_words
 from reprise.experiments.gpt.examples import Examples, read_examples
-from reprise.experiments.gpt.model import Finetuned
+from reprise.experiments.gpt.model import Finetuned, LanguageModel
 from reprise.experiments.gpt.pictures import layers_chart, writing_film
 from reprise.experiments.gpt.pretraining import Progress, Vocabulary, language_loss, next_tokens
 from reprise.parts.optim import build_optimizer
@@ -91,7 +91,7 @@ class FinetuningTask(Task):
             self._start(self._model(name).language, language, way.variant.transferred)
 
     @torch.no_grad()
-    def _start(self, model: nn.Module, state: dict[str, Tensor], transferred: int | None) -> None:
+    def _start(self, model: LanguageModel, state: dict[str, Tensor], transferred: int | None) -> None:
         fresh, words = model.state_dict(), self.wordpiece
         for key, tensor in fresh.items():
             if transferred is None or model.height(key) <= transferred:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 
-from reprise.core.run.task import Picture
-from reprise.parts.pictures import BLUE, blank, drawn, few_colours
+from reprise.parts.pictures import BLUE, Picture, blank, drawn, few_colours
 
 _COLUMNS = 40
 """Characters in a line."""
