@@ -7,8 +7,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: repro paper-gpu test check format bench setup site
 
-# One experiment after another, so that the first verdicts are there early. DVC reads pipeline.yaml before any stage of
-# ours can: of an empty table it would say that `vars[1]` is redefined, and not where the mistake is.
+# One experiment after another, so that the first verdicts are there early. DVC parses pipeline.yaml before `source` can
+# run, and would not say where a mistake is, so it is validated first.
 repro: $(BIN)/.installed
 	@reprise validate >/dev/null
 ifeq ($(EXPERIMENTS),all)

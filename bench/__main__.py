@@ -14,6 +14,7 @@ import platform
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,10 @@ def machine() -> dict[str, Any]:
     processors = Path("/proc/cpuinfo")
     lines = processors.read_text().splitlines() if processors.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    versions = {name: importlib.metadata.version(name) for name in VERSIONS}
+    versions = {}
+    for name in VERSIONS:
+        with suppress(importlib.metadata.PackageNotFoundError):  # a case is measured without the peers of others
+            versions[name] = importlib.metadata.version(name)
     return {
         "cpu": [*names, platform.processor()][0],
         "cores": os.cpu_count(),

@@ -66,6 +66,10 @@ def everything_prepared(folder: Path) -> Path:
     go_teacher.read(
         [], folder / "games", go_teacher.Options(size=3, komi=0.5, games=16, simulations=4, drawn=4, limit=20)
     )
+    (folder / "professionals").mkdir()
+    go_teacher.read(
+        [], folder / "professionals", go_teacher.Options(size=5, komi=0.5, games=8, simulations=2, drawn=4, limit=20)
+    )
     (folder / "walks").mkdir()
     random_walks.read(
         [],

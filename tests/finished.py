@@ -23,7 +23,7 @@ from reprise.core.run.task import Task
 from reprise.core.run.tracking import NoTracker
 from reprise.inference import models
 from reprise.parts.data import store
-from reprise.parts.data.readers import babi, clauses, pharaoh, random_walks
+from reprise.parts.data.readers import babi, clauses, go_teacher, pharaoh, random_walks
 from reprise.stages.run_list import runs_of
 from training import made_up_words, sentences
 
@@ -42,6 +42,7 @@ MODELS: list[tuple[str, Stage, str]] = [
     ("gmdh", "pretrain", "complete"),
     ("memn2n", "pretrain", "hops_3"),
     ("alphago_zero", "pretrain", "zero"),
+    ("alphago", "pretrain", "alphago"),
     ("transformer", "pretrain", "base"),
     ("rlhf", "pretrain", "ppo"),
     ("word2vec", "pretrain", "neg_5"),
@@ -103,6 +104,9 @@ def finish(root: Path, digits: Path) -> Finished:
     (prepared / "long_translation" / "clauses").mkdir(parents=True)
     made = clauses.Options(pairs={"train": 40, "validation": 10, "test": 10})
     clauses.read([], prepared / "long_translation" / "clauses", made)
+    (prepared / "go_experts" / "games").mkdir(parents=True)
+    games = go_teacher.Options(size=3, komi=0.5, games=16, simulations=4, drawn=4, limit=20)
+    go_teacher.read([], prepared / "go_experts" / "games", games)
     (prepared / "walks" / "walks").mkdir(parents=True)
     random_walks.read(
         [],
@@ -115,6 +119,7 @@ def finish(root: Path, digits: Path) -> Finished:
         "small_images",
         "games",
         "go",
+        "go_experts",
         "english_text",
         "english_tasks",
         "stories",

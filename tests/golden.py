@@ -170,9 +170,10 @@ def main() -> None:
             trained = smoke.make(Path(folder), key)
             trained.train()
             found = recorded(trained)
-        lines = differences(found, read(key))
+        before, count = read(key), len([*_numbers(found)])
+        lines = differences(found, before)
         moved |= bool(lines)
-        print(f"{key}: {len(lines)} of {len([*_numbers(found)])} numbers are other than they were", flush=True)
+        print(f"{key}: {len(lines)} of {count} numbers differ" if before else f"{key}: {count} new numbers", flush=True)
         if asked.write:
             write(key, found)
         else:

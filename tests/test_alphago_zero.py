@@ -164,7 +164,7 @@ def test_an_update_of_the_papers_size_needs_shapes_alone(arm: str) -> None:
 
 
 def test_a_duel_goes_by_the_rules() -> None:
-    duel = inference.Duel(opened(zero, TINY).eval())
+    duel = inference.begin(opened(zero, TINY).eval())
     with pytest.raises(Unusable, match="no move to take back"):
         duel.move("undo")
     duel.move("a2")
@@ -183,6 +183,6 @@ def test_a_duel_goes_by_the_rules() -> None:
 
 
 def test_a_duel_can_be_resigned() -> None:
-    duel = inference.Duel(opened(zero, TINY).eval())
+    duel = inference.begin(opened(zero, TINY).eval())
     duel.move("resign")
     assert duel.result == "White wins by resignation"

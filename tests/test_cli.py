@@ -475,6 +475,7 @@ def test_a_defect_is_one_line_and_its_traceback_a_file(
         (lambda text: text + "}\n", r":\d+:1: not JSON: Extra data; `dvc repro evaluate@gan` writes it again"),
         (lambda text: text.replace("\n", "\n<<<<<<< HEAD\n", 1), ":2:1: unresolved merge conflict; `dvc repro .*"),
         (lambda text: "[1]", r": not what evaluation writes \(AttributeError: .*"),
+        (lambda text: "\udcff", r": not UTF-8 text; .*"),
         (lambda text: '{"a": {}}', r": not what evaluation writes \(KeyError: '\w+'\); .*"),
     ],
 )
@@ -488,9 +489,9 @@ def test_damaged_results_are_named_with_the_line(
 ) -> None:
     monkeypatch.chdir(small_project(tmp_path))
     claims = tmp_path / "results" / "laptop" / "gan" / "claims.json"
-    claims.write_text(edit(claims.read_text()))
+    claims.write_bytes(edit(claims.read_text()).encode("utf-8", "surrogateescape"))
     if words[:1] == ["verdicts"] and "unresolved" not in message:  # it checks the bytes before it reads them
-        message = r": not what evaluation writes \(ValueError: its checksum .*"
+        message = r": not what evaluation writes \(its checksum .*"
     status, err = failed(words, monkeypatch, capsys)
     assert status == 2
     assert re.fullmatch(f"results/laptop/gan/claims.json{message}\n", err), err

@@ -418,6 +418,7 @@ def test_mistakes_on_the_command_line(files: Files) -> None:
         "x",
         "runtme.workers=3",
         "seeds=[1, 2",
+        "paper.betas=[0, {low: *x}]",
         "tracking.wandb.mode=off",
         "params/gn.yaml:paper.rate=1",
         "params/gan.yaml:arms.usaul.rate=1",
@@ -430,6 +431,7 @@ def test_mistakes_on_the_command_line(files: Files) -> None:
         "command line: experiments.gan.laptop.duration: it is now written params/gan.yaml:laptop.duration",
         "command line: experiments.gn.laptop.duration: it is now written params/gn.yaml:laptop.duration; "
         "did you mean gan?",
+        "command line: paper.betas[1].low: an alias, *x; write the value out",
         "command line: paper.optimiser: unknown key; did you mean optimizer?",
         "command line: params/gan.yaml:arms.usaul.rate: unknown arm usaul; did you mean usual?",
         "command line: params/gan.yaml:lapptop.rate: unknown key; did you mean laptop?",
@@ -499,6 +501,18 @@ def test_a_block_that_contradicts_itself(files: Files) -> None:
         "params/gan.yaml:14:5: laptop.arms.usual: loss must be one of minimax, non_saturating (arm usual at laptop)",
         "params/gan.yaml:19:28: smoke.arms.usual: loss must be one of minimax, non_saturating (arm usual at smoke)",
     ]
+
+
+@pytest.mark.parametrize(("written", "found"), [("", "nothing"), ("null", "nothing"), (".nan", "nan")])
+def test_a_kind_that_is_none_stands_at_its_value(files: Files, written: str, found: str) -> None:
+    """Not at its block, as if the key were not there, and once, though arms overlay it."""
+    files.edit("params/gan.yaml", ("kind: sgd, lr: 0.1", f"kind: {written}, lr: 0.1"))
+    files.edit("papers/gan.yaml", ("kind: above", f"kind: {written}"))
+    assert [one.partition(": expected one of ")[0] for one in files.mistakes()] == [
+        "papers/gan.yaml:21:44: claims.good.kind",
+        "params/gan.yaml:3:21: paper.optimizer.kind",
+    ]
+    assert [one.rpartition(", found ")[2] for one in files.mistakes()] == [found, found]
 
 
 def test_kinds_types_and_lists(files: Files) -> None:

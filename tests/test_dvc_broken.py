@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 
@@ -55,17 +56,44 @@ def test_a_table_that_is_missing_is_told_by_us_and_not_by_dvc(toy_project):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "dvc_says", "said"),
     [
-        ("evaluate:", "finetune:\nevaluate:", "pipeline.yaml:4:10: finetune: expected a block of keys, found nothing"),
-        ("datasets:", "dataset:", "pipeline.yaml:1:1: dataset: unknown key; did you mean datasets?"),
+        (
+            "evaluate:",
+            "finetune:\nevaluate:",
+            "cannot redefine 'finetune' from 'pipeline.yaml'",
+            "pipeline.yaml:4:10: finetune: expected a block of keys, found nothing",
+        ),
+        (
+            "datasets:",
+            "dataset:",
+            "failed to parse 'stages.prepare.foreach'",
+            "pipeline.yaml:1:1: dataset: unknown key; did you mean datasets?",
+        ),
+        (
+            "datasets: [points]",
+            "datasets:",
+            "failed to resolve 'stages.prepare.foreach'",
+            "pipeline.yaml:1:10: datasets: expected a list, found nothing",
+        ),
+        (
+            "  toy: {data: points}",
+            "  toy:",
+            "failed to parse 'stages.pretrain@toy.deps'",
+            "pipeline.yaml:3:7: pretrain.toy: expected a block of keys, found nothing",
+        ),
     ],
 )
-def test_what_stops_dvc_is_told_by_make_repro_before(toy_project, old, new, said):
+def test_what_stops_dvc_is_told_by_make_repro_before(toy_project, old, new, dvc_says, said):
+    """DVC's own words, by which docs/faq.md is found, do not say where: no stage of ours can run first."""
     toy_project("dvc", "init", "--no-scm", "--quiet")
     shutil.copyfile(REPOSITORY / "Makefile", toy_project.root / "Makefile")
     edit(toy_project.root / "pipeline.yaml", old, new)
-    assert "failed to parse" in toy_project("dvc", "repro", status=255)
+    printed = toy_project("dvc", "repro", status=255)
+    assert dvc_says in printed
+    [words] = set(re.findall("failed to (?:parse|resolve)", printed))
+    assert f'"{words}"' in (REPOSITORY / "docs" / "faq.md").read_text()
+    assert "Running stage" not in printed
     printed = toy_project("make", "-o", ".venv/bin/.installed", "repro", "EXPERIMENTS=toy", status=2)
     assert said in printed
-    assert "failed to parse" not in printed
+    assert "failed to" not in printed

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_model
 
 import toy
 from conftest import REPOSITORY
@@ -18,6 +19,7 @@ from finished import Finished, pretend_scored
 from reprise.commands import export
 from reprise.core.config.project import load as load_project
 from reprise.core.contract import Run
+from reprise.core.run.run_store import write_history
 from reprise.core.verdicts.listings import verdict_in_words
 from reprise.core.verdicts.results import read_verdicts
 from reprise.experiments import gmdh
@@ -373,6 +375,24 @@ def test_a_paper_without_a_file_is_exported_by_its_networks(tmp_path: Path, monk
     x = torch.rand(5, 3)
     assert torch.allclose(torch.export.load(path).module()(x), task.line(x))
     assert Models().hub_task(config, "pretrain") is None
+
+
+def test_a_loaded_task_can_be_evaluated_as_those_that_reprise_new_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their evaluation reads the history before it asks a network anything."""
+    monkeypatch.setitem(sys.modules, "reprise.experiments.toy", toy)
+    tree = {"seeds": [0], "duration": "20step", "batch_size": 16, "optimizer": {"kind": "sgd", "lr": 0.1}}
+    task = trained(toy, tree, every=10)
+    run = replace(task.run, model=tmp_path / "seed0.safetensors")
+    save_model(task, str(run.model))
+    write_history(tmp_path / "seed0.history.csv", task.history, "step")
+    evaluate = toy.Task.evaluate
+    monkeypatch.setattr(toy.Task, "evaluate", lambda task: (task.history[-1]["loss"], evaluate(task))[1])
+    loaded = load(run)
+    assert loaded.history == task.history != []
+    [network] = models_of("toy").of(loaded, read_config(run))
+    assert torch.equal(network.inputs["inputs"], task.x[:8])
 
 
 def test_a_network_that_mixes_its_rows_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:

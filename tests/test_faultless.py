@@ -61,7 +61,7 @@ def test_nothing_is_checked_twice(root: Path) -> None:
         ("params.yaml", "# What all experiments share", "# What they share", set()),
         ("papers/gan.yaml", "title: Generative Adversarial Nets", "title: GAN", {"gan"}),
         ("datasets/games.yaml", "title: ", "title: The ", {"dqn"}),
-        ("datasets/fashion_mnist.yaml", "title: ", "title: The ", {"vgg"}),
+        ("datasets/fashion_mnist.yaml", "title: ", "title: The ", {"vgg", "alexnet"}),
         ("datasets/unread.yaml", "title: ", "title: The ", {UNREAD}),
         ("pipeline.yaml", "gan: {data: mnist}", "gan: {data: small_images}", {"gan"}),
         ("experiments/dqn.py", "from __future__", "# a comment\nfrom __future__", {"dqn"}),

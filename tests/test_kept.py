@@ -93,6 +93,7 @@ GIVEN = {
     "wgan_gp": PICTURE,
     "dcgan": PICTURE,
     "alphago_zero": ["c3"],
+    "alphago": ["c3"],
 }
 """What papers are given that do not answer without."""
 
@@ -123,6 +124,10 @@ def test_every_paper_answers_in_a_fresh_clone(key: str, tmp_path: Path, monkeypa
         assert re.search(r"breakout: (\d+) points in", said)
     if key == "memn2n":
         assert "Where is the milk? garden (" in said
+    if key in ("nas_rl", "regularized_evolution"):
+        assert len(re.findall(r"(?:gcn|cheb)\b.*, error \d\d\.\d % +-\d", done.stdout)) == 8, (
+            "cells in words, and log p"
+        )
     if key == "bert":
         assert len(re.findall(r"[\d.]+ %  \w+", done.stdout)) == texts.WORDS
 

@@ -156,6 +156,7 @@ ARMS = {
     "lottery_ticket": ["ticket"],
     "double_descent": ["features", "networks", "epochs"],
     "optimizers": ["adam"],
+    "alphago": ["alphago", "patterns"],
 }
 EXPERIMENTS = list(load(REPOSITORY, papers=()).papers)
 

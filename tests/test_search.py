@@ -18,7 +18,15 @@ from reprise.parts.data.readers import architecture_tables as tables
 from reprise.parts.data.store import Architectures, open_architectures
 from reprise.parts.search.codes import Code, Codes, Group, Measured, Space
 from reprise.parts.search.controller import Controller, Reinforce
-from reprise.parts.search.graph_cells import NODES, OPERATIONS, OPTIONS, code_numbers, function_of, function_of_key
+from reprise.parts.search.graph_cells import (
+    NODES,
+    OPERATIONS,
+    OPTIONS,
+    code_numbers,
+    function_of,
+    function_of_key,
+    in_words,
+)
 from reprise.parts.search.searchers import LocalSearch
 from reprise.parts.search.table import Table
 
@@ -224,3 +232,17 @@ def test_reinforce_learns_which_is_best_each_search_for_itself() -> None:
             optimizer.step()
     assert net(torch.tensor([[[2, 0]]] * 2))[0].exp()[0].item() > 0.9
     assert torch.equal(net.embedding[1], before)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ((1, 2, 3, 1, 0, 4, 7), "gcn > gat > sage > fc"),
+        ((0, 0, 0, 1, 1, 0, 7), "(gat, gcn, gcn, fc)"),
+        ((1, 1, 3, 1, 0, 4, 7), "gcn > (gat, sage > fc)"),
+        ((1, 2, 3, 8, 8, 2, 8), "gin"),
+        ((1, 2, 3, 8, 8, 8, 8), "skip"),
+    ],
+)
+def test_a_cell_in_words_is_its_function(code: tuple[int, ...], words: str) -> None:
+    assert in_words(code) == words

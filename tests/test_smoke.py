@@ -25,7 +25,10 @@ LEFT = ["card.json", "claims.json", "cost.csv", "metrics.json", "pictures", "plo
 
 NOT_DESCENDED = {"gmdh", "neocognitron", "svm_vs_net", "word2vec", "double_descent", "regularized_evolution"}
 """Papers that learn without a gradient to average over ranks."""
-NOISY = ("gan/", "dcgan/", "dqn/", "alphago_zero/", "layerwise_pretraining/pretrain/", "resnet/", "highway/", "vgg/")
+NOISY = (
+    "gan/", "dcgan/", "dqn/", "alphago_zero/", "layerwise_pretraining/pretrain/", "resnet/", "highway/", "vgg/",
+    "alexnet/",
+)  # fmt: skip
 """Stages of which each rank has something of its own: samples of a GAN, games, states of units, units that are dropped,
 or the statistics of batch normalisation, which are over its share of the batch."""
 

@@ -26,7 +26,7 @@ from reprise.core.config.documents import KNOBS, PAPERS, PARAMS, PIPELINE, STAGE
 from reprise.core.config.yaml import Document, dotted
 from reprise.core.config.yaml import Path as YamlPath
 from reprise.core.contract import SCALES
-from reprise.core.verdicts.results import check_bytes, check_card
+from reprise.core.verdicts.results import check_bytes, check_card, unlike_results
 from reprise.core.verdicts.statistics import rounded, t_interval
 from reprise.core.verdicts.verdict import Verdict
 
@@ -396,7 +396,7 @@ def _card(side: Snapshot, results: str) -> dict[str, Any]:
 
 
 def _damaged(side: Snapshot, path: str, error: Exception) -> UsageError:
-    return UsageError(f"{side.name}: {path}: not what evaluation writes ({type(error).__name__}: {error})")
+    return UsageError(f"{side.name}: {path}: {unlike_results(error)}")
 
 
 def _read(side: Snapshot, path: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from reprise.inference.kinds import Classifier, Models, Sampler
 from reprise.inference.lookup import kind_of, models_of
 
 NETWORKS = (Classifier, Sampler, Models)
-"""Kinds of which the network is kept. Of players and readers of text it is the weights."""
+"""Kinds whose network is kept. For players and readers of text, the weights are kept."""
 CHECKED, SHOWN, NOISE = 1000, 50, 256
 """Number of test images for comparing both precisions; of those that are kept; of rows of noise."""
 SAME = 0.99
@@ -42,7 +42,7 @@ def keep(project: Project, experiment: str, arm: str | None, seed: int | None) -
         return _keep_weights(project, experiment, arm, seed)
     lacking = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
     if lacking:
-        raise UsageError(f"{', '.join(lacking)}: not installed; `pip install 'reprise-papers[export]'` brings it")
+        raise UsageError(f"{', '.join(lacking)}: not installed; `pip install 'reprise-papers[export]'` installs it")
 
     def fit(run: Any) -> bool:
         from reprise.inference.models import read_config
@@ -80,13 +80,15 @@ def keep(project: Project, experiment: str, arm: str | None, seed: int | None) -
         if _same(facts["checked"]):
             break
     else:
-        raise Failed(f"{run.name} gives other outputs by ONNX Runtime than it does alive: {facts['checked']}")
+        raise Failed(f"{run.name} gives different outputs in ONNX Runtime than in PyTorch: {facts['checked']}")
     examples = {"inputs": _stored(models, given)[: SHOWN if labels is not None else NOISE]}
     if labels is not None:
         examples["labels"] = labels[:SHOWN]
     packed = io.BytesIO()
     np.savez_compressed(packed, **examples)
     facts = {"says": network.says, "output": network.output, **facts}
+    if network.examples:
+        facts["examples"] = list(network.examples)
     return _write(project, trained, facts, {NETWORK: content, EXAMPLES: packed.getvalue()})
 
 
@@ -106,7 +108,7 @@ def _keep_weights(project: Project, experiment: str, arm: str | None, seed: int 
             safetensors.save_file(restored(form), stored := Path(folder) / WEIGHTS)
             checked = _compared(_outputs(replace(run, model=stored)), expected, None, {})
         if not _same(checked):
-            raise Failed(f"{run.name} gives other outputs in {precision} precision: {checked}")
+            raise Failed(f"{run.name} gives different outputs in {precision} precision: {checked}")
         if len(zlib.compress(content, 9)) <= LARGEST:
             break
     return _write(

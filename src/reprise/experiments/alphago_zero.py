@@ -65,9 +65,9 @@ class Board(Strict):
 
     size: Annotated[int, Field(ge=2, le=19)]
     komi: float
-    """Points that White has in advance."""
+    """Points that White receives as compensation for moving second."""
     limit: Count
-    """Moves after which a game ends and is counted."""
+    """Largest number of moves; the game then ends and is scored."""
 
 
 class Network(Strict):
@@ -88,7 +88,7 @@ class Network(Strict):
 
 
 class Search(Strict):
-    """Methods, Search algorithm; the same in self-play and in evaluation, but for the noise."""
+    """Methods, Search algorithm. Self-play and evaluation differ only in the noise."""
 
     simulations: Count
     exploration: Annotated[float, Field(gt=0)]
@@ -96,33 +96,33 @@ class Search(Strict):
 
 
 class SelfPlay(Strict):
-    """Games of the newest weights, with search, against themselves: its visits are learned (Methods, Self-play)."""
+    """Self-play of the newest weights with search, whose visit counts are learned (Methods, Self-play)."""
 
     kind: Literal["search"]
     games: Count
-    """Side by side, over all devices."""
+    """Number of parallel games, over all devices."""
     drawn: Annotated[int, Field(ge=0)]
-    """First moves of a game that are drawn in proportion to visits, τ = 1; then the most visited, τ → 0."""
+    """Number of first moves drawn in proportion to visits, τ = 1; later ones are the most visited, τ → 0."""
     noise: Share
-    """ε: the share of Dirichlet noise in the root's priors."""
+    """ε: share of Dirichlet noise in the root's priors."""
     concentration: Annotated[float, Field(gt=0)]
     """α of that noise."""
     window: Count
-    """Moves that are kept to learn from, of games one after another in the same place."""
+    """Number of latest moves kept for learning, for each of the parallel games."""
 
 
 class PolicyPlay(Strict):
-    """Games of the newest weights without search, each move drawn from p, and learned by its outcome (REINFORCE)."""
+    """Self-play of the newest weights without search: moves are drawn from p and reinforced by the outcome."""
 
     kind: Literal["policy"]
     games: Count
-    """Side by side, over all devices."""
+    """Number of parallel games, over all devices."""
     window: Count
-    """Moves that are kept to learn from, of games one after another in the same place."""
+    """Number of latest moves kept for learning, for each of the parallel games."""
 
 
 class Experts(Strict):
-    """Games that were played by others: moves and outcomes are learned (Methods, Supervised learning)."""
+    """Supervised learning of the moves and outcomes of games played by others (Methods, Supervised learning)."""
 
     kind: Literal["experts"]
     games: Count
@@ -130,7 +130,7 @@ class Experts(Strict):
 
 
 class Evaluate(Strict):
-    """Matches of the last weights, and other players' games that they predict."""
+    """Matches of the final weights, and prediction of other players' games."""
 
     matches: list[Match]
     """Against: its first self; playouts (search without a network, `playouts` simulations); its own raw network, which
@@ -142,7 +142,7 @@ class Evaluate(Strict):
     playouts: Count
     """Simulations of the search without a network."""
     experts: bool
-    """Whether held-out games of the experts are predicted."""
+    """Whether to predict held-out games of the experts."""
 
 
 class Config(ExperimentConfig):
@@ -167,13 +167,13 @@ class Config(ExperimentConfig):
 
 
 def convolution(inputs: int, filters: int, kernel: int, norm: vocabulary.Normalization) -> nn.Sequential:
-    """A convolution and its normalisation, the board's size kept."""
+    """Return a convolution that keeps the board's size, and its normalisation."""
     layer = nn.Conv2d(inputs, filters, kernel, padding=kernel // 2, bias=False)
     return nn.Sequential(layer, normalization(norm, filters, 2))
 
 
 class Block(nn.Module):
-    """Two convolutions; with `residual` the input is added before the last rectifier."""
+    """Two convolutions. With `residual` the input is added before the last rectifier."""
 
     def __init__(self, config: Network) -> None:
         super().__init__()
@@ -217,7 +217,7 @@ class PolicyValue(nn.Module):
 
 
 def networks(config: Config) -> dict[str, nn.Module]:
-    """The network, from the configuration alone."""
+    """Build the network from the configuration alone."""
     return {"network": PolicyValue(config.network, config.board.size)}
 
 
@@ -230,7 +230,7 @@ def losses(
     targets: Float[Tensor, "batch actions"],
     outcomes: Float[Tensor, " batch"],
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """(z - v)² and -πᵀ log p, means over the batch (2017, Equation 1, without c‖θ‖², which the optimiser has)."""
+    """Return (z - v)² and -πᵀ log p, means over the batch (2017, Equation 1; the optimiser adds c‖θ‖²)."""
     return functional.mse_loss(values, outcomes), functional.cross_entropy(logits, targets)
 
 
@@ -240,7 +240,7 @@ def reinforce_loss(
     actions: Float[Tensor, "batch actions"],
     outcomes: Float[Tensor, " batch"],
 ) -> Float[Tensor, ""]:
-    """-(z - v) log p(a) with v as a baseline that is not learned by it (Williams 1992; Silver et al. 2016, Methods)."""
+    """Return -(z - v) log p(a), where v is a baseline without gradient (Williams 1992; Silver et al. 2016, Methods)."""
     chosen = (actions * logits.log_softmax(1)).sum(1)
     return -((outcomes - values.detach()) * chosen).mean()
 
@@ -249,7 +249,7 @@ def reinforce_loss(
 
 
 class Task(task.Task):
-    """Self-play and learning in turn, or learning from others' games."""
+    """Alternates between self-play and learning, or learns from others' games."""
 
     log_every = 10
 
@@ -266,7 +266,7 @@ class Task(task.Task):
 
     @property
     def total_steps(self) -> int:
-        """As `duration` says."""
+        """Number of updates, from `duration`."""
         return self.schedule.total_steps
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -275,7 +275,7 @@ class Task(task.Task):
     # Players
 
     def evaluator(self, network: nn.Module, random: np.random.Generator | None = None) -> Evaluator:
-        """p and v of positions; with `random` each is seen under one of the board's eight symmetries, drawn for it."""
+        """Return an evaluator. With `random`, each position is seen under a randomly drawn symmetry of the board."""
         size = self.config.board.size
 
         def evaluate(positions: Positions) -> tuple[np.ndarray, np.ndarray]:
@@ -293,15 +293,15 @@ class Task(task.Task):
         return evaluate
 
     def searching(self, network: nn.Module, random: np.random.Generator) -> Player:
-        """The most visited move of a search by `network`."""
+        """Return a player that takes the most visited move of a search by `network`."""
         return self._most_visited(self.evaluator(network, random), self.config.search.simulations)
 
     def playouts(self, random: np.random.Generator) -> Player:
-        """The most visited move of a search with uniform priors and random playouts."""
+        """Return a player that takes the most visited move of a search with uniform priors and random playouts."""
         return self._most_visited(rollouts(random, self.config.board.komi), self.config.evaluate.playouts)
 
     def raw(self, network: nn.Module) -> Player:
-        """The network's most probable legal move."""
+        """Return a player that takes the network's most probable legal move."""
         evaluate = self.evaluator(network)
         return lambda games: np.where(games.legal(), evaluate(games)[0], -1).argmax(1)
 
@@ -317,7 +317,7 @@ class Task(task.Task):
     # Training
 
     def update(self, step: int) -> dict[str, Tensor | float]:
-        """A move of every game that is being played, where there are such, and a step down the loss of a minibatch."""
+        """Play one move of every game, unless games are given, and take one step on a minibatch."""
         play, row = self.config.play, dict[str, Tensor | float]()
         if self.device.type == "meta":  # a plan counts evaluations, and plays nothing
             return self._planned()
@@ -338,7 +338,7 @@ class Task(task.Task):
         return row | self._learn(planes.to(self.device), targets.to(self.device), outcomes.to(self.device), step)
 
     def _open(self) -> None:
-        """Begin the games of this device, or read those of others."""
+        """Start the games of this device, or read those of others."""
         play, config = self.config.play, self.config
         if self.turns is not None:
             return
@@ -355,7 +355,7 @@ class Task(task.Task):
         self.turns = Turns.empty(play.window, count, 2 * config.network.past + 3, board.size)
 
     def expert_turns(self, texts: list[str]) -> Turns:
-        """Every turn of games of others, given as SGF."""
+        """Return every turn of games given as SGF."""
         records = [sgf.read(text, f"game {number + 1}")[0] for number, text in enumerate(texts)]
         size, found = self.config.board.size, records[0].size
         if found != size:
@@ -363,7 +363,7 @@ class Task(task.Task):
         return turns_of(records, self.config.network.past)
 
     def _move(self, play: SelfPlay | PolicyPlay) -> dict[str, Tensor | float]:
-        """One move of every game; those that end are counted, and begin anew."""
+        """Play one move in every game. A game that ends is scored and replaced by a new one."""
         games, board, settings, random = self.games, self.config.board, self.config.search, self.random
         assert games is not None
         assert self.turns is not None
@@ -428,7 +428,7 @@ class Task(task.Task):
     # Scores
 
     def evaluate(self) -> Evaluation:
-        """Matches of the last weights; how well they predict the experts; a game, and the first move as it is seen."""
+        """Play matches with the final weights, predict the experts' moves, and draw a game and a search."""
         asked, metrics, pictures = self.config.evaluate, dict[str, float](), dict[str, Picture | list[np.ndarray]]()
         for match in asked.matches:
             random = np.random.default_rng([self.run.seed, 1])
@@ -445,7 +445,7 @@ class Task(task.Task):
         return Evaluation(metrics, pictures)
 
     def _players(self, match: Match, random: np.random.Generator) -> tuple[Player, Player]:
-        """The player that is scored, and its opponent."""
+        """Return the player to be scored, and its opponent."""
         searching = self.searching(self.network, random)
         match match:
             case "first":
@@ -460,7 +460,7 @@ class Task(task.Task):
         return openings(board.size, asked.games, asked.opening, board.limit, self.config.network.past, random)
 
     def _expert_scores(self) -> dict[str, float]:
-        """Score held-out games: experts' moves that are the most probable, in %, and the squared error of z."""
+        """Score held-out games: the % of experts' moves that are the most probable, and the squared error of z."""
         texts = open_texts(self.run.data / "games", "test")
         held_out = self.expert_turns([*texts])
         planes = torch.from_numpy(held_out.planes[:, 0])
@@ -476,7 +476,7 @@ class Task(task.Task):
 
     @property
     def snapshots(self) -> int:
-        """How often training is looked at: where the network's own games are what it learns from."""
+        """Number of snapshots; none when learning from others' games."""
         return 6 if isinstance(self.config.play, SelfPlay) else 0
 
     def snapshot(self) -> dict[str, Picture | list[np.ndarray]]:
@@ -485,7 +485,7 @@ class Task(task.Task):
         return {"first_move": self._thought(start, None, f"update {self.step:,}")}
 
     def _thought(self, position: Positions, last: int | None, title: str) -> Picture:
-        """A board, and as heat maps the network's prior, the search's visits, and the values found for each move."""
+        """Draw a board and, as heat maps, the network's prior, the search's visits and the value of each move."""
         evaluate, settings = self.evaluator(self.network), self.config.search
         stones, points = position.stones[0, :-1], position.points
         tiles = [board(stones, last)]
@@ -499,7 +499,7 @@ class Task(task.Task):
         return mosaic(tiles, ["board", "prior", "visits", "chance to win"], columns=2, title=title, tile_height=1.5)
 
     def film(self, position: Positions, actions: list[int]) -> list[np.ndarray]:
-        """A game, as it is seen by the network: a frame is shown for half a second."""
+        """Film a game as the network sees it, half a second for each move."""
         frames, last = [], None
         for number, action in enumerate([*actions, None]):
             picture = self._thought(position, last, f"move {number}")
@@ -511,7 +511,7 @@ class Task(task.Task):
 
 
 HELD = 8
-"""Frames of a film, 15 a second, for which a move is shown."""
+"""Number of frames for which a move is shown, at 15 a second."""
 
 
 def _turns(size: int) -> Int[Tensor, "8 actions"]:
@@ -521,6 +521,6 @@ def _turns(size: int) -> Int[Tensor, "8 actions"]:
 def turned(
     planes: Int8[Tensor, "batch planes size size"], which: Int[Tensor, " batch"], size: int
 ) -> Int8[Tensor, "batch planes size size"]:
-    """Each position under one of the board's eight rotations and reflections."""
+    """Apply one of the board's eight rotations and reflections to each position."""
     places = _turns(size)[which, :-1]
     return planes.flatten(2).gather(2, places[:, None].expand(-1, planes.shape[1], -1)).view(planes.shape)

@@ -86,7 +86,7 @@ class Plain(Strict):
 
     kind: Literal["plain"]
     normalization: Literal["none", "batch"] = "none"
-    """What comes between the linear map and the activation."""
+    """Normalisation between the linear map and the activation."""
 
 
 class Dense(Strict):

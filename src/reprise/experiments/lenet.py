@@ -111,7 +111,7 @@ class Config(ExperimentConfig):
     images: Annotated[int, Field(ge=1, le=55_000)]
     """Number of training images, drawn by the seed."""
     training_shift: Annotated[int, Field(ge=0, le=8)] = 0
-    """Largest shift, in pixels down and right, of a training image; drawn anew each time that it is shown."""
+    """Largest shift, in pixels down and right, of a training image, drawn each time it is shown."""
     nudge: Annotated[int, Field(ge=1, le=8)]
     """A small shift, in pixels and in eight directions, under which errors are scored."""
     shift: Annotated[int, Field(ge=1, le=8)]
@@ -190,7 +190,7 @@ class Net(nn.Module):
         raise NotImplementedError
 
     def kernels(self) -> Float[Tensor, "count h w"]:
-        """Return weights of the first hidden layer, to look at."""
+        """Return the weights of the first hidden layer, as pictures."""
         raise NotImplementedError
 
 
@@ -330,7 +330,7 @@ def normalized(images: Float[Tensor, "n 28 28"], side: int) -> Float[Tensor, "n 
 def shifted(
     images: Float[Tensor, "n 1 side side"], down: Int[Tensor, " n"], right: Int[Tensor, " n"]
 ) -> Float[Tensor, "n 1 side side"]:
-    """Shift each image by its own number of pixels. What leaves it is lost, and background comes in."""
+    """Shift each image by its own number of pixels. Pixels shifted out are lost; background is shifted in."""
     side = images.shape[-1]
     axis, which = torch.arange(side, device=images.device), torch.arange(len(images), device=images.device)
     rows, columns = axis - down[:, None], axis - right[:, None]
@@ -346,7 +346,7 @@ def moved(images: Float[Tensor, "n 1 side side"], down: int, right: int) -> Floa
 
 
 class Disorder(nn.Module):
-    """Put the pixels of every image into the same disorder."""
+    """Permutes the pixels of every image in the same way."""
 
     order: Tensor
 

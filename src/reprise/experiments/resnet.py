@@ -34,6 +34,7 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
+from matplotlib.ticker import MaxNLocator
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
@@ -415,10 +416,12 @@ def height_film(known: Float[np.ndarray, "probes heights"], updates: list[int]) 
     axes.axhline(10, color="0.6", linestyle=":", linewidth=1.2)
     axes.plot(heights, known[0], color=GREY, linewidth=1.6, label="before training")
     [line] = axes.plot([], [], color=BLUE, linewidth=1.8, label="now")
-    said = axes.text(0.98, 0.04, "", transform=axes.transAxes, ha="right", fontsize=9)
-    axes.set(title="what each height knows of the class", xlabel="blocks passed", ylabel="images sorted, %")
+    # Words stand above the axes: networks of other depths have their curves in other corners.
+    said = axes.text(1, 1.045, "", transform=axes.transAxes, ha="right", fontsize=9)
+    axes.set(xlabel="blocks passed", ylabel="images sorted, %")
     axes.set(ylim=(0, 102), xlim=(0, max(len(heights) - 1, 1)))
-    axes.legend(fontsize=8, frameon=False, loc="lower left")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(-0.03, 0.98), ncols=2)
 
     def show(index: int) -> None:
         line.set_data(heights, known[index])

@@ -110,7 +110,7 @@ class Config(ExperimentConfig):
     sizes: Annotated[list[Count], Field(min_length=1)]
     """Numbers of training examples, each for its own model; papers/svm_vs_net.yaml has to list error_<size>."""
     pool: Annotated[int, Field(ge=1, le=60_000)]
-    """Number of first training images from which each seed draws nested subsets; rates are tuned on the others."""
+    """Each seed draws nested subsets from this many first training images; rates are tuned on the others."""
     test: Annotated[int, Field(ge=1, le=10_000)]
     """Number of test images to score."""
     deslanted: bool = False

@@ -133,7 +133,7 @@ def importance_bound(log_weights: Float[Tensor, "draws batch"]) -> Float[Tensor,
 
 
 class Draws(NamedTuple):
-    """What chance gives an update."""
+    """Random numbers of an update."""
 
     pixels: Float[Tensor, "batch 784"]
     """Images, binarised."""
@@ -144,7 +144,7 @@ class Draws(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """What an update descends, and what it found, each a mean over the batch."""
+    """Loss of an update and the quantities it reports, each a mean over the batch."""
 
     loss: Tensor
     likelihood: Tensor
@@ -389,7 +389,7 @@ class Task(task.Task):
 
 
 def binary(images: UInt8[Tensor, "n 784"], thresholds: UInt8[Tensor, "n 784"]) -> Float[Tensor, "n 784"]:
-    """Return pixels that are 1 where a byte is above its threshold: of 0 to 254, so that it is with its grey value."""
+    """Return 1 where a byte exceeds its threshold: with probability grey / 255 for uniform thresholds from 0 to 254."""
     return images.gt(thresholds).float()
 
 

@@ -89,7 +89,7 @@ class Spoilt(Strict):
     noise: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=3)]
     """Standard deviations of the noise, as shares of a pixel's range. They come in random order."""
     first: Annotated[int, Field(ge=0)]
-    """Such stretches of steps without noise before them, in which the critic catches up with the generator."""
+    """Number of stretches without noise before the others, in which the critic catches up with the generator."""
     critic_steps: Count
     """Updates of the critic at each step."""
 
@@ -400,7 +400,7 @@ class Task(task.Task):
         return estimate(loss.detach(), self.config.loss)
 
     def draw(self, generator: torch.Generator, size: int | None = None) -> Float[Tensor, "batch size"]:
-        """Draw this device's share of a minibatch of normal numbers, for z or for what has another size."""
+        """Draw this device's share of a minibatch of standard normal numbers: z or, with a size, anything else."""
         share = share_of(self.config.batch_size, self.rank, self.world_size)
         shape = self.config.batch_size, size or self.config.latent
         return torch.randn(shape, generator=generator)[share].to(self.device)

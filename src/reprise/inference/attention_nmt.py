@@ -1,4 +1,4 @@
-"""Translation of a sentence typed by a user, with the words that the network looked at for each that it wrote."""
+"""Translation of a sentence typed by a user, with the words that the network attended to for each word it wrote."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def translate(task: Task, text: str) -> Translated:
     A model of made-up pairs reads lower-case words, without signs.
 
     Raises:
-        Unusable: it has no word, a word that is none of the model's, or more words than the model learned from.
+        Unusable: it has no word, an unknown word, or more words than any sentence that the model was trained on.
     """
     config, words = task.config, task.vocabularies
     said = split_words(text)
@@ -32,9 +32,9 @@ def translate(task: Task, text: str) -> Translated:
         raise Unusable("the sentence is empty")
     if config.part == "clauses" and UNK in ids:
         word = said[ids.index(UNK)]
-        raise Unusable(f"the word {word!r} is none of those that it has learnt; some are: {', '.join(examples()[:2])}")
+        raise Unusable(f"the model does not know the word {word!r}; it knows those of: {', '.join(examples()[:2])}")
     if len(ids) > config.longest:
-        raise Unusable(f"the sentence has {len(ids)} words; this model learnt from {config.longest} at most")
+        raise Unusable(f"the sentence has {len(ids)} words; this model was trained on at most {config.longest}")
     network, source = task.network.eval(), torch.tensor([[*ids, END]])
     [written] = translations(network, source, config)
     weights: list[Tensor] = []
@@ -45,13 +45,13 @@ def translate(task: Task, text: str) -> Translated:
 
 
 def examples() -> list[str]:
-    """Return short English sentences in the words of the made-up pairs."""
+    """Return short English sentences that use the words of the made-up pairs."""
     made = (clauses.pair(0, number).source for number in range(200))
     return [" ".join(one) for one in made if len(one) <= 9][:8]
 
 
 class Steps(nn.Module):
-    """An nn.GRU written word by word. The exporter would fix the number of sentences in torch's own."""
+    """An nn.GRU that takes one word at a time. In torch's own the exporter would fix the number of sentences."""
 
     def __init__(self, gru: nn.GRU) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What can be done with any model that decodes noise to images of 28 × 28 pixels."""
+"""Functions for any model that decodes noise to images of 28 × 28 pixels."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ def parts(task: Task) -> Parts:
         maps = images[:, None] if images.ndim == 3 else images
         return functional.avg_pool2d(maps, pooling).flatten(1)
 
-    return Parts(see, list(task.models.values())[-1], f"the model of width {width} that learnt from {size} images")
+    return Parts(see, list(task.models.values())[-1], f"the model of width {width} trained on {size} images")
 
 
 MODELS = Classifier(parts=parts)

@@ -28,7 +28,7 @@ Output = Literal["classifier", "autoencoder"]
 
 @dataclass(frozen=True, kw_only=True)
 class Models:
-    """Networks to export, with nothing to try."""
+    """Models that can be exported but not tried."""
 
     networks: Callable[[Any], list[Network]] | None = None
     """(task): every network of a trained task that has a role of its own, as a function of a batch of real inputs."""
@@ -109,11 +109,15 @@ class Duel(Protocol):
     """A game between a person, who has the first move, and a model."""
 
     def move(self, word: str) -> None:
-        """The person's move or command, and the model's answer; Unusable if it is none, and nothing has changed."""
+        """Play the person's move or obey a command, and let the model answer.
+
+        Raises:
+            Unusable: it is neither; the game is unchanged.
+        """
         ...
 
     def board(self) -> str:
-        """Lines of text: the position, and what was last played."""
+        """The position and the last move, as lines of text."""
         ...
 
     @property
@@ -127,7 +131,7 @@ class Opponent(Player):
     """Models that play a game against themselves, or against a person."""
 
     begin: Callable[[Any, int], Duel]
-    """(task, draw): a game at its beginning; another draw may be answered otherwise."""
+    """(task, draw): a new game; the model may answer differently with another draw."""
     trying: ClassVar[str] = "a game against you in the terminal, or against itself, filmed"
 
 
@@ -186,7 +190,7 @@ class Parts:
     network: nn.Module
     """Maps these to scores [batch, classes] or, for an autoencoder, to pixels."""
     says: str = ""
-    """Which of several models it is; empty if there is only one."""
+    """Which of several models this is; empty if there is only one."""
 
 
 def classifies(config: Any) -> Output | None:

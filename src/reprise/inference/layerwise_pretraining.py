@@ -23,7 +23,7 @@ def parts(task: Any) -> Parts:
     if not task.config.finetune.labels:
         return Parts(flat, autoencoder(task))
     most = max(task.config.finetune.labels)
-    return Parts(flat, task.classifiers[str(most)], f"the classifier that learnt from {most} labels")
+    return Parts(flat, task.classifiers[str(most)], f"the classifier trained on {most} labels")
 
 
 def autoencoder(task: Any) -> nn.Module:

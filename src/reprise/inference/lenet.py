@@ -1,4 +1,4 @@
-"""The network, with digits as 16 x 16 pixels or, for LeNet-5, with a border, and in disorder if it learned them so."""
+"""The network, on digits of 16 x 16 pixels or, for LeNet-5, with a border; permuted if it was trained so."""
 
 from __future__ import annotations
 

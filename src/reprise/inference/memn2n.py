@@ -26,7 +26,7 @@ def answer(task: Task, text: str, count: int) -> Told:
     words = stories.vocabulary(task.config.story)
     unknown = [word for one in (*statements, question) for word in stories.words(one) if word not in words]
     if unknown:
-        raise Unusable(f"the word {unknown[0]!r} is none of those that it has learnt: {', '.join(words)}")
+        raise Unusable(f"the model does not know the word {unknown[0]!r}; it knows: {', '.join(words)}")
     memory, asked = told(task, statements, question)
     with torch.no_grad():
         read = task.networks(memory[None], ages(memory[None]), asked[None])
@@ -54,7 +54,7 @@ def ages(memory: Tensor) -> Tensor:
 
 
 class OneStart(nn.Module):
-    """One of the networks side by side, from memories and a question to the logits of its answer."""
+    """One of the parallel networks, from memories and a question to the logits of its answer."""
 
     def __init__(self, networks: Any, start: int) -> None:
         super().__init__()

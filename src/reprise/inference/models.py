@@ -16,6 +16,7 @@ from safetensors.torch import load_model
 from torch import Tensor, nn
 
 from reprise.core.contract import ExperimentConfig, Failed, Run
+from reprise.core.run.run_store import HISTORY, read_history
 from reprise.core.run.task import Task
 
 
@@ -38,6 +39,8 @@ class Network:
     """Names of the outputs along the last axis, if they have any."""
     live: nn.Module | None = None
     """The network as trained, if `module` is a rewritten version; files are compared with it."""
+    examples: tuple[str, ...] = ()
+    """Description of each example input, if there is one."""
 
 
 class Composed(nn.Module):
@@ -67,7 +70,9 @@ def read_config(run: Run) -> ExperimentConfig:
 
 
 def load(run: Run, *, with_data: bool = True) -> Task:
-    """Return the task of `run` with its trained weights, in evaluation mode. Data are opened only with `with_data`.
+    """Return the task of `run` with its trained weights and history, in evaluation mode.
+
+    Data are opened only with `with_data`.
 
     Raises:
         Failed: the weights do not fit the networks of this version of the code.
@@ -81,6 +86,9 @@ def load(run: Run, *, with_data: bool = True) -> Task:
         load_model(task, run.model)
     except (RuntimeError, SafetensorError) as error:
         raise Failed(_of_another_version(run, str(error).splitlines()[0])) from error
+    history = run.model.with_suffix(f".{HISTORY}")
+    if history.exists():  # a kept model has none
+        task.history = read_history(history)
     return task.eval().requires_grad_(False)
 
 

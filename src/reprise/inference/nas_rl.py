@@ -1,27 +1,18 @@
-"""Networks that a search has: a controller, or a given architecture. What a search finds is a picture and a code."""
+"""Networks of a search: its controller, or a given architecture. The architectures found are pictures and codes."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
-from torch import Tensor, nn
 
 from reprise.experiments.nas_rl import Task
 from reprise.experiments.nas_rl.anchors import AnchoredController
-from reprise.experiments.nas_rl.task import one_of
+from reprise.experiments.nas_rl.config import GraphCells
+from reprise.inference import controllers
 from reprise.inference.kinds import Models
 from reprise.inference.models import Network
 from reprise.parts.search.controller import Controller
-
-
-class LogProbability(nn.Module):
-    """One controller, as a function of architectures."""
-
-    def __init__(self, own: Controller) -> None:
-        super().__init__()
-        self.controller = own
-
-    def forward(self, codes: Tensor) -> Tensor:
-        return self.controller(codes[None])[0][0]
 
 
 def networks(task: Task) -> list[Network]:
@@ -29,10 +20,10 @@ def networks(task: Task) -> list[Network]:
     if "controller" in task.networks:
         every = task.networks["controller"]
         assert isinstance(every, Controller)
-        own = every if isinstance(every, AnchoredController) else one_of(every, 0)
-        codes = task.found[:8].long().cpu()
-        says = "codes int64 [batch, decisions] to log p [batch]; the first of several searches"
-        return [Network("controller", LogProbability(own).eval(), {"codes": codes}, "log_p", says)]
+        own = every if isinstance(every, AnchoredController) else controllers.first_of(every)
+        shown = controllers.network(own, task.found)
+        of_cells = isinstance(task.config.space, GraphCells)
+        return [replace(shown, examples=controllers.cells(task.found, task.found_test)) if of_cells else shown]
     if "network" in task.networks:
         assert task.lessons is not None
         images = task.lessons.inputs(task.lessons.sets.test.images[:8], torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""Walks from a node by the supervised model and by the policy that began as it."""
+"""Walks from a node, by the supervised model and by the policy that started from it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from reprise.parts.data.walks import LETTERS
 
 
 def walk(task: Task, start: str | None, count: int, draw: int) -> Walked:
-    """Return `count` walks of both models from the same node; another number `draw` is other walks.
+    """Return `count` walks of both models from the same node. Each number `draw` gives other walks.
 
     Raises:
-        Unusable: `start` is no node that a walk can start from.
+        Unusable: no walk can start at `start`.
     """
     maze = task.maze
     named = LETTERS[1 : maze.nodes]
@@ -24,7 +24,7 @@ def walk(task: Task, start: str | None, count: int, draw: int) -> Walked:
         start = LETTERS[int(maze.shortest.argmax())]
     elif len(start) != 1 or start not in named:
         goal = ", the goal" if start == LETTERS[maze.goal] else ""
-        raise Unusable(f"{start!r} is no start{goal}: expected a letter from {named[0]} to {named[-1]}")
+        raise Unusable(f"{start!r} is not a start{goal}: expected a letter from {named[0]} to {named[-1]}")
     number = LETTERS.index(start)
     draws = np.random.default_rng([1_000_000, draw])
     uniform = torch.from_numpy(draws.random((count, maze.length - 1), dtype=np.float32))
@@ -40,7 +40,7 @@ def walk(task: Task, start: str | None, count: int, draw: int) -> Walked:
 
 
 def spelt(nodes: list[int], maze: Maze) -> str:
-    """Return the letters of some tokens; one that is no node is a question mark."""
+    """Return the letters of tokens; a token that is not a node becomes a question mark."""
     return "".join(LETTERS[node] if node < maze.nodes else "?" for node in nodes)
 
 

@@ -17,7 +17,7 @@ def parts(task: LearningCurve) -> Parts:
     network: nn.Module = task.models[f"at_{size}"]
     if task.config.model.kind == "svm":
         network = SupportVectors(network, task.train_set.images[:size])
-    return Parts(flat, network, f"the model that learnt from {size} images")
+    return Parts(flat, network, f"the model trained on {size} images")
 
 
 class SupportVectors(nn.Module):

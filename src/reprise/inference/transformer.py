@@ -1,4 +1,4 @@
-"""Translation of a sentence typed by a user, with what the network looked at for each piece that it wrote."""
+"""Translation of a sentence typed by a user, with the pieces that the network attended to for each piece it wrote."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def translate(task: Task, text: str) -> Translated:
     A model of whole words reads lower-case ones, without punctuation.
 
     Raises:
-        Unusable: it has a word or character that is none of the model's, or more pieces than the model learned from.
+        Unusable: it has an unknown word or character, or more pieces than any sentence that the model was trained on.
     """
     pieces, config = task.vocabulary.pieces, task.config
     said = text if pieces.merges is not None else "".join(c for c in text.lower() if c.isalpha() or c.isspace())
@@ -27,11 +27,11 @@ def translate(task: Task, text: str) -> Translated:
         raise Unusable("the sentence is empty")
     if UNK in ids and pieces.merges is None:
         word = said.split()[ids.index(UNK)]
-        raise Unusable(f"the word {word!r} is none of those that it has learnt; some are: {', '.join(examples()[:2])}")
+        raise Unusable(f"the model does not know the word {word!r}; it knows those of: {', '.join(examples()[:2])}")
     if UNK in ids:
-        raise Unusable("the sentence has characters that the model has not learnt")
+        raise Unusable("the sentence has characters that the model does not know")
     if len(ids) > config.longest:
-        raise Unusable(f"the sentence has {len(ids)} pieces; this model learnt from {config.longest} at most")
+        raise Unusable(f"the sentence has {len(ids)} pieces; this model was trained on at most {config.longest}")
     network, source = translating(task), torch.tensor([[*ids, END]])
     [written] = translations(network, source, config)
     attention: list[Tensor] = []
@@ -49,7 +49,7 @@ def translating(task: Task) -> nn.Module:
 
 
 def examples() -> list[str]:
-    """Return English sentences in the words of the made-up pairs."""
+    """Return English sentences that use the words of the made-up pairs."""
     return [" ".join(phrases.pair(0, number).source[:7]) for number in range(8)]
 
 

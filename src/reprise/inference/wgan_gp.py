@@ -1,4 +1,4 @@
-"""Pictures of the plane: points that a generator makes, over the surface of its critic."""
+"""Pictures of the plane: points from a generator, over the surface of its critic."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reprise.inference.models import Network
 SIDE, POINTS = 28, 64
 """Pixels along each side of a picture, and points in it."""
 SURFACE = 0.4
-"""How light the surface is where the critic is surest that a point is real; points are at 1."""
+"""Brightness of the surface where the critic is surest that a point is real; points have 1."""
 
 
 class Plane(nn.Module):
@@ -50,13 +50,13 @@ def _noise(task: Task, count: int, draw: int) -> Tensor:
 
 
 def samples(task: Task, count: int, draw: int) -> Tensor:
-    """Return pictures [count, SIDE, SIDE], each of other points."""
+    """Return pictures [count, SIDE, SIDE], each of different points."""
     with torch.no_grad():
         return _plane(task)(_noise(task, count, draw))
 
 
 def between(task: Task, rows: int, columns: int, draw: int) -> Tensor:
-    """Return pictures [rows, columns, SIDE, SIDE], in which the z of every point goes along a straight line."""
+    """Return pictures [rows, columns, SIDE, SIDE]; along a row, the z of every point follows a straight line."""
     start, end = _noise(task, 2 * rows, draw).chunk(2)
     share = torch.linspace(0, 1, columns)[:, None]
     with torch.no_grad():
@@ -65,7 +65,7 @@ def between(task: Task, rows: int, columns: int, draw: int) -> Tensor:
 
 
 def noise(task: Task, count: int) -> Tensor:
-    """[count, size]: what a picture is made from."""
+    """Draw the noise behind `count` pictures, [count, size]."""
     return _noise(task, count, 0)
 
 

@@ -29,7 +29,7 @@ def near(task: WordTask, text: str, count: int) -> Near:
     if unknown := next((word for word in asked if word not in numbers), None):
         alike = difflib.get_close_matches(unknown, words, 1)
         hint = f"; did you mean {alike[0]}?" if alike else ""
-        raise Unusable(f"{unknown!r} is none of the {len(words):,} words that have vectors{hint}")
+        raise Unusable(f"{unknown!r} is not among the {len(words):,} words that have vectors{hint}")
     unit = functional.normalize(task.vectors.inputs[: len(words)], dim=1)
     own = torch.tensor([numbers[word] for word in asked])
     target = (torch.tensor(weights)[:, None] * unit[own]).sum(0)

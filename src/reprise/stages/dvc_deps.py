@@ -58,7 +58,7 @@ def write_all(project: Project) -> list[Path]:
     changed = []
     for path, text in wanted.items():
         if not path.is_file() or path.read_bytes() != text:
-            if path.parent.is_file():
+            if path.parent.is_file():  # everything below .reprise/source is ours, so what is in the way can go
                 clear(path.parent)
             path.parent.mkdir(parents=True, exist_ok=True)
             clear(path)
@@ -79,6 +79,7 @@ def _texts(project: Project) -> dict[str, str]:
     with suppress(OSError, ValueError):
         found = json.loads(memory.read_text())
         kept = found if isinstance(found, dict) else {}
+    # Finding out which code a paper reaches is the work to be saved, so any edit of code counts for all of them.
     code, common = text_hash(["."]), _common(project)
     made: dict[str, Any] = {}
     for group, (files, contents) in _groups(project).items():
@@ -165,6 +166,7 @@ def _of_paper(project: Project, key: str) -> Iterator[Content]:
         content = {
             "scale": project.params.scale,
             "precision": project.params.runtime.precision,
+            # Left out at its default, so that it makes no result stale that is older than this knob.
             **({"threads": threads} if (threads := project.params.runtime.threads) != 1 else {}),
             "arms": knobs,
             "source": {arm: code.training(key, config)[0] for arm, config in knobs.items()},

@@ -65,6 +65,7 @@ def _train(project: Project, experiment: str, stage: Stage, echo: Callable[[str]
     runs = runs_of(project, experiment, stage)
     known: dict[str, str] = _outcomes(project.root, runs)
     if arms:
+        # Publishing replaces the whole folder, so arms that were not asked for stay in it only if all their seeds do.
         partial_arms = {run.arm for run in runs if run.name not in known}
         runs = [run for run in runs if run.arm in arms or run.arm not in partial_arms]
         known = {run.name: known[run.name] for run in runs if run.name in known}
@@ -72,7 +73,7 @@ def _train(project: Project, experiment: str, stage: Stage, echo: Callable[[str]
     if unknown:
         check_prepared(project.root, unknown[0].data)
     lost = _lost(project, experiment, stage, unknown)
-    for run, reason in lost:
+    for run, reason in lost:  # each leaves a record of its own, so that the stages after this one find it
         with run_store.run_lock(project.root, run):
             run_store.give_up(project.root, run, reason)
     known |= _outcomes(project.root, [run for run, _ in lost])
@@ -251,6 +252,7 @@ def train_here(
 
     def report(step: int, total: int, row: dict[str, float]) -> None:
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
+        # Pace since the first report, as a resumed run does not begin at 0; of later reports none is kept.
         first.append((step, time.monotonic()))
         (start, then), (_, now) = first[0], first.pop() if len(first) > 1 else first[0]
         left = f"  ETA {(now - then) * (total - step) / (step - start):.0f}s" if step > start else ""
@@ -258,6 +260,7 @@ def train_here(
 
     settings, said = project.params.tracking, about(project, experiment)
     first_rank = not _spread(runtime) or rank_zero_only.rank == 0  # a lone device is rank 0, despite SLURM_PROCID
+    # A parent stage that holds the run's lock waits for this process: taking the lock again would never end.
     ours = first_rank and os.environ.get(LOCKED) != run.fingerprint
     with run_store.run_lock(project.root, run) if ours else nullcontext():
         train_one(run, report, runtime=runtime, settings=settings, root=project.root, about=said)

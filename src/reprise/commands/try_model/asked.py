@@ -1,4 +1,4 @@
-"""What `reprise try` was asked, and what every kind of model needs: the model found, opened, and pictures written."""
+"""The request to `reprise try`, and what every kind of model needs: the model found, opened, and pictures written."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def _look(asked: Asked, kept: Kept) -> Iterator[str]:
         return
     check_suffix(asked.out, ".png", "images are a picture")
     if asked.given and asked.number:
-        raise UsageError("--number is of test images; pictures were given")
+        raise UsageError("--number is for test images, but pictures were given")
     read = [pictures.read(Path(name), kept.dataset) for name in asked.given]
     yield from header(asked, kept)
     images, labels, names = kept.examples["inputs"], kept.examples["labels"].tolist(), asked.given
@@ -97,22 +97,28 @@ def _look(asked: Asked, kept: Kept) -> Iterator[str]:
 
 def _compute(asked: Asked, kept: Kept) -> Iterator[str]:
     if asked.given or asked.out:
-        raise UsageError(f"`reprise try {asked.experiment}` shows what its model computes; it takes no input, no --out")
+        said = "shows what its model computes; it takes neither input nor --out"
+        raise UsageError(f"`reprise try {asked.experiment}` {said}")
     inputs = kept.examples["inputs"][: asked.number or ROWS]
     outputs = kept(inputs).reshape(len(inputs), -1)
+    names = kept.card.get("examples", range(len(inputs)))
     if asked.as_json:
-        rows = [{"input": one.tolist(), "output": out.tolist()} for one, out in zip(inputs, outputs, strict=True)]
+        rows = [
+            {"example": name, "input": one.tolist(), "output": out.tolist()}
+            for name, one, out in zip(names, inputs, outputs, strict=False)
+        ]
         yield json.dumps({"model": kept.name, "rows": rows}, indent=1)
         return
     yield from header(asked, kept)
     yield ""
     columns = outputs.shape[1]
     said = f", the largest of {columns}, each after its number" if columns > FEW else ""
-    yield f"{'example':<9}{kept.card['output']}{said}"
-    for place, row in enumerate(outputs.tolist()):
+    width = max(len("example"), *(len(str(name)) for name in names)) + 2
+    yield f"{'example':<{width}}{kept.card['output']}{said}"
+    for name, row in zip(names, outputs.tolist(), strict=False):
         if columns > FEW:
             largest = sorted(range(columns), key=row.__getitem__)[: -FEW - 1 : -1]
-            yield f"{place:<9}" + "  ".join(f"{one}: {row[one]:.3g}" for one in largest if row[one])
+            yield f"{name:<{width}}" + "  ".join(f"{one}: {row[one]:.3g}" for one in largest if row[one])
         else:
-            yield f"{place:<9}" + "  ".join(f"{value:.4g}" for value in row)
+            yield f"{name:<{width}}" + "  ".join(f"{value:.4g}" for value in row)
     yield f"`reprise try {asked.experiment} --json` prints what went in too"

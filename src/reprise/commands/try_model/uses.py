@@ -1,8 +1,9 @@
-"""What `reprise try` does with each kind of model."""
+"""The use that `reprise try` makes of each kind of model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 
 from reprise.commands.project import UsageError
 from reprise.commands.try_model import games, images, kept, samples, texts, walks
@@ -39,6 +40,8 @@ USES: dict[type[Models], Callable[[Project, Asked], Iterator[str]]] = {
     Classifier: images.look,
 }
 """Function for each kind of model."""
+UNUSED = ("torchmetrics", "sklearn", "matplotlib")
+"""Packages that papers or Lightning import, though what is tried is neither scored nor drawn."""
 
 
 def use(project: Project, asked: Asked) -> Iterable[str]:
@@ -61,7 +64,9 @@ def use(project: Project, asked: Asked) -> Iterable[str]:
         hint = f"; its pictures are in {pictures.relative_to(project.root)}" if pictures.exists() else ""
         raise UsageError(f"there is nothing to try for {asked.experiment}; `reprise try --help` lists the papers{hint}")
     try:
-        with import_on_use("torchmetrics"), import_on_use("matplotlib"):  # what is tried is not scored or drawn
+        with ExitStack() as unused:
+            for package in UNUSED:
+                unused.enter_context(import_on_use(package))
             yield from USES[kind](project, asked)
     except Unusable as error:
         raise UsageError(str(error)) from error

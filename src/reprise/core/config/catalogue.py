@@ -1,4 +1,4 @@
-"""What the project holds, as plain data: enough for `list`, `validate` and completion to answer at once.
+"""Contents of the project as plain data: enough for `list`, `validate` and completion to answer at once.
 
 Importing pydantic, reading YAML with positions and building the models takes three quarters of the time of `reprise
 list`. `.reprise/catalogue.json` holds what these commands show of the papers, with a hash of everything that it was

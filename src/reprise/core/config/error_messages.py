@@ -54,6 +54,7 @@ def mistakes_in(kind: Any, data: Any) -> list[Mistake]:
 
 
 def _translated(kind: Any, data: Any, error: ValidationError) -> Iterator[Mistake]:
+    # Pydantic has an error for each member of a union. What they expected of one value becomes one message.
     expected: dict[Path, list[str]] = {}
     found: dict[Path, Any] = {}
     others: list[Mistake] = []
@@ -66,13 +67,15 @@ def _translated(kind: Any, data: Any, error: ValidationError) -> Iterator[Mistak
         elif item["type"] == "extra_forbidden":
             known = _fields(kind, item["loc"][:-1])
             others.append(Mistake(path, "key", f"unknown key{_nearest(path[-1], known, 'known here')}"))
-        elif item["type"] == "union_tag_not_found" and isinstance(item["input"], dict):
-            others.append(Mistake((*path, "kind"), "parent", f"this key is missing: one of {_tags(kind, item['loc'])}"))
-        elif item["type"] == "union_tag_invalid":
-            tags = item["ctx"]["expected_tags"].replace("'", "").split(", ")
-            said = f"expected one of {', '.join(tags)}, found {shown(item['ctx']['tag'])}"
-            others.append(Mistake((*path, "kind"), "value", said + did_you_mean(item["ctx"]["tag"], tags)))
-        elif item["loc"] and item["loc"][-1] == "[key]":
+        elif item["type"].startswith("union_tag") and isinstance(item["input"], dict):
+            tags = _tags(kind, item["loc"])
+            if "kind" in item["input"]:
+                tag = item["input"]["kind"]
+                said = f"expected one of {', '.join(tags)}, found {shown(tag)}"
+                others.append(Mistake((*path, "kind"), "value", said + did_you_mean(tag, tags)))
+            else:
+                others.append(Mistake((*path, "kind"), "parent", f"this key is missing: one of {', '.join(tags)}"))
+        elif item["loc"] and item["loc"][-1] == "[key]":  # pydantic's word for the key of a dict
             others.append(Mistake(path, "key", f"expected {what} as a key"))
         elif what is None:
             said = str(item["ctx"]["error"]) if item["type"] == "value_error" else item["msg"]
@@ -187,10 +190,10 @@ def _members(kind: Any) -> list[Any]:
     return [kind]
 
 
-def _tags(kind: Any, loc: tuple[str | int, ...]) -> str:
-    """List the kinds that a block at `loc` can have."""
+def _tags(kind: Any, loc: tuple[str | int, ...]) -> list[str]:
+    """Return the kinds that a block at `loc` can have."""
     tags = [tag for member in _reached(kind, loc) if isinstance(member, type) for tag in _kinds_of(member)]
-    return ", ".join(dict.fromkeys(tags))
+    return list(dict.fromkeys(tags))
 
 
 def _kinds_of(member: Any) -> list[str]:

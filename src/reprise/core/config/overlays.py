@@ -98,7 +98,7 @@ def _without_replaced(below: dict[str, Any], overlay: dict[str, Any]) -> dict[st
 
 
 def _replaces(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    return "kind" in old and new.get("kind", old["kind"]) != old["kind"]
+    return "kind" in old and "kind" in new and new["kind"] != old["kind"]
 
 
 def _lay(merged: Merged, below: dict[str, Any], overlay: dict[str, Any], path: Path, layer: Layer) -> None:

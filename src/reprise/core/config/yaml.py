@@ -210,8 +210,13 @@ def parse_value(text: str, path: Path) -> tuple[Any, list[Problem]]:
     document = Document(COMMAND_LINE)
     parse(text, document)
     here = Mark(COMMAND_LINE)
-    found = [Problem(here, dotted(path) + ("." if p.path else "") + p.path, p.message) for p in document.problems]
+    found = [Problem(here, _below(dotted(path), p.path), p.message) for p in document.problems]
     return document.data, found
+
+
+def _below(path: str, rest: str) -> str:
+    """Join two formatted paths: `seeds` and `[0]`, or `optimizer` and `lr`."""
+    return f"{path}.{rest}".removesuffix(".").replace(".[", "[")
 
 
 def _without_tabs(text: str, document: Document) -> tuple[str, dict[int, int]]:
@@ -320,7 +325,7 @@ class _Builder:
         if isinstance(event, yaml.StreamEndEvent):
             return
         self.document.data = self._value(next(self.events), ())
-        next(self.events)
+        next(self.events)  # the end of the document
         more = next(self.events)
         if not isinstance(more, yaml.StreamEndEvent):
             self._problem(more, (), "a second document; one file holds one")
@@ -429,4 +434,5 @@ def scalar(text: str) -> Any:
         return int(text, 0)
     if _FLOAT.fullmatch(text):
         return float(text)
+    # YAML writes .inf and .nan, Python inf and nan.
     return float(text.replace(".", "")) if _NOT_FINITE.fullmatch(text) else text

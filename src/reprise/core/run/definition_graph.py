@@ -117,7 +117,7 @@ class DefinitionGraph:
         match statement:
             case ast.ClassDef():
                 kind = self.kind(module, place)
-                if kind == "task":
+                if kind == "task":  # its methods are added one by one, by the walk
                     return Node(module, place, ":fields")
                 return Node(module, place, ":methods" if kind == "schema" and use == "type" else "")
             case ast.Assign() | ast.AnnAssign():
@@ -125,7 +125,7 @@ class DefinitionGraph:
                     return Node(module, place, ":table")
                 return Node(module, place, ":type" if use == "type" else "")
             case ast.FunctionDef() | ast.AsyncFunctionDef():
-                return None if use == "type" else Node(module, place)
+                return None if use == "type" else Node(module, place)  # an annotation calls no function
         return Node(module, place)
 
     # Classes
@@ -155,7 +155,7 @@ class DefinitionGraph:
         statement, read = self.module(module).body[place], self.module(module)
         found: list[tuple[str, int] | str] = []
         for base in statement.bases if isinstance(statement, ast.ClassDef) else ():
-            base = base.value if isinstance(base, ast.Subscript) else base
+            base = base.value if isinstance(base, ast.Subscript) else base  # Generic[T]
             root, *attributes = ast.unparse(base).split(".")
             if root in read.external:
                 found.append(".".join([read.external[root], *attributes]))
@@ -188,6 +188,7 @@ class DefinitionGraph:
         if not isinstance(value, ast.Dict):
             return {}
         keys = [key.value for key in value.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+        # Any other expression runs on import, whichever entry is chosen; a computed key or **table could be any key.
         plain = all(isinstance(each, ast.Name | ast.Attribute | ast.Lambda) for each in value.values)
         return dict(zip(keys, value.values, strict=True)) if plain and len(keys) == len(value.keys) else {}
 
@@ -215,6 +216,7 @@ class DefinitionGraph:
             if node.part == ":fields":
                 return module.facts([_of_class(statement, lambda each: not isinstance(each, Function))])
             if node.part == ":methods":
+                # Fields of the schema show in the validated configuration, but their types lead to further models.
                 kept = [each for each in statement.body if not _is_schema(each)]
                 schema = [each for each in statement.body if _is_schema(each) and not isinstance(each, Function)]
                 return module.facts(kept, types=[*statement.bases, *schema])
@@ -223,7 +225,7 @@ class DefinitionGraph:
                 # Without the prefix, a method moved to another class would keep its hash.
                 facts.text = f"{statement.name}: {facts.text}"
                 return facts
-        elif node.part == ":table":
+        elif node.part == ":table":  # its entries are added one by one, by the walk
             return Facts()
         elif node.part == ":type":
             return module.facts([value for value in [getattr(statement, "value", None)] if value], "type")
@@ -241,6 +243,7 @@ class DefinitionGraph:
             for reference in self.facts(node).references:
                 if stopped and reference.path[:1] == (stopped,):
                     continue
+                # What the executor imports carries a run, and tests show that it changes no result.
                 nodes = [] if node.module == EXECUTOR and reference.module != EXECUTOR else self.find(reference)
                 found += [(reference.use, tuple(nodes))] if nodes else []
             self._targets[node] = found
@@ -256,7 +259,7 @@ class DefinitionGraph:
         module = self.module(name)
         found = [Node(name, place) for place in module.effects]
         found += [Node(name, place) for place in range(len(module.body)) if self._registers(name, place)]
-        for star in module.stars:
+        for star in module.stars:  # nothing says which of its names are used
             found += self.find(Reference(star, ()))
         return found
 

@@ -158,6 +158,7 @@ def _enter(module: Module, statement: ast.stmt) -> None:
         # `type X = ...` of Python 3.12 has a name instead of targets.
         targets = [target or getattr(statement, "name", None) for target in targets]
         names = [each for target in targets if target for each in _names_set(target)]
+        # `module.name = ...` and `TABLE[key] = ...` change something that this name does not lead to.
         stored = (node for target in targets if target for node in ast.walk(target))
         acts = any(isinstance(getattr(node, "ctx", None), ast.Store) and not _is_place(node) for node in stored)
     else:
@@ -245,7 +246,7 @@ class _WithoutText(ast.NodeTransformer):
 
     def visit_Expr(self, node: ast.Expr) -> ast.Expr | ast.Pass:
         if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            return ast.copy_location(ast.Pass(), node)
+            return ast.copy_location(ast.Pass(), node)  # a body may not be empty; the rest is dropped below
         return node
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
@@ -271,6 +272,7 @@ class _Reader(ast.NodeVisitor):
 
     def text(self, nodes: Sequence[ast.AST]) -> str:
         """Return the code of `nodes`, with names of reprise's modules replaced by _, so that files can be renamed."""
+        # Names are replaced in the tree itself, which is shared, and put back: copying it would take longer.
         kept = [(node, name, getattr(node, name)) for node, name, _ in self.aliases]
         for node, name, value in self.aliases:
             setattr(node, name, value)
@@ -314,7 +316,7 @@ class _Reader(ast.NodeVisitor):
             node = node.value
         self.facts.attributes.update(attributes)
         if isinstance(node, ast.Name):
-            if node.id == "self" and attributes:
+            if node.id == "self" and attributes:  # not only calls: a method may be handed on
                 self.facts.called.add(attributes[0])
             if self._external(node, attributes) == "sys.modules":
                 self.facts.references.append(Reference(self.module.name, ()))
@@ -340,7 +342,7 @@ class _Reader(ast.NodeVisitor):
         name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
         if isinstance(node.func, ast.Attribute):
             self.facts.called.add(name)
-        if name in ("isinstance", "issubclass") and len(node.args) == 2:
+        if name in ("isinstance", "issubclass") and len(node.args) == 2:  # runs no method of the class
             self.visit(node.args[0])
             self.as_type(node.args[1])
             return
@@ -353,6 +355,7 @@ class _Reader(ast.NodeVisitor):
         if name in ("getattr", "hasattr", "setattr", "delattr", "attrgetter", "methodcaller"):
             self.facts.attributes.update(part for text in constants for part in text.split("."))
             self.facts.called.update(part for text in constants for part in text.split("."))
+            # getattr(x, name, default) has its name second; attrgetter(*names) has nothing else.
             computed = node.args[1:2] if name.endswith("attr") else node.args
             if any(not isinstance(each, ast.Constant) for each in computed):
                 of_self = name.endswith("attr") and getattr(node.args[0], "id", "") == "self"
@@ -426,6 +429,7 @@ class _Reader(ast.NodeVisitor):
         arguments = node.args
         every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
         every += [each for each in (arguments.vararg, arguments.kwarg) if each]
+        # Python evaluates defaults, annotations and decorators outside the function's own scope.
         for default in (*arguments.defaults, *filter(None, arguments.kw_defaults)):
             self.visit(default)
         self.as_type(*(each.annotation for each in every))
@@ -452,6 +456,7 @@ class _Reader(ast.NodeVisitor):
                     names[node.name] = None
                     continue
                 case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+                    # A walrus in a comprehension binds in the function around it; the other names are its own.
                     walrus = (each.target for each in ast.walk(node) if isinstance(each, ast.NamedExpr))
                     names |= dict.fromkeys(target.id for target in walrus)
                     continue

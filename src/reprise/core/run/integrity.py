@@ -122,6 +122,7 @@ def clear(path: Path) -> None:
 
 def swap_in(new: Path, target: Path) -> None:
     """Replace the folder `target` by `new`. If that fails, `target` is restored."""
+    # A rename does not replace a folder that holds anything, so the old one steps aside first.
     old = target.with_name(f".{target.name}.old")
     clear(old)
     if os.path.lexists(target):
@@ -141,7 +142,7 @@ def naming(folder: Path, kept: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in OF_THE_DISK:
+        if error.errno not in OF_THE_DISK:  # a defect of ours, which needs its traceback
             raise
         place = f" ({shown(Path(os.fsdecode(error.filename)))})" if isinstance(error.filename, str | bytes) else ""
         raise Failed(f"{shown(folder)} cannot be written: {error.strerror}{place}; {kept}") from error

@@ -119,7 +119,7 @@ def _locked(path: Path, what: str) -> Iterator[IO[str]]:
             who = f"process {holder}" if holder.isdecimal() else "another process"
             print(f"{what}: {who} is already working on it; waiting for its result", file=sys.stderr, flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        lock.truncate(0)
+        lock.truncate(0)  # the file itself stays: a process that waits for it has it open
         lock.write(f"{os.getpid()}\n")
         lock.flush()
         yield lock
@@ -299,7 +299,7 @@ def note(root: Path, run: Run, **facts: Any) -> None:
     temporary = path.with_suffix(".new")
     write_json(temporary, sealed(read_record(root, run) | facts))
     sha256(temporary, sync=True)
-    temporary.rename(path)
+    temporary.rename(path)  # one step, so that a record is never half written
 
 
 def newest_checkpoint(work: Path) -> Path | None:

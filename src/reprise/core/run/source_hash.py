@@ -161,6 +161,8 @@ class _Walk:
 
     def run(self) -> None:
         while self.todo:
+            # Which methods, entries and models count depends on all strings and names reached so far, and those that
+            # are added may have more: until nothing new is found.
             while self.todo:
                 self.visit(self.todo.pop())
             self.extend()
@@ -284,6 +286,7 @@ class _Paper:
         uses: dict[str, Use] = {"Config": "type", "networks": "value", "Task": "value"}
         own = [node for name, use in uses.items() for node in self.graph.find(Reference(self.module, (name,), use))]
         carrier = [node for name in executor for node in self.graph.find(Reference(EXECUTOR, (name,)))]
+        # Where the expected names are missing nothing can be followed: the module counts whole.
         own = own or self.graph.find(Reference(self.module, ()))
         return own + (carrier or self.graph.find(Reference(EXECUTOR, ())))
 
@@ -339,6 +342,7 @@ class Training(_PaperWalk):
 
     def methods_wanted(self, module: str, place: int) -> Iterable[str]:
         """Return the methods that training calls or that the framework may call."""
+        # `config.evaluate` is a block of knobs, so mentioning a name of SCORING is not enough: it must be called.
         named = self.called | (self.attributes - {*SCORING})
         return [
             name
@@ -352,7 +356,7 @@ class Evaluation(_PaperWalk):
 
     def __init__(self, paper: _Paper, strings: frozenset[str] | None) -> None:
         self.trained = {(task.module, task.place) for task in paper.tasks}
-        carrier = paper.roots(EVALUATES)[-1:]
+        carrier = paper.roots(EVALUATES)[-1:]  # the executor's part, without the paper's entry points
         super().__init__(paper, [*paper.tasks, *carrier], strings)
 
     def methods_wanted(self, module: str, place: int) -> Iterable[str]:

@@ -126,6 +126,7 @@ def check_card(card: Any) -> None:
     for key, kind in kinds.items():
         if not isinstance(card.get(key), kind):
             raise ValueError(f"{key} is missing or of the wrong type")
+    # Cards of earlier versions have neither key; a card that lost one of them was edited.
     if ("files" in card or "sha256" in card) and (card != sealed(card) or not isinstance(card.get("files"), dict)):
         raise ValueError("its checksum differs: it was edited, cut or damaged")
 
@@ -193,11 +194,21 @@ def damaged(path: Path, error: Exception) -> ConfigError:
     elif isinstance(error, OSError):
         said = f"cannot be read: {error.strerror}"
     elif not line:
-        said = f"not what evaluation writes ({type(error).__name__}: {error})"
+        said = unlike_results(error)
+    # results/<scale>/<key>/..., found from the end, since the project may itself lie below a folder called results.
     above = path.parts[::-1]
     key = above[above.index("results") - 2] if "results" in above[2:] else "…"
     mark = Mark(os.path.relpath(path), line, int(column))
     return ConfigError([Problem(mark, "", f"{said}; `dvc repro evaluate@{key}` writes it again")])
+
+
+def unlike_results(error: Exception) -> str:
+    """Describe what is wrong with a file of results/ whose reading raised `error`."""
+    if isinstance(error, UnicodeDecodeError):
+        return "not UTF-8 text"
+    # The checks here raise plain ValueErrors, which say enough without their type; a KeyError is only a word.
+    what = "" if type(error) is ValueError else f"{type(error).__name__}: "
+    return f"not what evaluation writes ({what}{error})"
 
 
 def _read_json(path: Path) -> Any:

@@ -258,7 +258,7 @@ def _write_curves(
             axis, *columns = reader.fieldnames or ["step"]
             rows = list(reader)
         if (stage, arm, seed) in diverged:
-            axes.setdefault(stage, axis)
+            axes.setdefault(stage, axis)  # unless a run that did not diverge says it
             continue
         axes[stage] = axis
         for column in columns:
@@ -286,6 +286,7 @@ def over_seeds(seeds: list[tuple[list[float], list[float]]]) -> tuple[NDArray[np
     grid = np.array([step for step in max(seeds, key=lambda seed: len(seed[0]))[0] if start <= step <= end] or [end])
     values = np.array([np.interp(grid, steps, ys) for steps, ys in seeds])
     chunks = np.array_split(np.arange(len(grid)), min(len(grid), POINTS_PER_CURVE))
+    # A row of history is about the updates before it, and so is an average of several rows.
     steps = np.array([grid[chunk[-1]] for chunk in chunks])
     averaged = np.array([values[:, chunk].mean(axis=1) for chunk in chunks])
     return steps, averaged.mean(axis=1), averaged.min(axis=1), averaged.max(axis=1)
@@ -317,7 +318,7 @@ def _copy_pictures(
     folder.mkdir()
     entries: list[dict[str, str | int]] = []
     copied: set[tuple[str, str]] = set()
-    for arm in sorted(arms, key=lambda arm: arm != leading):
+    for arm in sorted(arms, key=lambda arm: arm != leading):  # the leading arm first: who comes first keeps the picture
         seed = min((seed for ran, seed in pictures if ran == arm and pictures[ran, seed]), default=None)
         if seed is None:
             continue

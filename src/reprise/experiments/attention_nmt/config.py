@@ -19,11 +19,11 @@ class Config(ExperimentConfig):
     words: Annotated[int, Field(ge=5)]
     """Size of each language's vocabulary, four special words included: its most frequent words (Section 4.2)."""
     longest: Count
-    """Training pairs of which a side has more words are left out (Section 4.2). All are translated in the test."""
+    """Longest side of a training pair, in words; longer pairs are left out (Section 4.2). Tests have no limit."""
     short: Count
-    """Test sentences of at most so many source words are called short."""
+    """Most source words of test sentences that are called short."""
     long: Count
-    """And those of more than so many long."""
+    """Test sentences with more source words are called long."""
     encoder: Literal["both", "forward", "backward"]
     """Directions in which the source is read (Section 3.2); backward alone is as if its words were reversed."""
     context: Literal["additive", "dot", "last", "uniform", "diagonal"]

@@ -1,4 +1,4 @@
-"""An encoder, what is taken from its annotations for each word, and a decoder (Section 3; Appendix A)."""
+"""An encoder, the context drawn from its annotations for each word, and a decoder (Section 3; Appendix A)."""
 
 from __future__ import annotations
 

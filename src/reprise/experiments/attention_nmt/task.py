@@ -88,7 +88,7 @@ class Task(task.Task):
         loss = cross_entropy(self.network(batch.source, batch.shown), batch.targets)
         words = (batch.targets != PAD).sum()
         pairs = torch.tensor(len(batch.source), device=self.device)
-        # The objective is a mean over pairs, of which the bound on the gradient depends; the loss is shown per word.
+        # The objective is a mean over pairs, on which the bound on the gradient depends; the loss is shown per word.
         objective = loss / len(batch.source) * self.weight_among_ranks(pairs)
         self.descend(objective, self.raw_optimizers[0], self.config.optimizer, self.schedule.at(step))
         if step + 1 == self.total_steps:
@@ -167,7 +167,7 @@ class Task(task.Task):
         return written
 
     def bleu(self, written: list[str], chosen: Bool[np.ndarray, " written"]) -> float:
-        """Return the BLEU of those that are chosen; 0 if none are."""
+        """Return the BLEU of the chosen translations; 0 if none are chosen."""
         at = np.flatnonzero(chosen)
         return bleu([written[i] for i in at], [self.references[i] for i in at]) if len(at) else 0.0
 

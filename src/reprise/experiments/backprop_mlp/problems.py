@@ -1,4 +1,4 @@
-"""What the nets learn: symmetry, two curves, two spirals, family trees."""
+"""The problems: symmetry, two curves, two spirals, family trees."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def read_examples(
 def _sequences(
     vocabulary: WordPiece, task: Subtask, labels: Sequence, first: Sequence[str], second: Sequence[str] | None = None
 ) -> Examples:
-    """Build sequences of at most `task.length` tokens from a text, or from a pair, of which the longer is cut."""
+    """Build sequences of at most `task.length` tokens from a text, or from a pair, whose longer text is cut."""
     cls, sep = [vocabulary.cls], [vocabulary.sep]
     a = vocabulary.encode(first)
     ids, segments = [], []

@@ -44,7 +44,7 @@ class ConvolutionalLayers(Strict):
 
 class _Controlled(Strict):
     units: Count
-    """Of each LSTM layer of the controller."""
+    """Units in each LSTM layer of the controller."""
     layers: Count
     batch: Count
     """Architectures that each update of the controller learns from, m."""
@@ -58,7 +58,7 @@ class Reinforce(_Controlled):
 
     kind: Literal["reinforce"]
     baseline: Literal["moving_average", "none"]
-    """What is subtracted from a reward: an exponential moving average of those before, or nothing."""
+    """Baseline subtracted from a reward: an exponential moving average of earlier ones, or nothing."""
     decay: Fraction
     """Decay of the moving average."""
     feedback: Literal["true", "shuffled"] = "true"
@@ -78,13 +78,13 @@ class Ppo(_Controlled):
 
 
 class Random(Strict):
-    """Random search: every architecture is drawn anew, all equally probable."""
+    """Random search: every architecture is drawn uniformly."""
 
     kind: Literal["random"]
 
 
 class Local(Strict):
-    """Local search: go to the best neighbour, and begin anew where none is better."""
+    """Local search: move to the best neighbour; restart if none is better."""
 
     kind: Literal["local"]
 

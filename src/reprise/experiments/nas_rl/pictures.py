@@ -18,7 +18,7 @@ from reprise.parts.search.graph_cells import NODES, OPERATIONS
 HELD = 10
 """For how many frames more the last is shown."""
 NAMES = ("input of 2", "input of 3", "input of 4", "node 1", "node 2", "node 3", "node 4")
-"""Of the decisions."""
+"""Names of the decisions."""
 
 
 def controller(

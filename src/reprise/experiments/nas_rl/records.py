@@ -1,4 +1,4 @@
-"""What searches have found: for each, its best different architectures.
+"""Records of searches: for each, its best distinct architectures.
 
 Shapes: searches; top; decisions.
 """
@@ -25,7 +25,7 @@ class Records:
         self.codes = np.zeros((*shape, decisions), np.int8)
 
     def add(self, codes: Codes, keys: Int[np.ndarray, " searches"], measured: Measured) -> None:
-        """Put an architecture of every search in the place of the worst, if it is better and none of those there."""
+        """Replace the worst architecture of every search by a new one, if that is better and not yet among the best."""
         known = (self.keys == keys[:, None]).any(1)
         rows = np.flatnonzero(~known & (measured.validation > self.validation.min(1)))
         places = self.validation[rows].argmin(1)
@@ -34,7 +34,7 @@ class Records:
 
     @property
     def best(self) -> Int[np.ndarray, " searches"]:
-        """The place of the best architecture of every search."""
+        """Index of the best architecture of every search."""
         return self.validation.argmax(1)
 
     def best_of(self, values: np.ndarray) -> np.ndarray:
@@ -43,7 +43,7 @@ class Records:
 
     @property
     def means(self) -> Float[np.ndarray, " searches"]:
-        """Mean validation accuracy of the architectures that there are."""
+        """Mean validation accuracy of the architectures found so far."""
         there = np.isfinite(self.validation)
         return np.where(there, self.validation, 0).sum(1) / there.sum(1).clip(1)
 

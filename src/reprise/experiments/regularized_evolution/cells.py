@@ -22,7 +22,7 @@ from reprise.parts.search.codes import Code, Group
 
 PAIRS, CLASSES = 5, 10
 OPERATIONS = ("identity", "sep_3", "sep_5", "sep_7", "average", "max", "dilated_3", "1x7_7x1")
-"""Methods Details."""
+"""Operations of a cell (Methods Details)."""
 _INPUTS = tuple(2 + side // 2 for side in range(2 * PAIRS))
 
 

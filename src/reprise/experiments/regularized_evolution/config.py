@@ -70,7 +70,7 @@ class Evolution(Strict):
 
 
 class EpsilonGreedy(Strict):
-    """What if: aging evolution whose parent is the best of all, as DQN chooses actions, but for a share of the time."""
+    """What if: aging evolution with ε-greedy parents, as DQN chooses actions: mostly the best model, else any."""
 
     kind: Literal["epsilon_greedy"]
     population: Annotated[int, Field(ge=1)]
@@ -79,13 +79,13 @@ class EpsilonGreedy(Strict):
 
 
 class Random(Strict):
-    """Random search: every architecture is drawn anew."""
+    """Random search: every architecture is drawn independently."""
 
     kind: Literal["random"]
 
 
 class Local(Strict):
-    """Local search: go to the best neighbour, and begin anew where none is better."""
+    """Local search: move to the best neighbour; restart if none is better."""
 
     kind: Literal["local"]
 
@@ -120,7 +120,7 @@ class Config(ExperimentConfig):
     identity: Share
     """Probability that a mutation changes nothing (Methods Details)."""
     evaluations: Count
-    """Models that a search trains, the first population among them, and all that it has seen before."""
+    """Models that a search trains, including the first population and repeats."""
     early: Count
     """Evaluations after which a search is scored the first time."""
 

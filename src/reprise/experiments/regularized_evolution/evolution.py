@@ -14,7 +14,7 @@ from reprise.parts.search.searchers import Accuracies, Searcher
 
 
 class Evolve(Searcher):
-    """A population of P trained models; at each cycle one has a mutated child, and one dies."""
+    """A population of P trained models; in each cycle one gets a mutated child, and one dies."""
 
     def __init__(self, space: Space, random: np.random.Generator, config: Evolution | EpsilonGreedy) -> None:
         super().__init__(space, random)
@@ -39,7 +39,7 @@ class Evolve(Searcher):
         return self.space.mutated(self.random, self.population[np.arange(len(self.chosen)), self.chosen])
 
     def observe(self, codes: Codes, accuracies: Accuracies) -> None:
-        """Put the child in the place of who dies."""
+        """Replace the model that dies by the child."""
         searches = np.arange(self.space.searches)
         self.population[searches, self.dying] = codes
         self.accuracies[searches, self.dying] = accuracies
@@ -53,7 +53,7 @@ class Evolve(Searcher):
         return self.born[np.arange(len(self.chosen)), self.chosen]
 
     def _selected(self) -> tuple[Int[np.ndarray, " searches"], Int[np.ndarray, " searches"] | None]:
-        """Return the places of the parents and, if they die for their children, of the worst of their samples."""
+        """Return the indices of the parents and, if those are to die, of the worst of their samples."""
         config, searches = self.config, np.arange(self.space.searches)
         if isinstance(config, EpsilonGreedy):
             anyone = self.random.integers(config.population, size=len(searches))

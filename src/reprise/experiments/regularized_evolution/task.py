@@ -141,7 +141,7 @@ class Task(task.Task):
 
     @property
     def length(self) -> int:
-        """Updates for which each architecture is trained; one where it is looked up."""
+        """Updates per architecture; one if it is looked up."""
         return self.lessons.updates if self.lessons else 1
 
     @property
@@ -149,7 +149,7 @@ class Task(task.Task):
         return self.config.evaluations * self.length
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """The controller's; architectures in training have one of their own."""
+        """Build the controller's optimiser; architectures in training have their own."""
         algorithm = self.config.algorithm
         return [build_optimizer(self.networks, algorithm.optimizer)] if isinstance(algorithm, Reinforce) else []
 

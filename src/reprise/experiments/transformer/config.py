@@ -58,7 +58,7 @@ class Config(ExperimentConfig):
     pieces: Annotated[int, Field(ge=8)]
     """Size of the vocabulary that both languages share; of words, at least their number."""
     longest: Count
-    """Pairs of which a side has more pieces are left out."""
+    """Longest side of a pair, in pieces; longer pairs are left out."""
     network: Annotated[Attending | Recurrent, Field(discriminator="kind")]
     dropout: vocabulary.Dropout
     """P_drop, of each sub-layer's output and of the sums of embeddings and positions (Section 5.4)."""

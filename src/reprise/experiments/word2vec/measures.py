@@ -1,4 +1,4 @@
-"""What vectors are good for: analogies, similarity of words, and the rank of a word's true neighbour."""
+"""Measures of word vectors: analogies, similarity of words, and the rank of a word's true neighbour."""
 
 from __future__ import annotations
 

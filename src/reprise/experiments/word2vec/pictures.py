@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32
+from matplotlib.transforms import Bbox
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
@@ -60,7 +61,7 @@ def layouts(vectors: Float32[np.ndarray, "frames words size"], seed: int) -> Flo
 def drifting(
     vectors: Float32[np.ndarray, "frames words size"], words: Sequence[str], moments: Sequence[str], seed: int
 ) -> Picture:
-    """Draw a film of the words in GROUPS, one frame a moment."""
+    """Draw a film of the words in GROUPS, one frame a moment. A word that would cover another is a dot."""
     colours = {word: colour for of, colour in zip(GROUPS.values(), _COLOURS, strict=True) for word in of.split()}
     places = layouts(vectors, seed)
     places /= np.abs(places).max((1, 2), keepdims=True).clip(1e-9)
@@ -71,13 +72,26 @@ def drifting(
     labels = [
         axes.text(0, 0, word, color=colours[word], fontsize=8, ha="center", va="center", clip_on=True) for word in words
     ]
+    dots = axes.scatter(*places[0].T, s=9, alpha=0.4, c=[colours[word] for word in words])
+    ranks = {word: rank for of in GROUPS.values() for rank, word in enumerate(of.split())}
+    in_turn = sorted(range(len(words)), key=lambda place: ranks[words[place]])  # so that every group has its words
 
     def show(frame: int) -> None:
         title.set_text(moments[frame])
-        for label, place in zip(labels, places[frame], strict=True):
-            label.set_position((float(place[0]), float(place[1])))
+        written: list[Bbox] = []
+        for place in in_turn:
+            x, y = map(float, places[frame, place])
+            labels[place].set(position=(x, y), visible=True)
+            box = labels[place].get_window_extent()
+            if box.count_overlaps(written):
+                labels[place].set_visible(False)
+            else:
+                written.append(box)
+        covered = [place for place, label in enumerate(labels) if not label.get_visible()]
+        dots.set_offsets(places[frame, covered])
+        dots.set_color([colours[words[place]] for place in covered])
 
-    return [*film(figure, [title, *labels], len(vectors), show)]
+    return [*film(figure, [title, dots, *labels], len(vectors), show)]
 
 
 def pairs(vectors: Float32[np.ndarray, "vocabulary size"], numbers: Mapping[str, int]) -> Picture:

@@ -67,7 +67,7 @@ def build(run: Run, config: Config) -> WordTask:
 
 
 class WordTask(task.Task):
-    """What both methods share: the text, and the scores of finished vectors."""
+    """Base class of both methods: the text, and the scores of finished vectors."""
 
     letters: Tensor
     counts: Tensor

@@ -6,14 +6,14 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 CELL = 21
-"""Pixels of a point, odd so that it has a middle."""
+"""Pixels per point; odd, so that there is a middle one."""
 WOOD, LINE, BLACK, WHITE = (221, 187, 119), (85, 68, 34), (17, 17, 17), (255, 255, 255)
 LOW, HIGH = np.array([255.0, 255.0, 255.0]), np.array([17.0, 85.0, 170.0])
-"""Colours in a heat map, for 0 and for the largest value."""
+"""Colours of a heat map: for 0 and for the largest value."""
 
 
 def board(stones: Int[np.ndarray, " points"], last: int | None = None) -> UInt8[np.ndarray, "height width 3"]:
-    """Stones on their lines; a ring on the one that was played last."""
+    """Draw a board with its stones; a ring marks the last one played."""
     size = round(len(stones) ** 0.5)
     picture = np.tile(np.array(WOOD, np.uint8), (size * CELL, size * CELL, 1))
     middle = np.arange(size) * CELL + CELL // 2
@@ -26,7 +26,7 @@ def board(stones: Int[np.ndarray, " points"], last: int | None = None) -> UInt8[
 def heat(
     values: Float[np.ndarray, " points"], stones: Int[np.ndarray, " points"]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """A value of each point, from white for 0 to blue for the largest, under small stones."""
+    """Draw a value for each point, from white for 0 to blue for the largest, under small stones."""
     size, most = round(len(stones) ** 0.5), max(float(values.max()), 1e-9)
     # Where nothing has a value yet, all points stay white.
     share = np.clip(values / most, 0, 1).reshape(size, size, 1)

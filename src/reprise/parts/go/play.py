@@ -10,11 +10,11 @@ from jaxtyping import Bool, Float, Int
 from reprise.parts.go.rules import Positions
 
 Player = Callable[[Positions], Int[np.ndarray, " games"]]
-"""A legal action in each of some games that are not over."""
+"""Chooses a legal action in each of several games that are not over."""
 
 
 def played(games: Positions, players: Sequence[Player]) -> tuple[Positions, list[list[int]]]:
-    """The games, which may have begun, at their end; and the actions of each. Black is players[0], White players[1]."""
+    """Play games to the end; return them and the actions of each. Black is players[0], White is players[1]."""
     games, actions = games.take(np.arange(len(games))), [[] for _ in range(len(games))]
     while not games.over.all():
         for colour, player in zip((1, -1), players, strict=True):
@@ -29,7 +29,7 @@ def played(games: Positions, players: Sequence[Player]) -> tuple[Positions, list
 
 
 def at_random(random: np.random.Generator) -> Player:
-    """Any legal move but a pass, unless there is no other."""
+    """Return a player that draws any legal move uniformly, and passes only if there is none."""
 
     def player(games: Positions) -> Int[np.ndarray, " games"]:
         allowed = games.legal()
@@ -40,7 +40,7 @@ def at_random(random: np.random.Generator) -> Player:
 
 
 def openings(size: int, count: int, moves: int, limit: int, past: int, random: np.random.Generator) -> Positions:
-    """Positions after `moves` random moves of both sides together, each of them twice in a row."""
+    """Return positions after `moves` random moves in total, each position twice in a row."""
     games, player = Positions.start(size, -(-count // 2), past, limit), at_random(random)
     for _ in range(moves):
         games.play(player(games))
@@ -52,7 +52,7 @@ def won(
 ) -> tuple[Float[np.ndarray, " games"], Bool[np.ndarray, " games"], list[list[int]]]:
     """Return for each game 1 if `player` won, 0 if not, ½ for a draw; whether `player` was Black; and the actions.
 
-    Of two games in a row `player` is Black in the first, White in the second: of `openings` both sides of each.
+    `player` is Black in every first game of a pair and White in every second, so it plays both sides of each opening.
     """
     black = np.arange(len(begun)) % 2 == 0
     score, actions = np.zeros(len(begun)), [[] for _ in range(len(begun))]

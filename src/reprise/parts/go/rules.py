@@ -18,14 +18,14 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int, Int8
 
 EXACT = 33
-"""Points up to which the number of a position is its own: 3^33 is below 2^53."""
+"""Largest board, in points, on which every position has its own number: 3^33 is below 2^53."""
 BITS = 44
 """Bits of a point's random number on larger boards: sums of up to 361 of them are exact in a float64."""
 
 
 @cache
 def neighbours(size: int) -> Int[np.ndarray, "points 4"]:
-    """The points above, below, left and right of each; `size`² stands for the edge."""
+    """Return the points above, below, left and right of each point; `size`² stands for the edge."""
     grid = np.full((size + 2, size + 2), size * size)
     grid[1:-1, 1:-1] = np.arange(size * size).reshape(size, size)
     around = grid[:-2, 1:-1], grid[2:, 1:-1], grid[1:-1, :-2], grid[1:-1, 2:]
@@ -34,9 +34,9 @@ def neighbours(size: int) -> Int[np.ndarray, "points 4"]:
 
 @cache
 def _sums_beside(size: int) -> Float32[np.ndarray, "points 3*points"]:
-    """Marks on points times this are, for each point, sums over the marked points beside it: of 1, n and n².
+    """Return the matrix M for which `marks @ M` has three sums for each point: of 1, n and n², over marked neighbours.
 
-    n is a point's number, from 1.
+    n is the number of the neighbour, from 1.
     """
     beside = np.zeros((size * size + 1, size * size), np.float32)
     np.add.at(beside, (neighbours(size).T, np.arange(size * size)), 1)
@@ -57,25 +57,25 @@ def _numbers(size: int) -> Float64[np.ndarray, "3 points"]:
 
 @dataclass
 class Positions:
-    """Positions of as many games, each with what its rules need of the past."""
+    """The position of each of several games, with what the rules need to know of its past."""
 
     size: int
     stones: Int8[np.ndarray, "games points+1"]
-    """1, -1 or 0 where there is none; the last column, the edge, is 2."""
+    """1 for Black, -1 for White, 0 for none; the last column, the edge, is 2."""
     chains: Int[np.ndarray, "games points+1"]
-    """For each stone a point that names its chain; points where there is none."""
+    """For each stone, the point that names its chain; `points` where there is no stone."""
     past: Int8[np.ndarray, "games past points"]
-    """The stones before each of the last moves, the newest first; all empty before the first."""
+    """The stones before each of the last moves, newest first; empty boards before the first move."""
     seen: Float64[np.ndarray, "games limit+1"]
-    """Numbers of the positions so far, -1 for those to come."""
+    """Numbers of the positions so far; -1 for future ones."""
     moves: Int[np.ndarray, " games"]
-    """Moves so far, passes among them."""
+    """Moves so far, including passes."""
     passes: Int[np.ndarray, " games"]
-    """Passes in a row, at the end."""
+    """Consecutive passes up to now."""
 
     @classmethod
     def start(cls, size: int, games: int, past: int = 0, limit: int | None = None) -> Positions:
-        """Empty boards, Black to play; a game ends after `limit` moves, 2 `size`² unless said (722 at 19 x 19)."""
+        """Return empty boards, Black to play. Games end after `limit` moves, by default 2 `size`² (722 at 19 x 19)."""
         points = size * size
         stones = np.zeros((games, points + 1), np.int8)
         stones[:, points] = 2
@@ -101,29 +101,29 @@ class Positions:
 
     @property
     def over(self) -> Bool[np.ndarray, " games"]:
-        """After two passes, or as many moves as there may be."""
+        """Whether each game has ended, by two passes or by the limit of moves."""
         return (self.passes >= 2) | (self.moves >= self.seen.shape[1] - 1)
 
     def take(self, rows: np.ndarray) -> Positions:
-        """A copy of some, in the order of `rows`."""
+        """Return a copy of the games `rows`, in this order."""
         return Positions(self.size, *(getattr(self, name)[rows] for name in _ARRAYS))
 
     def put(self, rows: np.ndarray, other: Positions) -> None:
-        """Let `other` stand in the place of `rows`."""
+        """Replace the games `rows` by those of `other`."""
         for name in _ARRAYS:
             getattr(self, name)[rows] = getattr(other, name)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """All of it, as tensors."""
+        """Return the state as tensors."""
         return {name: torch.tensor(getattr(self, name)) for name in _ARRAYS}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Put back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         for name in _ARRAYS:
             setattr(self, name, state[name].numpy().copy())
 
     def play(self, actions: Int[np.ndarray, " games"]) -> None:
-        """One move in each game; that it is legal, and the game not over, is for the caller to see to."""
+        """Play one move in each game. The caller ensures that it is legal and that the game is not over."""
         colour, points, rows = self.to_play, self.points, np.flatnonzero(actions < self.points)
         if self.past.shape[1]:
             self.past[:, 1:] = self.past[:, :-1].copy()
@@ -160,18 +160,18 @@ class Positions:
     def _by_chain(
         chains: Int[np.ndarray, "games points+1"], weights: Float[np.ndarray, "games points"]
     ) -> Float64[np.ndarray, "games points+1"]:
-        """The sum of `weights` over the stones of each chain, under its name."""
+        """Return the sum of `weights` over the stones of each chain, at the point that names it."""
         games, width = chains.shape
         places = (chains[:, :-1] + np.arange(0, games * width, width)[:, None]).ravel()
         return np.bincount(places, weights.ravel(), games * width).reshape(games, width)
 
     def number(self) -> Float64[np.ndarray, " games"]:
-        """Return a number for the stones on each board, whoever is to play; equal boards have equal numbers."""
+        """Return a number for the stones on each board, whoever is to play. Equal boards have equal numbers."""
         numbers, stones = _numbers(self.size), self.stones[:, : self.points]
         return (stones == 1) @ numbers[1] + (stones == -1) @ numbers[2]
 
     def legal(self) -> Bool[np.ndarray, "games actions"]:
-        """Every move that the rules allow; to pass is always one."""
+        """Return which moves the rules allow. A pass is always allowed."""
         allowed, one_liberty = self._by_liberties()
         # A stone brings back no earlier board where none was ever taken.
         may_repeat = (self.stones[:, :-1] != 0).sum(1) < self.moves
@@ -186,11 +186,11 @@ class Positions:
         return self._by_liberties()[0]
 
     def _by_liberties(self) -> tuple[Bool[np.ndarray, "games actions"], Bool[np.ndarray, "games points"]]:
-        """Moves that are no suicide; and for each stone whether its chain has one liberty."""
+        """Return which moves are not suicide, and which stones belong to a chain with one liberty."""
         stones, colour = self.stones[:, :-1], self.to_play[:, None]
         empty, beside = stones == 0, _sums_beside(self.size)
-        # Of a chain with one liberty all places next to its stones that are empty are one place: their mean square is
-        # the square of their mean (Cauchy and Schwarz), here in whole numbers.
+        # The empty neighbours of a chain, counted once for each stone they touch, are all the same point exactly if the
+        # mean of n² is the square of the mean of n (Cauchy-Schwarz); the comparison is in whole numbers.
         count, total, squares = (self._by_chain(self.chains, one) for one in np.split(empty @ beside, 3, 1))
         one_liberty = np.take_along_axis(count * squares == total**2, self.chains[:, :-1], 1)
         # A stone is safe beside an empty point, a chain of its own that keeps a liberty, or one that it takes.
@@ -205,7 +205,7 @@ class Positions:
         at: Int[np.ndarray, " moves"],
         one_liberty: Bool[np.ndarray, "games points"],
     ) -> Float64[np.ndarray, " moves"]:
-        """The number of the position after each of some moves."""
+        """Return the number of the position after each of the moves `at` in the games `rows`."""
         numbers, colour, around = _numbers(self.size), self.to_play[rows], neighbours(self.size)[at]
         by_chain = self._by_chain(self.chains, numbers[self.stones[:, :-1], np.arange(self.points)])
         after = self.seen[rows, self.moves[rows]] + numbers[colour, at]
@@ -218,12 +218,12 @@ class Positions:
         return after
 
     def own_eyes(self) -> Bool[np.ndarray, "games points"]:
-        """Empty points with stones of the side to play, or the edge, all around."""
+        """Return the empty points surrounded by stones of the side to play, or the edge."""
         stones, beside = self.stones[:, :-1], _sums_beside(self.size)[:, : self.points]
         return ((stones != self.to_play[:, None]) @ beside == 0) & (stones == 0)
 
     def area(self) -> Int[np.ndarray, " games"]:
-        """Black's area less White's: stones, and empty points from which stones of one colour alone are reached."""
+        """Return Black's area less White's: stones, and empty points that reach stones of that colour alone."""
         stones, beside = self.stones[:, :-1], _sums_beside(self.size)[:, : self.points]
         reached = []
         for colour in (1, -1):
@@ -236,7 +236,7 @@ class Positions:
         return (black & ~white).sum(1) - (white & ~black).sum(1)
 
     def planes(self) -> Int8[np.ndarray, "games planes size size"]:
-        """The network's inputs, X_t, Y_t, X_t-1, Y_t-1, ..., C (2017, Methods, Neural network architecture).
+        """Return the network's inputs, X_t, Y_t, X_t-1, Y_t-1, ..., C (2017, Methods, Neural network architecture).
 
         Stones of the side to play now and of the other side, at the last past + 1 moments; ones if Black is to play.
         """
@@ -251,7 +251,7 @@ _ARRAYS = tuple(one.name for one in fields(Positions) if one.name != "size")
 
 @cache
 def symmetries(size: int) -> Int[np.ndarray, "8 actions"]:
-    """For each rotation and reflection, return the old point that moves to each point; the pass stays."""
+    """Return, for each rotation and reflection, the old point that moves to each point; the pass stays."""
     grid = np.arange(size * size).reshape(size, size)
     turned = [np.rot90(one, turns).ravel() for one in (grid, grid.T) for turns in range(4)]
     return np.concatenate([turned, np.full((8, 1), size * size)], 1)

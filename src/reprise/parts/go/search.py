@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Float32, Int
 from reprise.parts.go.rules import Positions
 
 Evaluated = tuple[Float[np.ndarray, "games actions"], Float[np.ndarray, " games"]]
-"""For each position: a probability of every action, legal or not, and the value for the side to play, in [-1, 1]."""
+"""The probability of every action, legal or not, and the value for the side to play, in [-1, 1], of each position."""
 Evaluator = Callable[[Positions], Evaluated]
 
 
@@ -30,13 +30,13 @@ class Tree:
     value_sums: Float32[np.ndarray, "games nodes actions"]
     """W(s, a), for the side to play at s."""
     priors: Float32[np.ndarray, "games nodes actions"]
-    """P(s, a): 0 for what is illegal."""
+    """P(s, a): 0 for illegal actions."""
     children: Int[np.ndarray, "games nodes actions"]
-    """The node that follows; 0 where there is none yet."""
+    """Node that each action leads to; 0 if not yet expanded."""
     ended: Bool[np.ndarray, "games nodes"]
-    """Whether the game is over there."""
+    """Whether the game is over at each node."""
     results: Float32[np.ndarray, "games nodes"]
-    """Result in nodes where it is over: 1 if Black has won, -1 if White has, 0 for a draw."""
+    """Result at nodes where the game is over: 1 if Black has won, -1 if White has, 0 for a draw."""
 
     @classmethod
     def empty(cls, games: int, nodes: int, actions: int) -> Tree:
@@ -52,7 +52,7 @@ class Tree:
 
     @property
     def root_values(self) -> Float32[np.ndarray, "games actions"]:
-        """Q(s, a) of the roots, 0 where nothing was visited."""
+        """Q(s, a) of the roots; 0 for unvisited actions."""
         return self.value_sums[:, 0] / np.maximum(self.visits[:, 0], 1)
 
 
@@ -62,9 +62,9 @@ def puct(
     priors: Float[np.ndarray, "... actions"],
     exploration: float,
 ) -> Float[np.ndarray, "... actions"]:
-    """Q + U, with U = c P √ΣN / (1 + N), Q = W / N, and 0 where N = 0; -inf where P = 0 (2017, Methods, Select).
+    """Return Q + U, with U = c P √ΣN / (1 + N), Q = W / N, or 0 if N = 0; -inf if P = 0 (2017, Methods, Select).
 
-    Where nothing was visited √ΣN counts as 1, so that the first simulation follows the prior.
+    Before the first visit √ΣN counts as 1, so that the first simulation follows the prior.
     """
     total = np.sqrt(np.maximum(visits.sum(-1, keepdims=True), 1))
     q = value_sums / np.maximum(visits, 1)
@@ -72,14 +72,14 @@ def puct(
 
 
 def outcome(positions: Positions, komi: float) -> Float[np.ndarray, " games"]:
-    """1, -1, or 0 for a draw, to the side that is to play."""
+    """Return the result for the side to play: 1, -1, or 0 for a draw."""
     return np.sign(positions.area() - komi) * positions.to_play
 
 
 def masked(
     probabilities: Float[np.ndarray, "games actions"], legal: Bool[np.ndarray, "games actions"]
 ) -> Float[np.ndarray, "games actions"]:
-    """Probabilities of the legal actions alone, summing to 1; uniform where they all were 0."""
+    """Return probabilities restricted to legal actions and renormalised; uniform if all of these had 0."""
     # The addend keeps the sum above 0 where all legal actions had 0.
     kept = np.where(legal, probabilities + 1e-9, 0.0)
     return kept / kept.sum(1, keepdims=True)
@@ -93,9 +93,9 @@ def search(
     komi: float,
     noise: Callable[[Float[np.ndarray, "games actions"]], Float[np.ndarray, "games actions"]] | None = None,
 ) -> Tree:
-    """The tree of `simulations` leaves for every game, none of which may be over.
+    """Return a tree of `simulations` leaves for every game. None of the games may be over.
 
-    `exploration` is c of PUCT; `noise` makes other priors of the roots' (2017, Methods, Self-play).
+    `exploration` is c of PUCT; `noise` perturbs the priors of the roots (2017, Methods, Self-play).
     """
     games, width = len(roots), simulations + 1
     tree = Tree.empty(games, width, roots.points + 1)
@@ -123,9 +123,10 @@ _Path = list[tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 def _descend(tree: Tree, games: int, exploration: float) -> tuple[_Path, np.ndarray, np.ndarray, np.ndarray]:
-    """By depth the games that reach it, their nodes and actions; of each game the last node, its action, what follows.
+    """Descend each tree by PUCT to a leaf. Return the path, and each game's last node, its action and the child there.
 
-    What follows is a node where the game is over, or 0 for one that is not there yet.
+    The path has, for each depth, the games that reach it with their nodes and actions. The child is a node where the
+    game is over, or 0 if it has yet to be expanded.
     """
     rows, node, path = np.arange(games), np.zeros(games, np.int32), _Path()
     above, last, following = (np.zeros(games, np.int64) for _ in range(3))
@@ -143,7 +144,7 @@ def _descend(tree: Tree, games: int, exploration: float) -> tuple[_Path, np.ndar
 def _expand(
     tree: Tree, leaves: Positions, games: np.ndarray, node: int, evaluate: Evaluator, komi: float
 ) -> Float[np.ndarray, " leaves"]:
-    """Values of new leaves, to Black; the evaluator is asked of those where the game goes on."""
+    """Add new leaves and return their values for Black: the result if the game is over, else the evaluator's value."""
     over, colour = leaves.over, leaves.to_play
     values = np.zeros(len(leaves))
     if over.any():
@@ -161,7 +162,7 @@ def _expand(
 def with_dirichlet(
     random: np.random.Generator, concentration: float, share: float
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """(1 - ε) P + ε η over the legal actions, η ~ Dir(α) (2017, Methods, Self-play: ε = 0.25, α = 0.03)."""
+    """Return a function to (1 - ε) P + ε η, η ~ Dir(α) over the legal actions (2017, Self-play: ε = 0.25, α = 0.03)."""
 
     def noisy(priors: Float[np.ndarray, "games actions"]) -> Float[np.ndarray, "games actions"]:
         # At α = 0.03 a draw can underflow to 0; if all of a row did, the quotient would be 0 / 0.
@@ -172,10 +173,10 @@ def with_dirichlet(
 
 
 def rollouts(random: np.random.Generator, komi: float) -> Evaluator:
-    """Uniform probabilities, and the result of one game played out at random: search without a network.
+    """Return an evaluator without a network: uniform probabilities, and the result of one game played out at random.
 
-    Moves are legal but for superko, and fill no point with own stones all around; a side that has none passes. After as
-    many moves as the board has points the area decides, whoever could still capture what.
+    Superko is not checked, and no side fills its own eyes; a side without another move passes. After as many moves as
+    the board has points the area decides, whatever could still be captured.
     """
 
     def evaluate(positions: Positions) -> Evaluated:
@@ -201,7 +202,7 @@ def rollouts(random: np.random.Generator, komi: float) -> Evaluator:
 def drawn(
     visits: Float[np.ndarray, "games actions"], random: np.random.Generator, greedy: Bool[np.ndarray, " games"]
 ) -> Int[np.ndarray, " games"]:
-    """An action in proportion to its visits (τ = 1), or where `greedy` the most visited (τ → 0; 2017, Methods)."""
+    """Draw an action in proportion to its visits (τ = 1) or, if `greedy`, take the most visited (τ → 0)."""
     shares = np.cumsum(visits, 1)
     by_chance = (shares > random.random((len(visits), 1)) * shares[:, -1:]).argmax(1)
     return np.where(greedy, visits.argmax(1), by_chance)

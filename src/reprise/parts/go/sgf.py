@@ -1,6 +1,6 @@
-"""Games of Go as text: SGF, FF[4] (https://www.red-bean.com/sgf), main lines alone.
+"""Games of Go as text: SGF, FF[4] (https://www.red-bean.com/sgf), main lines only.
 
-Mistakes are ValueErrors that say file:line:column, what is there and what was expected.
+A mistake is a ValueError that says file:line:column, what was found and what was expected.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from reprise.parts.go.rules import Positions
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 LARGEST = 26
-"""Boards up to which a place is written with small letters."""
+"""Largest board on which points are written in lower-case letters."""
 _TOKEN = re.compile(r"\s*(?:([();])|([A-Za-z]+)|(\[(?:\\.|[^\]\\])*\]))", re.DOTALL)
 _COLOURS = {"B": 1, "W": -1}
 
@@ -27,9 +27,9 @@ class Move(NamedTuple):
     colour: int
     """1, Black, or -1, White."""
     action: int
-    """The point, row by row from the top left; size² to pass."""
+    """Point, row by row from the top left; size² for a pass."""
     place: tuple[int, int] = (0, 0)
-    """Line and column of the text."""
+    """Line and column in the text."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,21 @@ class Record:
     moves: list[Move]
     komi: float = 0.0
     result: str = ""
-    """As in SGF: B+3.5, W+R; empty where it is not known."""
+    """As in SGF: B+3.5, W+R; empty if unknown."""
     black: str = ""
     white: str = ""
     setup: list[Move] = field(default_factory=list)
-    """Stones that are there before the first move, as of a handicap."""
+    """Stones set up before the first move, such as a handicap."""
     name: str = "<sgf>"
     """Name of the file, for messages."""
 
 
 def read(text: str, name: str = "<sgf>") -> list[Record]:
-    """Every game of a collection, its main line; ValueError where the text is no SGF of Go."""
+    """Return every game of a collection, without variations.
+
+    Raises:
+        ValueError: the text is not SGF, or not of Go.
+    """
     return list(_Reader(text, name).games())
 
 
@@ -74,7 +78,7 @@ class _Reader:
             yield self.game()
 
     def token(self) -> tuple[int, str]:
-        """The next token, and where it begins."""
+        """Return where the next token begins, and the token."""
         found = _TOKEN.match(self.text, self.at)
         if found is None:
             rest = self.text[self.at :].lstrip()
@@ -105,7 +109,7 @@ class _Reader:
         return Record(size, moves, komi, result, black, white, setup, self.name)
 
     def main_line(self) -> Iterator[tuple[str, int, str]]:
-        """Each value of the main line, under its property, up to the game's last bracket."""
+        """Yield property, position and value for each value of the main line; read to the game's closing bracket."""
         depth, key, done = 1, "", False
         while depth:
             at, token = self.token()
@@ -145,7 +149,7 @@ class _Reader:
 
 
 def write(record: Record) -> str:
-    """One game, as SGF."""
+    """Return one game as SGF."""
     keys = {
         "SZ": str(record.size),
         "KM": f"{record.komi:g}",
@@ -172,10 +176,10 @@ def _place(action: int, size: int) -> str:
 
 
 def replay(record: Record) -> Iterator[Positions]:
-    """The position before each move, and the last one.
+    """Yield the position before each move, and the last one.
 
-    ValueError at the first move that the rules forbid, that is out of turn, or that comes after the end. Games with
-    stones set up before the first move are not played: ValueError.
+    Raises:
+        ValueError: a move is illegal, out of turn or after the end; or stones are set up before the first move.
     """
     if record.setup:
         _refuse(record, record.setup[0], "stones are set up before the first move; expected an empty board")

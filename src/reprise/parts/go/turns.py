@@ -1,4 +1,4 @@
-"""Training examples from games: each turn's position, the winner, and where its player went or should have."""
+"""Training examples from games: the position of each turn, the move played or the search's choice, and the winner."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ class Turns:
 
     planes: Int8[np.ndarray, "slots games planes size size"]
     targets: Float32[np.ndarray, "slots games actions"]
-    """π: a share for each action."""
+    """π: probability of each action."""
     colours: Int8[np.ndarray, "slots games"]
     """Colour of the side to play."""
     outcomes: Float32[np.ndarray, "slots games"]
-    """z: 1 if the side to play won in the end, -1 if it lost, NaN while that is not known."""
+    """z: 1 if the side to play went on to win, -1 if it lost, NaN while the game is not over."""
     began: Int[np.ndarray, " games"]
-    """The turn at which each game began, by the count of `now`."""
+    """Turn at which each game began, counted as `now` is."""
     now: int = 0
     """Turns so far."""
 
     @classmethod
     def empty(cls, slots: int, games: int, planes: int, size: int) -> Turns:
-        """Room for so many turns of each game."""
+        """Allocate `slots` turns of each game."""
         return cls(
             np.zeros((slots, games, planes, size, size), np.int8),
             np.zeros((slots, games, size * size + 1), np.float32),
@@ -42,7 +42,7 @@ class Turns:
         )
 
     def add(self, planes: np.ndarray, targets: np.ndarray, colours: np.ndarray) -> None:
-        """One turn of every game, in the place of the oldest."""
+        """Add one turn of every game, replacing the oldest."""
         slot = self.now % len(self.planes)
         self.planes[slot], self.targets[slot], self.colours[slot], self.outcomes[slot] = (
             planes,
@@ -53,7 +53,7 @@ class Turns:
         self.now += 1
 
     def end(self, games: Int[np.ndarray, " ended"], winners: np.ndarray) -> None:
-        """The outcome of each turn of some games that have ended: 1 if Black has won, -1 if White has, 0 for a draw."""
+        """Record the outcome of games that have ended: a winner is 1 for Black, -1 for White, 0 for a draw."""
         slots = len(self.planes)
         for game, winner in zip(games.tolist(), winners.tolist(), strict=True):
             which = np.arange(max(int(self.began[game]), self.now - slots), self.now) % slots
@@ -61,9 +61,10 @@ class Turns:
         self.began[games] = self.now
 
     def sample(self, count: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Planes, π and z of `count` turns whose outcome is known, each as likely; some may come twice.
+        """Draw planes, π and z of `count` turns with a known outcome, uniformly and with replacement.
 
-        ValueError where none is known.
+        Raises:
+            ValueError: no outcome is known.
         """
         known = np.flatnonzero(~np.isnan(self.outcomes))
         if not len(known):
@@ -72,19 +73,19 @@ class Turns:
         return self.planes[slots, games], self.targets[slots, games], self.outcomes[slots, games]
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it, as tensors and plain values."""
+        """Return the state as tensors and plain values."""
         return {name: torch.tensor(one) if isinstance(one, np.ndarray) else one for name, one in vars(self).items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         for name, one in state.items():
             setattr(self, name, one.numpy().copy() if isinstance(one, torch.Tensor) else one)
 
 
 def turns_of(records: Sequence[Record], past: int) -> Turns:
-    """Every turn of whole games from empty boards of one size, its move as π; in the order of moves, then of games.
+    """Return every turn of whole games on empty boards of one size, with its move as π, ordered by move, then by game.
 
-    Who won is taken from the record's result, so games that were resigned count; without one z is 0, a draw's.
+    The winner is taken from the record's result, so resigned games count. If it has none, z is 0, as for a draw.
     """
     size, lengths = records[0].size, np.array([len(record.moves) for record in records])
     points, longest = size * size, int(lengths.max())

@@ -20,7 +20,7 @@ class Group:
 
     places: tuple[int, ...]
     other: bool
-    """Whether the new option must be another one; else it is any, the old one among them."""
+    """Whether the new option must differ from the old one."""
 
 
 @dataclass(frozen=True)
@@ -67,18 +67,18 @@ class Code:
 
 @dataclass(frozen=True)
 class Measured:
-    """Scores that training showed, of each of n architectures."""
+    """Scores of n architectures after training."""
 
     validation: Float[np.ndarray, " n"]
-    """Accuracy that a search may see, between 0 and 1."""
+    """Accuracy that a search sees, between 0 and 1."""
     test: Float[np.ndarray, " n"]
-    """Accuracy that it may not see."""
+    """Accuracy that it does not see."""
     parameters: Float[np.ndarray, " n"]
     """Number of parameters, in millions; 0 where there are none."""
 
 
 class Space:
-    """Codes, of which some may be no architecture, each search having a space of its own kind and its own data."""
+    """Codes of architectures, not all of them valid. Each search has its own space and data."""
 
     code: Code
     searches: int

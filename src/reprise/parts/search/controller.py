@@ -1,7 +1,7 @@
 """A recurrent controller that draws architectures, decision by decision, and learns by REINFORCE.
 
-Zoph & Le 2017, Neural architecture search with reinforcement learning, Section 3. Every search has a controller of its
-own; all are one module, whose weights have a first axis for them.
+Zoph & Le 2017, Neural architecture search with reinforcement learning, Section 3. Each search has its own
+controller; they form one module, whose weights have a first axis over searches.
 
 Shapes: searches; batch = architectures that one update learns from; decisions; units = of a layer; options, of all
 decisions together.
@@ -21,7 +21,7 @@ from reprise.parts.search.searchers import Accuracies, Searcher
 
 
 class Controller(nn.Module):
-    """An LSTM whose input is the decision before, embedded, and whose output is the probabilities of the next.
+    """An LSTM whose input is the embedding of the previous decision and whose output is the distribution of the next.
 
     Each decision has its own embedding of options and its own softmax (Zoph & Le, Figure 2).
     """
@@ -55,7 +55,7 @@ class Controller(nn.Module):
     def drawn(
         self, uniform: Float[np.ndarray, "searches batch decisions"]
     ) -> Int[np.ndarray, "searches batch decisions"]:
-        """Draw architectures, with a number from [0, 1) for each decision: the place where the distribution has it."""
+        """Draw architectures by inverse sampling, from one number in [0, 1) per decision."""
         chosen: list[Tensor] = []
 
         def choose(decision: int, log_p: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class Controller(nn.Module):
 
 
 class Reinforce(Searcher):
-    """Draw a batch of architectures from the controller; once they are measured, make those better than usual likelier.
+    """Draws a batch of architectures and, once they are measured, makes those better than usual more probable.
 
     The baseline is an exponential moving average of earlier accuracies (Zoph & Le, Section 3.2).
     """
@@ -139,7 +139,7 @@ class Reinforce(Searcher):
         return -gain.mean(1).sum()
 
     def _drawn(self) -> np.ndarray:
-        """Draw a batch for every search; what is no architecture is drawn again."""
+        """Draw a batch for every search; invalid codes are drawn again."""
         shape = self.codes.shape
         codes = self.controller.drawn(self.random.random(shape))
         flat = codes.reshape(-1, shape[2])

@@ -14,14 +14,14 @@ from itertools import product
 import numpy as np
 
 OPERATIONS = ("gat", "gcn", "gin", "cheb", "sage", "arma", "graph", "fc", "skip")
-"""In the benchmark's order."""
+"""Operations, in the benchmark's order."""
 NODES = 4
 OPTIONS = (2, 3, 4, *[len(OPERATIONS)] * NODES)
-"""Of a code: the input of nodes 2, 3 and 4, where 0 is the cell's input and 1 the first node; then four operations."""
+"""Options of a code: inputs of nodes 2, 3 and 4, where 0 is the cell's input and 1 the first node; then operations."""
 _SKIP = OPERATIONS.index("skip")
 _INPUTS = ((0, 0, 0, 0), (0, 0, 0, 1), (0, 0, 1, 1), (0, 0, 1, 2), (0, 0, 1, 3), (0, 1, 1, 1), (0, 1, 1, 2),
            (0, 1, 2, 2), (0, 1, 2, 3))  # fmt: skip
-"""The inputs of the nodes, by the first digit of a key of the benchmark."""
+"""Inputs of the nodes, by the first digit of a key of the benchmark."""
 
 Tree = tuple[tuple[int, "Tree"], ...]
 """Operations on one input, each with what is applied to its output, sorted: the same for cells of one function."""
@@ -58,12 +58,25 @@ def function_of_key(key: int) -> Tree:
     """Return the function of the architecture that the benchmark calls `key`: five digits, the first 0 to 8.
 
     Raises:
-        ValueError: the key is none of the benchmark's.
+        ValueError: the benchmark has no such key.
     """
     digits = [*map(int, f"{key:05d}")] if 0 <= key < 90_000 else []
     if not digits or 9 in digits:
         raise ValueError(f"{key} is no architecture: expected five digits of 0 to 8")
     return function_of(_INPUTS[digits[0]], digits[1:])
+
+
+def in_words(code: Sequence[int]) -> str:
+    """Return the function of a code's cell as text, with branches on the same output in brackets.
+
+    `gcn > (gat, sage > fc)` applies gat to gcn's output, and sage too, and fc to that of sage.
+    """
+
+    def branches(tree: Tree) -> str:
+        said = [OPERATIONS[operation] + (f" > {branches(after)}" if after else "") for operation, after in tree]
+        return said[0] if len(said) == 1 else f"({', '.join(said)})"
+
+    return branches(function_of((0, *code[: NODES - 1]), code[NODES - 1 :]) or ((_SKIP, ()),))
 
 
 def rows_of_codes(keys: Sequence[int]) -> np.ndarray:

@@ -18,7 +18,7 @@ Accuracies = Float[np.ndarray, " searches"]
 
 
 class Searcher:
-    """Base of all: one architecture of every search at a time. Arrays among its attributes are its whole state."""
+    """Base class: proposes one architecture per search at a time. Its array attributes are its whole state."""
 
     def __init__(self, space: Space, random: np.random.Generator) -> None:
         self.space, self.random = space, random
@@ -30,12 +30,12 @@ class Searcher:
         raise NotImplementedError
 
     def observe(self, codes: Codes, accuracies: Accuracies) -> Tensor | None:
-        """Learn what the architectures of `propose` came to. Returns a loss to descend, if there is one."""
+        """Learn from the scores of the architectures that `propose` returned. Returns a loss to descend, if any."""
         self.step += 1
 
     @property
     def parents(self) -> Int[np.ndarray, " searches"]:
-        """The number of the evaluation that each last proposal came from; -1 for none."""
+        """Evaluation that each search's last proposal was derived from; -1 for none."""
         return np.full(self.space.searches, -1)
 
     def state_dict(self) -> dict[str, Any]:
@@ -52,14 +52,14 @@ class Searcher:
 
 
 class RandomSearch(Searcher):
-    """Every architecture is drawn anew, all equally probable."""
+    """Draws every architecture uniformly."""
 
     def propose(self) -> Codes:
         return self.space.drawn(self.random)
 
 
 class LocalSearch(Searcher):
-    """Evaluate all neighbours of an architecture and go to the best, until none is better; then begin anew elsewhere.
+    """Evaluates all neighbours of an architecture and moves to the best until none is better; then restarts elsewhere.
 
     White, Nolen & Savani 2021, Exploring the loss landscape in neural architecture search, Algorithm 1. The neighbours
     are visited in random order. A neighbour that is no architecture is passed over.
@@ -70,7 +70,7 @@ class LocalSearch(Searcher):
         self.changes = space.code.changes
         searches, decisions = space.searches, len(space.code.options)
         self.centres, self.heights = np.zeros((searches, decisions), np.int8), np.full(searches, -np.inf)
-        """Where each search is, and its accuracy; -inf where it begins anew."""
+        """Position of each search, and its accuracy; -inf after a restart."""
         self.tops, self.best = self.centres.copy(), self.heights.copy()
         """The best neighbour found so far, and its accuracy."""
         self.order, self.next = self._orders(), np.zeros(searches, np.int64)

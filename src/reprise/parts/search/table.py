@@ -14,7 +14,7 @@ from reprise.parts.search.graph_cells import OPTIONS, code_numbers
 
 
 class Table(Space):
-    """Cells of NAS-Bench-Graph; several searches in each table, side by side: first all those of the first table.
+    """Cells of NAS-Bench-Graph. Each table has several parallel searches; those of the first table come first.
 
     A mutation reconnects a node to another input or redraws an operation, as Real et al. 2019 do in theirs.
     """
@@ -22,7 +22,7 @@ class Table(Space):
     def __init__(
         self, held: Architectures, repeats: int, identity: float, shuffle: np.random.Generator | None = None
     ) -> None:
-        """`shuffle` deals what was measured to architectures at random, so that likeness says nothing."""
+        """`shuffle` assigns the measurements to architectures at random, so that similarity is uninformative."""
         groups = (Group((0, 1, 2), other=True), Group((3, 4, 5, 6), other=False))
         self.code, self.of_codes = Code(OPTIONS, groups, identity), np.asarray(held.of_codes)
         self.validation, self.test, self.parameters = (
@@ -37,14 +37,14 @@ class Table(Space):
         self.table_of = np.repeat(np.arange(len(self.test)), repeats)
 
     def rows(self, codes: Codes) -> Int[np.ndarray, " n"]:
-        """Return which architecture each code stands for; -1 for none."""
+        """Return the row of each code's architecture; -1 if invalid."""
         return self.of_codes[code_numbers(codes)]
 
     def is_valid(self, codes: Codes) -> np.ndarray:
         return self.rows(codes) >= 0
 
     def measured(self, codes: Codes, random: np.random.Generator) -> Measured:
-        """Look up one training of each, drawn among several, and the mean test accuracy of all."""
+        """Look up one of several trainings of each, drawn at random, and the mean test accuracy over all of them."""
         place = self.table_of, self.rows(codes)
         run = random.integers(self.validation.shape[2], size=len(codes))
         return Measured(self.validation[*place, run], self.test[place], self.parameters[place])
