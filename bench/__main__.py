@@ -28,7 +28,7 @@ PREPARED = ("mnist", "english_text", "english_tasks", "games", "words")
 """Datasets that the cases read; `growth` reads the first alone."""
 VERSIONS = (
     "torch", "pytorch-lightning", "stable-baselines3", "gymnasium", "ale-py", "minatar", "transformers", "accelerate",
-    "tokenizers", "datasets", "open_spiel", "jax", "flax", "numpy", "dvc",
+    "tokenizers", "datasets", "open_spiel", "jax", "flax", "gensim", "numpy", "dvc",
 )  # fmt: skip
 
 

@@ -48,6 +48,7 @@ MODELS: list[tuple[str, Stage, str]] = [
     ("word2vec", "pretrain", "neg_5"),
     ("attention_nmt", "pretrain", "search"),
     ("attention_nmt", "pretrain", "encdec"),
+    ("seq2seq", "pretrain", "reversed"),
 ]
 
 
@@ -98,9 +99,10 @@ def finish(root: Path, digits: Path) -> Finished:
     write_english(prepared)
     (prepared / "stories" / "task_2").mkdir(parents=True)
     babi.read([], prepared / "stories" / "task_2", babi.Options(task=2, stories={"train": 20, "test": 10}))
-    (prepared / "translation" / "phrases").mkdir(parents=True)
     few = pharaoh.Options(pairs={"train": 40, "validation": 10, "test": 10})
-    pharaoh.read([], prepared / "translation" / "phrases", few)
+    for name in ("translation", "monotone_translation"):
+        (prepared / name / "phrases").mkdir(parents=True)
+        pharaoh.read([], prepared / name / "phrases", few)
     (prepared / "long_translation" / "clauses").mkdir(parents=True)
     made = clauses.Options(pairs={"train": 40, "validation": 10, "test": 10})
     clauses.read([], prepared / "long_translation" / "clauses", made)
@@ -126,6 +128,7 @@ def finish(root: Path, digits: Path) -> Finished:
         "translation",
         "walks",
         "long_translation",
+        "monotone_translation",
         "words",
     )
     for name in names:

@@ -202,7 +202,10 @@ def test_list_has_a_line_for_each_with_its_verdicts() -> None:
         (["kingma"], {"optimizers", "vae"}),
         (["adam:"], {"optimizers"}),
         (["2018", "language"], {"bert", "gpt"}),
-        (["--family", "language"], {"bert", "memn2n", "transformer", "rlhf", "attention_nmt", "word2vec", "gpt"}),
+        (
+            ["--family", "language"],
+            {"bert", "memn2n", "transformer", "rlhf", "attention_nmt", "word2vec", "seq2seq", "gpt"},
+        ),
         (["--data", "games"], {"dqn"}),
         (["--data", "mnist", "--family", "generative"], {"gan", "vae", "wgan", "wgan_gp", "dcgan"}),
     ],

@@ -87,6 +87,7 @@ GIVEN = {
     "transformer": ["the old friend visits my small house"],
     "word2vec": ["king - man + woman"],
     "attention_nmt": ["the old friend visits my small house"],
+    "seq2seq": ["the old friend visits my small house"],
     "gan": PICTURE,
     "vae": PICTURE,
     "wgan": PICTURE,

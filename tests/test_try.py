@@ -539,6 +539,15 @@ def test_a_network_without_attention_shows_its_translation_alone(finished: Finis
     assert "the word 'paris'" in finished("try", "attention_nmt", "the Paris", status=2)
 
 
+def test_a_sentence_in_one_vector_is_translated(finished: Finished) -> None:
+    found = json.loads(finished("try", "seq2seq", "The old friend visits my house.", "--json"))
+    assert found["model"] == "seq2seq/pretrain/reversed/s0"
+    assert found["source"] == ["the", "old", "friend", "visits", "my", "house"]
+    assert found["attention"] == []
+    assert found["text"].split() == found["target"]
+    assert "the word 'paris'" in finished("try", "seq2seq", "the Paris", status=2)
+
+
 # Walks
 
 

@@ -343,7 +343,9 @@ class Task(task.Task):
         updates = [frame * self.total_steps // FRAMES for frame in range(FRAMES)]
         last = self.network.convolutions()[0].weight
         frames = torch.cat([self.filters, last[None]])[:, :FILTERS].cpu().numpy()
-        return Evaluation(metrics, {"first_filters": filter_film(frames, [*updates, self.total_steps])})
+        # Every second one, so that the films of all arms together stay small.
+        film_of = filter_film(frames[::2], [*updates, self.total_steps][::2])
+        return Evaluation(metrics, {"first_filters": film_of})
 
 
 def filter_film(filters: Float[np.ndarray, "frames maps channels side side"], updates: list[int]) -> Picture:
@@ -351,9 +353,10 @@ def filter_film(filters: Float[np.ndarray, "frames maps channels side side"], up
     count, channels = filters.shape[1:3]
     columns = min(count, 6)
     rows = -(-count // columns)
-    figure, axes = blank(0.35 + 0.5 * rows, rows=rows, columns=columns)
+    figure, axes = blank(0.4 + 0.6 * rows, rows=rows, columns=columns)
     for one in axes:
         one.axis("off")
+    said = figure.suptitle(" ", x=0.99, ha="right", fontsize=8)
     largest = np.abs(filters).max((2, 3, 4), keepdims=True).clip(1e-12)
     shown = 0.5 + 0.5 * filters / largest
     # Grey filters have one channel; those of colours are shown in them.
@@ -362,7 +365,6 @@ def filter_film(filters: Float[np.ndarray, "frames maps channels side side"], up
         one.imshow(shown[0, place], cmap="Greys_r", vmin=0, vmax=1, interpolation="nearest")
         for place, one in zip(range(count), axes, strict=False)
     ]
-    said = figure.text(0.99, 0.01, "", ha="right", va="bottom", fontsize=8)
 
     def show(index: int) -> None:
         for place, image in enumerate(images):

@@ -138,12 +138,19 @@ class Config(ExperimentConfig):
     """Every knob of AlphaGo."""
 
     board: Board
+    """Size of the board, komi and length of games."""
     network: Annotated[Convolutions | Patterns, Field(discriminator="kind")]
+    """Networks and the planes that they read."""
     supervised: Supervised
+    """Learning experts' moves."""
     reinforcement: Reinforcement | None
+    """Games of the policy against its pool, or none."""
     value: Value | None
+    """Learning the results of the reinforced policy's games, or none."""
     search: Search
+    """Simulations of a move, and how a leaf is valued."""
     evaluate: Evaluate
+    """Matches and predictions that are scored."""
 
     @model_validator(mode="after")
     def _stages_follow(self) -> Config:
