@@ -111,6 +111,8 @@ CLAIMS = {
     "damaged": 3,
     "also_damaged": {"arm": "old", "seeds": "many", "scales": 1},
     "contrast": {"weights": {"third": 1, "fourth": -1}, "seeds": 9},
+    "surer": {"arm": "sure", "kind": "above", "seeds": 12, "confidence": 0.99},
+    "coin": {"arm": "tossed", "kind": "rate", "seeds": 36},
 }
 
 
@@ -120,9 +122,13 @@ CLAIMS = {
         ("new", "laptop", 12),
         ("old", "laptop", 12),
         ("old", "paper", 30),
+        ("new", "paper", 6),  # 12 come from the power of runs at laptop scale
+        ("third", "paper", 6),
+        ("sure", "paper", 8),  # 2 ** -7 is above 0.005
+        ("tossed", "paper", 36),
         ("third", "laptop", 9),
         ("unnamed", "laptop", 6),
-        (None, "laptop", 12),
+        (None, "laptop", 36),
     ],
 )
 def test_seeds_of_an_arm_follow_from_its_claims(arm: str | None, scale: Any, seeds: int):

@@ -47,7 +47,7 @@ from reprise.core.run import task
 from reprise.core.run.task import Evaluation, Picture
 from reprise.parts import vocabulary
 from reprise.parts.data.image_set import small_image_sets
-from reprise.parts.data.sampling import EpochSampler, share_of
+from reprise.parts.data.sampling import EpochSampler, generator_of, share_of
 from reprise.parts.data.small_images import CLASSES
 from reprise.parts.metrics import frechet_distance, in_blocks, lenet_v1
 from reprise.parts.nn.build import initialize_
@@ -506,11 +506,6 @@ def split(
         return z, None
     tenths = torch.arange(CLASSES, device=codes.device)
     return z, ((digit * CLASSES).floor().clamp(0, CLASSES - 1) == tenths).float()
-
-
-def generator_of(*key: int) -> torch.Generator:
-    """Return a random generator of its own for each key."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
 
 def resized(images: UInt8[Tensor, "n 1 height width"], side: int) -> UInt8[Tensor, "n 1 side side"]:

@@ -52,7 +52,7 @@ from reprise.parts.metrics import ClassificationScores, classification_scores, i
 from reprise.parts.nn.build import activation, initialize_, normalization
 from reprise.parts.optim import build_optimizer
 from reprise.parts.pictures import Chart, blank, charts, film
-from reprise.parts.training import Schedule
+from reprise.parts.training import Schedule, steps_to
 from reprise.parts.vocabulary import Count
 
 PROBES, PROBED = 10, 200
@@ -331,11 +331,6 @@ def static_routing_error(
             held = layer(held)
         maps = layer(maps)
     return error_rate(net.output(held), labels)
-
-
-def steps_to(target: float, history: list[dict[str, float]]) -> float:
-    """Return the updates until a row's mean training loss is at most `target`; all updates if none is."""
-    return next((row["step"] for row in history if row["loss"] <= target), history[-1]["step"])
 
 
 def optimizer_of(net: Network, settings: vocabulary.Optimizer) -> torch.optim.Optimizer:

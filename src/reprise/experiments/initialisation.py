@@ -51,7 +51,7 @@ from reprise.parts.metrics import ClassificationScores, classification_scores, i
 from reprise.parts.nn.perceptron import Perceptron, keep_at_start
 from reprise.parts.optim import build_optimizer
 from reprise.parts.pictures import Chart, charts
-from reprise.parts.training import Schedule
+from reprise.parts.training import Schedule, steps_to
 from reprise.parts.vocabulary import Count
 
 HELD_OUT = 10_000
@@ -160,11 +160,6 @@ def mean_singular_value(network: Perceptron, images: Float[Tensor, "images pixel
             for z in batch
         ]
     return float(torch.stack(values).mean())
-
-
-def steps_to(target: float, history: list[dict[str, float]]) -> float:
-    """Return the updates until a row's mean training loss is at most `target`; all updates if none is."""
-    return next((row["step"] for row in history if row["loss"] <= target), history[-1]["step"])
 
 
 class Task(task.Task):

@@ -51,7 +51,7 @@ from reprise.parts.metrics import ClassificationScores, classification_scores, i
 from reprise.parts.nn.build import activation, initialize_, normalization
 from reprise.parts.optim import build_optimizer
 from reprise.parts.pictures import percentiles
-from reprise.parts.training import Schedule
+from reprise.parts.training import Schedule, steps_to
 from reprise.parts.vocabulary import Count
 
 PROBES, PERCENTILES = 40, (0.15, 0.5, 0.85)
@@ -211,11 +211,6 @@ def internal_shift(probed: Float[Tensor, "probes 3 units"]) -> float:
     low, median, high = probed.unbind(1)
     spread = (high - low).mean(0).clamp(min=1e-6)
     return float(((median.amax(0) - median.amin(0)) / spread).mean())
-
-
-def steps_to(target: float, history: list[dict[str, float]]) -> float:
-    """Return the updates until a row's mean training loss is at most `target`; all updates if none is."""
-    return next((row["step"] for row in history if row["loss"] <= target), history[-1]["step"])
 
 
 class Task(task.Task):

@@ -1,4 +1,4 @@
-"""Learning-rate schedules, and several trainings in sequence."""
+"""Learning-rate schedules, several trainings in sequence, and how soon a loss was reached."""
 
 from __future__ import annotations
 
@@ -130,3 +130,8 @@ class InTurn:
         if index == len(self.lengths):
             raise IndexError(f"step {step}, where all trainings together have {self.total_steps}")
         return index, step - (self._ends[index] - self.lengths[index])
+
+
+def steps_to(target: float, history: list[dict[str, float]]) -> float:
+    """Return the updates until a row's mean training loss is at most `target`; all updates if none is."""
+    return next((row["step"] for row in history if row["loss"] <= target), history[-1]["step"])

@@ -24,6 +24,14 @@ LEAST_SEEDS = 6
 """Fewest seeds per arm for a claim about a median."""
 
 
+def fewest_for_a_median(confidence: Any) -> int:
+    """Return how many seeds it takes at least for the sign test to decide at `confidence`; 6 if that is no number."""
+    if not isinstance(confidence, float) or not 0 < confidence < 1:
+        return LEAST_SEEDS
+    # The smallest p of a one-sided sign test over n pairs is 2 ** -n.
+    return max(LEAST_SEEDS, math.ceil(-math.log2((1 - confidence) / 2)))
+
+
 def arm_paths(claim: Mapping[str, Any]) -> list[ArmPath]:
     """Return every arm that a claim names, with its path; ("arms", 1) is the second of a trend. It may be invalid."""
     named: list[ArmPath] = []
@@ -48,7 +56,8 @@ class _Claim(Strict):
     check: bool = False
     """Whether it is a theorem, identity or sanity test: it must hold for every seed and is shown apart, not counted."""
     seeds: Annotated[int, Field(ge=1)] = LEAST_SEEDS
-    """Runs of each arm that a verdict needs: at least 6; for a rate, as many as its exact test needs."""
+    """Runs of each arm that a verdict needs: at least 6; for a rate, as many as its exact test needs. At the paper's
+    scale, 6 of a median are enough if the claim is judged at laptop scale, too."""
     scales: Annotated[list[Scale], Field(min_length=1)] = ["laptop", "paper"]
     """Scales at which the claim is judged."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
@@ -67,8 +76,7 @@ class _Claim(Strict):
     @property
     def least_seeds(self) -> int | None:
         """Fewest runs of each arm with which the exact test can reach `tail`; None if no number can."""
-        # The smallest p of a one-sided sign test over n pairs is 2 ** -n.
-        return max(LEAST_SEEDS, math.ceil(-math.log2(self.tail)))
+        return fewest_for_a_median(self.confidence)
 
     @model_validator(mode="after")
     def _enough_seeds(self) -> _Claim:

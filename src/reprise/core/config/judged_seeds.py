@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reprise.core.config.claim import LEAST_SEEDS, arm_paths
+from reprise.core.config.claim import LEAST_SEEDS, arm_paths, fewest_for_a_median
 from reprise.core.contract import Scale
 
 FIRST_TUNING_SEED = 100
@@ -44,8 +44,22 @@ def _asked(claims: Mapping[str, Any], arm: str | None, scale: Scale) -> dict[str
     """Return how many seeds each claim asks for, of those that are judged at `scale` and name `arm`."""
     judged = {name: one for name, one in claims.items() if isinstance(one, Mapping) and judged_at(one, scale)}
     naming = {name: one for name, one in judged.items() if arm is None or arm in {each for _, each in arm_paths(one)}}
-    asked = {name: one.get("seeds", LEAST_SEEDS) for name, one in naming.items()}
+    asked = {name: seeds_at(one, scale) for name, one in naming.items()}
     return {name: number for name, number in asked.items() if isinstance(number, int)}
+
+
+def seeds_at(claim: Mapping[str, Any], scale: Scale) -> Any:
+    """Return how many seeds a claim of papers/<key>.yaml needs at `scale`: an int, if the claim is valid.
+
+    `seeds` comes from the power of runs at laptop scale. At the paper's scale a run takes hours, and its spread is
+    another. There a claim that both scales judge needs only the fewest that its test can decide with; its `seeds` still
+    count if it is about a rate, whose test has other numbers, or is judged at the paper's scale alone.
+    """
+    number = claim.get("seeds", LEAST_SEEDS)
+    only_here = not judged_at(claim, "laptop")
+    if scale != "paper" or only_here or claim.get("kind") == "rate" or not isinstance(number, int):
+        return number
+    return min(number, fewest_for_a_median(claim.get("confidence", 0.95)))
 
 
 def judged_at(claim: Mapping[str, Any], scale: Scale) -> bool:

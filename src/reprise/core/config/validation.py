@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -23,6 +23,7 @@ from reprise.core.config.documents import (
     block,
 )
 from reprise.core.config.error_messages import Mistake, mistakes_in, shown
+from reprise.core.config.judged_seeds import seeds_at
 from reprise.core.config.names import Name
 from reprise.core.config.overlays import Layer, Merged
 from reprise.core.config.paper import Paper
@@ -368,12 +369,16 @@ class _Paper:
             yield from self._arm_problems((*path, *place), arm, scales)
             if arm in [other for _, other in named[:index]]:
                 yield _at_value(self.document, (*path, *place), f"{arm} is compared with itself")
-        yield from self._seed_problems(path, claim.get("seeds", LEAST_SEEDS), [arm for _, arm in named], scales)
+        yield from self._seed_problems(path, claim, [arm for _, arm in named], scales)
 
-    def _seed_problems(self, path: Path, needed: Any, named: list[str], scales: Sequence[Scale]) -> Iterator[Problem]:
-        if not isinstance(needed, int) or self.reading.params.partial or not self.reading.section(self.key):
+    def _seed_problems(
+        self, path: Path, claim: Mapping[str, Any], named: list[str], scales: Sequence[Scale]
+    ) -> Iterator[Problem]:
+        unknown = self.reading.params.partial or not self.reading.section(self.key)
+        if unknown or not isinstance(claim.get("seeds", LEAST_SEEDS), int):
             return
         for scale in scales:
+            needed = seeds_at(claim, scale)
             arms = [arm for arm in named if arm in self.reading.arms(self.key, scale)]
             seeds = {arm: self.reading.merged(self.key, arm, scale).tree.get("seeds") for arm in arms}
             few = [(len(given), arm) for arm, given in seeds.items() if isinstance(given, list) and len(given) < needed]

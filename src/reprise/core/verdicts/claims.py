@@ -26,6 +26,7 @@ from dataclasses import replace
 import numpy as np
 
 from reprise.core.config.claim import AboveClaim, BelowClaim, Claim, RateClaim, WithinClaim
+from reprise.core.config.judged_seeds import seeds_at
 from reprise.core.config.paper import Metric, Paper
 from reprise.core.contract import Scale
 from reprise.core.verdicts.comparisons import Evidence, check_evidence, evidence, off_scale
@@ -70,7 +71,7 @@ def judge(
         metric=claim.metric,
         unit=paper.metrics[claim.metric].unit,
         scale=scale,
-        seeds_needed=claim.seeds,
+        seeds_needed=seeds_at(vars(claim), scale),
         verdict="not run",
         reason="",
         seeds=len(seeds),
@@ -170,8 +171,8 @@ def _obstacle(
     for arm in arms:
         if not any(arm == ran for ran, _ in runs):
             return f"no runs of {arm}"
-    if len(seeds) < claim.seeds:
-        return f"{len(seeds)} of the {claim.seeds} seeds that it needs"
+    if len(seeds) < (needed := seeds_at(vars(claim), scale)):
+        return f"{len(seeds)} of the {needed} seeds that it needs"
     for arm in arms:
         for seed in seeds:
             value = runs[arm, seed].get(claim.metric)
