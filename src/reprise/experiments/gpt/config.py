@@ -22,6 +22,10 @@ class Attending(Strict):
     feed_forward: Size
     """Hidden units of the feed-forward networks."""
     activation: vocabulary.Activation
+    norm: Literal["post", "pre"] = "post"
+    """post: layer normalisation after the residual sum, as in the paper; pre: at the input of each branch, and once at
+    the end, as in its successor.
+    """
 
 
 class Recurrent(Strict):

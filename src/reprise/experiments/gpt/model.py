@@ -34,9 +34,11 @@ class LanguageModel(nn.Module):
                     body.feed_forward,
                     activation_name=body.activation,
                     dropout=config.dropout,
+                    norm_first=body.norm == "pre",
                 )
                 for _ in range(body.layers)
             )
+            self.final_norm = nn.LayerNorm(config.width) if body.norm == "pre" else nn.Identity()
         else:
             between = config.dropout if body.layers > 1 else 0.0
             self.lstm = nn.LSTM(config.width, body.hidden, body.layers, batch_first=True, dropout=between)
@@ -52,7 +54,7 @@ class LanguageModel(nn.Module):
         x = self.dropout(x + self.positions.weight[: ids.shape[1]])
         for block in self.blocks:
             x = block(x, causal=True)
-        return x
+        return self.final_norm(x)
 
     def logits(self, hidden: Float[Tensor, "... dim"]) -> Float[Tensor, "... vocab"]:
         """Return the scores of every WordPiece as the next."""
