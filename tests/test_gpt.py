@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_model
 from torch.nn import functional as F
-from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, OpenAIGPTConfig, OpenAIGPTLMHeadModel
 
 from conftest import REPOSITORY
 from reprise.core.config.project import load
@@ -30,8 +30,9 @@ def tree(arm: str = "full", **changes: Any) -> dict[str, Any]:
     return {**found, **changes}
 
 
-def architecture(arm: str = "full") -> Any:
-    return gpt.Config.model_validate(tree(arm)).model
+def architecture(arm: str = "full", **body: Any) -> Any:
+    found = gpt.Config.model_validate(tree(arm)).model
+    return found.model_copy(update={"body": found.body.model_copy(update=body)})
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +60,27 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_tiny_model_is_that_of_transformers() -> None:
     size = OpenAIGPTConfig(vocab_size=400, n_positions=32, n_embd=16, n_layer=3, n_head=2, afn="gelu")
     theirs = OpenAIGPTLMHeadModel(size).eval()
-    ours = LanguageModel(architecture()).eval()
+    ours = LanguageModel(architecture(norm="post")).eval()
     ours.load_state_dict(from_published(theirs.transformer.state_dict()))
     ids = torch.randint(400, (5, 20))
     with torch.no_grad():
         assert torch.allclose(ours.logits(ours(ids)), theirs(ids).logits, atol=1e-5)
     with pytest.raises(ValueError, match=r"h\.0\.attn\.other is no tensor"):
         from_published({**theirs.transformer.state_dict(), "h.0.attn.other": torch.zeros(1)})
+
+
+def test_normalised_before_each_branch_it_is_its_successor() -> None:
+    size = GPT2Config(vocab_size=400, n_positions=32, n_embd=16, n_layer=3, n_head=2)
+    theirs = GPT2LMHeadModel(size).eval()
+    state = {key.removeprefix("transformer."): tensor for key, tensor in theirs.state_dict().items()}
+    ours = LanguageModel(architecture(norm="pre")).eval()
+    final = {f"final_norm.{end}": state.pop(f"ln_f.{end}") for end in ("weight", "bias")}
+    names = {"wte.weight": "tokens_embed.weight", "wpe.weight": "positions_embed.weight"}
+    blocks = {names.get(key, key): tensor for key, tensor in state.items() if key != "lm_head.weight"}
+    ours.load_state_dict({**from_published(blocks), **final})
+    ids = torch.randint(400, (5, 20))
+    with torch.no_grad():
+        assert torch.allclose(ours.logits(ours(ids)), theirs(ids).logits, atol=1e-5)
 
 
 @pytest.mark.parametrize("arm", ["full", "lstm"])
@@ -179,7 +194,8 @@ def test_tuning_starts_from_as_many_layers_and_thaws_from_above(data: Path, tmp_
     model = task.models["tag_thaw"]
     thawed = [{id(one) for one in model.thawed(share)} for share in (0, 0.3, 0.99)]
     assert thawed[0] == {id(one) for one in model.head.parameters()}
-    assert thawed[1] - thawed[0] == {id(one) for one in model.language.blocks[2].parameters()}
+    top = [*model.language.blocks[2].parameters(), *model.language.final_norm.parameters()]
+    assert thawed[1] - thawed[0] == {id(one) for one in top}
     assert thawed[2] == {id(one) for one in model.parameters()}
 
 

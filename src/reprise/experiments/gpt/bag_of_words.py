@@ -8,6 +8,8 @@ import numpy as np
 
 STRENGTH = 10.0
 """Inverse strength of the penalty."""
+TOLERANCE = 1e-3
+"""Largest gradient at which the fit ends. A tenth of it takes twice as long and is right on as many sentences."""
 
 
 def predicted_by_words(texts: Sequence[str], labels: np.ndarray, unseen: Sequence[str]) -> np.ndarray:
@@ -20,6 +22,6 @@ def predicted_by_words(texts: Sequence[str], labels: np.ndarray, unseen: Sequenc
     from sklearn.linear_model import LogisticRegression
 
     weighted = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\S+")
-    model = LogisticRegression(C=STRENGTH, max_iter=1000)
+    model = LogisticRegression(C=STRENGTH, tol=TOLERANCE, max_iter=1000)
     model.fit(weighted.fit_transform(texts), labels)
     return np.asarray(model.predict(weighted.transform(unseen)), np.int64)

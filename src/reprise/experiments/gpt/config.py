@@ -22,7 +22,7 @@ class Attending(Strict):
     feed_forward: Size
     """Hidden units of the feed-forward networks."""
     activation: vocabulary.Activation
-    norm: Literal["post", "pre"] = "post"
+    norm: Literal["post", "pre"]
     """post: layer normalisation after the residual sum, as in the paper; pre: at the input of each branch, and once at
     the end, as in its successor.
     """

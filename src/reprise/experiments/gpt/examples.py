@@ -125,8 +125,14 @@ def read_examples(
 
 
 def _single(vocabulary: WordPiece, task: Subtask, texts: Sequence[str]) -> Ragged:
-    """Build [start] text [extract], of at most `task.length` tokens."""
-    encoded, room = vocabulary.encode(texts), task.length - 2
+    """Build [start] text [extract], of at most `task.length` tokens.
+
+    A last word's tag is read off its own last token: without [extract], and of a long text the beginning is cut.
+    """
+    encoded = vocabulary.encode(texts)
+    if task.reads == "last_word":
+        return ragged(np.concatenate([[vocabulary.cls], encoded[i][1 - task.length :]]) for i in range(len(texts)))
+    room = task.length - 2
     return ragged(np.concatenate([[vocabulary.cls], encoded[i][:room], [vocabulary.mask]]) for i in range(len(texts)))
 
 

@@ -61,8 +61,12 @@ class LanguageModel(nn.Module):
         return F.linear(hidden, self.tokens.weight)
 
     def height(self, name: str) -> int:
-        """Return the layer that a parameter belongs to: 0 for embeddings, 1 for the first block."""
+        """Return the layer that a parameter belongs to: 0 for embeddings, 1 for the first block; the last norm has the
+        last block's.
+        """
         first, _, rest = name.partition(".")
+        if first == "final_norm":
+            return self.layers
         return 1 + int(rest.partition(".")[0]) if first == "blocks" else 0
 
 
