@@ -141,7 +141,12 @@ def test_inputs_are_as_in_figure_1(data: Path) -> None:
     text, label = beginning_of(WORDS[4:16], list(range(12)))
     assert text.split() == WORDS[4 : 5 + label]
     assert found.texts[1] == f"{text} last={WORDS[4 + label]}"
-    assert found.ids[0][1].tolist() == [2, *range(9, 10 + label), 4], "start, text, extract"
+    assert found.ids[0][1].tolist() == [2, *range(9, 10 + label)], "start, text"
+    [short] = read_examples(data, task.model_copy(update={"length": 8}), "train", vocabulary, lambda n: np.array([1])).ids
+    assert short[0].tolist() == [2, *range(9, 10 + label)][:1] + [*range(9, 10 + label)][-7:], "the last word stays"
+    sentiment = gpt.Config.model_validate(tree()).subtasks["sentiment"]
+    one = read_examples(data, sentiment, "train", vocabulary).ids[0][0].tolist()
+    assert (one[0], one[-1]) == (2, 4), "start, text, extract"
     assert found.labels.tolist()[:2] == [0, 1]
     assert beginning_of(["One", ","], [5, 6]) == ("one", 5)
     assert len(beginning_of(["a"] * 40 + ["B"], [0] * 40 + [1])[0].split()) <= 12

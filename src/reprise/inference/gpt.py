@@ -21,6 +21,13 @@ EXAMPLES = (
     "she is the best actor of her time .",
     "no",
 )
+INPUTS = {
+    "text": "[CLS] text [MASK]",
+    "last_word": "[CLS] text",
+    "pair": "[CLS] text [SEP] text [MASK]",
+    "both_orders": "[CLS] text [SEP] text [MASK]",
+}
+"""What a fine-tuned model reads, by `reads` of its task."""
 LENGTH = 24
 """Most pieces that are written."""
 
@@ -90,7 +97,7 @@ def networks(task: Task) -> list[Network]:
     for name, sub in task.tasks.items():
         model = task.models[name]
         assert isinstance(model, Finetuned)
-        shape = "[CLS] text [MASK]" if sub.reads in ("text", "last_word") else "[CLS] text [SEP] text [MASK]"
+        shape = INPUTS[sub.reads]
         says = f"ids int64 and mask bool [batch, seq], {shape}, false at padding, to the {sub.labels} outputs"
         labels = ()
         if (task.run.data / sub.part / "labels.json").exists():
