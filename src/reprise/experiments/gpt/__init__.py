@@ -22,14 +22,14 @@ Deviations at every scale:
   the paper also reports, are left out.
 - Table 5, LSTM: its hidden states are narrowed to the width of the embeddings, which are its output layer, too.
 
-Deviations at laptop scale, in addition to its overlay in params/gpt.yaml: the text is film reviews. One task replaces
-the paper's: what is the tag of the last word in the beginning of a sentence of the Brown corpus? (Whether words are in
-order, CoLA's nearest relative, no network of this size learned; for sentiment there was no time.) It is read off that
-word's own state, with no extract token, as in Equation 3: from an extract token the Transformer learned only late to
-look back at the word. Layer normalisation opens each branch, as in GPT-2, so that few updates at a high rate suffice.
-No tagged sentence is in the pretraining text, nor any that is held out of Rotten Tomatoes, the smoke scale's SST-2:
-reviews that quote one are left out. The paper's zero-shot heuristic for CoLA, the mean log-probability of the tokens,
-tells sentences of held-out reviews from the same with two words exchanged.
+Deviations at laptop scale, in addition to its overlay in params/gpt.yaml: the text is film reviews. SST-2 is replaced
+by Rotten Tomatoes, and the tasks of grammar and inference by another: what is the tag of the last word in the beginning
+of a sentence of the Brown corpus? (Whether words are in order, CoLA's nearest relative, no network of this size
+learned.) It is read off that word's own state, with no extract token, as in Equation 3: from an extract token the
+Transformer learned only late to look back at the word. Layer normalisation opens each branch, as in GPT-2, so that few
+updates at a high rate suffice. No tagged sentence is in the pretraining text, nor any that is held out of Rotten Tomatoes: reviews that quote
+one are left out. The paper's zero-shot heuristic for CoLA, the mean log-probability of the tokens, tells sentences of
+held-out reviews from the same with two words exchanged.
 
 Files: `config.py`, `model.py` (language models, output layer, key map for the published weights), `pretraining.py`,
 `examples.py` (tasks as tokens), `finetuning.py`, `bag_of_words.py` (the floor), `pictures.py`.
