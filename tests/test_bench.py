@@ -78,3 +78,27 @@ def test_a_made_up_project_has_all_that_its_stages_leave(tmp_path, monkeypatch):
     assert len(paths) == 14
     assert [path for path in paths if not (tmp_path / path).exists()] == []
     assert read_published(tmp_path / "models/laptop/two/pretrain/fast/seed0.run.json")["name"] == "two/pretrain/fast/s0"
+
+
+def test_shares_of_processor_time_by_hand(monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY)
+    found = importlib.import_module("bench.shares")
+    frames = [
+        {"name": 'process 7:"python -m reprise pretrain gan', "file": None},
+        {"name": "_work", "file": "reprise/core/run/grid.py"},
+        {"name": "Trainer.fit", "file": "site-packages/pytorch_lightning/trainer/trainer.py"},
+        {"name": "GanTask.update", "file": "reprise/experiments/gan.py"},
+        {"name": "_find_and_load", "file": "<frozen importlib._bootstrap>"},
+        {"name": "Run.log", "file": "site-packages/wandb/sdk/wandb_run.py"},
+        {"name": "backward", "file": "torch/_tensor.py"},
+    ]
+    recorded = {
+        "shared": {"frames": frames},
+        "profiles": [
+            # Of an update, whatever it calls. An import counts as one, whoever asks for it.
+            {"samples": [[0, 1, 2, 3, 6], [0, 1, 2], [0, 1, 5, 4]], "weights": [5.0, 1.0, 2.0]},
+            {"samples": [[0], [0, 1], [0, 1, 5]], "weights": [100.0, 1.0, 1.0]},  # the first has no Python frame
+        ],
+    }
+    expected = {"updates": 0.5, "imports": 0.2, "Lightning": 0.1, "W&B": 0.1, "stages and grid": 0.1}
+    assert found.shares([recorded]) == pytest.approx(expected)

@@ -118,10 +118,37 @@ def test_models_of_other_knobs_are_neither_scored_nor_started_from(toy_project):
         printed = toy_project.reprise(stage, *words, "arms.slow.optimizer.lr=0.002", status=1)
         assert "made with other knobs, code or data (toy/pretrain/slow/s0" in printed, printed
     toy_project.reprise("finetune", "toy")
+    scored = sorted((toy_project.root / ".reprise" / "runs").glob("*/evaluation-*"))
     printed = toy_project.reprise("evaluate", "toy", "arms.slow.optimizer.lr=0.002", status=1)
     assert "models/laptop/toy/pretrain: 2 of 4 runs were made with other knobs" in printed
     assert not (toy_project.root / "results").exists()
+    assert sorted((toy_project.root / ".reprise" / "runs").glob("*/evaluation-*")) == scored
+
+
+def test_runs_are_scored_by_the_processes_that_train_them_as_the_evaluate_stage_scores_them(toy_project):
+    toy_project.reprise("pretrain", "toy")
+    folders = sorted((toy_project.root / ".reprise" / "runs").glob("*/evaluation-*"))
+    assert len(folders) == 4
+    assert not list((toy_project.root / ".reprise" / "runs").glob("*/to-score"))
+    assert "evaluate toy: " not in toy_project.reprise("evaluate", "toy")  # no progress, as no process was started
+    results = toy_project.root / "results" / "laptop" / "toy"
+    found = {name: (results / name).read_bytes() for name in ("claims.json", "runs.csv")}
+    for folder in folders:
+        shutil.rmtree(folder)
+    shutil.rmtree(results)
+    assert "evaluate toy: " in toy_project.reprise("evaluate", "toy")
+    assert sorted((toy_project.root / ".reprise" / "runs").glob("*/evaluation-*")) == folders
+    assert {name: (results / name).read_bytes() for name in found} == found
+
+
+def test_scoring_that_fails_spoils_no_training_and_is_told_by_the_evaluate_stage(toy_project):
+    edited(
+        toy_project.sources / "reprise" / "experiments" / "toy.py",
+        {"        error = (self.line": "        raise KeyError('no such picture')\n        error = (self.line"},
+    )
+    assert "4 of 4 runs trained" in toy_project.reprise("pretrain", "toy")
     assert not list((toy_project.root / ".reprise" / "runs").glob("*/evaluation-*"))
+    assert "no such picture" in toy_project.reprise("evaluate", "toy", status=1)
 
 
 def test_what_starts_from_a_diverged_run_is_not_run(toy_project):

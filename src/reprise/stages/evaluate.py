@@ -12,10 +12,10 @@ from reprise.core.config.project import Project
 from reprise.core.contract import Failed, Run, Stage
 from reprise.core.run import run_store, tracking
 from reprise.core.run.integrity import naming
-from reprise.core.run.progress import Progress
 from reprise.core.verdicts import results, results_writer
 from reprise.stages.check_data import check_prepared
 from reprise.stages.run_list import check_trained, runs_of, untrained
+from reprise.stages.score import score, track
 from reprise.stages.train import about, grid, preload, raise_failures
 
 
@@ -53,7 +53,7 @@ def _evaluate(project: Project, experiment: str, chosen: Collection[str]) -> Non
     if waiting:
         check_prepared(project.root, data)
     runtime = project.params.runtime.model_dump(mode="json")
-    job = partial(evaluate_one, root=project.root)
+    job = partial(score, root=project.root)
     outcomes = grid(project, preload(experiment))(f"evaluate {experiment}", waiting, job, runtime)
     raise_failures(outcomes, len(whole) - len(waiting))
 
@@ -86,7 +86,7 @@ def _evaluate(project: Project, experiment: str, chosen: Collection[str]) -> Non
             scoring={arm: next(run.scoring for run in every if run.arm == arm) for arm in known},
             kept=results_writer.keep(folder, {run.arm for run in stay}) if stay else None,
         )
-    track(project, waiting)
+    track(waiting, project.root, project.params.tracking, about(project, experiment))
 
 
 def _up_to_date(folder: Path, runs: Sequence[Run]) -> list[Run]:
@@ -104,31 +104,6 @@ def _up_to_date(folder: Path, runs: Sequence[Run]) -> list[Run]:
     return [run for run in there.values() if run is not None and run.arm not in stale]
 
 
-def track(project: Project, scored: list[Run]) -> None:
-    """Add the scores and pictures of `scored` to their W&B runs."""
-    settings, root = project.params.tracking, project.root
-    if not scored or tracking.wandb_mode(settings) == "off":
-        return
-    experiment = scored[0].experiment
-    said = about(project, experiment)
-    with Progress(f"W&B {experiment}", 1) as progress:
-        for done, run in enumerate(scored):
-            progress.update("scores", done, len(scored), None, "running")
-            tracker = tracking.open_tracker(run, settings, root, run.fingerprint, run.source, said)
-            history = run_store.read_history(run.model.with_suffix(".history.csv"))
-            last = dict(history[-1]) if history else {}
-            axis, *_ = [*last, ""]  # its first column
-            step = int(last.pop(axis, -1)) + 1  # W&B drops data for steps that it already has
-            for name, path in sorted(run_store.score_pictures(root, run).items()):
-                tracker.picture(name, path, step)
-            tracker.summary(last | (run_store.read_metrics(root, run) or {}))
-            tracker.finish(ok=True)
-            if not tracker.works:  # every further run would wait in vain as long
-                progress.update("scores", done, len(scored), None, "failed")
-                return
-        progress.update("scores", len(scored), len(scored), None, "done")
-
-
 def _scores(root: Path, runs: list[Run]) -> dict[tuple[str, int], dict[str, float]]:
     """Return the metrics of those `runs` that have been scored, by arm and seed."""
     found = {(run.arm, run.seed): run_store.read_metrics(root, run) for run in runs}
@@ -140,11 +115,3 @@ def _pictures(root: Path, run: Run, record: dict[str, Any]) -> dict[str, Path]:
     files = run_store.published_files(run.model.with_suffix(".run.json"), record)
     taken = {path.stem: path for name, path in files.items() if name.startswith(run_store.PICTURES)}
     return taken | run_store.score_pictures(root, run)
-
-
-def evaluate_one(run: Run, report: Any, *, root: Path) -> str:
-    """Score one run of the grid, in its own process."""
-    from reprise.core.run.execution import evaluate
-
-    with run_store.run_lock(root, run):
-        return evaluate(run, root)

@@ -22,6 +22,7 @@ from reprise.core.run.integrity import Damaged, clear, naming, swap_in
 from reprise.core.run.machine import processor, use_threads
 from reprise.stages.check_data import check_prepared
 from reprise.stages.run_list import check_trained, runs_of
+from reprise.stages.score import data_of_scores, score_when_trained
 
 LOCKED = "REPRISE_RUN_LOCKED"
 """Environment variable with the fingerprint of the run that the parent stage has locked."""
@@ -83,7 +84,8 @@ def _train(project: Project, experiment: str, stage: Stage, echo: Callable[[str]
         outcomes = _one_after_another(project, waiting)
     else:
         settings, said = project.params.tracking, about(project, experiment)
-        job = partial(train_alone, runtime=runtime, settings=settings, root=project.root, about=said)
+        data = data_of_scores(project, experiment, stage) if waiting else None
+        job = partial(train_alone, runtime=runtime, settings=settings, root=project.root, about=said, scored_on=data)
         modules = [*preload(experiment), *tracking.modules(project.params.tracking)]
         outcomes = grid(project, modules)(f"{stage} {experiment}", waiting, job, runtime)
     raise_failures(outcomes, len(known))
@@ -163,11 +165,37 @@ def train_one(
     return execute(run, runtime, root, tracker, report)
 
 
-def train_alone(run: Run, report: Any, *, root: Path, **how: Any) -> str:
-    """Train one run of the grid in its own process. Not for ranks, which share a run and would block on its lock."""
+def train_alone(
+    run: Run,
+    report: Any,
+    *,
+    runtime: dict[str, Any],
+    settings: Any,
+    root: Path,
+    about: tracking.About | None = None,
+    scored_on: Path | None = None,
+) -> str:
+    """Train one run of the grid in its own process, and score it on the dataset in `scored_on`, if one is given.
+
+    Not for ranks, which share a run and would block on its lock.
+    """
+    from reprise.core.run.execution import execute
+
+    trackers: list[tracking.LastingTracker] = []
+
+    def open_tracker() -> tracking.LastingTracker:
+        opened = tracking.open_tracker(run, settings, root, run.fingerprint, run.source, about)
+        trackers.append(tracking.LastingTracker(opened))
+        return trackers[-1]
+
     with run_store.run_lock(root, run):
-        ended = train_one(run, report, root=root, **how)
-        run_store.note(root, run, **hardware(how["runtime"]))
+        ended = execute(run, runtime, root, open_tracker, report)
+        run_store.note(root, run, **hardware(runtime))
+        # Without a tracker, another process trained the run meanwhile.
+        for tracker in trackers:
+            if scored_on is not None and ended == "done":
+                score_when_trained(run, root, scored_on, tracker)
+            tracker.close()
     return ended
 
 

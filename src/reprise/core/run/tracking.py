@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -229,9 +230,12 @@ def modules(settings: TrackingSettings) -> list[str]:
     """Return modules that runs import for tracking. Preloading them before the fork saves 0.7 s of CPU time per run.
 
     requests suppresses one of its own warnings while it is imported. This occasionally fails if the training thread
-    suppresses warnings at the same moment.
+    suppresses warnings at the same moment. pandas, where it is installed, is imported by wandb for the first row.
     """
-    return [] if settings.wandb == "off" else ["wandb", "wandb.sdk.launch.inputs.internal", "requests"]
+    if wandb_mode(settings) == "off":
+        return []
+    named = ["wandb", "wandb.sdk.launch.inputs.internal", "requests"]
+    return [*named, *(["pandas"] if find_spec("pandas") else [])]
 
 
 def wandb_mode(settings: TrackingSettings) -> Mode:
@@ -326,6 +330,30 @@ def _expanded(path: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
+
+
+class LastingTracker:
+    """Keeps a run's tracker open after its training has ended well, so that scores can be added until `close`."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        """Pass everything on to `tracker`."""
+        self._tracker = tracker
+        self.log, self.picture, self.summary = tracker.log, tracker.picture, tracker.summary
+        self.is_open = True
+
+    @property
+    def works(self) -> bool:
+        return self._tracker.works
+
+    def finish(self, ok: bool) -> None:
+        if not ok:
+            self.close(ok)
+
+    def close(self, ok: bool = True) -> None:
+        """End the run, unless it has ended."""
+        if self.is_open:
+            self.is_open = False
+            self._tracker.finish(ok)
 
 
 class NoTracker:
