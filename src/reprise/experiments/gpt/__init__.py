@@ -27,9 +27,9 @@ by Rotten Tomatoes, and the tasks of grammar and inference by another: what is t
 of a sentence of the Brown corpus? (Whether words are in order, CoLA's nearest relative, no network of this size
 learned.) It is read off that word's own state, with no extract token, as in Equation 3: from an extract token the
 Transformer learned only late to look back at the word. Layer normalisation opens each branch, as in GPT-2, so that few
-updates at a high rate suffice. No tagged sentence is in the pretraining text, nor any that is held out of Rotten Tomatoes: reviews that quote
-one are left out. The paper's zero-shot heuristic for CoLA, the mean log-probability of the tokens, tells sentences of
-held-out reviews from the same with two words exchanged.
+updates at a high rate suffice. No tagged sentence is in the pretraining text, nor any that is held out of Rotten
+Tomatoes: reviews that quote one are left out. The paper's zero-shot heuristic for CoLA, the mean log-probability of the
+tokens, tells sentences of held-out reviews from the same with two words exchanged.
 
 Files: `config.py`, `model.py` (language models, output layer, key map for the published weights), `pretraining.py`,
 `examples.py` (tasks as tokens), `finetuning.py`, `bag_of_words.py` (the floor), `pictures.py`.
