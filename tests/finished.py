@@ -34,6 +34,8 @@ MODELS: list[tuple[str, Stage, str]] = [
     ("dqn", "pretrain", "random"),
     ("bert", "pretrain", "mlm"),
     ("bert", "finetune", "mlm"),
+    ("gpt", "pretrain", "full"),
+    ("gpt", "finetune", "full"),
     ("normalisation", "pretrain", "batch"),
     ("regularisation", "pretrain", "autoencoder"),
     ("svm_vs_net", "pretrain", "svm"),

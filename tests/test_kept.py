@@ -82,6 +82,7 @@ def test_a_kept_model_is_of_the_arm_that_the_paper_favours_and_does_what_its_car
 PICTURE = ["--out", "samples.png"]
 GIVEN = {
     "bert": ["the film was [MASK] ."],
+    "gpt": ["the film is"],
     "memn2n": [STORY],
     "transformer": ["the old friend visits my small house"],
     "word2vec": ["king - man + woman"],

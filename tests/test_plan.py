@@ -181,6 +181,7 @@ EXPERIMENTS = list(load(REPOSITORY, papers=()).papers)
 
 NEEDED = {
     "bert": "english_text",
+    "gpt": "english_text",
     "transformer": "translation",
     "attention_nmt": "long_translation",
     "seq2seq": "monotone_translation",

@@ -487,6 +487,30 @@ def test_a_story_is_answered_with_what_was_looked_at(finished: Finished) -> None
     assert "expected statements" in finished("try", "memn2n", "Where is Mary?", status=2)
 
 
+# Beginnings
+
+
+def test_a_beginning_is_continued_as_the_model_goes_on(finished: Finished) -> None:
+    task: Any = finished.task("gpt", "pretrain", "full")
+    found = json.loads(finished("try", "gpt", "The film", "--json", "-n", "2"))
+    words = WordPiece(task.vocabulary.pieces)
+    ids = torch.tensor([[words.cls, *words.encode(["the film"])[0].tolist()]])
+    logits = task.model.logits(task.model(ids))[0, -1, : len(words)]
+    logits[words.special] = -torch.inf
+    assert found["text"] == "the film"
+    likeliest = words.pieces[int(logits.argmax())].removeprefix("##")
+    assert found["likeliest"].startswith(likeliest)
+    assert len(found["drawn"]) == 2
+    assert found["drawn"][0] != found["drawn"][1]
+    assert found == json.loads(finished("try", "gpt", "the film", "--json", "-n", "2"))
+    assert found["drawn"] != json.loads(finished("try", "gpt", "the film", "--json", "-n", "2", "--draw", "1"))["drawn"]
+    printed = finished("try", "gpt", "the film").splitlines()
+    assert "the film ..." in printed
+    assert printed[printed.index("likeliest:") + 1].startswith(f"  ... {found['likeliest'].split()[0]}")
+    assert "continues 30 at most" in finished("try", "gpt", "film " * 31, status=2)
+    assert "no beginning was given" in finished("try", "gpt", " ", status=2)
+
+
 # Translations
 
 

@@ -275,6 +275,31 @@ class Translator(Models):
 
 
 @dataclass(frozen=True)
+class Written:
+    """A text, and how a language model goes on."""
+
+    text: str
+    """As the model reads it."""
+    likeliest: str
+    """Continuation by the most probable piece each time."""
+    drawn: list[str]
+    """Continuations drawn from the model's probabilities."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writer(Models):
+    """Language models that continue a text."""
+
+    write: Callable[[Any, str, int, int], Written]
+    """(pretrained task, text, count, draw): the likeliest continuation and `count` others; each draw has its own."""
+    needs_data: ClassVar[bool] = False
+    trying: ClassVar[str] = "the beginning of a sentence, continued"
+
+    def hub_task(self, config: Any, stage: str) -> str | None:
+        return "text-generation" if stage == "pretrain" else "text-classification"
+
+
+@dataclass(frozen=True)
 class Reply:
     """A walk through a graph."""
 
@@ -334,6 +359,6 @@ class Words(Models):
 
 KINDS: dict[str, type[Models]] = {
     kind.__name__: kind
-    for kind in (Sampler, Player, Opponent, Text, Stories, Translator, Words, Walker, Classifier, Models)
+    for kind in (Sampler, Player, Opponent, Text, Writer, Stories, Translator, Words, Walker, Classifier, Models)
 }
 """Kinds by name, in the order of `reprise try --help`."""

@@ -1,9 +1,10 @@
-"""`reprise try` for models that read: sentences, stories, sentences to be translated, and words."""
+"""`reprise try` for models that read: sentences, their beginnings, stories, sentences to be translated, and words."""
 
 from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -12,7 +13,7 @@ from reprise.commands.find_model import Trained, check_data
 from reprise.commands.project import UsageError
 from reprise.commands.try_model.asked import Asked, find_model, offered, opened, waiting
 from reprise.core.config.project import Project
-from reprise.inference.kinds import MASK, Stories, Text, Translator, Words, is_masked
+from reprise.inference.kinds import MASK, Stories, Text, Translator, Words, Writer, is_masked
 
 WORDS = 5
 """Default number of guesses for a missing word."""
@@ -20,6 +21,9 @@ ANSWERS = 3
 """Default number of answers to a question about a story."""
 EXAMPLE = "Mary took the milk. Mary went to the garden. Where is the milk?"
 SENTENCE = "the old friend visits my small house"
+BEGINNING = "the film is"
+CONTINUATIONS = 3
+"""Default number of continuations that are drawn."""
 SUM = "king - man + woman"
 NEAREST = 8
 """Default number of nearest words."""
@@ -172,3 +176,21 @@ def near(project: Project, asked: Asked) -> Iterator[str]:
         return
     yield f"nearest to {found.asked}, with the cosine:"
     yield from (f"  {cosine:6.3f}  {word}" for word, cosine in found.words)
+
+
+def write(project: Project, asked: Asked) -> Iterator[str]:
+    if asked.out is not None:
+        raise UsageError("the continuation is printed; --json is for scripts, and there is no --out")
+    text = _given_text(asked, "beginning", BEGINNING)
+    trained = find_model(project, asked, "pretrain")
+    yield from asked.header(trained)
+    with waiting(project, asked):
+        found = offered(asked, Writer).write(opened(project, trained), text, asked.number or CONTINUATIONS, asked.draw)
+    if asked.as_json:
+        yield json.dumps({"model": trained.run.name, **asdict(found)}, indent=1, ensure_ascii=False)
+        return
+    yield f"{found.text} ..."
+    for name, texts in (("likeliest", [found.likeliest]), ("drawn", found.drawn)):
+        yield f"{name}:"
+        for said in texts:
+            yield from textwrap.wrap(f"... {said}", 78, initial_indent="  ", subsequent_indent="    ")

@@ -23,6 +23,7 @@ from reprise.inference.kinds import (
     Unusable,
     Walker,
     Words,
+    Writer,
 )
 from reprise.inference.lookup import by_kind, kind_of
 
@@ -31,6 +32,7 @@ USES: dict[type[Models], Callable[[Project, Asked], Iterator[str]]] = {
     Player: games.play,
     Opponent: games.duel,
     Text: texts.read,
+    Writer: texts.write,
     Stories: texts.tell,
     Translator: texts.translate,
     Words: texts.near,
