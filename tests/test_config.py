@@ -540,7 +540,7 @@ def test_kinds_types_and_lists(files: Files) -> None:
     files.edit("papers/gan.yaml", ("kind: above", "kind: abve"), ("year: 2014", "year: '2014'"))
     assert files.mistakes() == [
         "datasets/mnist.yaml:8:15: parts.digits.sources[0].kind: expected one of pypi, npm, deb, hub, url, "
-        "installed, made_up, found 'pipy'; did you mean pypi?",
+        "installed, committed, made_up, found 'pipy'; did you mean pypi?",
         "papers/gan.yaml:3:7: year: expected a whole number, found '2014'; "
         "numbers are written without _ and without quotes",
         "papers/gan.yaml:21:44: claims.good.kind: "

@@ -49,7 +49,8 @@ def test_everything_is_written_once(tmp_path: Path) -> None:
     pipeline = load(root, papers=()).pipeline
     stages = {stage: getattr(pipeline, stage) for stage in ("pretrain", "finetune", "evaluate")}
     expected = {f"{stage}/{key}" for stage, section in stages.items() for key in section}
-    assert written(root) == expected | {f"prepare/{key}" for key in pipeline.datasets} | {"report/page"}
+    expected |= {f"prepare/{key}" for key in pipeline.datasets} | {f"tabulate/{key}" for key in pipeline.tables}
+    assert written(root) == expected | {"report/page"}
     assert written(root) == set()
 
 

@@ -86,6 +86,7 @@ def test_a_number_that_moved_is_told() -> None:
     """The comparison with the goldens can fail: in each kind of number, within its own tolerance alone."""
     recorded = {"pretrain": {"a": {"steps": 4, "updates": {"loss": [1.0, None]}, "weights": {"w": [10.0, 1.0]}}}}
     exceptions = {"pretrain/a/updates/loss/0": {"rtol": 0.1, "reason": "a test"}}
+    recorded["processor"] = torch.backends.cpu.get_cpu_capability()
 
     def moved(path: tuple[str, ...], place: int | None, value: float | None) -> list[str]:
         tree = {"pretrain": {"a": {"steps": 4, "updates": {"loss": [1.0, None]}, "weights": {"w": [10.0, 1.0]}}}}
@@ -111,6 +112,13 @@ def test_a_number_that_moved_is_told() -> None:
     recorded["exceptions"] = exceptions
     assert moved(("updates", "loss"), 0, 1.05) == []
     assert len(moved(("updates", "loss"), 0, 1.2)) == 1
+    del recorded["exceptions"]
+    recorded["processor"] = "another"  # there only how long training is, and how it begins
+    assert moved(("updates", "loss"), 0, 1.009) == []
+    assert len(moved(("updates", "loss"), 0, 1.02)) == 1
+    assert moved(("weights", "w"), 1, 1.002) == []
+    assert len(moved(("steps",), None, 5)) == 1
+    assert len(moved(("more",), None, 1.0)) == 1
 
 
 def test_a_summary_tells_tensors_of_one_norm_apart() -> None:

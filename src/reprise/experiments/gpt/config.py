@@ -132,8 +132,11 @@ class Config(ExperimentConfig):
     """A language model pretrained on text, then fine-tuned on each task."""
 
     model: Architecture
+    """The language model, and the LSTM in its place."""
     pretrain: Pretraining
+    """Training on text without labels."""
     finetune: Finetuning
+    """Training on the tasks, from the same pretrained weights."""
 
     @property
     def subtasks(self) -> dict[str, Subtask]:
