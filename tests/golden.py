@@ -36,8 +36,8 @@ from smoke import Smoke
 FOLDER = REPOSITORY / "tests" / "golden"
 RTOL = 1e-4
 ELSEWHERE_RTOL, ELSEWHERE_UPDATES = 1e-2, 2
-"""On a processor with other vector instructions only the first updates are compared: ten of them amplify rounding, and a
-metric that counts examples moves by whole ones.
+"""On a processor with other vector instructions only the first updates are compared: ten of them amplify rounding, and
+a metric that counts examples moves by whole ones.
 """
 RECORDED_ON = "AVX512"
 """Instructions of the processor of files that do not name them."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import re
+import zlib
 from pathlib import Path
 
 import pytest
 import torch
-import zlib
 
 from layout import REPOSITORY, repository
 from reprise.commands.unwritten import unwritten
