@@ -47,9 +47,10 @@ def everything_prepared(folder: Path) -> Path:
     generator = np.random.default_rng(0)
     for part in ("reviews", "tags", "sentiment", "pairs"):
         (folder / part).mkdir()
-    store.write_texts(
-        folder / "reviews", "train", [". ".join(sentences(generator, 6)).capitalize() + "." for _ in range(120)]
-    )
+    # With enough words of chance that the WordPieces learned from them fill the vocabulary of a language model.
+    words = ["".join(map(chr, generator.integers(97, 123, 5))) for _ in range(200)]
+    reviews = [[*sentences(generator, 6), " ".join(generator.choice(words, 20))] for _ in range(120)]
+    store.write_texts(folder / "reviews", "train", [". ".join(review).capitalize() + "." for review in reviews])
     for split in ("train", "validation", "test"):
         lines = sentences(generator, 40)
         store.write_tags(folder / "tags", split, [(line.split(), [len(w) % 3 for w in line.split()]) for line in lines])

@@ -107,7 +107,7 @@ def test_the_keyboard_reaches_all(opened: Any):
     page = opened("index.html").page
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    assert page.url.endswith("#main")
+    page.wait_for_url("**#main")
     page.locator("#verdict-all").focus()
     page.keyboard.press("ArrowRight")
     assert page.locator("#verdict-reproduced").is_checked()
