@@ -227,10 +227,10 @@ def test_features_are_the_largest_of_each_cell_and_statistics_those_of_real_imag
 
 
 def test_learns(data: Path) -> None:
-    tree = TINY | {"batch_size": 50, "duration": "100step", "decay": "50step", "optimizer": ADAM}
+    tree = TINY | {"batch_size": 50, "duration": "200step", "decay": "100step", "optimizer": ADAM}
     start, found = (scored(task).metrics for task in (opened(paper, tree, data), trained(paper, tree, data, every=50)))
     assert found["fd_lenet_v1"] < 0.5 * start["fd_lenet_v1"]
-    assert found["nn_error"] < start["nn_error"] - 5  # points: 6.5 on a processor with AVX2, above 10 with AVX-512
+    assert found["nn_error"] < start["nn_error"] - 10  # points
 
 
 def test_what_each_method_is_judged_by(data: Path) -> None:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-from torch import Tensor
+from torch import Tensor, nn
 
 from reprise.parts.data.store import Texts
 
@@ -80,6 +80,23 @@ class WordPiece:
         ids = np.fromiter((i for encoding in encodings for i in encoding.ids), np.int32, int(offsets[-1]))
         spans = [span for encoding in encodings for span in encoding.offsets]
         return Ragged(ids, offsets), np.array(spans, np.int64).reshape(-1, 2)
+
+
+class Vocabulary(nn.Module):
+    """The WordPieces, saved with the weights, so that a model always has its vocabulary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[str] = list(SPECIAL)
+
+    def get_extra_state(self) -> Tensor:
+        """Return the pieces in UTF-8, one per line, as uint8."""
+        # A state dict of safetensors holds only tensors.
+        return torch.tensor(list("\n".join(self.pieces).encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restore the pieces from `get_extra_state`."""
+        self.pieces = bytes(state.cpu().numpy()).decode().split("\n")
 
 
 def _tokenizer(numbers: dict[str, int] | None = None) -> Tokenizer:

@@ -18,10 +18,9 @@ from reprise.experiments.bert import config as settings
 from reprise.experiments.bert.examples import UNLABELLED, Examples, read_examples
 from reprise.experiments.bert.model import Finetuned
 from reprise.experiments.bert.pictures import attention_map, attention_weights, shown_sentence
-from reprise.experiments.bert.pretraining import Vocabulary
 from reprise.parts.optim import build_optimizer
 from reprise.parts.scores import matthews_correlation, pearson_correlation, spearman_correlation
-from reprise.parts.text import BucketSampler, Ragged, WordPiece, padded
+from reprise.parts.text import BucketSampler, Ragged, Vocabulary, WordPiece, padded
 from reprise.parts.training import InTurn, Schedule
 
 _EVALUATED_AT_ONCE = 128

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from reprise.core.contract import Run
@@ -20,28 +20,11 @@ from reprise.experiments.bert.model import Pretrainer, load_published_
 from reprise.parts.data.sampling import EpochSampler, share_of
 from reprise.parts.data.store import open_texts
 from reprise.parts.optim import build_optimizer
-from reprise.parts.text import SPECIAL, Packed, WordPiece, corrupt, packed_with_vocabulary
+from reprise.parts.text import Packed, Vocabulary, WordPiece, corrupt, packed_with_vocabulary
 from reprise.parts.training import Schedule
 
 _BATCHES = 1 << 62
 """First stream of the generators that make batches; the streams that order epochs count from 0."""
-
-
-class Vocabulary(nn.Module):
-    """The WordPieces, saved with the weights, so that a model always has its vocabulary."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pieces: list[str] = list(SPECIAL)
-
-    def get_extra_state(self) -> Tensor:
-        """Return the pieces in UTF-8, one per line, as uint8."""
-        # A state dict of safetensors holds only tensors.
-        return torch.tensor(list("\n".join(self.pieces).encode()), dtype=torch.uint8)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Restore the pieces from `get_extra_state`."""
-        self.pieces = bytes(state.cpu().numpy()).decode().split("\n")
 
 
 class Batch(NamedTuple):

@@ -20,10 +20,10 @@ from reprise.experiments.gpt.bag_of_words import predicted_by_words
 from reprise.experiments.gpt.examples import Examples, read_examples
 from reprise.experiments.gpt.model import Finetuned, LanguageModel
 from reprise.experiments.gpt.pictures import layers_chart, writing_film
-from reprise.experiments.gpt.pretraining import Progress, Vocabulary, language_loss, next_tokens
+from reprise.experiments.gpt.pretraining import Progress, language_loss, next_tokens
 from reprise.parts.optim import build_optimizer
 from reprise.parts.scores import matthews_correlation, pearson_correlation
-from reprise.parts.text import BucketSampler, WordPiece, padded
+from reprise.parts.text import BucketSampler, Vocabulary, WordPiece, padded
 from reprise.parts.training import InTurn, Schedule
 
 _AT_ONCE = 128

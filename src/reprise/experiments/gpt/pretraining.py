@@ -19,7 +19,7 @@ from reprise.experiments.gpt.model import LanguageModel
 from reprise.parts.data.sampling import EpochSampler, share_of
 from reprise.parts.data.store import Texts, open_texts
 from reprise.parts.optim import build_optimizer
-from reprise.parts.text import SPECIAL, Ragged, WordPiece, packed_with_vocabulary, padded
+from reprise.parts.text import Ragged, Vocabulary, WordPiece, packed_with_vocabulary, padded
 from reprise.parts.training import Schedule
 
 CHECKPOINTS = 10
@@ -29,23 +29,6 @@ WRITTEN = 40
 PROMPT = "the film is"
 _AT_ONCE = 125
 _IGNORED = -100
-
-
-class Vocabulary(nn.Module):
-    """The WordPieces, saved with the weights, so that a model always has its vocabulary."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pieces: list[str] = list(SPECIAL)
-
-    def get_extra_state(self) -> Tensor:
-        """Return the pieces in UTF-8, one per line, as uint8."""
-        # A state dict of safetensors holds only tensors.
-        return torch.tensor(list("\n".join(self.pieces).encode()), dtype=torch.uint8)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Restore the pieces from `get_extra_state`."""
-        self.pieces = bytes(state.cpu().numpy()).decode().split("\n")
 
 
 class Progress(nn.Module):
