@@ -589,6 +589,13 @@ def test_code_that_pythonpath_names_runs_with_a_warning(clone: CommandLine) -> N
 # Folders elsewhere
 
 
+def test_a_stage_ends_with_the_one_that_follows(clone: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert clone.reprise("prepare", "points").endswith("next: reprise pretrain toy\n")
+    monkeypatch.setenv("DVC_STAGE", "prepare@points")
+    assert clone.reprise("prepare", "points").endswith("next stage: dvc repro pretrain@toy\n")
+    assert clone.reprise("report").endswith("edit a knob (docs/change-a-knob.md)\n")
+
+
 def test_a_link_that_dvc_would_refuse_is_told_before_the_work(
     clone: CommandLine, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,7 +52,7 @@ def prepare(dataset: Dataset, overrides: Overrides = None) -> None:
         raise Failed(str(error)) from error
     # One suggestion is enough, although several papers may use the dataset.
     for first in [key for key, stage in project.pipeline.pretrain.items() if stage.data == dataset][:1]:
-        _tell_next(f"reprise pretrain {first}")
+        _tell_next("pretrain", first)
 
 
 def tabulate(table: Table, overrides: Overrides = None) -> None:
@@ -65,7 +65,7 @@ def tabulate(table: Table, overrides: Overrides = None) -> None:
     from reprise.stages.tabulate import tabulate as run
 
     run(project, table, typer.echo)
-    _tell_next(f"sha256sum tables/{table}.csv, for datasets/{project.pipeline.tables[table].part_of}.yaml")
+    typer.echo(f"next: sha256sum tables/{table}.csv, for datasets/{project.pipeline.tables[table].part_of}.yaml")
 
 
 def pretrain(experiment: Experiment, overrides: Overrides = None, arms: ArmsOption = None) -> None:
@@ -111,7 +111,7 @@ def evaluate(experiment: Experiment, overrides: Overrides = None, arms: ArmsOpti
     check_links(project.root, "results")
     run(project, experiment, arms or [])
     print_verdicts(project, [experiment])
-    typer.echo("next: reprise report --open")
+    typer.echo("next stage: dvc repro report" if _in_dvc() else "next: reprise report --open")
 
 
 def report(show: Annotated[bool, typer.Option("--open", help="Open it in the browser afterwards")] = False) -> None:
@@ -122,11 +122,13 @@ def report(show: Annotated[bool, typer.Option("--open", help="Open it in the bro
     project = open_project(papers=())
     with Waiting("report", project.root) as waiting:
         page = run(project, waiting.echo)
-    if show:
-        import webbrowser
+    if not show:
+        typer.echo("next: open reports/index.html in a browser; edit a knob (docs/change-a-knob.md)")
+        return
+    import webbrowser
 
-        if not webbrowser.open(page.as_uri()):
-            typer.echo("no browser found: open reports/index.html yourself", err=True)
+    if not webbrowser.open(page.as_uri()):
+        typer.echo("no browser found: open reports/index.html yourself", err=True)
 
 
 def _check_arms(project: Project, experiment: str, arms: list[str]) -> None:
@@ -143,11 +145,17 @@ def _train(experiment: str, stage: Stage, overrides: list[str] | None, arms: lis
 
     train(project, experiment, stage, typer.echo, arms)
     later = [*project.pipeline.stages(experiment), "evaluate"]
-    chosen = "".join(f" --arm {arm}" for arm in arms)
-    _tell_next(f"reprise {later[later.index(stage) + 1]} {experiment}{chosen}")
+    _tell_next(later[later.index(stage) + 1], experiment, arms)
 
 
-def _tell_next(command: str) -> None:
-    """Tell a person the next command. DVC continues by itself."""
-    if "DVC_STAGE" not in os.environ:
-        typer.echo(f"next: {command}")
+def _tell_next(stage: str, experiment: str, arms: list[str] | None = None) -> None:
+    """Tell the stage that follows, by the command that the user is at."""
+    # DVC may go on to it by itself, or may have been asked for one stage: it does not tell the stage which.
+    if _in_dvc():
+        typer.echo(f"next stage: dvc repro {stage}@{experiment}")
+    else:
+        typer.echo(f"next: reprise {stage} {experiment}" + "".join(f" --arm {arm}" for arm in arms or []))
+
+
+def _in_dvc() -> bool:
+    return "DVC_STAGE" in os.environ
