@@ -161,7 +161,7 @@ def test_help_names_the_scales_that_there_are() -> None:
 
 
 def counted_as(claim: dict[str, Any]) -> str:
-    """Five coins of five are p = 1/32: what the first edition called reproduced, and the rule of now does not."""
+    """Five coins of five are p = 1/32: what the first edition called reproduced, and the current rule does not."""
     return EARLIER if claim["verdict"] == "reproduced" and claim["p"] > 0.025 else claim["verdict"]
 
 
@@ -170,7 +170,7 @@ def test_list_has_a_line_for_each_with_its_verdicts() -> None:
     lines, wide = (said("list", columns=columns).splitlines() for columns in (80, 200))
     rows = json.loads(said("list", "--json"))
     if any(EARLIER in row["verdicts"].values() for row in rows):
-        assert lines.pop() == wide.pop() == f"earlier: {EARLIER}, on too few seeds for the rule of now"
+        assert lines.pop() == wide.pop() == f"earlier: {EARLIER}, on too few seeds for the current rule"
     assert [line.split()[0] for line in lines] == [row["experiment"] for row in rows]
     assert [row["year"] for row in rows] == sorted(row["year"] for row in rows)
     verdicts = json.loads(said("verdicts", "--json"))

@@ -80,15 +80,15 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
         ("toy", "parts", "x"),
         "mnist has no part a at paper; it has b",
     ),
-    "circle": (
+    "cycle": (
         {"one": dataset({"x": "two/y"}), "two": dataset({"y": "one/x"})},
         ("one", "parts", "x"),
-        "the references form a circle: one/x → two/y → one/x",
+        "the references form a cycle: one/x → two/y → one/x",
     ),
     "its own name": (
         {"one": dataset({"x": "one/x"})},
         ("one", "parts", "x"),
-        "the references form a circle: one/x → one/x",
+        "the references form a cycle: one/x → one/x",
     ),
     "nothing to take away": (
         {"toy": dataset({"digits": part()}, smoke={"digit": None})},
@@ -299,6 +299,6 @@ def test_a_duration_has_an_end(unit: str) -> None:
         Duration.parse(f"90{unit}\n")
 
 
-def test_a_circle_is_an_error_of_validation() -> None:
-    with pytest.raises(ValidationError, match="circle"):
-        licences(MISTAKES["circle"][0], "one")
+def test_a_cycle_is_an_error_of_validation() -> None:
+    with pytest.raises(ValidationError, match="cycle"):
+        licences(MISTAKES["cycle"][0], "one")

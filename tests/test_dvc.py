@@ -129,7 +129,7 @@ def test_a_colleague_gets_the_models_without_training(project: CommandLine) -> N
         assert (colleague.root / path.relative_to(project.root)).read_bytes() == path.read_bytes()
 
     edit(colleague.root / "params/toy.yaml", "lr: 0.001", "lr: 0.003")
-    assert "2 of 4 runs trained, 2 were there already" in colleague("dvc", "repro", "pretrain@toy")
+    assert "2 of 4 runs trained, 2 were already there" in colleague("dvc", "repro", "pretrain@toy")
     colleague("git", "checkout", "--quiet", ".")
 
 
@@ -179,7 +179,7 @@ def make_bucket(port: int, name: str) -> None:
 def test_an_experiment_from_its_run_to_a_branch(project: CommandLine) -> None:
     trying, going_back, later = shown("test_an_experiment_from_its_run_to_a_branch")
     ran, table, diff, params, metrics, compared = run(project, trying)
-    assert "2 of 4 runs trained, 2 were there already" in ran
+    assert "2 of 4 runs trained, 2 were already there" in ran
     assert "gentler" in table
     assert "fast.error.mean" in table
     assert "fast.error.sd" not in table
@@ -210,7 +210,7 @@ def test_a_queued_experiment_shares_what_is_trained(project: CommandLine) -> Non
         time.sleep(3)
     assert printed.count("Success") == 1, printed
     [said] = run(project, [log])
-    assert "2 of 4 runs trained, 2 were there already" in said
+    assert "2 of 4 runs trained, 2 were already there" in said
     assert "warning" not in said
     assert rate(project) == 0.1
     assert project("git", "status", "--porcelain") == ""

@@ -62,7 +62,7 @@ def test_one_flipped_byte_of_a_run_trains_it_again_with_the_same_bits(project):
     assert " is damaged: " in printed
     assert "training it again" in printed
     assert weights(project.root) == before
-    assert "4 were there already" in project.reprise("pretrain", "toy")
+    assert "4 were already there" in project.reprise("pretrain", "toy")
 
 
 def test_all_that_a_run_leaves_is_on_disk_before_its_checkpoints_go(tmp_path, monkeypatch):
@@ -96,7 +96,7 @@ def test_whatever_stands_in_the_place_of_a_run_it_can_be_trained_again(project, 
         if left == "garbage":
             (done / "run.json").write_bytes(b"\xff\x00")
             (done / "weights.safetensors").symlink_to("nowhere")
-    assert "1 of 4 runs trained, 3 were there already" in project.reprise("pretrain", "toy")
+    assert "1 of 4 runs trained, 3 were already there" in project.reprise("pretrain", "toy")
     assert weights(project.root) == before
 
 
@@ -293,7 +293,7 @@ def test_the_same_stage_twice_at_once_is_done_once(toy_project):
     told, others = first.communicate(timeout=200)[0], second.communicate(timeout=200)[0]
     assert (first.returncode, second.returncode) == (0, 0), told + others
     assert f"pretrain toy: process {first.pid} is already working on it; waiting for its result" in others
-    assert "0 of 4 runs trained, 4 were there already" in others
+    assert "0 of 4 runs trained, 4 were already there" in others
 
 
 # What a stage leaves when the disk does not let it

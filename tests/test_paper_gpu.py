@@ -60,4 +60,4 @@ def test_it_runs_at_smoke_scale(tmp_path: Path) -> None:
         assert {arm for arm, _ in read_runs(folder)} == set(arms)
         assert read_verdicts(folder).keys() == load(REPOSITORY, papers=[paper]).papers[paper].claims.keys()
     again = here(*make, "PAPER_GPU=regularisation/dropout_max_norm")
-    assert "0 of 1 runs trained, 1 were there already" in again
+    assert "0 of 1 runs trained, 1 were already there" in again

@@ -50,7 +50,7 @@ def test_a_full_disk_is_named_with_its_run_and_nothing_is_lost(trained_toy, tmp_
     assert [line.partition(": ")[0] for line in told] == ["toy/pretrain/fast/s2", "toy/pretrain/slow/s2"]
     assert not (toy_project.root / "models").exists()
     printed = toy_project.reprise("pretrain", "toy", "seeds=[0, 1, 2]")
-    assert "2 of 6 runs trained, 4 were there already" in printed
+    assert "2 of 6 runs trained, 4 were already there" in printed
 
 
 def test_a_folder_that_cannot_be_written_is_named(toy_project):
@@ -157,7 +157,7 @@ def test_what_starts_from_a_diverged_run_is_not_run(toy_project):
     diverging = "arms.fast.nan_at=5"
     toy_project.reprise("pretrain", "toy", diverging)
     printed = toy_project.reprise("finetune", "toy", diverging)
-    assert "2 of 4 runs trained, 0 were there already" in printed
+    assert "2 of 4 runs trained, 0 were already there" in printed
     assert "toy/finetune/fast/s1 diverged: toy/pretrain/fast/s1, which it starts from, diverged: " in printed
     printed = toy_project.reprise("run", "toy", "finetune", "fast", "7", diverging, status=2)
     assert "no seed of toy/fast is called '7'" in printed
@@ -206,4 +206,4 @@ def test_a_worker_that_the_system_kills_is_named(toy_project):
     assert "the other 3 are kept" in ended.stdout
     assert len([*(toy_project.root / ".reprise" / "runs").glob("*/done")]) == 3
     assert not (toy_project.root / "models").exists()
-    assert "1 of 4 runs trained, 3 were there already" in toy_project.reprise("pretrain", "toy")
+    assert "1 of 4 runs trained, 3 were already there" in toy_project.reprise("pretrain", "toy")

@@ -562,7 +562,7 @@ def test_walks_of_both_models_are_scored_on_their_graph(finished: Finished) -> N
     assert shortest[-1] == 0
     assert all(edges[a, b] for a, b in itertools.pairwise(shortest))
     assert f"from c a shortest walk to the goal is {walked['shortest']}" in finished("try", "rlhf", "c").splitlines()
-    assert "'a' is not a start, the goal: expected a letter from b to u" in finished("try", "rlhf", "a", status=2)
+    assert "'a' is not a start but the goal: expected a letter from b to u" in finished("try", "rlhf", "a", status=2)
 
 
 # Which kind

@@ -262,7 +262,7 @@ def test_a_sweep_of_wandbs_trains_an_arm(project: Project, uploaded: WandbServer
     assert run.exits[-1] == 0
 
     again = project.reprise("trial", "toy", "optimizer.lr=0.05", "--arm", "slow", "--json", "tracking.wandb='off'")
-    assert "0 of 1 runs trained, 1 were there already" in again
+    assert "0 of 1 runs trained, 1 were already there" in again
     found = json.loads(again[again.index("{") :].partition("\n}")[0] + "\n}")["metrics"]
     assert found.keys() == {"error", "first_loss"}
     assert {key: run.summary[key] for key in found} == pytest.approx(found)

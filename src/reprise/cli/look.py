@@ -37,7 +37,9 @@ def list_(
         ),
     ] = None,
     family: Annotated[str | None, typer.Option(help="Family of papers", autocompletion=completion.families)] = None,
-    data: Annotated[str | None, typer.Option(help="Dataset that they use", autocompletion=completion.datasets)] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Dataset that the papers use", autocompletion=completion.datasets)
+    ] = None,
     verdict: Annotated[
         str | None,
         typer.Option(help=f"Verdict of at least one claim: {VERDICTS}"),
@@ -74,7 +76,7 @@ def show(
         typer.Option(help="Resolve this arm; without it, what all arms share", autocompletion=completion.arms),
     ] = None,
     scale: ScaleOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Only the resolved configuration")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only the resolved configuration, as JSON")] = False,
 ) -> None:
     """Show the knobs of an experiment, and the line each comes from."""
     project = open_project(overrides, scale, experiment, papers=[experiment])
@@ -148,7 +150,7 @@ def plan(
 def validate(overrides: Overrides = None, as_json: Json = False) -> None:
     """Check all YAML, every arm at every scale; change nothing.
 
-    Passages that `reprise new` left to write are listed. They are not mistakes, and the papers run.
+    Passages that `reprise new` left for you to write are listed too. They are not mistakes.
     """
     from reprise.commands.unwritten import unwritten
     from reprise.core.config.yaml import ConfigError

@@ -56,9 +56,9 @@ def prepare(dataset: Dataset, overrides: Overrides = None) -> None:
 
 
 def tabulate(table: Table, overrides: Overrides = None) -> None:
-    """Train every network of a table, for searches to look up.
+    """Train every network of a table in which searches look up results.
 
-    What is done is kept: the same command goes on from there.
+    Finished trainings are kept: if it is stopped, the same command resumes it.
     """
     project = open_project(overrides, papers=())
     check_known(table, project.pipeline.tables, "table")

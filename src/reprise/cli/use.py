@@ -108,8 +108,8 @@ def export(
 def keep(experiment: Experiment, arm: TriedArm = None, seed: Seed = None) -> None:
     """Keep a trained model in the repository, for `try`.
 
-    In half precision, at most 1 MB, as kept/<experiment>.zip with a card that says what it is. It runs without torch
-    and without data.
+    In half precision, at most 1 MB, as kept/<experiment>.zip with a card that says what it is. It needs
+    no data to run and, if it neither plays games nor reads text, no torch.
     """
     from reprise.commands.keep import keep as run
     from reprise.commands.status_line import Waiting

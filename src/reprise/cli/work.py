@@ -127,7 +127,9 @@ def power(
     experiment: Experiment,
     overrides: Overrides = None,
     runs: Annotated[int, typer.Option(help="Runs of each arm in the pilot, on seeds from 100 up")] = 4,
-    reuse: Annotated[bool, typer.Option("--reuse", help="Use results/ on seeds below 1000 as the pilot")] = False,
+    reuse: Annotated[
+        bool, typer.Option("--reuse", help="Use results/ on seeds below the judged ones as the pilot")
+    ] = False,
     write: Annotated[bool, typer.Option("--write", help="Write the seeds into the claims of the paper's YAML")] = False,
     as_json: Json = False,
 ) -> None:

@@ -24,7 +24,8 @@ def new(
 ) -> None:
     """Create the four files of a new paper.
 
-    They work as they are: a small experiment on digits. Passages to write are marked, and `validate` lists them.
+    They work as they are: a small experiment on digits. Passages for you to write are marked, and `validate` lists
+    them.
     """
     from reprise.commands.new import Paper, write
 
@@ -42,7 +43,7 @@ They are a working example, with TO WRITE at each passage for you to fill in.
 
 
 def schema() -> None:
-    """Write schemas/, with which editors complete and check YAML."""
+    """Write schemas/, which editors use to complete and check YAML."""
     from reprise.core.config.schema import write
 
     for path in write(open_project().root):
@@ -51,18 +52,18 @@ def schema() -> None:
 
 def site(
     address: Annotated[
-        str, typer.Option(help="Where it will be, as in https://example.org/reprise: previews of links want it")
+        str, typer.Option(help="Where it will be, as in https://example.org/reprise; link previews need it")
     ] = "",
 ) -> None:
     """Write site/: the page and the docs as one folder, for any host.
 
-    Its links are relative; it needs no server of its own and asks no other for anything.
+    All links are relative, and nothing is loaded from other servers.
     """
     from reprise.commands.status_line import Waiting
     from reprise.stages.site import site as run
 
     if address and not address.startswith(("https://", "http://")):
-        raise UsageError(f"--address is {address}; expected one that begins with https://")
+        raise UsageError(f"--address is {address}; expected one that begins with https:// or http://")
     project = open_project(papers=())
     with Waiting("site", project.root) as waiting:
         run(project, address, waiting.echo)
@@ -70,7 +71,7 @@ def site(
 
 def card(
     experiment: Experiment,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="A .png; <experiment>.png unless given")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A .png; <experiment>.png by default")] = None,
 ) -> None:
     """Draw a paper's card to share.
 

@@ -48,7 +48,8 @@ def report(findings: list[Finding]) -> Iterator[str]:
             yield from folded(f"  {'':<{left}}  → {one.advice}")
     fails, warns = (sum(one.status == status for one in findings) for status in ("fail", "warn"))
     yield ""
-    yield f"{fails} to fix before a run, {warns} warnings." if fails or warns else "All is well."
+    warnings = f"{warns} warning{'s' * (warns != 1)}"
+    yield f"{fails} to fix before a run, {warnings}." if fails or warns else "All is well."
 
 
 def as_json(findings: list[Finding]) -> str:

@@ -148,7 +148,7 @@ def table(found: list[dict[str, Any]], claims: bool, width: int) -> Iterator[str
                 if said != "not run":
                     yield f"  {name}, at the paper's scale: {typer.style(said, fg=COLOURS.get(said))}"
     if any(EARLIER in row["verdicts"].values() for row in found):
-        yield from textwrap.wrap(f"earlier: {EARLIER}, on too few seeds for the rule of now", width)
+        yield from textwrap.wrap(f"earlier: {EARLIER}, on too few seeds for the current rule", width)
 
 
 def _cells(row: dict[str, Any], width: int) -> Iterator[tuple[str, str]]:

@@ -34,7 +34,7 @@ def lines(root: Path | None) -> Iterator[str]:
     said = [verdict for key in papers for verdict in verdicts(root, key, scale).values()]
     yield from textwrap.wrap(f"Here: {len(papers)} experiments; verdicts: {tally(said)[0]}.", width())
     if not papers:
-        yield from _ways([("reprise new vae", "create the four files of a first paper")])
+        yield from _ways([("reprise new my_paper", "create the four files of a first paper")])
         return
     key = next((key for key in papers if verdicts(root, key, scale)), papers[0])
     arms = list(block(reading.section(key), "arms"))
@@ -65,7 +65,7 @@ def lines(root: Path | None) -> Iterator[str]:
         [
             (f"reprise sweep {key} --knob …", "a W&B sweep over its knobs"),
             (f"reprise try {key}", "use trained models: draw, play, fill in, classify"),
-            ("reprise new vae", "create the four files of a new paper"),
+            ("reprise new my_paper", "create the four files of a new paper"),
             ("reprise doctor", "check this machine, with advice"),
             ("reprise --install-completion", "then TAB completes commands, experiments, arms and knobs"),
             ("reprise --help", "all commands; `reprise show --help` explains one"),

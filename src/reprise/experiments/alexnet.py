@@ -16,8 +16,9 @@ Deviations:
 - Below paper scale each ingredient is added, alone, to a network without any. With all of them training is too short
   for a network this small to overfit, with or without one of them.
 - Sections 2 and 5: where relu and tanh are compared, pixels are bytes and weights begin as in the paper. Elsewhere
-  below paper scale pixels lie in [0, 1], weights begin as He's, and biases at zero. Alpha of the response normalisation
-  is then 1e-4 times 255²: the function is the same but for a factor, which the next layer absorbs.
+  below paper scale pixels lie in [0, 1], weights have He's initialisation, and biases begin at zero. Alpha of the
+  response normalisation is then 1e-4 times 255²: the function is the same except for a factor, which the next layer
+  absorbs.
 - Section 3.1 does not describe the network of Figure 1. Here it has three convolutions and the softmax. The four-layer
   networks of Section 3.3, 13 % and 11 %, have locally connected layers in the authors' code, and convolutions here.
 - Section 4.1: images are padded with the mean and cropped at their own size, instead of being cropped from larger ones.

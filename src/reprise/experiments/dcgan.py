@@ -11,18 +11,20 @@ Deviations:
 - Section 4: all is on MNIST. The networks, their rates and their L2 decay are those of the released
   mnist/train_cond_dcgan.py, to which Table 3 belongs. The 64-pixel generator of Figure 1 can be built; tests count it.
 - Section 5.1: the discriminator whose features are judged is trained on MNIST without its labels, not on ImageNet; the
-  linear classifier sees 500 labels. Before that batch normalisation takes its statistics from real training images,
+  linear classifier sees 500 labels. Before this, batch normalisation takes its statistics from real training images,
   for a random discriminator as for a trained one.
 - The generator's projection of z is normalised by feature map, as in PyTorch's example; the released code normalises
   every unit by itself.
 - Networks without labels see pixels between -1 and 1 (Section 4) and have scales and shifts, as released for faces.
-  With neither, black is 0, and batch normalisation hides from the discriminator how dark a batch is.
+  Networks with labels have neither: there black is 0, and batch normalisation hides from the discriminator how dark a
+  batch is.
 - Samples are drawn with running averages in batch normalisation, so that each depends on its own z alone; the released
   code draws them in batches of 128, with the statistics of each batch.
-- The released code gives every second minibatch to the generator and takes its labels from there. Here each update
-  is one of the discriminator, then one of the generator with the same labels and other z: its 200 epochs are 100 here.
+- The released code gives every second minibatch to the generator, and takes the generator's labels from it. Here each
+  update is one of the discriminator, then one of the generator with the same labels and other z: its 200 epochs are 100
+  here.
 - Table 3 goes up to ten million samples; here to 50,000.
-- Without batch normalisation layers have biases, for want of which nothing could be shifted.
+- Without batch normalisation, layers have biases, because nothing else could shift their outputs.
 
 Shapes: batch = images in a minibatch; latent = coordinates of z; classes = 10 labels as 0 and 1, or none; side = pixels
 along each side of an image; maps = feature maps.

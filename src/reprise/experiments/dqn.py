@@ -5,10 +5,10 @@ Learning, 2013, https://arxiv.org/abs/1312.5602; Mnih et al.: Human-level contro
 learning, Nature 518, 2015, https://doi.org/10.1038/nature14236.
 
 Claimed: the network outscores random play and linear function approximators (2013, Table 1; 2015, Extended Data Table
-4), and needs both experience replay and a separate target network for it (2015, Extended Data Table 3).
+4), and needs both experience replay and a separate target network for this (2015, Extended Data Table 3).
 
 Deviations, at every scale:
-- A stack of frames does not reach back over the start of a game, but does over a lost life, as in play.
+- A stack of frames does not reach back beyond the start of a game, but does beyond a lost life, as in play.
 - Two frames are joined by the larger luminance, not the larger red, green and blue; screens shrink by area averaging.
 - torch's RMSProp adds eps outside the square root (see parts/optim.py).
 - Evaluation uses the last weights, not the best of many evaluations.

@@ -7,8 +7,8 @@ Claimed: layers of quadratic polynomials of two variables, each fitted by least 
 up a polynomial of high degree; an external criterion, the error on a part that no coefficient saw, selects the units of
 each layer and controls overfitting (1971, abstract). The number of layers and units is learned in problem-dependent
 fashion; in 1971 there were eight layers (Schmidhuber 2015, Section 5.3). That growth ends at the minimum of the
-criterion, and that a complete polynomial would need more observations, is what others say of the 1971 paper; the paper
-itself was not available to us.
+criterion, and that a complete polynomial would need more observations, is what others report about the 1971 paper; the
+paper itself was not available to us.
 
 Deviations, at scale paper:
 - The examples of 1965 and 1971 (river flow, the British economy) are short tables that are not available. Instead there

@@ -6,13 +6,13 @@ though they have normalised initial weights and learning rates found by search. 
 input and of what it computes, with gates that are learned and begin nearly closed, depth does no harm: 50 and 100
 layers do as well as 10 and 20, and all converge faster (Section 3.1, Figure 1). In a trained network of 50 layers most
 gate biases are lower than at the start (Section 4), what a gate lets through depends on the image (Section 4.1, Figures
-2 and 3), and on MNIST some 60 % of the layers are idle: to skip any one of them has hardly an effect (Section 4.2,
+2 and 3), and on MNIST some 60 % of the layers are idle: skipping any one of them has hardly any effect (Section 4.2,
 Figure 4). Convolutional highway networks of 39K and 151K parameters reach 99.4 and 99.54 % on MNIST (Section 3.2).
 
 Deviations:
 - The last 5,000 training images are kept back for validation; the paper's fully connected networks are about training
   error alone.
-- What the paper's search found (Section 3.1: 100 runs for each kind of network) is not in it. Ours, over a few rates,
+- The paper does not say what its search found (Section 3.1: 100 runs for each kind of network). Ours, over a few rates,
   two activations or two biases of the gates, is in params/highway.yaml; at paper scale nothing was searched.
 - Section 4's gates begin at -2. Here, in hundreds of times fewer updates, 50 layers need -4, and -2 is an arm.
 - The release (Caffe) learns biases at twice the rate of weights; here all have one rate. As there, biases do not decay,

@@ -3,20 +3,21 @@ LeCun, Boser, Denker, Henderson, Howard, Hubbard, Jackel. Neural Computation 1(4
 https://doi.org/10.1162/neco.1989.1.4.541; with LeCun, Bottou, Bengio, Haffner. Gradient-based learning applied to
 document recognition. Proceedings of the IEEE 86, 1998, https://doi.org/10.1109/5.726791.
 
-Claimed: a network generalises better if its architecture says what is known of the task (1989, Abstract). Its units
-look at small fields, and all units of a map share their weights, so that a feature is detected wherever it is: 9,760
-weights for 64,660 connections (1989, Section 3). It makes 5.0 % of errors on test digits, and a fully connected network
-of 40 hidden units, with as many weights, 8.1 % (1989, Section 4). Local fields without shared weights do not do as well
-(LeCun 1989, Generalization and network design strategies). All layers learn (1989, Section 3). If the input is shifted,
-so are the maps: convolutional networks bear shifts (1998, Section II.A). LeNet-5, of 60,000 weights, makes 0.95 % of
-errors on MNIST, and 0.8 % if it learns from distorted digits (1998, Section III.B, Figure 9).
+Claimed: a network generalises better if its architecture expresses what is known about the task (1989, Abstract). Its
+units look at small fields, and all units of a map share their weights, so that a feature is detected wherever it is:
+9,760 weights for 64,660 connections (1989, Section 3). It makes 5.0 % of errors on test digits, and a fully connected
+network of 40 hidden units, with as many weights, 8.1 % (1989, Section 4). Local fields without shared weights do not do
+as well (LeCun 1989, Generalization and network design strategies). All layers learn (1989, Section 3). If the input is
+shifted, so are the maps: convolutional networks tolerate shifts (1998, Section II.A). LeNet-5, of 60,000 weights, makes
+0.95 % of errors on MNIST, and 0.8 % if it learns from distorted digits (1998, Section III.B, Figure 9).
 
 Deviations:
 - The zip codes of 1989 are not available: MNIST, reduced to 16 x 16 pixels, as in Karpathy's port of 2022
-  (https://github.com/karpathy/lecun1989-repro). It makes 4.09 % of errors there, so that 5.0 % decides nothing here.
+  (https://github.com/karpathy/lecun1989-repro). The port makes 4.09 % of errors, so the paper's 5.0 % decides nothing
+  here.
 - 1989 leaves open which 8 of the 12 maps of H1 each map of H2 sees, the slope of the tangent, the targets, the rate,
-  and whether weights begin within 2.4 / F or 2.4 / sqrt(F), F being their number in a unit. Here as in the port: three
-  groups of four maps, tanh, -1 and 1, 0.03, and the root. Output biases begin at 0; in the port at -1.
+  and whether weights begin within 2.4 / F or 2.4 / sqrt(F), F being their number in a unit. Here, as in the port, they
+  are three groups of four maps, tanh, -1 and 1, 0.03, and the root. Output biases begin at 0; in the port at -1.
 - 1989 learns by a method of second order, which "is not believed to bring a tremendous increase in learning speed".
   Here, as in the port, it is gradient descent on single digits, in a constant order, as in 1989.
 - Errors are of MNIST's 10,000 test images; 1989 had 2,007. The last 5,000 training images are kept back to tune.

@@ -3,7 +3,7 @@
 Claimed: on handwritten digits, AEVB raises the lower bound considerably faster than wake-sleep and reaches a better
 solution, at every number of latent variables; superfluous latent variables do not make it overfit, as the bound
 regularises (Section 5, Figure 2). With three latent variables the marginal likelihood, too, becomes higher than by
-wake-sleep, from 1,000 training images as from 50,000 (Section 5, Figure 3). The usual estimator of the gradient in the
+wake-sleep, with 1,000 training images as with 50,000 (Section 5, Figure 3). The usual estimator of the gradient in the
 recognition model's parameters has so high a variance that it is impractical (Section 2.2).
 
 Deviations:
@@ -18,10 +18,10 @@ Deviations:
   training curve is of the minibatches, the other one of validation images; metrics are of test images.
 - Figure 3: Monte Carlo EM is not trained. The marginal likelihood is estimated by the importance-weighted bound of
   Burda et al. 2016 (arXiv:1509.00519), which is valid at every number of latent variables; Appendix D's needs few.
-- Algorithm 1: L = 1 noise sample for each image, as in the paper's experiments; it is no knob.
+- Algorithm 1: L = 1 noise sample for each image, as in the paper's experiments; L is not a knob.
 - Frey faces are not available.
 - The usual estimator (Section 2.2) has a baseline, the mean over the minibatch's other images (Mnih & Gregor 2014), and
-  the divergence is integrated, as for AEVB: it is the better opponent so.
+  the divergence is integrated, as for AEVB: this makes it a stronger opponent.
 
 Shapes: batch = images of a minibatch; latent = latent variables, N_z; draws = samples of z for each image; 784 pixels.
 Quantities are in nats per image: sums over pixels, means over images.

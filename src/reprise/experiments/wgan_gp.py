@@ -15,8 +15,8 @@ Deviations:
 - Section 5.1: architectures are fully connected networks on the 8 Gaussians, not convolutional ones on ImageNet, and a
   network has learned if its samples are nearer to the data than half the distance between two Gaussians.
 - Section 3.2: the paper gives neither the width nor the rate of its deep networks.
-- Section 3.1: the paper trains critics "to optimality"; ours for `duration`. How simple a critic is, the paper shows by
-  its contours; our measure is the share of the exact distance that it recovers, by the duality of Kantorovich and
+- Section 3.1: the paper trains critics "to optimality"; ours for `duration`. The paper shows by contours how simple a
+  critic is; our measure is the share of the exact distance that it recovers, by the duality of Kantorovich and
   Rubinstein (Equation 2), after division by the largest norm of its gradient.
 - Points are drawn afresh for every update, so there is no data set; the one that pipeline.yaml names is not read.
 

@@ -23,7 +23,7 @@ def walk(task: Task, start: str | None, count: int, draw: int) -> Walked:
     if start is None:
         start = LETTERS[int(maze.shortest.argmax())]
     elif len(start) != 1 or start not in named:
-        goal = ", the goal" if start == LETTERS[maze.goal] else ""
+        goal = " but the goal" if start == LETTERS[maze.goal] else ""
         raise Unusable(f"{start!r} is not a start{goal}: expected a letter from {named[0]} to {named[-1]}")
     number = LETTERS.index(start)
     draws = np.random.default_rng([1_000_000, draw])

@@ -34,9 +34,9 @@ def translate(task: Task, text: str) -> Translated:
         raise Unusable("the sentence is empty")
     if config.part == "phrases" and UNK in ids:
         word = said[ids.tolist().index(UNK)]
-        raise Unusable(f"the word {word!r} is none of those that it has learnt; some are: {', '.join(examples()[:2])}")
+        raise Unusable(f"the model does not know the word {word!r}; it knows those of: {', '.join(examples()[:2])}")
     if len(ids) > config.longest:
-        raise Unusable(f"the sentence has {len(ids)} words; this model learnt from {config.longest} at most")
+        raise Unusable(f"the sentence has {len(ids)} words; this model was trained on at most {config.longest}")
     [written] = translations(task.network.eval(), read(task, [said]), config, config.beams)
     text = words.target.decode(written)
     return Translated(said, text.split(), [], text)

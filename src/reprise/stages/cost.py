@@ -98,7 +98,7 @@ class Shapes(TorchDispatchMode):
             return torch.zeros((), dtype=tensors[0].dtype).item()
         if func is aten._to_copy.default and torch.device(kwargs.get("device") or "meta").type == "cpu":
             if self.strict:
-                raise ValueError("its numbers are computed on outside torch")
+                raise ValueError("it computes with numbers outside torch")
             self.reads += 1
             return torch.zeros(tensors[0].shape, dtype=kwargs.get("dtype") or tensors[0].dtype)
         key = (func, *kwargs, *map(_signature, leaves))

@@ -71,7 +71,7 @@ def _tabulate(project: Project, name: str, echo: Echo) -> None:
     _train(todo, cores() if workers == "auto" else workers, data, options, kept, len(every), echo)
     done = _done(kept)
     if left := [one for one in every if one not in done]:
-        raise Failed(f"{len(left):,} trainings are missing; what is done is kept: run the same command again")
+        raise Failed(f"{len(left):,} trainings are missing; the others are kept: run the same command again")
     _write(project.root / "tables" / f"{name}.csv", [(one, done[one]) for one in every])
 
 
@@ -103,7 +103,7 @@ def _train(
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
     if any(process.exitcode for process in processes):
-        raise Failed("a training failed, for the reason above; what is done is kept")
+        raise Failed("a training failed, for the reason above; finished trainings are kept")
 
 
 def training_settings(options: Options) -> Settings:

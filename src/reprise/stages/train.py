@@ -93,7 +93,7 @@ def _train(project: Project, experiment: str, stage: Stage, echo: Callable[[str]
     target = project.models_folder(experiment) / stage
     _publish(project, runs, target)
     ended, there = known | outcomes.ended, len(runs) - len(unknown)
-    echo(f"{stage} {experiment}: {len(waiting)} of {len(runs)} runs trained, {there} were there already")
+    echo(f"{stage} {experiment}: {len(waiting)} of {len(runs)} runs trained, {there} were already there")
     for run in (run for run in runs if ended[run.name] == "diverged"):
         record = run_store.read_record(project.root, run)
         kept = record.get("last_good_checkpoint")

@@ -324,7 +324,7 @@ def _wrong_name(datasets: Mapping[str, Dataset], at: str, part: str, scale: Scal
         if dataset not in datasets or name not in datasets[dataset]._entries(scale):
             return None  # reported where that name is written
         there = datasets[dataset]._entries(scale)[name]
-    return f"the references form a circle: {' → '.join([*chain, there])}" if isinstance(there, str) else None
+    return f"the references form a cycle: {' → '.join([*chain, there])}" if isinstance(there, str) else None
 
 
 def _located(datasets: Mapping[str, Dataset], place: _Place, message: str) -> InitErrorDetails:

@@ -58,7 +58,7 @@ class Count:
         if now:
             said += f"; of the reproduced at most {self.false_discoveries:.1f} are expected by chance alone"
         if earlier:
-            said += f"{', with' if now else '; of'} those by an earlier rule, on too few seeds for the rule of now, "
+            said += f"{', with' if now else '; of'} those by an earlier rule, on too few seeds for the current rule, "
             said += f"at most {self.false_discoveries_of_all:.1f}"
         if self.checks:
             said += f"; {self.checks} check{'s' * (self.checks != 1)} apart"

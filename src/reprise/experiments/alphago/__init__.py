@@ -7,21 +7,23 @@ deep neural networks and tree search, Nature 529, 2016, https://doi.org/10.1038/
 What is claimed: a convolutional policy network predicts experts' moves far better than a linear softmax of patterns
 (main text, Supervised learning of policy networks: 57.0 % against 24.2 %); reinforced by games against a pool of its
 earlier selves it wins more than 80 % of games against the network it began as; a value network that learns from whole
-games memorises results, which one position a game prevents; its value is more accurate than rollouts (Figure 2b); a
-search that mixes values and rollouts beats one that has either alone, and every program before it (Figure 4).
+games memorises results, which training on one position per game prevents; its value is more accurate than rollouts
+(Figure 2b); a search that mixes values and rollouts beats one that has either alone, and every program before it
+(Figure 4).
 
 Deviations, at every scale:
 - Methods, Policy network: professionals' games in place of 29.4 million positions of KGS, which no registry has.
-- Extended Data Table 2: no ladder is read, so that both of its planes are 0. What is said of moves is said of sensible
-  ones alone.
+- Extended Data Table 2: no ladder is read, so both planes of ladders are 0. The planes that describe moves describe
+  sensible moves only.
 - Methods, Policy network: reinforcement learning: one pass through the pipeline, whose baseline is zero.
 - Methods, Value network: regression: the supervised policy is not made noisier before the random move.
-- Methods, Search algorithm: rollouts are uniformly random but for own eyes, and each has one leaf: a fresh tree for
-  each move, one thread a game and no virtual loss, no tree policy, a leaf expanded at its first visit, no softmax
-  temperature, one orientation. The linear softmax of patterns is judged as a predictor alone; it lacks the patterns
-  around the last move and the rules of thumb of Extended Data Table 4.
+- Methods, Search algorithm: rollouts are uniformly random, except that they do not fill the player's own eyes, and
+  there is one for each leaf. Each move has a fresh tree, and each game one thread, without virtual loss. There is no
+  tree policy and no softmax temperature; a leaf is expanded at its first visit, and seen in one orientation. The linear
+  softmax of patterns is judged as a predictor alone; it lacks the patterns around the last move and the rules of thumb
+  of Extended Data Table 4.
 - A policy passes where no move is sensible.
-At laptop scale: everything that `laptop` of params/alphago.yaml names. Above all professionals are predicted on
+At laptop scale: everything that `laptop` of params/alphago.yaml names. Above all, professionals' moves are predicted on
 19 x 19, and all that follows is on 5 x 5, from games of a search without a network.
 
 Reading order: config.py; features.py (positions as planes); networks.py (networks and losses); positions.py (experts'

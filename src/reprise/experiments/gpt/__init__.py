@@ -10,9 +10,9 @@ right); the auxiliary language-model objective helps large datasets, not small o
 it).
 
 Arms: `full` (pretrained, fine-tuned with the auxiliary objective), `scratch` (no pretraining) and `lstm` (an LSTM of
-about as many weights, pretrained on the same text). What shares the pretrained weights of `full` is tuned in the same
-run: without the auxiliary objective, from fewer layers, and thawed layer by layer as in ULMFiT (Howard and Ruder 2018).
-TF-IDF with logistic regression is fitted to the same labelled examples.
+about as many weights, pretrained on the same text). Variants that share the pretrained weights of `full` are tuned in
+the same run: without the auxiliary objective, from fewer layers, and thawed layer by layer as in ULMFiT (Howard and
+Ruder 2018). TF-IDF with logistic regression is fitted to the same labelled examples.
 
 Deviations at every scale:
 - Section 4.1: WordPieces of the pretraining text in place of byte pairs, as many as the paper has.
@@ -24,12 +24,12 @@ Deviations at every scale:
 
 Deviations at laptop scale, in addition to its overlay in params/gpt.yaml: the text is film reviews. SST-2 is replaced
 by Rotten Tomatoes, and the tasks of grammar and inference by another: what is the tag of the last word in the beginning
-of a sentence of the Brown corpus? (Whether words are in order, CoLA's nearest relative, no network of this size
-learned.) It is read off that word's own state, with no extract token, as in Equation 3: from an extract token the
-Transformer learned only late to look back at the word. Layer normalisation opens each branch, as in GPT-2, so that few
-updates at a high rate suffice. No tagged sentence is in the pretraining text, nor any that is held out of Rotten
-Tomatoes: reviews that quote one are left out. The paper's zero-shot heuristic for CoLA, the mean log-probability of the
-tokens, tells sentences of held-out reviews from the same with two words exchanged.
+of a sentence of the Brown corpus? (No network of this size learned to tell whether words are in order, which would be
+nearest to CoLA.) It is read off that word's own state, with no extract token, as in Equation 3: from an extract token
+the Transformer learned only late to look back at the word. Layer normalisation opens each branch, as in GPT-2, so that
+few updates at a high rate suffice. The pretraining text contains no tagged sentence, and none that is held out of
+Rotten Tomatoes: reviews that quote one are left out. The paper's zero-shot heuristic for CoLA, the mean log-probability
+of the tokens, tells sentences of held-out reviews from the same sentences with two words exchanged.
 
 Files: `config.py`, `model.py` (language models, output layer, key map for the published weights), `pretraining.py`,
 `examples.py` (tasks as tokens), `finetuning.py`, `bag_of_words.py` (the floor), `pictures.py`.

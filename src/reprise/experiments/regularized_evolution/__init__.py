@@ -11,14 +11,15 @@ Deviations:
 - Methods, Experimental Setup: at laptop scale nothing is trained. A search looks up cells of graph networks that
   NAS-Bench-Graph (Qin et al. 2022) trained on eight graphs. Their space is small: 26,206 cells. A mutation
   reconnects or relabels, as in the paper. The same cell always has the same accuracy, so the tables have no noise.
-- The same: a second table has it. The 432 networks for digits of parts/search/digit_networks.py were trained three
-  times each; a search sees one training, drawn at random, and is scored by the mean over all three on test images.
+- In the same setup, a second table does have noise. The 432 networks for digits of parts/search/digit_networks.py were
+  trained three times each; a search sees one training, drawn at random, and is scored by the mean over all three on
+  test images.
 - Methods, Evolutionary Algorithm: one model after another, without asynchronous workers.
 - Methods, Baseline Algorithms: the controller learns by REINFORCE with a moving average as baseline (Zoph & Le 2017),
   not by proximal policy optimisation, and draws the decisions of a code: all inputs, then all operations.
 - Figure 4 counts multiply-adds of augmented models; here parameters of the models found are compared.
 - Supplement C: its settings were not at hand. The space is that of the authors' notebook, which has P = 100, S = 10,
-  1,000 models and a noise of 0.01; here are 3,000 models and a noise of 0.05.
+  1,000 models and a noise of 0.01; here there are 3,000 models and a noise of 0.05.
 - Search Space: at paper scale a stem comes before the first cell, as in NASNet's network for CIFAR-10.
 What a smaller scale changes is in params/regularized_evolution.yaml, and nowhere else.
 

@@ -3,24 +3,24 @@ Mishkin, Zhang, Agarwal, Slama, Ray, Schulman, Hilton, Kelton, Miller, Simens, A
 Lowe. NeurIPS 2022, https://arxiv.org/abs/2203.02155.
 
 Claimed: a language model that imitates demonstrations (step 1), then learns by reinforcement (step 3) from a model of
-its labelers' preferences (step 2), gives replies that people prefer to those it started from (Abstract; Section 4.1,
-Figure 1: to GPT-3's in 85 % of cases); the reward model predicts comparisons of labelers it has not seen (Section 4.1:
-69.6 %, 72.4 % of those it learned from); a penalty on the divergence from the supervised model keeps the policy from
-over-optimising the reward model (Section 3.5); reinforcement costs performance on other text, which pretraining
-gradients mixed in restore, and a larger penalty does not (Section 4.2, Figures 33 and 34).
+its labelers' preferences (step 2), gives replies that people prefer to those of the model it started from (Abstract;
+Section 4.1, Figure 1: to GPT-3's in 85 % of cases); the reward model predicts comparisons of labelers it has not seen
+(Section 4.1: 69.6 %, 72.4 % of those it learned from); a penalty on the divergence from the supervised model keeps the
+policy from over-optimising the reward model (Section 3.5); reinforcement costs performance on other text, which
+pretraining gradients mixed in restore, and a larger penalty does not (Section 4.2, Figures 33 and 34).
 
 The task is that of CarperAI's trlx (examples/randomwalks, after Chen et al. 2021): a prompt is a node of a graph, a
-reply is a walk to the goal, and the shortest walk is known. So the true score of every reply, which people stand for in
-the paper, is known too: the share of the shortest walk's saving, from 0 to 1.
+reply is a walk to the goal, and the shortest walk is known. So the true score of every reply, for which people's
+judgement stands in the paper, is known too: the share of the shortest walk's saving, from 0 to 1.
 
 Deviations, at every scale:
 - Section 3.2: prompts are nodes and labelers are a rule. It prefers the reply with the better true score, errs in a
-  share of the comparisons, and makes none of replies that are equally good.
+  given share of the comparisons, and does not compare replies that are equally good.
 - Appendix C.1 and C.3: pretraining and supervised training are one: walks of the same kind are seen as plain text and
   as replies to a prompt, told apart by the first token. Plain text is what pretraining gradients and the cost of
   alignment are about. Demonstrations are random walks, so they are no better than text.
-- Section 3.5: the reward model starts from the supervised model where it has its form; the paper's starts from another
-  model that was trained on public datasets. The prompts of its comparisons are those of reinforcement.
+- Section 3.5: the reward model starts from the supervised model where both have the same form; the paper's starts from
+  another model that was trained on public datasets. The prompts of its comparisons are those of reinforcement.
 - Appendix C.4: weights are not averaged over iterations; advantages are whitened, which the paper does not say.
 - No dropout (Appendix C.1 has 0.2 in supervised training).
 What a smaller scale changes is in params/rlhf.yaml, and nowhere else.

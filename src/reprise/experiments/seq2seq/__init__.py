@@ -4,13 +4,14 @@ https://arxiv.org/abs/1409.3215.
 Claimed: an LSTM reads a sentence into one vector, and another writes its translation from it; reading the source
 backwards takes perplexity from 5.8 to 4.7 and BLEU from 25.9 to 30.6, since it shortens the minimal time lag while the
 mean one stays (Section 3.3; Table 1). It does so on long sentences, too (Sections 3.3 and 3.7). Deep LSTMs do better,
-by nearly 10 % of perplexity a layer (Section 3.4); greedy decoding does well, and two beams have most of the benefit of
-twelve (Section 3.2); an ensemble of five comes to 34.81 BLEU, above a statistical system's 33.30 (Table 1). Nearby
-vectors are of sentences that mean nearly the same, and word order counts (Section 3.8; Figure 2).
+by nearly 10 % of perplexity a layer (Section 3.4); greedy decoding does well, and a beam of two has most of the benefit
+of one of twelve (Section 3.2); an ensemble of five comes to 34.81 BLEU, above a statistical system's 33.30 (Table 1).
+Vectors that are close together belong to sentences that mean nearly the same, and word order counts (Section 3.8;
+Figure 2).
 
 Deviations:
-- Section 2: the <EOS> that the decoder reads first is another one than that which it writes last, and neither is among
-  the words whose order is reversed. The LSTM has no biases, with which it would have more than the 384 million
+- Section 2: the <EOS> that the decoder reads first is a different token from the one that it writes last, and neither
+  is among the words whose order is reversed. The LSTM has no biases: with them it would have more than the 384 million
   parameters of Section 3.4.
 - Section 3.1: all training pairs of WMT 2014, in place of 12 million that were selected; words are runs of letters and
   digits, and single signs; BLEU is sacreBLEU's.

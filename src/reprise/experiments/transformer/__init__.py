@@ -9,7 +9,7 @@ worse than eight (Section 6.2; Table 3, rows A), smaller keys hurt (rows B), lea
 
 Deviations:
 - Section 5.1: batches have a fixed number of sentences of similar length, not of tokens.
-- Section 6.1: checkpoints are averaged that lie a number of updates apart, not ten minutes.
+- Section 6.1: the checkpoints that are averaged lie a number of updates apart, not ten minutes.
 - Section 6.1's BLEU is of tokenised text with compounds split. Here it is sacreBLEU's, of the text itself, and about
   one point lower.
 - The paper does not give the initial weights: glorot uniform, and N(0, 1/d) for embeddings, as in the authors' code.
@@ -17,7 +17,7 @@ Deviations:
   bidirectional layer below the others, like GNMT's; it shares all embeddings, as the Transformer does.
 - Table 2 multiplies time by an estimate of each device's speed. Here FLOPs of matrix products are counted, forward and
   twice as many backward, padding included.
-- At laptop scale the sentences are made up. Verses of the Bible were tried, and left out: in the time that there is,
+- At laptop scale the sentences are made up. Verses of the Bible were tried, and left out: in the time available,
   neither network learns to translate them (a BLEU of 0.4).
 What a smaller scale changes is in params/transformer.yaml, and nowhere else.
 

@@ -15,7 +15,7 @@ Deviations, at every scale:
 - CBOW follows its gradient: each word of the window gets its share. The released code gives each the whole step.
 - Windows end with the text, and not after 1,000 words as in the released code.
 - The order of blocks of text is drawn anew in each pass.
-- The questions are split by hash in halves, one for tuning and one that is judged. At laptop scale only the sections
+- The questions are split by hash in halves, one for tuning and one that is judged. At laptop scale, only those sections
   count in which trial runs on a tuning seed answered at least 10 %.
 - `ppmi_svd` counts pairs instead, as Levy, Goldberg & Dagan (2015) do: dot products of its vectors approximate positive
   pointwise mutual information, with smoothed contexts.
