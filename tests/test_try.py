@@ -561,7 +561,7 @@ def test_walks_of_both_models_are_scored_on_their_graph(finished: Finished) -> N
     shortest = [ord(letter) - ord("a") for letter in walked["shortest"]]
     assert shortest[-1] == 0
     assert all(edges[a, b] for a, b in itertools.pairwise(shortest))
-    assert f"from c a shortest walk to the goal is {walked['shortest']}" in finished("try", "rlhf", "c").splitlines()
+    assert f"a shortest walk from c to the goal is {walked['shortest']}" in finished("try", "rlhf", "c").splitlines()
     assert "'a' is not a start but the goal: expected a letter from b to u" in finished("try", "rlhf", "a", status=2)
 
 

@@ -76,7 +76,7 @@ def sweep(
 
     if not knobs:
         raise UsageError(
-            "which knobs? Such as --knob 'optimizer.lr=[0.1, 0.2]', or W&B's {min: …, max: …} instead of a list"
+            "no --knob was given; expected one such as 'optimizer.lr=[0.1, 0.2]', or with W&B's {min: …, max: …}"
         )
     plain = open_project(papers=[experiment])
     arm = _arm(plain, experiment, arm)

@@ -81,7 +81,7 @@ def write(project: Project, paper: Paper) -> list[Path]:
 def _check(project: Project, paper: Paper, files: list[Path]) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", paper.key):
         raise UsageError(
-            f"{paper.key!r} cannot be a key: lower-case letters, digits and _, as in layerwise_pretraining"
+            f"{paper.key!r} cannot be a key; expected lower-case letters, digits and _, as in layerwise_pretraining"
         )
     shared = {path.stem for path in INFERENCE.glob("*.py")} - {*project.reading.files}
     if keyword.iskeyword(paper.key) or paper.key in RESERVED | shared:

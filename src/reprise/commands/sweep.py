@@ -38,7 +38,7 @@ DISTRIBUTIONS = (
     "q_log_uniform", "q_log_uniform_values", "normal", "q_normal", "log_normal", "q_log_normal",
 )  # fmt: skip
 """W&B's distributions whose range can be checked."""
-FORMS = "a list of values, [relu, tanh], or W&B's {distribution: log_uniform_values, min: 1e-5, max: 1e-2}"
+FORMS = "a list of values such as [relu, tanh], or W&B's {distribution: log_uniform_values, min: 1e-5, max: 1e-2}"
 
 
 @dataclass(frozen=True)

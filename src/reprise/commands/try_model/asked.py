@@ -94,7 +94,7 @@ def _kept_weights(project: Project, found: Kept, stage: Any) -> Trained:
     )  # fmt: skip
     notes = [
         f"kept in this repository in {found.card['precision']} precision",
-        f"{train}every arm; then this command takes what you trained",
+        f"{train}every arm; after that, this command uses your models",
     ]
     return Trained(run, {}, found.card["chosen"], notes)
 

@@ -38,7 +38,7 @@ def header(asked: Asked, kept: Kept) -> Iterator[str]:
     if "right" in checked:
         yield f"  right on {checked['right']:,} of {checked['images']:,} test images"
     stage = kept.name.split("/")[1]
-    then = "" if kept.card["kind"] == "Models" else "; then this command takes what you trained"
+    then = "" if kept.card["kind"] == "Models" else "; after that, this command uses your models"
     yield from folded(f"  `dvc repro {stage}@{kept.experiment}` trains every arm{then}")
 
 
@@ -121,4 +121,4 @@ def _compute(asked: Asked, kept: Kept) -> Iterator[str]:
             yield f"{name:<{width}}" + "  ".join(f"{one}: {row[one]:.3g}" for one in largest if row[one])
         else:
             yield f"{name:<{width}}" + "  ".join(f"{value:.4g}" for value in row)
-    yield f"`reprise try {asked.experiment} --json` prints what went in too"
+    yield f"`reprise try {asked.experiment} --json` prints the inputs too"

@@ -120,7 +120,7 @@ def _given_text(asked: Asked, kind: str, example: str) -> str:
     """Return the words given on the command line as one text, or else standard input."""
     text = " ".join(asked.given) or ("" if sys.stdin.isatty() else sys.stdin.read())
     if not text.strip():
-        raise UsageError(f"no {kind} was given; as in `reprise try {asked.experiment} '{example}'`")
+        raise UsageError(f"no {kind} was given; try `reprise try {asked.experiment} '{example}'`")
     return text
 
 

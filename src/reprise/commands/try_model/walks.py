@@ -28,7 +28,7 @@ def walk(project: Project, asked: Asked) -> Iterator[str]:
     if asked.as_json:
         yield json.dumps({"model": trained.run.name, **asdict(walked)}, indent=1)
         return
-    yield f"from {walked.start} a shortest walk to the goal is {walked.shortest}"
+    yield f"a shortest walk from {walked.start} to the goal is {walked.shortest}"
     width = max(len(reply.nodes) for replies in walked.replies.values() for reply in replies)
     yield "".join(f"{name:<{width + 12}}" for name in walked.replies).rstrip()
     for row in zip(*walked.replies.values(), strict=True):
