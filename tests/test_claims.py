@@ -558,7 +558,7 @@ def test_false_discoveries_over_the_catalogue_by_hand():
     assert found.false_discoveries == pytest.approx(0.08)
     assert str(found) == (
         "4 claims counted, 2 reproduced, 1 refuted, 1 inconclusive; "
-        "of the reproduced at most 0.1 are expected by chance alone; 1 check apart"
+        "of the reproduced, at most 0.1 are expected to be false; 1 check not counted"
     )
     five = {"a": replace(one["a"], p=1 / 32)}  # five heads of five
     alone = multiplicity.count({"one": five})
@@ -568,8 +568,8 @@ def test_false_discoveries_over_the_catalogue_by_hand():
     assert both.rulings == {"reproduced": 1, rulings.EARLIER: 1, "inconclusive": 1}
     # q of 0.01, 1/32, 0.04: 0.03, 0.04, 0.04
     assert (both.false_discoveries, both.false_discoveries_of_all) == pytest.approx((0.03, 0.08))
-    assert "of the reproduced at most 0.0 are" in str(both)
-    assert "alone, with those by an earlier rule, on too few seeds for the current rule, at most 0.1" in str(both)
+    assert "of the reproduced, at most 0.0 are" in str(both)
+    assert "false, with those by an earlier rule, on too few seeds for the current rule, at most 0.1" in str(both)
     assert listings.verdict_in_words(five["a"]) == "reproduced by an earlier rule"
     assert listings.verdict_in_words(one["a"]) == "reproduced"
     assert multiplicity.q_values({}) == {}

@@ -97,7 +97,7 @@ def verdict_summary(
         for key, claims in (whole or {}).items()
         if counted(claims.values()) or published_beside(papers[key], claims.values())
     }
-    titles = ["year", "paper", "claims", "what became of its headline", "minutes"]
+    titles = ["year", "paper", "claims", "verdict on its headline", "minutes"]
     titles += ["ours at the paper's scale"] if whole else []
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for experiment in sorted(verdicts, key=lambda key: papers[key].year):

@@ -51,17 +51,17 @@ class Count:
     """Bound for the reproduced and those under an earlier rule together."""
 
     def __str__(self) -> str:
-        """Format as `121 claims counted, 80 reproduced, …; of the reproduced at most 1.9 are expected by chance`."""
+        """Format as `121 claims counted, 80 reproduced, …; of the reproduced, at most 1.9 are expected to be false`."""
         some = [f"{number} {ruling}" for ruling, number in self.rulings.items()]
         said = ", ".join([f"{self.claims} claim{'s' * (self.claims != 1)} counted", *some])
         now, earlier = (self.rulings.get(ruling, 0) for ruling in ("reproduced", EARLIER))
         if now:
-            said += f"; of the reproduced at most {self.false_discoveries:.1f} are expected by chance alone"
+            said += f"; of the reproduced, at most {self.false_discoveries:.1f} are expected to be false"
         if earlier:
             said += f"{', with' if now else '; of'} those by an earlier rule, on too few seeds for the current rule, "
             said += f"at most {self.false_discoveries_of_all:.1f}"
         if self.checks:
-            said += f"; {self.checks} check{'s' * (self.checks != 1)} apart"
+            said += f"; {self.checks} check{'s' * (self.checks != 1)} not counted"
         return said
 
 
