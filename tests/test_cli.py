@@ -591,6 +591,8 @@ def test_code_that_pythonpath_names_runs_with_a_warning(clone: CommandLine) -> N
 
 def test_a_stage_ends_with_the_one_that_follows(clone: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     assert clone.reprise("prepare", "points").endswith("next: reprise pretrain toy\n")
+    scaled = clone.reprise("prepare", "points", "scale=smoke")
+    assert scaled.endswith("next: reprise pretrain toy scale=smoke\n")
     monkeypatch.setenv("DVC_STAGE", "prepare@points")
     assert clone.reprise("prepare", "points").endswith("next stage: dvc repro pretrain@toy\n")
     assert clone.reprise("report").endswith("edit a knob (docs/change-a-knob.md)\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -52,7 +53,7 @@ def prepare(dataset: Dataset, overrides: Overrides = None) -> None:
         raise Failed(str(error)) from error
     # One suggestion is enough, although several papers may use the dataset.
     for first in [key for key, stage in project.pipeline.pretrain.items() if stage.data == dataset][:1]:
-        _tell_next("pretrain", first)
+        _tell_next("pretrain", first, overrides)
 
 
 def tabulate(table: Table, overrides: Overrides = None) -> None:
@@ -145,16 +146,17 @@ def _train(experiment: str, stage: Stage, overrides: list[str] | None, arms: lis
 
     train(project, experiment, stage, typer.echo, arms)
     later = [*project.pipeline.stages(experiment), "evaluate"]
-    _tell_next(later[later.index(stage) + 1], experiment, arms)
+    _tell_next(later[later.index(stage) + 1], experiment, overrides, arms)
 
 
-def _tell_next(stage: str, experiment: str, arms: list[str] | None = None) -> None:
+def _tell_next(stage: str, experiment: str, overrides: list[str] | None = None, arms: list[str] | None = None) -> None:
     """Tell the stage that follows, by the command that the user is at."""
     # DVC may go on to it by itself, or may have been asked for one stage: it does not tell the stage which.
     if _in_dvc():
         typer.echo(f"next stage: dvc repro {stage}@{experiment}")
     else:
-        typer.echo(f"next: reprise {stage} {experiment}" + "".join(f" --arm {arm}" for arm in arms or []))
+        chosen = [shlex.quote(word) for word in overrides or []] + [f"--arm {arm}" for arm in arms or []]
+        typer.echo(" ".join([f"next: reprise {stage} {experiment}", *chosen]))
 
 
 def _in_dvc() -> bool:
