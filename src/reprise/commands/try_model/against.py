@@ -10,6 +10,7 @@ from reprise.commands.options import folded
 from reprise.commands.project import UsageError, check_suffix
 from reprise.commands.try_model.asked import Asked, find_model, offered, opened, refuse_input, waiting
 from reprise.core.config.project import Project
+from reprise.core.run.machine import use_threads
 from reprise.core.verdicts.statistics import clopper_pearson
 from reprise.inference.go import diagram, name, result_code
 from reprise.inference.go_match import COLOURS, EngineGame
@@ -31,6 +32,7 @@ def against(project: Project, asked: Asked, command: str) -> Iterator[str]:
     try:
         with Engine(command) as engine:
             yield from asked.header(trained)
+            use_threads(project.params.runtime.threads)  # not before: the program would inherit the limit
             with waiting(project, asked):
                 match = offered(asked, Opponent).match(opened(project, trained), engine, asked.draw)
             games = list[EngineGame]()
