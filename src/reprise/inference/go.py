@@ -58,13 +58,14 @@ class Duel:
         Raises:
             Unusable: it is not a move, or not a legal one.
         """
-        if word == "tree":
+        command = word.lower()
+        if command == "tree":
             return self.tree()
         if self.result:
             raise Unusable(f"{word!r}: the game is over: {self.result}")
-        if word == "resign":
+        if command == "resign":
             self.resigned = True
-        elif word == "undo":
+        elif command == "undo":
             if not self.actions:
                 raise Unusable("there is no move to take back")
             del self.positions[-2:], self.actions[-2:], self.trees[-2:]
@@ -107,7 +108,7 @@ class Duel:
             raise Unusable("there is no tree: this model plays without search")
         tree = next((tree for tree in reversed(self.trees) if tree is not None), None)
         if tree is None:
-            raise Unusable("there is no tree yet: it is that of the network's last move, and it has not moved")
+            raise Unusable("there is no tree yet: the network has not moved")
         return "\n".join(principal_moves(tree, self.size))
 
 

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 
+from reprise.commands.options import folded
 from reprise.commands.project import check_suffix
 from reprise.commands.try_model.asked import Asked, find_model, offered, opened, refuse_input, waiting, write
 from reprise.core.config.project import Project
@@ -67,7 +68,7 @@ def duel(project: Project, asked: Asked) -> Iterator[str]:
         except Unusable as error:
             if not typed:
                 raise
-            yield str(error)
+            yield from folded(str(error))
             continue
         yield shown
         if duel.result:
