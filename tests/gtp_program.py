@@ -3,15 +3,17 @@
     python gtp_program.py [--name NAME] [--version N] [--fault FAULT] [MOVE]...
 
 Faults: `dies` at genmove; `refuses` the board; `refuses_moves`; `silent` at genmove; `deaf` to everything, `quit` too;
-`talks` otherwise than by GTP.
+`talks` otherwise than by GTP; `terminates` the process that started it, and writes its own id to the log.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 
 def main() -> None:
@@ -30,7 +32,11 @@ def main() -> None:
             time.sleep(3600)
     for line in sys.stdin:
         command, *words = line.split()
-        if asked.log:
+        if command == "genmove" and asked.fault == "terminates":
+            Path(asked.log).write_text(str(os.getpid()))
+            os.kill(os.getppid(), signal.SIGTERM)
+            time.sleep(3600)
+        if asked.log and asked.fault != "terminates":
             with open(asked.log, "a") as log:
                 log.write(line)
         answer = {"protocol_version": asked.version, "name": "Fake", "version": "1.0", "boardsize": "", "komi": ""}.get(

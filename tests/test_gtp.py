@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -307,6 +308,16 @@ def test_nothing_is_written_where_a_game_broke_off(finished: Finished, tmp_path:
     said = finished("try", "alphago_zero", "--against", command, "--out", str(out), status=2)
     assert f"--against {command!r}: move 2, the program's: it ended with status 1" in " ".join(said.split())
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_command_that_is_terminated_ends_the_program(finished: Finished, tmp_path: Path) -> None:
+    """The program terminates the command at its second move, and would then wait for ever."""
+    pid = tmp_path / "pid"
+    command = program("--fault", "terminates", "--log", str(pid))
+    finished("try", "alphago_zero", "--against", command, status=128 + signal.SIGTERM)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 @pytest.mark.skipif(GNUGO is None, reason="GNU Go is not installed")

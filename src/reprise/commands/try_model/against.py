@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import signal
+import sys
 from collections.abc import Iterator
+from typing import NoReturn
 
 from reprise.commands.options import folded
 from reprise.commands.project import UsageError, check_suffix
@@ -30,7 +34,7 @@ def against(project: Project, asked: Asked, command: str) -> Iterator[str]:
         raise UsageError("--number is for samples, test images or words; --games 10 plays ten games")
     trained = find_model(project, asked)
     try:
-        with Engine(command) as engine:
+        with _terminated_by_exit(), Engine(command) as engine:
             yield from asked.header(trained)
             use_threads(project.params.runtime.threads)  # not before: the program would inherit the limit
             with waiting(project, asked):
@@ -66,6 +70,23 @@ def against(project: Project, asked: Asked, command: str) -> Iterator[str]:
             f" {engine.name} counts some games otherwise"
         )
     yield str(asked.out) if asked.out else "--out games.sgf writes what was played"
+
+
+@contextlib.contextmanager
+def _terminated_by_exit() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP unwind the stack, so that the other program is ended too."""
+
+    def leave(number: int, frame: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    ends = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is signal.SIG_DFL]
+    for one in ends:
+        signal.signal(one, leave)
+    try:
+        yield
+    finally:
+        for one in ends:
+            signal.signal(one, signal.SIG_DFL)
 
 
 def _told(asked: Asked, game: EngineGame, program: str, number: int) -> Iterator[str]:
