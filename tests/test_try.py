@@ -219,10 +219,13 @@ def test_a_person_plays_against_the_network(finished: Finished, monkeypatch: pyt
     assert "'j9' is not a move: expected a point from a1 to c3" in finished("try", "alphago_zero", "j9", status=2)
     assert "b2 is not legal: there is a stone" in finished("try", "alphago_zero", "b2", "b2", status=2)
     assert "points in" in finished("try", "alphago_zero"), "where nobody types it plays itself"
+    assert "Before " in finished("try", "alphago_zero", "b2", "TREE")
     lines = iter(["d4", "a1", ""])
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("builtins.input", lambda _: next(lines))
-    assert "'d4' is not a move" in finished("try", "alphago_zero"), "typed in, a mistake ends nothing"
+    typed = finished("try", "alphago_zero")
+    assert "'d4' is not a move" in typed, "typed in, a mistake ends nothing"
+    assert "a1 to c3, pass, undo, tree or resign" in " ".join(typed.split())
     monkeypatch.undo()
     assert finished("try", "alphago", "b2", "resign").rstrip().endswith("White wins by resignation")
 

@@ -47,11 +47,18 @@ def try_(
     ] = None,
     arm: TriedArm = None,
     seed: Seed = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Output file: a .png, or a .gif for a game")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Output file: .png, .gif for a game, .sgf with --against")
+    ] = None,
     number: Annotated[
         int | None, typer.Option("--number", "-n", help="Number of samples, test images or words", min=1)
     ] = None,
     draw: Annotated[int, typer.Option(help="Seed for other samples or another game", min=0)] = 0,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="COMMAND", help="Play Go against a program that speaks GTP, as in 'gnugo --mode gtp'"),
+    ] = None,
+    games: Annotated[int | None, typer.Option(help="Number of games against it, colours alternating", min=1)] = None,
     as_json: Json = False,
 ) -> None:
     """Use trained models: draw, play, fill in, classify."""
@@ -60,7 +67,7 @@ def try_(
 
     project = open_project(papers=[])
     check_known(experiment, project.papers, "experiment")
-    print_lines(use(project, Asked(experiment, given or [], arm, seed, out, number, draw, as_json)))
+    print_lines(use(project, Asked(experiment, given or [], arm, seed, out, number, draw, as_json, against, games)))
 
 
 def export(

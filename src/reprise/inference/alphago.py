@@ -10,11 +10,14 @@ import torch
 
 from reprise.experiments.alphago.features import PAST, planes
 from reprise.experiments.alphago.task import Task
-from reprise.inference.go import Duel, game_record, name
+from reprise.inference.go import Duel, Searching, game_record, name
+from reprise.inference.go_match import Match
+from reprise.inference.gtp import Engine
 from reprise.inference.kinds import Game, Opponent
 from reprise.inference.models import Network
-from reprise.parts.go.play import at_random
+from reprise.parts.go.play import Player, at_random
 from reprise.parts.go.rules import Positions
+from reprise.parts.go.search import Tree, search
 
 
 def play(task: Task, draw: int = 0, frames: int = 0) -> Game:
@@ -42,7 +45,26 @@ def _start(task: Task, games: int = 1) -> Positions:
 
 def begin(task: Task, draw: int = 0) -> Duel:
     """A game with a person, who is Black."""
-    return Duel(_start(task), task.config.board.komi, task.best(np.random.default_rng([2_000_000, draw])))
+    return Duel(_start(task), task.config.board.komi, best(task, np.random.default_rng([2_000_000, draw])))
+
+
+def best(task: Task, random: np.random.Generator) -> Player | Searching:
+    """The player `task.best`; where it searches, with the tree of its last move."""
+    if task.value is None:
+        return task.best(random)
+    settings, komi = task.config.search, task.config.board.komi
+    evaluate = task.evaluator(settings.mixing, random)
+
+    def look(games: Positions) -> Tree:
+        return search(games, evaluate, settings.simulations, settings.exploration, komi)
+
+    return Searching(look)
+
+
+def match(task: Task, engine: Engine, draw: int = 0) -> Match:
+    """A match against another program."""
+    duel = begin(task, draw)
+    return Match(duel.positions[0], duel.komi, duel.player, engine)
 
 
 def networks(task: Task) -> list[Network]:
@@ -77,4 +99,4 @@ def files(task: Task) -> dict[str, str]:
     return {"game.sgf": record(task, play(task)) + "\n"}
 
 
-MODELS = Opponent(play=play, networks=networks, files=files, begin=begin)
+MODELS = Opponent(play=play, networks=networks, files=files, begin=begin, match=match)

@@ -8,11 +8,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reprise.experiments.alphago_zero import Task
-from reprise.inference.go import Duel, game_record, name
+from reprise.inference.go import Duel, Searching, game_record, name
+from reprise.inference.go_match import Match
+from reprise.inference.gtp import Engine
 from reprise.inference.kinds import Game, Opponent
 from reprise.inference.models import Network
 from reprise.parts.go.play import at_random
 from reprise.parts.go.rules import Positions
+from reprise.parts.go.search import Tree, search
 
 
 def play(task: Task, draw: int = 0, frames: int = 0) -> Game:
@@ -38,7 +41,23 @@ def begin(task: Task, draw: int = 0) -> Duel:
     """Begin a game with a person, who is Black. The model answers with its search."""
     config, random = task.config, np.random.default_rng([2_000_000, draw])
     start = Positions.start(config.board.size, 1, config.network.past, config.board.limit)
-    return Duel(start, config.board.komi, task.searching(task.network, random))
+    return Duel(start, config.board.komi, searching(task, random))
+
+
+def searching(task: Task, random: np.random.Generator) -> Searching:
+    """Return the player `task.searching`, with the tree of its last move."""
+    settings, komi, evaluate = task.config.search, task.config.board.komi, task.evaluator(task.network, random)
+
+    def look(games: Positions) -> Tree:
+        return search(games, evaluate, settings.simulations, settings.exploration, komi)
+
+    return Searching(look)
+
+
+def match(task: Task, engine: Engine, draw: int = 0) -> Match:
+    """Return a match against another program. The model plays with its search."""
+    duel = begin(task, draw)
+    return Match(duel.positions[0], duel.komi, duel.player, engine)
 
 
 class Output(nn.Module):
@@ -86,4 +105,4 @@ def files(task: Task) -> dict[str, str]:
     return {"game.sgf": record(task, play(task)) + "\n"}
 
 
-MODELS = Opponent(play=play, networks=networks, files=files, begin=begin)
+MODELS = Opponent(play=play, networks=networks, files=files, begin=begin, match=match)

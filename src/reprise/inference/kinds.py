@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
+    from reprise.inference.go_match import Match
+    from reprise.inference.gtp import Engine
     from reprise.inference.models import Network
 
     Film = list[np.ndarray[Any, np.dtype[np.uint8]]]
@@ -108,8 +110,8 @@ class Player(Models):
 class Duel(Protocol):
     """A game between a person, who has the first move, and a model."""
 
-    def move(self, word: str) -> None:
-        """Play the person's move or obey a command, and let the model answer.
+    def move(self, word: str) -> str:
+        """Play the person's move or obey a command, let the model answer, and return what to show, as lines of text.
 
         Raises:
             Unusable: it is neither; the game is unchanged.
@@ -128,11 +130,13 @@ class Duel(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Opponent(Player):
-    """Models that play a game against themselves, or against a person."""
+    """Models that play Go against themselves, a person or another program."""
 
     begin: Callable[[Any, int], Duel]
     """(task, draw): a new game; the model may answer differently with another draw."""
-    trying: ClassVar[str] = "a game against you in the terminal, or against itself, filmed"
+    match: Callable[[Any, Engine, int], Match]
+    """(task, engine, draw): games against another program."""
+    trying: ClassVar[str] = "a game against you in the terminal, against another program, or against itself, filmed"
 
 
 MASK = "[MASK]"

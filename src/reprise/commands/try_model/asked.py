@@ -37,6 +37,10 @@ class Asked:
     number: int | None
     draw: int
     as_json: bool
+    against: str | None = None
+    """Command line of another program to play against."""
+    games: int | None = None
+    """Number of games against it."""
 
     def header(self, trained: Trained) -> Iterator[str]:
         """Yield lines on which model is used and why; none in JSON mode."""

@@ -1,4 +1,4 @@
-"""`reprise try` for models that play: a game that is filmed, or one against a person."""
+"""`reprise try` for models that play: a game that is filmed, one against a person, or games against a program."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 
+from reprise.commands.options import folded
 from reprise.commands.project import check_suffix
 from reprise.commands.try_model.asked import Asked, find_model, offered, opened, refuse_input, waiting, write
 from reprise.core.config.project import Project
@@ -43,7 +44,15 @@ def play(project: Project, asked: Asked) -> Iterator[str]:
 
 
 def duel(project: Project, asked: Asked) -> Iterator[str]:
-    """A game against a person whose moves were given or are typed in; without either the model plays itself."""
+    """A game against a person whose moves were given or are typed in; without either the model plays itself.
+
+    Or games against another program.
+    """
+    if asked.against is not None:
+        from reprise.commands.try_model.against import against  # imports torch
+
+        yield from against(project, asked, asked.against)
+        return
     typed = not asked.given and sys.stdin.isatty()
     if asked.out or asked.as_json or not (asked.given or typed):
         yield from play(project, asked)
@@ -55,13 +64,13 @@ def duel(project: Project, asked: Asked) -> Iterator[str]:
     yield duel.board()
     for word in _moves_typed() if typed else asked.given:
         try:
-            duel.move(word)
+            shown = duel.move(word)
         except Unusable as error:
             if not typed:
                 raise
-            yield str(error)
+            yield from folded(str(error))
             continue
-        yield duel.board()
+        yield shown
         if duel.result:
             yield duel.result
             return

@@ -51,6 +51,11 @@ def use(project: Project, asked: Asked) -> Iterable[str]:
         UsageError: the request cannot be met.
     """
     kind = kind_of(asked.experiment)
+    if asked.against is not None and kind is not Opponent:
+        able = " and ".join(by_kind()[Opponent])
+        raise UsageError(f"{asked.experiment} plays no other program; --against is for {able}")
+    if asked.games is not None and asked.against is None:
+        raise UsageError("--games is a number of games --against another program, but none was given")
     if (found := kept_model(project, asked, kind)) is not None and found.config is None:
         try:
             yield from kept.use(asked, found)
