@@ -51,9 +51,13 @@ def prepare(dataset: Dataset, overrides: Overrides = None) -> None:
         from reprise.core.contract import Failed
 
         raise Failed(str(error)) from error
-    # One suggestion is enough, although several papers may use the dataset.
-    for first in [key for key, stage in project.pipeline.pretrain.items() if stage.data == dataset][:1]:
-        _tell_next("pretrain", first, overrides)
+    users = [key for key, stage in project.pipeline.pretrain.items() if stage.data == dataset]
+    if _in_dvc() and len(users) > 1:
+        # DVC does not tell for which of them it prepares the dataset.
+        typer.echo(f"next stage: dvc repro pretrain@..., of {len(users)} papers (reprise list --data {dataset})")
+    elif users:
+        # By hand one suggestion is enough.
+        _tell_next("pretrain", users[0], overrides)
 
 
 def tabulate(table: Table, overrides: Overrides = None) -> None:
