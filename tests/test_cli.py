@@ -16,9 +16,9 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import REPOSITORY, CommandLine, make_toy_project
-from layout import copy_yaml
+from layout import copy_yaml, repository
 from reprise import cli
-from reprise.cli import look
+from reprise.cli import look, stages
 from reprise.commands import status_line
 from reprise.commands.knobs import beside
 from reprise.commands.listing import table
@@ -596,6 +596,20 @@ def test_a_stage_ends_with_the_one_that_follows(clone: CommandLine, monkeypatch:
     monkeypatch.setenv("DVC_STAGE", "prepare@points")
     assert clone.reprise("prepare", "points").endswith("next stage: dvc repro pretrain@toy\n")
     assert clone.reprise("report").endswith("edit a knob (docs/change-a-knob.md)\n")
+
+
+def test_prepare_names_no_paper_where_dvc_does_not_tell_which(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("reprise.stages.prepare.prepare", lambda *_: None)
+    monkeypatch.chdir(REPOSITORY)
+    stages.prepare("mnist")
+    assert capsys.readouterr().out.endswith("next: reprise pretrain gan\n")
+    monkeypatch.setenv("DVC_STAGE", "prepare@mnist")
+    stages.prepare("mnist")
+    users = [key for key, stage in repository().pipeline.pretrain.items() if stage.data == "mnist"]
+    said = f"next stage: dvc repro pretrain@..., of {len(users)} papers (reprise list --data mnist)\n"
+    assert capsys.readouterr().out.endswith(said)
 
 
 def test_a_link_that_dvc_would_refuse_is_told_before_the_work(
