@@ -114,7 +114,7 @@ def run(module: str, case: Case, side: str, pair: int) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """What it ran on."""
+    """Describe the machine and the versions of the libraries."""
     processors = Path("/proc/cpuinfo")
     lines = processors.read_text().splitlines() if processors.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

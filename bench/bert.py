@@ -46,7 +46,7 @@ class Work(NamedTuple):
     batch: int
     updates: int
     warm_up: int
-    """Of these updates, those before the clock starts: a multiple of what Reprise makes in one call."""
+    """Updates before the clock starts, out of `updates`: a multiple of what Reprise makes in one call."""
 
 
 PRETRAINING = Work(64, 120, 50)
@@ -213,7 +213,7 @@ def config(**others: Any) -> PretrainedConfig:
 
 
 def arguments(folder: str, pair: int, work: Work, **optimizer: Any) -> TrainingArguments:
-    """Of a Trainer on a CPU; what is not said is as transformers has it."""
+    """Return the arguments of a Trainer on a CPU; all others are the defaults of transformers."""
     from transformers import TrainingArguments
 
     return TrainingArguments(

@@ -73,7 +73,7 @@ OUR_BATCH = {"mnist": our_images, "english_text": our_texts}
 
 
 def hugging_face(dataset: str, pair: int) -> Result:
-    """The same archive through `datasets`: load_dataset, filter and map with a cache of its own, then a batch."""
+    """Read the same archive through `datasets`: load_dataset, filter and map with a cache of its own, then a batch."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -203,12 +203,12 @@ def result(started: float, prepared: float, ended: float, quality: dict[str, flo
 
 
 def our_start(dataset: str, pair: int) -> Result:
-    """What lies in data/prepared."""
+    """Open what lies in data/prepared."""
     return timed_start("ours", dataset, ROOT / "data" / "prepared" / dataset)
 
 
 def their_start(dataset: str, pair: int) -> Result:
-    """The same, made beforehand and left by `save_to_disk`."""
+    """Open the same data, written beforehand by `save_to_disk`."""
     import datasets
 
     datasets.disable_progress_bars()

@@ -37,7 +37,7 @@ class Span:
     clock_from: int
     """Agent steps made before the clock starts, when it has been learning for a while."""
     rate_of: str
-    """What the rate counts: `steps` or `updates`."""
+    """Unit of the rate: `steps` or `updates`."""
 
     def result(self, seconds: float, done: dict[str, int], loss: float, score: float, parameters: int) -> Result:
         """`done`: the steps and updates of the timed part."""
@@ -159,7 +159,7 @@ def sb3_minatar(span: Span, pair: int) -> Result:
 
 
 def _breakout(count: int, seed: int, size: int = 84, crop: tuple[int, int] = (0, 210)) -> VecEnv:
-    """What make_atari_env and VecFrameStack give, without FireResetEnv and with the screen cropped."""
+    """Return what make_atari_env and VecFrameStack give, without FireResetEnv and with the screen cropped."""
     import ale_py
     import gymnasium
     import numpy as np

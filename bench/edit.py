@@ -35,7 +35,7 @@ class Edit:
     old: str
     """A line of params/<paper>.yaml, or its end, that occurs once."""
     new: str
-    """What takes the place of `old`; `{}` is the number of the pair, so that no edit was seen before."""
+    """Text that replaces `old`; `{}` is the number of the pair, so that no edit was seen before."""
 
     def make(self, folder: Path, pair: int) -> None:
         """Edit params/<paper>.yaml of the project in `folder`."""
@@ -85,7 +85,7 @@ def trained_copy(paper: str) -> Iterator[Path]:
 
 
 def dvc(folder: Path, *words: str) -> str:
-    """What `dvc <words>` prints in `folder`; its failure is ours."""
+    """Return what `dvc <words>` prints in `folder`; if it fails, so does the measurement."""
     command = [sys.executable, "-m", "dvc", *words]
     done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
     if done.returncode:
@@ -116,7 +116,7 @@ def to_the_verdict(edit: Edit, pair: int) -> Result:
 
 
 def bare_loops(edit: Edit, pair: int) -> Result:
-    """The same updates of the same networks, one process a core, data in memory, and nothing else.
+    """Make the same updates of the same networks, one process a core, data in memory, and nothing else.
 
     No Trainer, history, checkpoint, tracker or score. Only the loops are on the clock, not imports or reading data.
     """

@@ -81,7 +81,7 @@ def side_by_side(pair: int) -> Result:
 
 
 def one_after_another(pair: int) -> Result:
-    """The same runs in one process, whose tensors may use every core."""
+    """Make the same runs in one process, whose tensors may use every core."""
     import torch
 
     from reprise.core.run.execution import execute

@@ -30,7 +30,7 @@ from bench.start import REPRISE, ROOT, as_installed, copied_project, timed
 from reprise.core.run.integrity import sealed
 
 Point = dict[str, float]
-"""What was measured at one size, its `size` included: seconds, or MiB where the name ends in `_mib`."""
+"""Measurements at one size, its `size` included: seconds, or MiB where the name ends in `_mib`."""
 
 # --- number of runs ---------------------------------------------------------------------------------------------------
 

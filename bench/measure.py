@@ -1,4 +1,4 @@
-"""What a measurement is: the same work done by Reprise and by what a user would pick instead, as a ratio.
+"""Measurements: the same work done by Reprise and by what a user would pick instead, as a ratio.
 
 A module of this folder lists its `CASES`. `python -m bench` runs every side of every case in a fresh process, in
 turns (ours, peer, ours, ...), and writes results.json and README.md.
@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Result:
-    """What one process measured."""
+    """Measurement of one process."""
 
     rate: float
     """Work a second: more is better."""
     quality: dict[str, float] = field(default_factory=dict)
-    """What the work came to (a loss, a score, an accuracy): both sides must come near each other."""
+    """Outcome of the work (a loss, a score, an accuracy): both sides must come near each other."""
     facts: dict[str, float | str] = field(default_factory=dict)
-    """What else was seen, for results.json."""
+    """Other facts, for results.json."""
 
 
 Side = Callable[[int], Result]
@@ -34,7 +34,7 @@ class Case:
     what: str
     """The work, in words: the size of the model, the batch, the number of updates."""
     unit: str
-    """Of the rate, as in `steps/s`."""
+    """Unit of the rate, as in `steps/s`."""
     ours: Side
     peers: dict[str, Side]
     """By what a user would call them."""

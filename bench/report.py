@@ -7,7 +7,7 @@ from typing import Any
 
 
 def ratios(case: dict[str, Any], peer: str, key: str = "rate") -> list[float]:
-    """Of each pair: our `key` over the peer's."""
+    """Return our `key` over the peer's, for each pair."""
     return [pair["ours"][key] / pair[peer][key] for pair in case["pairs"]]
 
 

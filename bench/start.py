@@ -60,7 +60,7 @@ def copied_project() -> Iterator[Path]:
 
 
 def cpu_seconds(process: psutil.Process) -> float:
-    """What a process and all below it, also those that ended, have used so far."""
+    """Return the processor seconds used so far by a process and its descendants, including those that ended."""
     used = 0.0
     for each in [process, *process.children(recursive=True)]:
         try:
@@ -94,7 +94,7 @@ def first_step(pair: int, *overrides: str) -> Result:
 
 
 def import_lightning(pair: int) -> Result:
-    """What any stage that trains by Lightning waits for at least."""
+    """Time the import of Lightning, the least that a stage which trains by it waits for."""
     used = timed([sys.executable, "-c", "import pytorch_lightning"], ROOT, as_installed())
     return Result(1 / used["seconds"], facts={**used})
 

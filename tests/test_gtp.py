@@ -40,7 +40,7 @@ def passing(games: Positions) -> np.ndarray:
 
 
 def match(engine: Engine, player: Any = passing, size: int = 3, limit: int | None = None) -> Match:
-    return Match(Positions.start(size, 1, limit=limit), 0.5, player, engine)
+    return Match(Duel(Positions.start(size, 1, limit=limit), 0.5, player), engine)
 
 
 # The protocol
@@ -161,8 +161,16 @@ def test_what_a_wrapper_started_ends_with_it(monkeypatch: pytest.MonkeyPatch, tm
     with Engine(shlex.join(["sh", "-c", script])) as engine:
         engine.ask("name")
     pid = int(inner.read_text())
-    while Path(f"/proc/{pid}").exists() and "State:\tZ" not in Path(f"/proc/{pid}/status").read_text():
-        time.sleep(0.01)  # a kill takes effect a little later
+
+    def runs() -> bool:
+        status = Path(f"/proc/{pid}/status")
+        return status.exists() and "State:\tZ" not in status.read_text()
+
+    for _ in range(1000):  # a kill takes effect a little later
+        if not runs():
+            break
+        time.sleep(0.01)
+    assert not runs()
 
 
 def test_a_failure_can_be_told_from_an_answer() -> None:
@@ -239,7 +247,7 @@ def test_a_move_that_ends_the_game_is_marked() -> None:
     def even(positions: Positions) -> tuple[np.ndarray, np.ndarray]:
         return np.full((len(positions), 5), 0.2), np.zeros(len(positions))
 
-    duel = Duel(Positions.start(2, 1), 0.5, Searching(lambda games: search(games, even, 50, 1.5, 0.5)))
+    duel = Duel(Positions.start(2, 1), 0.5, Searching(even, 50, 1.5, 0.5))
     duel.move("pass")
     [line] = [line for line in duel.move("tree").splitlines() if line.startswith("pass")]
     assert re.fullmatch(r"pass +20\.0 % +\d+ +\+1\.00  ends the game", line)

@@ -11,13 +11,10 @@ import torch
 from reprise.experiments.alphago.features import PAST, planes
 from reprise.experiments.alphago.task import Task
 from reprise.inference.go import Duel, Searching, game_record, name
-from reprise.inference.go_match import Match
-from reprise.inference.gtp import Engine
 from reprise.inference.kinds import Game, Opponent
 from reprise.inference.models import Network
 from reprise.parts.go.play import Player, at_random
 from reprise.parts.go.rules import Positions
-from reprise.parts.go.search import Tree, search
 
 
 def play(task: Task, draw: int = 0, frames: int = 0) -> Game:
@@ -52,19 +49,9 @@ def best(task: Task, random: np.random.Generator) -> Player | Searching:
     """The player `task.best`; where it searches, with the tree of its last move."""
     if task.value is None:
         return task.best(random)
-    settings, komi = task.config.search, task.config.board.komi
+    settings = task.config.search
     evaluate = task.evaluator(settings.mixing, random)
-
-    def look(games: Positions) -> Tree:
-        return search(games, evaluate, settings.simulations, settings.exploration, komi)
-
-    return Searching(look)
-
-
-def match(task: Task, engine: Engine, draw: int = 0) -> Match:
-    """A match against another program."""
-    duel = begin(task, draw)
-    return Match(duel.positions[0], duel.komi, duel.player, engine)
+    return Searching(evaluate, settings.simulations, settings.exploration, task.config.board.komi)
 
 
 def networks(task: Task) -> list[Network]:
@@ -99,4 +86,4 @@ def files(task: Task) -> dict[str, str]:
     return {"game.sgf": record(task, play(task)) + "\n"}
 
 
-MODELS = Opponent(play=play, networks=networks, files=files, begin=begin, match=match)
+MODELS = Opponent(play=play, networks=networks, files=files, begin=begin)

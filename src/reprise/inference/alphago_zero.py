@@ -9,13 +9,10 @@ from torch import Tensor, nn
 
 from reprise.experiments.alphago_zero import Task
 from reprise.inference.go import Duel, Searching, game_record, name
-from reprise.inference.go_match import Match
-from reprise.inference.gtp import Engine
 from reprise.inference.kinds import Game, Opponent
 from reprise.inference.models import Network
 from reprise.parts.go.play import at_random
 from reprise.parts.go.rules import Positions
-from reprise.parts.go.search import Tree, search
 
 
 def play(task: Task, draw: int = 0, frames: int = 0) -> Game:
@@ -46,18 +43,8 @@ def begin(task: Task, draw: int = 0) -> Duel:
 
 def searching(task: Task, random: np.random.Generator) -> Searching:
     """Return the player `task.searching`, with the tree of its last move."""
-    settings, komi, evaluate = task.config.search, task.config.board.komi, task.evaluator(task.network, random)
-
-    def look(games: Positions) -> Tree:
-        return search(games, evaluate, settings.simulations, settings.exploration, komi)
-
-    return Searching(look)
-
-
-def match(task: Task, engine: Engine, draw: int = 0) -> Match:
-    """Return a match against another program. The model plays with its search."""
-    duel = begin(task, draw)
-    return Match(duel.positions[0], duel.komi, duel.player, engine)
+    settings, evaluate = task.config.search, task.evaluator(task.network, random)
+    return Searching(evaluate, settings.simulations, settings.exploration, task.config.board.komi)
 
 
 class Output(nn.Module):
@@ -105,4 +92,4 @@ def files(task: Task) -> dict[str, str]:
     return {"game.sgf": record(task, play(task)) + "\n"}
 
 
-MODELS = Opponent(play=play, networks=networks, files=files, begin=begin, match=match)
+MODELS = Opponent(play=play, networks=networks, files=files, begin=begin)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Int
@@ -12,18 +12,19 @@ from reprise.inference.kinds import Game, Unusable
 from reprise.parts.go import sgf
 from reprise.parts.go.play import Player
 from reprise.parts.go.rules import Positions
-from reprise.parts.go.search import Tree
+from reprise.parts.go.search import Evaluator, Tree, search
 
 
 class Searching:
     """A player that takes the most visited move of its search, and keeps the tree of its last move."""
 
-    def __init__(self, search: Callable[[Positions], Tree]) -> None:
-        self.search = search
+    def __init__(self, evaluate: Evaluator, simulations: int, exploration: float, komi: float) -> None:
+        """For the arguments see `search`."""
+        self.evaluate, self.simulations, self.exploration, self.komi = evaluate, simulations, exploration, komi
         self.tree: Tree | None = None
 
     def __call__(self, games: Positions) -> Int[np.ndarray, " games"]:
-        self.tree = self.search(games)
+        self.tree = search(games, self.evaluate, self.simulations, self.exploration, self.komi)
         return self.tree.root_visits.argmax(1)
 
 
@@ -35,7 +36,7 @@ class Duel:
         self.positions = [start]
         self.actions: list[int] = []
         self.trees: list[Tree | None] = []
-        """What the model saw before each action; None before a person's, and where it does not search."""
+        """Search tree of the model before each action; None before a person's, and where it does not search."""
         self.resigned = False
 
     @property

@@ -6,22 +6,20 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from reprise.inference.go import in_words, name, result_code
+from reprise.inference.go import Duel, in_words, name, result_code
 from reprise.inference.gtp import Engine
 from reprise.inference.kinds import Unusable
 from reprise.parts.go import sgf
-from reprise.parts.go.play import Player
-from reprise.parts.go.rules import Positions
 
 COLOURS = {1: "black", -1: "white"}
 """As GTP calls them."""
 
 
 class Match:
-    """Games from `start` between `player` and a program. White gets `komi` points."""
+    """Games between a program and the model that would play `duel` against a person: its board, its komi."""
 
-    def __init__(self, start: Positions, komi: float, player: Player, engine: Engine) -> None:
-        self.start, self.komi, self.player, self.engine = start, komi, player, engine
+    def __init__(self, duel: Duel, engine: Engine) -> None:
+        self.start, self.komi, self.player, self.engine = duel.positions[0], duel.komi, duel.player, engine
 
     def game(self, colour: int) -> EngineGame:
         """Begin a game in which the model is Black, 1, or White, -1.

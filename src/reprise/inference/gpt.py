@@ -27,7 +27,7 @@ INPUTS = {
     "pair": "[CLS] text [SEP] text [MASK]",
     "both_orders": "[CLS] text [SEP] text [MASK]",
 }
-"""What a fine-tuned model reads, by `reads` of its task."""
+"""Input of a fine-tuned model, by `reads` of its task."""
 LENGTH = 24
 """Most pieces that are written."""
 

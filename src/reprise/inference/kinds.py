@@ -8,14 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
-    from reprise.inference.go_match import Match
-    from reprise.inference.gtp import Engine
+    from reprise.inference.go import Duel
     from reprise.inference.models import Network
 
     Film = list[np.ndarray[Any, np.dtype[np.uint8]]]
@@ -107,35 +106,12 @@ class Player(Models):
         return "reinforcement-learning"
 
 
-class Duel(Protocol):
-    """A game between a person, who has the first move, and a model."""
-
-    def move(self, word: str) -> str:
-        """Play the person's move or obey a command, let the model answer, and return what to show, as lines of text.
-
-        Raises:
-            Unusable: it is neither; the game is unchanged.
-        """
-        ...
-
-    def board(self) -> str:
-        """The position and the last move, as lines of text."""
-        ...
-
-    @property
-    def result(self) -> str | None:
-        """Who has won, once the game is over."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class Opponent(Player):
     """Models that play Go against themselves, a person or another program."""
 
     begin: Callable[[Any, int], Duel]
     """(task, draw): a new game; the model may answer differently with another draw."""
-    match: Callable[[Any, Engine, int], Match]
-    """(task, engine, draw): games against another program."""
     trying: ClassVar[str] = "a game against you in the terminal, against another program, or against itself, filmed"
 
 

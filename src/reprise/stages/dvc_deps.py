@@ -32,7 +32,7 @@ STAGE_BLOCKS = ("pretrain", "finetune", "evaluate")
 """Blocks of a Config named after a stage affect that stage and later ones."""
 
 TRAINS_NETWORKS = {"reprise.parts.search.digit_training": ("trained", "open_digits")}
-"""What trains the networks of a table, by module."""
+"""Functions that train the networks of a table, by module."""
 PAGE = ("stages/report.py", "stages/page", "stages/templates")
 """Code that makes the page, which also shows the papers' own files, with their docstrings and comments."""
 

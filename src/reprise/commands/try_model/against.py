@@ -17,7 +17,7 @@ from reprise.core.config.project import Project
 from reprise.core.run.machine import use_threads
 from reprise.core.verdicts.statistics import clopper_pearson
 from reprise.inference.go import diagram, name, result_code
-from reprise.inference.go_match import COLOURS, EngineGame
+from reprise.inference.go_match import COLOURS, EngineGame, Match
 from reprise.inference.gtp import Engine
 from reprise.inference.kinds import Opponent, Unusable
 
@@ -38,7 +38,7 @@ def against(project: Project, asked: Asked, command: str) -> Iterator[str]:
             yield from asked.header(trained)
             use_threads(project.params.runtime.threads)  # not before: the program would inherit the limit
             with waiting(project, asked):
-                match = offered(asked, Opponent).match(opened(project, trained), engine, asked.draw)
+                match = Match(offered(asked, Opponent).begin(opened(project, trained), asked.draw), engine)
             games = list[EngineGame]()
             for number in range(asked.games or 1):
                 games.append(game := match.game(1 if number % 2 == 0 else -1))

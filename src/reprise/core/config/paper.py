@@ -68,7 +68,7 @@ class Published(Strict):
     metric: Name | None = None
     """Our metric for the same quantity. The page shows that arm's mean beside the number."""
     tried: Text | None = None
-    """What was tried, on tuning seeds, to explain why ours misses it."""
+    """Attempts, on tuning seeds, to explain why ours misses it."""
 
 
 class ParameterCount(Strict):

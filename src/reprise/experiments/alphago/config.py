@@ -51,7 +51,7 @@ class Patterns(Strict):
 
     @property
     def features(self) -> list[Feature]:
-        """What patterns are read from."""
+        """Features that patterns are read from."""
         return ["stone_colour", "turns_since"]
 
 
@@ -112,16 +112,16 @@ class Search(Strict):
 
 
 class Evaluate(Strict):
-    """What is measured after training."""
+    """Measurements after training."""
 
     predictions: Annotated[int, Field(ge=0)]
     """Held-out positions whose moves the supervised policy predicts, drawn by the seed; 0: none."""
     ensemble: Annotated[int, Field(ge=0)]
     """How many of them are also predicted in eight orientations."""
     matches: list[Match]
-    """Of the last policy, without search: `supervised`, the policy it began as; `earlier`, each of its earlier selves.
-    Of the search: `policy`, the supervised policy without search; `playouts`, a search with uniform priors and
-    rollouts; `values_alone` and `rollouts_alone`, itself with λ = 0 and with λ = 1."""
+    """Opponents. Of the last policy, without search: `supervised`, the policy it began as; `earlier`, each of its
+    earlier selves. Of the search: `policy`, the supervised policy without search; `playouts`, a search with uniform
+    priors and rollouts; `values_alone` and `rollouts_alone`, itself with λ = 0 and with λ = 1."""
     games: Annotated[int, Field(ge=2)]
     """Games per match: each opening is played twice, with both colours."""
     opening: Annotated[int, Field(ge=0)]

@@ -15,7 +15,7 @@ from reprise.experiments.alphago.features import PLANES
 from reprise.parts.nn.build import normalization
 
 COLOURS = 4
-"""What stands on a point beside a move: nothing, an own stone, one of the other side, or the edge of the board."""
+"""Contents of a point beside a move: nothing, an own stone, one of the other side, or the edge of the board."""
 
 
 def plane_count(features: Sequence[str]) -> int:

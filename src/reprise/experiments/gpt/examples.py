@@ -33,7 +33,7 @@ class Examples(NamedTuple):
     labels: np.ndarray
     """[examples]: int64 classes, or float32 scores."""
     texts: list[str]
-    """The same in words: a pair is both texts, one after the other; a last word comes once more, marked as such."""
+    """The examples in words: a pair is both texts, one after the other; a last word comes once more, marked as such."""
 
     @property
     def lengths(self) -> np.ndarray:

@@ -32,7 +32,7 @@ _IGNORED = -100
 
 
 class Progress(nn.Module):
-    """What a model could do at each checkpoint of its pretraining, saved with the weights."""
+    """Abilities of the model at each checkpoint of its pretraining, saved with the weights."""
 
     def __init__(self, length: int) -> None:
         """`length`: tokens of a text, of which none has more than `WRITTEN`."""

@@ -126,7 +126,7 @@ class Layers(Space):
     def __init__(self, depth: int, strides: Sequence[int]) -> None:
         self.code, self.searches, self.strides = code(depth, strides), 1, strides
         self.depth = depth
-        """Of architectures now; further decisions are set to 0."""
+        """Layers of the architectures drawn now; decisions beyond them are set to 0."""
 
     def trimmed(self, codes: Codes) -> Codes:
         """Set decisions of layers beyond the present depth to 0, so that the same network has the same code."""

@@ -187,7 +187,7 @@ class Task(task.Task):
         }
 
     def _told(self, measured: Measured) -> Accuracies:
-        """What the searches are told: what they measured or, as a control, what others of them did."""
+        """Return the accuracies that the searches are told: their own or, as a control, those of other searches."""
         space = self.config.space
         if isinstance(space, DigitNetworks) and space.rewards == "shuffled":
             return self.random.permutation(measured.validation)

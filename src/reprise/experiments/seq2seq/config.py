@@ -16,9 +16,9 @@ class LSTM(Strict):
 
     kind: Literal["lstm"]
     layers: Count
-    """Of each of both."""
+    """Layers of the encoder, and as many of the decoder."""
     width: Count
-    """Of the embeddings."""
+    """Width of the embeddings."""
     hidden: Annotated[int, Field(ge=2, multiple_of=2)]
     """Width of a layer's states; with two directions each has half of it in the encoder."""
     directions: Literal[1, 2] = 1
@@ -32,11 +32,11 @@ class Attending(Strict):
 
     kind: Literal["transformer"]
     layers: Count
-    """Of each of encoder and decoder."""
+    """Layers of the encoder, and as many of the decoder."""
     width: Annotated[int, Field(ge=2, multiple_of=2)]
-    """Of all states."""
+    """Width of all states."""
     heads: Count
-    """Of each layer; a divisor of `width`."""
+    """Attention heads of a layer; a divisor of `width`."""
     feed_forward: Count
     """Hidden units of a layer's feed-forward network."""
 
@@ -55,7 +55,7 @@ class Config(ExperimentConfig):
     source_words: Annotated[int, Field(ge=5)]
     """Size of the source vocabulary, four special words included: its most frequent words (Section 3.1)."""
     target_words: Annotated[int, Field(ge=5)]
-    """Of the target vocabulary."""
+    """Size of the target vocabulary, counted like that of the source."""
     longest: Count
     """Training pairs of which a side has more words are left out."""
     long: Count
@@ -75,6 +75,6 @@ class Config(ExperimentConfig):
     """Sentence pairs in an update."""
     duration: DurationField
     beams: Annotated[int, Field(ge=3)]
-    """Of the widest search; `bleu` is of it."""
+    """Beams of the widest search, by which `bleu` is measured."""
     translated: Count
     """Most test sentences to translate, for BLEU."""

@@ -28,7 +28,7 @@ COUNT = prod(OPTIONS)
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a code describes."""
+    """A network as its code describes it."""
 
     kernels: tuple[int, ...]
     """Sizes of the kernels of two or three convolutions, in their order."""
